@@ -1,0 +1,151 @@
+/* llama_kernels.h - a LLaMA-family model as one C structure, and inference over it.
+ *
+ * How to think of it: a *model* is everything that is read (config, vocabulary, weights), a *session* is
+ * everything that is written (KV cache, scratch), a *pool* is the threads. Model and session are pure data
+ * behind ordinary malloc: no thread handle, no lock, no function pointer, so that a process may keep them
+ * anywhere. Which kernels run is decided per process, at first use, from CPUID.
+ *
+ *   mk_model --> mk_layer[n_layers] --> mk_tensor{rows x cols, type, data}
+ *           \--> mk_token[n_vocab] --> bytes           \--> mk_merge[n_merges]
+ *
+ * Shapes are (rows, cols), row-major; a weight maps a vector of cols to a vector of rows.
+ * Every function returns MK_OK or a negative MK_ERR_*; outputs come first and are NULL on failure.
+ */
+#ifndef MK_LLAMA_KERNELS_H
+#define MK_LLAMA_KERNELS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi:begin */
+enum {
+    MK_OK = 0,
+    MK_ERR_MEMORY = -1,   /* malloc said no; nothing was allocated */
+    MK_ERR_ARGUMENT = -2, /* a shape, type, token or position that the model does not have */
+    MK_ERR_CONTEXT = -3,  /* the session's context is full; the session is unchanged */
+};
+
+/* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). */
+enum { MK_F32 = 0, MK_F16 = 1, MK_Q4_0 = 2, MK_Q4_1 = 3, MK_Q8_0 = 8, MK_BF16 = 30 };
+
+/* Token kinds, numbered as in GGUF's tokenizer.ggml.token_type. */
+enum { MK_TOKEN_NORMAL = 1, MK_TOKEN_UNKNOWN = 2, MK_TOKEN_CONTROL = 3, MK_TOKEN_USER = 4,
+       MK_TOKEN_UNUSED = 5, MK_TOKEN_BYTE = 6 };
+
+typedef struct {
+    int32_t type;  /* MK_F32 ... */
+    int32_t rows;  /* outputs */
+    int32_t cols;  /* inputs; a multiple of the type's block size */
+    void *data;    /* rows * mk_row_bytes(type, cols) bytes, 64-byte aligned; NULL when absent */
+} mk_tensor;
+
+typedef struct {
+    int32_t n_layers;
+    int32_t dim;         /* width of the residual stream */
+    int32_t n_heads;     /* query heads */
+    int32_t n_kv_heads;  /* key and value heads; divides n_heads */
+    int32_t head_dim;
+    int32_t ffn_dim;
+    int32_t n_vocab;
+    int32_t n_ctx_train; /* longest context the model was trained for, tokens */
+    int32_t rope_dim;    /* leading dimensions of a head that RoPE rotates */
+    int32_t rope_neox;   /* 0: pairs (2i, 2i+1), as Meta and GGUF-llama store; 1: pairs (i, i + rope_dim/2) */
+    float rope_theta;
+    float norm_eps;
+} mk_config;
+
+typedef struct {
+    mk_tensor attn_norm;          /* (1, dim) F32 */
+    mk_tensor wq, wk, wv, wo;     /* (n_heads*head_dim, dim) (n_kv_heads*head_dim, dim) same (dim, n_heads*head_dim) */
+    mk_tensor ffn_norm;           /* (1, dim) F32 */
+    mk_tensor w_gate, w_up, w_down; /* (ffn_dim, dim) same (dim, ffn_dim) */
+} mk_layer;
+
+typedef struct {
+    char *bytes;      /* the token's text as the tokenizer file spells it, NUL-terminated */
+    int32_t n_bytes;  /* without the NUL */
+    int32_t kind;     /* MK_TOKEN_* */
+    float score;      /* sentencepiece's log probability; 0 for BPE */
+} mk_token;
+
+typedef struct { char *left, *right; } mk_merge; /* byte-level BPE, best first */
+
+typedef struct {
+    mk_config config;
+    mk_tensor embed;      /* (n_vocab, dim) */
+    mk_tensor out_norm;   /* (1, dim) F32 */
+    mk_tensor output;     /* (n_vocab, dim); .data == embed.data when the head is tied */
+    mk_tensor rope_freqs; /* (1, rope_dim/2) F32 frequency divisors, or absent */
+    mk_layer *layers;     /* n_layers */
+    mk_token *tokens;     /* n_vocab */
+    mk_merge *merges;     /* n_merges; NULL for sentencepiece */
+    int32_t n_merges;
+    int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
+    int32_t add_bos;      /* whether a prompt begins with bos_id */
+    int32_t add_space_prefix;
+    char *name;           /* for people; never NULL */
+    char *tokenizer;      /* "gpt2" (byte-level BPE) or "llama" (sentencepiece) */
+    char *pre_tokenizer;  /* GGUF's tokenizer.ggml.pre, "" when absent */
+    char *chat_template;  /* jinja2 source, "" when absent */
+    char *tokenizer_blob; /* a serialised tokenizer (sentencepiece model), or NULL */
+    int64_t n_tokenizer_blob;
+} mk_model;
+
+typedef struct mk_session mk_session; /* KV cache, scratch and position; one timeline of tokens */
+typedef struct mk_pool mk_pool;       /* threads; never part of a model or session */
+
+typedef struct {
+    float temperature; /* 0: greedy */
+    int32_t top_k;     /* 0: off */
+    float top_p;       /* 1: off */
+    float min_p;       /* 0: off */
+    uint64_t rng;      /* state of the generator; seed it, then pass the same struct each time */
+} mk_sampler;
+
+/* Bytes of one row of `cols` values of `type`, or 0 if the type is unknown or cols is no multiple of its block. */
+int64_t mk_row_bytes(int32_t type, int64_t cols);
+
+/* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors absent. */
+int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
+/* Frees the model with all it points to; NULL is allowed. */
+void mk_model_free(mk_model *model);
+/* Gives `tensor` zeroed storage for rows x cols of `type`. */
+int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols);
+/* A NUL-terminated copy of n bytes, from malloc; NULL when out of memory. */
+char *mk_bytes_copy(const char *bytes, int64_t n_bytes);
+/* MK_OK if every tensor has the shape config demands; else MK_ERR_ARGUMENT and, in what[160], which does not. */
+int mk_model_check(const mk_model *model, char *what);
+
+/* One row of a tensor as float32; out has cols values. */
+int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
+/* Quantises (or converts) n = rows*cols float32 values from `in` into `tensor`, which has storage. */
+int mk_quantize(mk_tensor *tensor, const float *in, int32_t first_row, int32_t n_rows);
+
+/* A pool of n_threads (1: none are started). Workers sleep on a futex after a short spin. */
+int mk_pool_new(mk_pool **pool, int32_t n_threads);
+void mk_pool_free(mk_pool *pool);
+int32_t mk_pool_threads(const mk_pool *pool);
+/* CPUs this process may use: affinity mask and cgroup quota, at least 1. */
+int32_t mk_cpu_count(void);
+
+/* A session of at most n_ctx tokens. */
+int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx);
+void mk_session_free(mk_session *session);
+int32_t mk_session_length(const mk_session *session);  /* tokens in the KV cache */
+int32_t mk_session_context(const mk_session *session); /* n_ctx */
+/* Forgets all tokens from `length` on. */
+int mk_session_truncate(mk_session *session, int32_t length);
+
+/* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the session is unchanged.
+ * pool may be NULL: one thread. The result does not depend on the number of threads. */
+int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
+
+/* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc. */
+int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *token);
+
+/* Name of the kernels in use: "scalar" or "avx2". */
+const char *mk_isa_name(void);
+/* Chooses them by name, for tests; MK_ERR_ARGUMENT if this CPU lacks them. NULL: the best this CPU has. */
+int mk_isa_choose(const char *name);
+/* cffi:end */
+#endif
