@@ -1,0 +1,23 @@
+/* route.h - sends malloc and its family, of libraries that know nothing of us, into an arena.
+ *
+ * Done by patching the GOT entries of loaded objects, so that no LD_PRELOAD and no second exec is needed. The interpreter's own
+ * allocations (and ours) stay on the ordinary heap; its free and realloc are patched, since blocks may reach it.
+ */
+#ifndef MHI_ROUTE_H
+#define MHI_ROUTE_H
+#include "heap/arena.h"
+
+/* Patches every loaded object, now and as dlopen returns, and routes the allocations of all threads into `arena` until mhi_route_end.
+ * The patches stay for good: afterwards they pass through, but still know an arena block when they see one. MH_ERR_BUSY: one at a time. */
+int mhi_route_begin(mh_arena *arena, mh_error *err);
+void mhi_route_end(void);
+/* Path of the library with this owner number; "" for MHI_OWNER_EXPLICIT, "other libraries" for MHI_OWNER_OTHERS. */
+const char *mhi_route_owner_path(uint8_t owner);
+
+/* Files that routed libraries opened for reading between begin and end (open, openat, fopen and their 64-bit names), each once, absolute. */
+uint32_t mhi_route_opened_count(void);
+const char *mhi_route_opened_path(uint32_t i);
+/* How many opened files were not kept, because there were too many (4096) or memory ran out. */
+uint32_t mhi_route_opened_lost(void);
+
+#endif

@@ -1,0 +1,240 @@
+/* magicheap.h - load once; every later run maps what the first one loaded.
+ *
+ * How to think of it. An *arena* is a region at a fixed address that allocations come from. A *transaction*
+ * routes every malloc of the process into one arena, until *commit* turns the arena into a *snapshot*: a file
+ * that later processes *attach* at the same address, so that all pointers in it stay true. The *root* is the
+ * pointer a later run starts from. A run is *cold* when it loads and *warm* when it attaches:
+ *
+ *     mh_transaction *tx;
+ *     if (mh_open(&tx, "magic.dat", NULL, &err) != MH_OK) return fail(&err);
+ *     if (!mh_was_committed(tx)) {
+ *         mh_begin(tx, &err);
+ *         mh_set_root(tx, load());                       // plain malloc, any library
+ *         if (mh_commit(tx, &err) != MH_OK) warn(&err);   // the program goes on either way
+ *     }
+ *     struct model *model = mh_root(tx);
+ *     ...
+ *     mh_close(tx);
+ *
+ * Caveats
+ * - Attached memory stays mapped until the process ends: nobody can know who still points into it.
+ * - Everyone maps the file privately. Writes after the commit stay in the process that made them.
+ * - What a commit holds is memory only: no threads, descriptors or statics of libraries. A block that leads to the
+ *   ordinary heap or a stack would dangle in a later run, so the audit refuses to commit it.
+ * - No other thread may write to the arena while mh_commit runs; if one does, the process is unharmed but the
+ *   snapshot holds an arbitrary moment of what it wrote.
+ * - Attaching a snapshot gives its author the power to run code, as loading a library does. Files of other users,
+ *   or that other users can write, are not taken.
+ *
+ * Every int result is MH_OK or a negative MH_ERR_*. Outputs come first and are NULL or 0 on failure; `err`, always
+ * last, may be NULL. Nothing here prints, exits, or aborts. Functions of one transaction are for one thread;
+ * mh_malloc and its family are for any thread.
+ */
+#ifndef MH_MAGICHEAP_H
+#define MH_MAGICHEAP_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+/* cffi:begin */
+enum {
+    MH_OK = 0,
+    MH_ERR_SYSTEM = -1,      /* the kernel refused: see sys_errno */
+    MH_ERR_FORMAT = -2,      /* not a snapshot, or one of another format version */
+    MH_ERR_CORRUPT = -3,     /* a snapshot that contradicts itself or its checksum */
+    MH_ERR_STALE = -4,       /* an input of the snapshot has changed */
+    MH_ERR_BUSY = -5,        /* the address range or the lock is taken */
+    MH_ERR_NOSPACE = -6,     /* the arena or the disk is full */
+    MH_ERR_ARGUMENT = -7,    /* the caller's mistake, calls out of order included */
+    MH_ERR_DANGLING = -8,    /* the audit found pointers that a later run could not follow */
+    MH_ERR_UNTRUSTED = -9,   /* owner, mode or directory would let somebody else choose our memory */
+    MH_ERR_UNSUPPORTED = -10 /* this machine cannot do it */
+};
+
+typedef struct {
+    int status;       /* MH_ERR_* */
+    int sys_errno;    /* what the kernel said, or 0 */
+    char detail[500]; /* found, expected, what to do: one sentence with the values, NUL-terminated */
+} mh_error;
+
+/* Version of this library, "major.minor.patch". */
+const char *mh_version(void);
+/* One constant sentence for a status. */
+const char *mh_strerror(int status);
+
+/* ---- Arenas: a heap at a fixed address, usable on its own ------------------------------------------------- */
+
+typedef struct mh_arena mh_arena;
+
+typedef struct {
+    uint64_t address;         /* where the arena begins */
+    uint64_t capacity_bytes;  /* address space it may grow into */
+    uint64_t mapped_bytes;    /* of which memory was ever asked for, metadata included */
+    uint64_t live_bytes;      /* in live blocks, rounded to their size classes */
+    uint64_t live_blocks;
+    uint64_t free_bytes;      /* in free blocks and free spans below the high-water mark */
+} mh_arena_stats;
+
+/* Reserves an arena of `capacity_bytes` (0: 256 GiB) in a free slot, anonymous memory. */
+int mh_arena_new(mh_arena **arena, uint64_t capacity_bytes, mh_error *err);
+/* Unmaps the arena: every pointer into it dangles from here on. NULL is allowed. */
+void mh_arena_delete(mh_arena *arena);
+
+/* malloc(3) and its family on one arena; NULL with errno ENOMEM or EINVAL where those say so. Thread-safe.
+ * Sealed arenas (after a commit or attach) allocate nothing. */
+void *mh_malloc(mh_arena *arena, size_t size_bytes);
+void *mh_calloc(mh_arena *arena, size_t n_items, size_t item_bytes);
+void *mh_aligned_alloc(mh_arena *arena, size_t align_bytes, size_t size_bytes);
+void *mh_realloc(mh_arena *arena, void *block, size_t size_bytes);
+void *mh_reallocarray(mh_arena *arena, void *block, size_t n_items, size_t item_bytes);
+/* Frees a block of any arena, found by its address; NULL is allowed. On a sealed arena: nothing happens.
+ * A pointer that is not a live block's (double free, interior) is left alone. */
+void mh_free(void *block);
+/* Bytes that may be used at `block`, at least what was asked for; 0 if it is no live block of an arena. */
+size_t mh_usable_size(const void *block);
+/* The arena that `address` lies in, or NULL. */
+mh_arena *mh_arena_of(const void *address);
+/* Walks everything and proves the invariants of the heap; MH_ERR_CORRUPT names the first one broken.
+ * The arena must be quiet: no other thread inside mh_malloc or mh_free. */
+int mh_check(mh_arena *arena, mh_error *err);
+void mh_arena_read_stats(mh_arena *arena, mh_arena_stats *stats);
+
+/* ---- Transactions ------------------------------------------------------------------------------------------ */
+
+typedef struct mh_transaction mh_transaction;
+
+enum { MH_AUDIT_REFUSE = 0, MH_AUDIT_WARN = 1 };
+
+typedef struct {
+    uint64_t capacity_bytes;  /* 0: 256 GiB */
+    int audit;                /* MH_AUDIT_REFUSE: dangling pointers prevent the commit; MH_AUDIT_WARN: they are only counted */
+    const char *key;          /* a snapshot with another key is stale; NULL: "" */
+    const char *const *env;   /* NULL-terminated names of variables that also make it stale; NULL: none */
+    bool ignore_snapshot;     /* run cold even if there is a snapshot, and replace it */
+} mh_options;
+
+/* Attaches the snapshot at `path` if it is sound, trusted and not stale, else prepares a cold run and keeps the reason.
+ * Fails only with MH_ERR_ARGUMENT and MH_ERR_SYSTEM (out of memory): a bad file is a cold run. */
+int mh_open(mh_transaction **tx, const char *path, const mh_options *options, mh_error *err);
+/* Releases what can be released. The arena stays mapped once it was attached, committed or begun. NULL is allowed. */
+void mh_close(mh_transaction *tx);
+
+bool mh_was_committed(const mh_transaction *tx);      /* warm: attached by mh_open */
+const char *mh_path(const mh_transaction *tx);        /* absolute */
+const char *mh_reason(const mh_transaction *tx);      /* why the run is cold, one sentence; "" when warm */
+int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; MH_OK when warm or there was no file */
+void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
+mh_arena *mh_transaction_arena(const mh_transaction *tx);
+
+/* Cold only: takes the lock, reserves the arena and routes malloc and its family, of all threads and libraries, into it.
+ * On failure (read-only directory, lock held by another run, address space refused, another transaction active) nothing is
+ * routed, the program runs on the ordinary heap, and mh_commit will say the same again. */
+int mh_begin(mh_transaction *tx, mh_error *err);
+/* Stops routing; the arena still takes explicit mh_malloc. mh_commit does this by itself. */
+void mh_end(mh_transaction *tx);
+
+/* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. */
+int mh_set_root(mh_transaction *tx, void *root, mh_error *err);
+/* A further address in the arena that a later run will use, though no pointer leads to it from the root. */
+int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
+/* Declares that the block at `address` holds no pointers (numbers, text): it will not be read for any. */
+int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);
+
+/* Inputs: what makes the snapshot stale when it changes. The libraries mapped, the executable, the CPU, the page size, the
+ * C library, PYTHON*, LD_*, LC_*, LANG, OMP_*, OPENBLAS_*, MKL_* and files opened for reading by routed libraries are recorded
+ * without asking; these add to them. A file is recorded as it is at this call. */
+int mh_add_file(mh_transaction *tx, const char *path, mh_error *err);
+int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
+
+/* Audits, then makes the snapshot real: atomically and durably, or not at all. Ends routing and seals the arena.
+ * Afterwards the arena is a private mapping, whether this succeeded or not, and the program goes on with it. */
+int mh_commit(mh_transaction *tx, mh_error *err);
+/* Gives the snapshot up: ends routing, seals the arena, leaves the file there was. */
+void mh_abandon(mh_transaction *tx);
+/* Bytes made durable so far and in all; may be read by another thread while mh_commit runs. */
+void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t *total_bytes);
+
+/* ---- What the audit found (valid from mh_commit to mh_close) ------------------------------------------------- */
+
+enum { MH_TARGET_HEAP = 1, MH_TARGET_STACK = 2, MH_TARGET_MAPPING = 3, MH_TARGET_ARENA = 4 /* another arena */ };
+
+typedef struct {
+    uint64_t block;         /* address of the block that holds the pointer */
+    uint64_t block_bytes;
+    uint64_t offset;        /* of the pointer in the block */
+    uint64_t value;         /* where it points */
+    int target;             /* MH_TARGET_* */
+    char owner[256];        /* path of the library that allocated the block, or "" */
+    char target_name[256];  /* the mapping it points into, as /proc/self/maps names it */
+} mh_finding;
+
+typedef struct {
+    uint64_t live_blocks;
+    uint64_t scanned_bytes;    /* read as possible pointers */
+    uint64_t data_bytes;       /* known to hold none */
+    uint64_t relocations;      /* pointers into modules, fixed at every attach */
+    uint64_t findings;         /* dangling pointers in blocks that the root leads to */
+    uint64_t litter_blocks;    /* live blocks that nothing leads to */
+} mh_audit_summary;
+
+typedef struct {
+    char name[256];  /* path of the library; "" for explicit calls */
+    uint64_t blocks;
+    uint64_t bytes;
+} mh_owner;
+
+void mh_read_audit(const mh_transaction *tx, mh_audit_summary *summary);
+/* Finding number `i`, of those kept (the first 64); MH_ERR_ARGUMENT past the last. */
+int mh_read_finding(const mh_transaction *tx, uint32_t i, mh_finding *finding);
+/* Live blocks by the library that allocated them, largest first; returns how many owners there are, at most `n_max` are stored. */
+int mh_read_owners(mh_arena *arena, mh_owner *owners, int n_max);
+
+/* ---- Snapshot files as such: info and verify ------------------------------------------------------------------ */
+
+typedef struct mh_image mh_image; /* header and tables of a file, checked */
+
+enum { MH_KIND_HEAP = 1, MH_KIND_PROCESS = 2 };
+enum { MH_SEGMENT_ARENA = 1, MH_SEGMENT_PAGES = 2, MH_SEGMENT_MEMORY = 3, MH_SEGMENT_FILE = 4, MH_SEGMENT_ZERO = 5 };
+enum { MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6 };
+
+typedef struct {
+    int kind;                 /* MH_KIND_* */
+    uint32_t format_version;
+    uint64_t file_bytes;      /* apparent size */
+    uint64_t stored_bytes;    /* without holes */
+    uint64_t address;         /* of the arena */
+    uint64_t root;            /* its address, or 0 */
+    int64_t created_ns;       /* since the epoch */
+    uint32_t n_segments, n_inputs, n_modules;
+    uint64_t n_relocations;
+    uint64_t live_blocks;
+} mh_image_info;
+
+typedef struct { int kind; uint32_t prot; uint64_t address, size_bytes, file_offset, checksum; } mh_segment_info;
+typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; } mh_input_info;
+typedef struct { char path[512]; char build_id[72]; /* hexadecimal, "" without one */ uint64_t n_relocations; } mh_module_info;
+
+int mh_image_open(mh_image **image, const char *path, mh_error *err);
+void mh_image_close(mh_image *image);
+void mh_image_read_info(const mh_image *image, mh_image_info *info);
+int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *segment);
+int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input);
+int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *module);
+/* Reads every byte: MH_ERR_CORRUPT names the segment whose checksum does not match. */
+int mh_image_verify(const mh_image *image, mh_error *err);
+/* MH_OK if a run with these options could attach it here and now, else the reason. Attaches nothing. */
+int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err);
+
+/* MH_OK if this machine can do heap snapshots; else MH_ERR_UNSUPPORTED or MH_ERR_SYSTEM with the first obstacle. Each probe is one
+ * assumption about the machine, tried for real. i counts from 0; name is a constant; MH_ERR_ARGUMENT past the last. */
+int mh_probe(uint32_t i, const char **name, const char *directory, mh_error *err);
+/* cffi:end */
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

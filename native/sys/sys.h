@@ -1,0 +1,60 @@
+/* sys.h - every system call of the library, and nothing else.
+ *
+ * The seam between us and the kernel: nothing above this directory calls the kernel directly, so a test that links
+ * sys_fault.c between can make the N-th call fail. All return a value >= 0 or -errno; interrupted calls are repeated.
+ */
+#ifndef MHI_SYS_H
+#define MHI_SYS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+enum { MHI_PAGE = 4096 }; /* the only page size of x86-64; mhi_sys_page_size() is compared with it */
+
+/* memory: results in *out where there is one */
+int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, int fd, uint64_t offset);
+int mhi_sys_munmap(void *address, size_t size);
+int mhi_sys_mprotect(void *address, size_t size, int prot);
+int mhi_sys_madvise(void *address, size_t size, int advice);
+int mhi_sys_membarrier_register(void); /* once, before the first mhi_sys_membarrier */
+int mhi_sys_membarrier(void);          /* a full barrier on every thread of this process */
+long mhi_sys_page_size(void);
+
+/* files: descriptors are always close-on-exec */
+int mhi_sys_open(const char *path, int flags, mode_t mode);
+int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode);
+int mhi_sys_close(int fd);
+int mhi_sys_fstat(int fd, struct stat *out);
+int mhi_sys_stat(const char *path, struct stat *out);
+int mhi_sys_lstat(const char *path, struct stat *out);
+int mhi_sys_flock(int fd, int operation);
+int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size);
+int mhi_sys_ftruncate(int fd, uint64_t size);
+int mhi_sys_fsync(int fd);
+int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size); /* starts write-back and waits for it; durability is fsync's */
+int mhi_sys_link_fd(int fd, int directory, const char *name);   /* gives an O_TMPFILE a name; -EEXIST if taken */
+int mhi_sys_renameat(int directory, const char *from, const char *to);
+int mhi_sys_unlinkat(int directory, const char *name);
+int mhi_sys_fchmod(int fd, mode_t mode);
+int64_t mhi_sys_seek_data(int fd, uint64_t offset); /* next offset with data, -ENXIO past the last */
+int64_t mhi_sys_seek_hole(int fd, uint64_t offset);
+ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset);
+ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset);
+ssize_t mhi_sys_read(int fd, void *buffer, size_t size);
+
+/* All of it or an error: -ENODATA when the file ends first. */
+int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset);
+int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset);
+
+/* process and machine */
+uid_t mhi_sys_euid(void);
+bool mhi_sys_secure_exec(void);     /* AT_SECURE: set-user-ID and the like */
+int64_t mhi_sys_wall_clock_ns(void);
+int mhi_sys_random(void *buffer, size_t size);
+ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size); /* NUL-terminated; -ENAMETOOLONG if it does not fit */
+int mhi_sys_realpath(const char *path, char *buffer, size_t size);
+int mhi_sys_thread_id(void);
+
+#endif

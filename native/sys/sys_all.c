@@ -1,0 +1,30 @@
+/* sys_all.c - reading and writing all of a range, over calls that may do less. */
+#include "sys/sys.h"
+
+#include <errno.h>
+
+int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = mhi_sys_pread(fd, (char *)buffer + done, size - done, offset + done);
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -ENODATA;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = mhi_sys_pwrite(fd, (const char *)buffer + done, size - done, offset + done);
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -ENOSPC; /* a write of nothing is how a full device without an errno looks */
+        done += (size_t)n;
+    }
+    return 0;
+}

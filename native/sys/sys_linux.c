@@ -1,0 +1,143 @@
+/* sys_linux.c - the system calls, on Linux. */
+#define _GNU_SOURCE
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/membarrier.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Repeats a call that a signal cut short, then turns errno into the result. */
+#define RETRY(call)                                     \
+    ({                                                  \
+        long result_;                                   \
+        do                                              \
+            result_ = (long)(call);                     \
+        while (result_ == -1 && errno == EINTR);        \
+        result_ == -1 ? -(long)errno : result_;         \
+    })
+
+int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, int fd, uint64_t offset)
+{
+    void *mapped = mmap(address, size, prot, flags, fd, (off_t)offset);
+    *out = mapped == MAP_FAILED ? NULL : mapped;
+    return mapped == MAP_FAILED ? -errno : 0;
+}
+
+int mhi_sys_munmap(void *address, size_t size) { return munmap(address, size) == 0 ? 0 : -errno; }
+int mhi_sys_mprotect(void *address, size_t size, int prot) { return mprotect(address, size, prot) == 0 ? 0 : -errno; }
+int mhi_sys_madvise(void *address, size_t size, int advice) { return (int)RETRY(madvise(address, size, advice)); }
+
+static int membarrier(int command) { return (int)RETRY(syscall(SYS_membarrier, command, 0, 0)); }
+int mhi_sys_membarrier_register(void) { return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
+int mhi_sys_membarrier(void) { return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
+
+long mhi_sys_page_size(void) { return sysconf(_SC_PAGESIZE); }
+
+int mhi_sys_open(const char *path, int flags, mode_t mode) { return mhi_sys_openat(AT_FDCWD, path, flags, mode); }
+
+int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode)
+{
+    return (int)RETRY(openat(directory, name, flags | O_CLOEXEC, mode));
+}
+
+/* Not repeated: Linux has closed the descriptor even when it reports an interruption. */
+int mhi_sys_close(int fd) { return close(fd) == 0 || errno == EINTR ? 0 : -errno; }
+
+int mhi_sys_fstat(int fd, struct stat *out) { return fstat(fd, out) == 0 ? 0 : -errno; }
+int mhi_sys_stat(const char *path, struct stat *out) { return stat(path, out) == 0 ? 0 : -errno; }
+int mhi_sys_lstat(const char *path, struct stat *out) { return lstat(path, out) == 0 ? 0 : -errno; }
+int mhi_sys_flock(int fd, int operation) { return (int)RETRY(flock(fd, operation)); }
+
+int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
+{
+    return (int)RETRY(fallocate(fd, mode, (off_t)offset, (off_t)size));
+}
+
+int mhi_sys_ftruncate(int fd, uint64_t size) { return (int)RETRY(ftruncate(fd, (off_t)size)); }
+int mhi_sys_fsync(int fd) { return (int)RETRY(fsync(fd)); }
+
+int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size)
+{
+    unsigned flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    return (int)RETRY(sync_file_range(fd, (off_t)offset, (off_t)size, flags));
+}
+
+int mhi_sys_link_fd(int fd, int directory, const char *name)
+{
+    char source[64];
+    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, source, directory, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
+}
+
+int mhi_sys_renameat(int directory, const char *from, const char *to)
+{
+    return renameat(directory, from, directory, to) == 0 ? 0 : -errno;
+}
+
+int mhi_sys_unlinkat(int directory, const char *name) { return unlinkat(directory, name, 0) == 0 ? 0 : -errno; }
+int mhi_sys_fchmod(int fd, mode_t mode) { return (int)RETRY(fchmod(fd, mode)); }
+int64_t mhi_sys_seek_data(int fd, uint64_t offset) { return RETRY(lseek(fd, (off_t)offset, SEEK_DATA)); }
+int64_t mhi_sys_seek_hole(int fd, uint64_t offset) { return RETRY(lseek(fd, (off_t)offset, SEEK_HOLE)); }
+
+ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    return RETRY(pread(fd, buffer, size, (off_t)offset));
+}
+
+ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+    return RETRY(pwrite(fd, buffer, size, (off_t)offset));
+}
+
+ssize_t mhi_sys_read(int fd, void *buffer, size_t size) { return RETRY(read(fd, buffer, size)); }
+
+uid_t mhi_sys_euid(void) { return geteuid(); }
+bool mhi_sys_secure_exec(void) { return getauxval(AT_SECURE) != 0; }
+
+int64_t mhi_sys_wall_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int mhi_sys_random(void *buffer, size_t size)
+{
+    long got = RETRY(getrandom(buffer, size, 0));
+    return got < 0 ? (int)got : (size_t)got == size ? 0 : -EIO;
+}
+
+ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size)
+{
+    long length = RETRY(readlink(path, buffer, size));
+    if (length < 0)
+        return length;
+    if ((size_t)length >= size)
+        return -ENAMETOOLONG;
+    buffer[length] = '\0';
+    return length;
+}
+
+int mhi_sys_realpath(const char *path, char *buffer, size_t size)
+{
+    char resolved[PATH_MAX];
+    if (realpath(path, resolved) == NULL)
+        return -errno;
+    if (strlen(resolved) >= size)
+        return -ENAMETOOLONG;
+    strcpy(buffer, resolved);
+    return 0;
+}
+
+int mhi_sys_thread_id(void) { return (int)syscall(SYS_gettid); }
