@@ -1,0 +1,67 @@
+# make demo     load a real language model once, then start from its snapshot
+# make test     everything: C unit tests (plain and sanitized), then pytest
+# make bench    what the README's table holds
+# make clean    remove all that the others made; the tree itself they leave clean
+#
+# PYTHON=... chooses the interpreter that the environment in .venv is made from.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
+SOURCES := pyproject.toml meson.build meson.options \
+           $(shell find native magicheap llama -type f -not -path '*/__pycache__/*')
+PIP := $(BIN)/python -m pip
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
+export PATH := $(BIN):$(PATH)
+
+.PHONY: demo test test-c test-python bench model clean
+
+demo: $(VENV)/demo.stamp $(MODEL)
+	@$(BIN)/python examples/demo.py $(MODEL)
+
+test: test-c test-python
+
+test-c: $(VENV)/test.stamp build/python.flags
+	@tools/c_tests.sh build/c-plain -Dbuildtype=release
+	@tools/c_tests.sh build/c-sanitized -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+
+test-python: $(VENV)/test.stamp $(MODEL)
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/test.stamp $(MODEL)
+	$(BIN)/python bench/all.py
+
+model: $(MODEL)
+
+$(MODEL): | $(VENV)/python.stamp
+	$(BIN)/python tools/fetch_model.py models
+
+$(VENV)/python.stamp:
+	@echo "Creating an environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Where Python.h is not installed it is fetched below build/.
+build/python.flags: $(VENV)/python.stamp tools/python_headers.sh
+	@mkdir -p build
+	@tools/python_headers.sh $(BIN)/python $(CURDIR)/build/python-headers > $@.part && mv $@.part $@
+
+$(VENV)/demo.stamp: build/python.flags $(SOURCES)
+	@echo "Building and installing magicheap"
+	@rm -rf build/wheel
+	@CFLAGS="$$(cat build/python.flags) $$CFLAGS" $(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
+	@$(PIP) install --quiet --force-reinstall --no-deps build/wheel/*.whl
+	@$(PIP) install --progress-bar on "$$(echo build/wheel/*.whl)[llama]" | grep -v 'already satisfied' || true
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp
+	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build models
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .hypothesis
