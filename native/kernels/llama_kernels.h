@@ -105,27 +105,32 @@ typedef struct {
 /* Bytes of one row of `cols` values of `type`, or 0 if the type is unknown or cols is no multiple of its block. */
 int64_t mk_row_bytes(int32_t type, int64_t cols);
 
-/* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors absent. */
+/* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors and strings absent. Whatever
+ * is hung into it must come from mk_tensor_new, mk_bytes_copy or malloc, and belongs to one pointer only; the one
+ * exception is output.data == embed.data. */
 int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
-/* Gives `tensor` zeroed storage for rows x cols of `type`. */
+/* Gives `tensor` zeroed storage for rows x cols of `type`; what it had is not freed. Unchanged on failure. */
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols);
-/* A NUL-terminated copy of n bytes, from malloc; NULL when out of memory. */
+/* A NUL-terminated copy of n bytes, from malloc; NULL when out of memory or n is negative. */
 char *mk_bytes_copy(const char *bytes, int64_t n_bytes);
-/* MK_OK if every tensor has the shape config demands; else MK_ERR_ARGUMENT and, in what[160], which does not. */
+/* MK_OK if every tensor has the shape config demands; else MK_ERR_ARGUMENT and, in what[160], which does not and why.
+ * `what` may be NULL. */
 int mk_model_check(const mk_model *model, char *what);
 
 /* One row of a tensor as float32; out has cols values. */
 int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
-/* Quantises (or converts) n = rows*cols float32 values from `in` into `tensor`, which has storage. */
+/* Quantises (or converts) n_rows * cols float32 values into rows first_row .. of `tensor`, which has storage.
+ * MK_ERR_ARGUMENT if a value for a quantised type is not finite; rows before it have been written. */
 int mk_quantize(mk_tensor *tensor, const float *in, int32_t first_row, int32_t n_rows);
 
-/* A pool of n_threads (1: none are started). Workers sleep on a futex after a short spin. */
+/* A pool of n_threads, at most 256 (1: none are started). Workers sleep on a futex after a short spin. Any number of
+ * threads may share a pool, to no gain; in a child of fork() it still works, on the caller's thread alone. */
 int mk_pool_new(mk_pool **pool, int32_t n_threads);
 void mk_pool_free(mk_pool *pool);
 int32_t mk_pool_threads(const mk_pool *pool);
-/* CPUs this process may use: affinity mask and cgroup quota, at least 1. */
+/* CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1. */
 int32_t mk_cpu_count(void);
 
 /* A session of at most n_ctx tokens. */
@@ -140,7 +145,8 @@ int mk_session_truncate(mk_session *session, int32_t length);
  * pool may be NULL: one thread. The result does not depend on the number of threads. */
 int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
 
-/* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc. */
+/* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc.
+ * MK_ERR_ARGUMENT if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
 int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *token);
 
 /* Name of the kernels in use: "scalar" or "avx2". */

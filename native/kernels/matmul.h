@@ -1,0 +1,16 @@
+/* matmul.h - weights times a batch of vectors. */
+#ifndef MK_MATMUL_H
+#define MK_MATMUL_H
+#include "ops.h"
+#include "pool.h"
+
+/* out[v * stride + r] = w[r] . x[v] for every row r of w and every vector v. */
+typedef struct {
+    const mk_tensor *w;
+    float *out;
+    int64_t stride;
+} mki_product;
+
+/* All `products` of the same vectors x, as one job. */
+void mki_multiply(mk_pool *pool, const mki_product *products, int32_t n_products, mki_rows x);
+#endif

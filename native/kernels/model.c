@@ -1,0 +1,180 @@
+/* model.c - a model's memory: allocated here, filled by a loader, checked before use, freed as a whole.
+ *
+ * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data.
+ */
+#include "alloc.h"
+#include "blocks.h"
+#include "llama_kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WHAT_BYTES = 160 }; /* mk_model_check's buffer, as its declaration says */
+
+void *mki_alloc(size_t n, size_t size_bytes)
+{
+    size_t total;
+    if (__builtin_mul_overflow(n, size_bytes, &total) || __builtin_add_overflow(total, MKI_ALIGN - 1, &total))
+        return NULL;
+    return aligned_alloc(MKI_ALIGN, total & ~(size_t)(MKI_ALIGN - 1));
+}
+
+static int64_t blocks_bytes(int64_t cols, int64_t values, int64_t size_bytes)
+{
+    int64_t total;
+    return cols % values || __builtin_mul_overflow(cols / values, size_bytes, &total) ? 0 : total;
+}
+
+int64_t mk_row_bytes(int32_t type, int64_t cols)
+{
+    if (cols <= 0)
+        return 0;
+    switch (type) {
+    case MK_F32: return blocks_bytes(cols, 1, 4);
+    case MK_F16:
+    case MK_BF16: return blocks_bytes(cols, 1, 2);
+    case MK_Q4_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_0));
+    case MK_Q4_1: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_1));
+    case MK_Q8_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q8_0));
+    }
+    return 0;
+}
+
+static bool config_is_sane(const mk_config *c)
+{
+    int32_t width;
+    return c->n_layers > 0 && c->dim > 0 && c->n_heads > 0 && c->n_kv_heads > 0 && c->head_dim > 0 && c->ffn_dim > 0 &&
+           c->n_vocab > 0 && c->n_ctx_train >= 0 && c->n_heads % c->n_kv_heads == 0 &&
+           !__builtin_mul_overflow(c->n_heads, c->head_dim, &width) && c->rope_dim >= 0 &&
+           c->rope_dim <= c->head_dim && c->rope_dim % 2 == 0 && (c->rope_neox == 0 || c->rope_neox == 1) &&
+           isfinite(c->rope_theta) && c->rope_theta > 0 && isfinite(c->norm_eps) && c->norm_eps >= 0;
+}
+
+int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges)
+{
+    if (!model)
+        return MK_ERR_ARGUMENT;
+    *model = NULL;
+    if (!config || !config_is_sane(config) || n_merges < 0)
+        return MK_ERR_ARGUMENT;
+    mk_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return MK_ERR_MEMORY;
+    m->config = *config;
+    m->n_merges = n_merges;
+    m->bos_id = m->eos_id = m->eot_id = m->unk_id = -1;
+    m->layers = calloc((size_t)config->n_layers, sizeof *m->layers);
+    m->tokens = calloc((size_t)config->n_vocab, sizeof *m->tokens);
+    m->merges = n_merges ? calloc((size_t)n_merges, sizeof *m->merges) : NULL;
+    if (!m->layers || !m->tokens || (n_merges && !m->merges)) {
+        mk_model_free(m);
+        return MK_ERR_MEMORY;
+    }
+    *model = m;
+    return MK_OK;
+}
+
+static void layer_free(mk_layer *l)
+{
+    mk_tensor *tensors[] = {&l->attn_norm, &l->wq, &l->wk, &l->wv, &l->wo, &l->ffn_norm, &l->w_gate, &l->w_up, &l->w_down};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        free(tensors[i]->data);
+}
+
+void mk_model_free(mk_model *m)
+{
+    if (!m)
+        return;
+    for (int32_t i = 0; m->layers && i < m->config.n_layers; i++)
+        layer_free(&m->layers[i]);
+    for (int32_t i = 0; m->tokens && i < m->config.n_vocab; i++)
+        free(m->tokens[i].bytes);
+    for (int32_t i = 0; m->merges && i < m->n_merges; i++) {
+        free(m->merges[i].left);
+        free(m->merges[i].right);
+    }
+    if (m->output.data != m->embed.data)
+        free(m->output.data);
+    void *owned[] = {m->embed.data, m->out_norm.data, m->rope_freqs.data, m->layers, m->tokens, m->merges, m->name,
+                     m->tokenizer, m->pre_tokenizer, m->chat_template, m->tokenizer_blob};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        free(owned[i]);
+    free(m);
+}
+
+int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
+{
+    int64_t row_bytes = mk_row_bytes(type, cols);
+    if (!tensor || rows <= 0 || row_bytes == 0)
+        return MK_ERR_ARGUMENT;
+    void *data = mki_alloc((size_t)rows, (size_t)row_bytes);
+    if (!data)
+        return MK_ERR_MEMORY;
+    memset(data, 0, (size_t)rows * (size_t)row_bytes);
+    *tensor = (mk_tensor){type, rows, cols, data};
+    return MK_OK;
+}
+
+char *mk_bytes_copy(const char *bytes, int64_t n_bytes)
+{
+    if (n_bytes < 0 || n_bytes == INT64_MAX || (!bytes && n_bytes))
+        return NULL;
+    char *copy = malloc((size_t)n_bytes + 1);
+    if (!copy)
+        return NULL;
+    if (n_bytes)
+        memcpy(copy, bytes, (size_t)n_bytes);
+    copy[n_bytes] = 0;
+    return copy;
+}
+
+/* Whether `t` is a rows x cols tensor, of a known type or of F32 alone; if not, `what` says so of "layer.name". */
+static bool shaped(const mk_tensor *t, int32_t rows, int32_t cols, bool f32_only, int32_t layer, const char *name, char *what)
+{
+    if (t->data && t->rows == rows && t->cols == cols && mk_row_bytes(t->type, cols) && (!f32_only || t->type == MK_F32))
+        return true;
+    char prefix[32] = "";
+    if (layer >= 0)
+        snprintf(prefix, sizeof prefix, "layer %d ", layer);
+    if (what && t->data)
+        snprintf(what, WHAT_BYTES, "%s%s: found %d x %d of type %d, expected %d x %d%s", prefix, name, t->rows, t->cols,
+                 t->type, rows, cols, f32_only ? " of type 0 (F32)" : "");
+    else if (what)
+        snprintf(what, WHAT_BYTES, "%s%s: absent, expected %d x %d", prefix, name, rows, cols);
+    return false;
+}
+
+static bool layer_is_shaped(const mk_config *c, const mk_layer *l, int32_t i, char *what)
+{
+    int32_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
+    return shaped(&l->attn_norm, 1, c->dim, true, i, "attn_norm", what) &&
+           shaped(&l->wq, q_dim, c->dim, false, i, "wq", what) &&
+           shaped(&l->wk, kv_dim, c->dim, false, i, "wk", what) &&
+           shaped(&l->wv, kv_dim, c->dim, false, i, "wv", what) &&
+           shaped(&l->wo, c->dim, q_dim, false, i, "wo", what) &&
+           shaped(&l->ffn_norm, 1, c->dim, true, i, "ffn_norm", what) &&
+           shaped(&l->w_gate, c->ffn_dim, c->dim, false, i, "w_gate", what) &&
+           shaped(&l->w_up, c->ffn_dim, c->dim, false, i, "w_up", what) &&
+           shaped(&l->w_down, c->dim, c->ffn_dim, false, i, "w_down", what);
+}
+
+int mk_model_check(const mk_model *m, char *what)
+{
+    if (what)
+        what[0] = 0;
+    if (!m || !config_is_sane(&m->config) || !m->layers) {
+        if (what)
+            snprintf(what, WHAT_BYTES, "config: a dimension is zero, negative, too large or does not divide");
+        return MK_ERR_ARGUMENT;
+    }
+    const mk_config *c = &m->config;
+    bool good = shaped(&m->embed, c->n_vocab, c->dim, false, -1, "embed", what) &&
+                shaped(&m->out_norm, 1, c->dim, true, -1, "out_norm", what) &&
+                shaped(&m->output, c->n_vocab, c->dim, false, -1, "output", what) &&
+                (!m->rope_freqs.data || shaped(&m->rope_freqs, 1, c->rope_dim / 2, true, -1, "rope_freqs", what));
+    for (int32_t i = 0; good && i < c->n_layers; i++)
+        good = layer_is_shaped(c, &m->layers[i], i, what);
+    return good ? MK_OK : MK_ERR_ARGUMENT;
+}

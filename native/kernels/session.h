@@ -1,0 +1,26 @@
+/* session.h - what one timeline of tokens writes: its KV cache and the scratch of a forward pass. */
+#ifndef MK_SESSION_H
+#define MK_SESSION_H
+#include "llama_kernels.h"
+
+/* Tokens that go through the layers together. Each tile of weights is expanded to float32 once per batch; at 64 that
+ * costs little beside the multiplications, and a batch of activations still fits a 1 MiB second-level cache. */
+enum { MKI_BATCH = 64 };
+
+struct mk_session {
+    mk_config config;  /* of the model it was made for */
+    int32_t n_ctx;     /* tokens the cache has room for */
+    int32_t length;    /* tokens in it; what lies beyond was never written or is forgotten */
+    int32_t n_batch;   /* tokens the scratch has room for */
+    float *keys;       /* (n_layers, n_ctx, n_kv_heads * head_dim), rotated; owns the cache, values included */
+    float *values;     /* same shape */
+    double *rope_step; /* (rope_dim / 2) radians per position */
+    /* Scratch, one row per token of a batch. x owns all of it. */
+    float *x;          /* (n_batch, dim) residual stream */
+    float *normed;     /* (n_batch, dim) input of a block, then what it adds to x */
+    float *q;          /* (n_batch, n_heads * head_dim) queries */
+    float *attended;   /* (n_batch, n_heads * head_dim) */
+    float *gate, *up;  /* (n_batch, ffn_dim) */
+    float *rotation;   /* (n_batch, rope_dim) cosines, then sines */
+};
+#endif
