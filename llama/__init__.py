@@ -1,0 +1,13 @@
+"""A LLaMA-family engine small enough to read.
+
+    model = llama.load("model.gguf")
+    with llama.Session(model) as session:
+        session.feed(model.tokenizer.encode("Once upon a time", bos=True))
+        print(model.tokenizer.decode(session.generate(llama.Sampler(seed=1), limit=40)))
+"""
+
+from llama._generate import Sampler, Session
+from llama._load import load
+from llama._model import ContextError, Model, ModelError
+
+__all__ = ["ContextError", "Model", "ModelError", "Sampler", "Session", "load"]

@@ -1,0 +1,142 @@
+"""Put what a loader has read into one mk_model, through the kernels' constructors.
+
+A loader knows its file; this module knows the structure: which tensors a config demands and of which shape
+(`slots`), how a tensor gets its bytes (`store`), and that a model which cannot be finished is freed.
+"""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from llama._kernels import ffi, lib
+from llama._model import ModelError, check
+
+TYPES = {  # names that --quantize takes
+    "q8_0": lib.MK_Q8_0,
+    "q4_0": lib.MK_Q4_0,
+    "q4_1": lib.MK_Q4_1,
+}
+FLOATS = (lib.MK_F32, lib.MK_F16, lib.MK_BF16)
+LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows * cols stays far below 2^63
+CHUNK_FLOATS = 1 << 20  # converted at a time: 4 MiB, arbitrary, small beside any tensor that matters
+
+
+class Slot(NamedTuple):
+    """Where a tensor goes: the C field and the shape that the config demands."""
+
+    tensor: object  # mk_tensor *
+    rows: int
+    cols: int
+    is_matrix: bool  # vectors (norms, RoPE divisors) stay float32
+
+
+@contextmanager
+def building(config, n_merges, *, name, chat_template=b""):
+    """Yield an empty `mk_model *` for the fields of mk_config; check it at the end, free it on any error."""
+    check_config(config)
+    out = ffi.new("mk_model **")
+    check(lib.mk_model_new(out, ffi.new("mk_config *", config), n_merges))
+    model = out[0]
+    try:
+        set_string(model, "name", name)
+        set_string(model, "chat_template", chat_template)
+        yield model
+        what = ffi.new("char[160]")
+        if lib.mk_model_check(model, what) != lib.MK_OK:
+            raise ModelError(f"{ffi.string(what).decode()}: the checkpoint contradicts its own configuration")
+    except BaseException:
+        lib.mk_model_free(model)
+        raise
+
+
+def check_config(config):
+    """Refuse numbers that no model has, before they become sizes."""
+    for field, value in config.items():
+        if isinstance(value, float):
+            if not 0.0 < value < 1e12:  # also refuses NaN
+                raise ModelError(f"{field} is {value}, expected a positive finite number")
+        elif not (field == "rope_neox" or 0 < value <= LARGEST):
+            raise ModelError(f"{field} is {value}, expected 1 to {LARGEST}")
+    if config["n_heads"] % config["n_kv_heads"]:
+        raise ModelError(f"{config['n_heads']} heads cannot share {config['n_kv_heads']} key-value heads")
+    if config["rope_dim"] % 2 or config["rope_dim"] > config["head_dim"]:
+        raise ModelError(f"RoPE over {config['rope_dim']} of {config['head_dim']} dimensions: expected an even part")
+
+
+def slots(model):
+    """Return {name: Slot} of every tensor: embed, out_norm, output, rope_freqs, 0.attn_norm, 0.wq, ..."""
+    c = model.config
+    q_dim, kv_dim = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    per_layer = {
+        "attn_norm": (1, c.dim, False),
+        "wq": (q_dim, c.dim, True),
+        "wk": (kv_dim, c.dim, True),
+        "wv": (kv_dim, c.dim, True),
+        "wo": (c.dim, q_dim, True),
+        "ffn_norm": (1, c.dim, False),
+        "w_gate": (c.ffn_dim, c.dim, True),
+        "w_up": (c.ffn_dim, c.dim, True),
+        "w_down": (c.dim, c.ffn_dim, True),
+    }
+    found = {
+        "embed": Slot(ffi.addressof(model, "embed"), c.n_vocab, c.dim, True),
+        "out_norm": Slot(ffi.addressof(model, "out_norm"), 1, c.dim, False),
+        "output": Slot(ffi.addressof(model, "output"), c.n_vocab, c.dim, True),
+        "rope_freqs": Slot(ffi.addressof(model, "rope_freqs"), 1, c.rope_dim // 2, False),
+    }
+    for i in range(c.n_layers):
+        for field, shape in per_layer.items():
+            found[f"{i}.{field}"] = Slot(ffi.addressof(model.layers[i], field), *shape)
+    return found
+
+
+def store(slot, name, kind, read, quantize=None):
+    """Give a slot its values. `read(buffer)` fills a writable buffer with rows * cols values of type `kind`.
+
+    Float matrices become `quantize` (an MK_* type) if that is given; vectors become float32. A matrix that is
+    quantised already is taken as it is, or refused if another type is wanted: it would lose twice.
+    """
+    wanted = (quantize or kind) if slot.is_matrix else lib.MK_F32
+    if wanted != kind and kind not in FLOATS:
+        raise ModelError(f"{name} is quantised already (type {kind}): load it without quantize")
+    for needed in (kind, wanted):
+        if not lib.mk_row_bytes(needed, slot.cols):
+            raise ModelError(f"{name} has rows of {slot.cols} values, which type {needed} cannot hold")
+    check(lib.mk_tensor_new(slot.tensor, wanted, slot.rows, slot.cols))
+    if wanted == kind:
+        read(ffi.buffer(slot.tensor.data, slot.rows * lib.mk_row_bytes(kind, slot.cols)))
+    else:
+        _convert(slot, kind, read)
+
+
+def _convert(slot, kind, read):
+    source = bytearray(slot.rows * lib.mk_row_bytes(kind, slot.cols))
+    read(source)
+    pinned = ffi.from_buffer(source)
+    tensor = ffi.new("mk_tensor *", {"type": kind, "rows": slot.rows, "cols": slot.cols, "data": pinned})
+    n_rows = max(1, min(slot.rows, CHUNK_FLOATS // slot.cols))
+    floats = ffi.new("float[]", n_rows * slot.cols)
+    for first in range(0, slot.rows, n_rows):
+        count = min(n_rows, slot.rows - first)
+        for row in range(count):
+            check(lib.mk_dequantize_row(tensor, first + row, floats + row * slot.cols))
+        check(lib.mk_quantize(slot.tensor, floats, first, count))
+
+
+def tie_output(model):
+    """Let the head be the embedding, as a checkpoint without an output matrix means it."""
+    ffi.memmove(ffi.addressof(model, "output"), ffi.addressof(model, "embed"), ffi.sizeof("mk_tensor"))
+
+
+def copy_bytes(data):
+    """Return bytes as a C string from malloc."""
+    copied = lib.mk_bytes_copy(data, len(data))
+    if not copied:
+        raise MemoryError("out of memory in the llama kernels")
+    return copied
+
+
+def set_string(model, field, value):
+    """Set a `char *` field of an unfinished model, once."""
+    if b"\0" in value:
+        raise ModelError(f"{field} contains a NUL byte: expected text")
+    setattr(model, field, copy_bytes(value))

@@ -1,0 +1,115 @@
+"""Tokens from a model: a session is one timeline of tokens, a sampler picks the next one."""
+
+import secrets
+
+from llama._kernels import ffi, lib
+from llama._model import check
+
+CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
+PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
+
+
+class Sampler:
+    """How the next token is drawn, with the state of its random generator. Defaults are llama.cpp's.
+
+    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. The same seed draws the same tokens.
+    """
+
+    def __init__(self, *, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=None):
+        self.seed = secrets.randbits(32) if seed is None else seed
+        fields = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+        self._state = ffi.new("mk_sampler *", {**fields, "rng": self.seed})
+
+    def pick(self, logits, n_vocab):
+        token = ffi.new("int32_t *")
+        check(lib.mk_sample(self._state, logits, n_vocab, token))
+        return token[0]
+
+
+class Session:
+    """The KV cache of one conversation, and the threads that fill it. Close it before its Model.
+
+    n_ctx: most tokens it can hold, at most what the model was trained for unless given.
+    n_threads: as many as this process may use CPUs, unless given. Results do not depend on it.
+    """
+
+    def __init__(self, model, n_ctx=None, n_threads=None):
+        self._session = self._pool = ffi.NULL
+        self.model = model
+        self.tokens = []  # what the KV cache holds
+        session, pool = ffi.new("mk_session **"), ffi.new("mk_pool **")
+        n_ctx = min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
+        check(lib.mk_session_new(session, model.pointer, n_ctx))
+        self._session = session[0]
+        check(lib.mk_pool_new(pool, n_threads or lib.mk_cpu_count()))
+        self._pool = pool[0]
+        self._logits = ffi.new("float[]", model.config.n_vocab)
+        self.n_ctx = n_ctx
+        self.stop_reason = None  # of the last generate(): "end", "length" or "context"
+
+    @property
+    def room(self):
+        """How many more tokens fit."""
+        return self.n_ctx - len(self.tokens)
+
+    @property
+    def logits(self):
+        """Buffer of n_vocab float32, the scores of the token to come; the next call overwrites it."""
+        return ffi.buffer(self._logits)
+
+    def feed(self, tokens):
+        """Append tokens. Raises ContextError if they do not all fit, ValueError for one that does not exist."""
+        if len(tokens) > self.room:
+            check(lib.MK_ERR_CONTEXT)
+        for at in range(0, len(tokens), PIECE):
+            piece = tokens[at : at + PIECE]
+            last = self._logits if at + PIECE >= len(tokens) else ffi.NULL
+            check(lib.mk_eval(self._open(), self.model.pointer, self._pool, piece, len(piece), last))
+            self.tokens += piece
+
+    def rewind_to(self, tokens):
+        """Keep what the cache shares with `tokens` and return the rest, at least one token, to feed."""
+        shared = 0
+        while shared < min(len(self.tokens), len(tokens) - 1) and self.tokens[shared] == tokens[shared]:
+            shared += 1
+        check(lib.mk_session_truncate(self._open(), shared))
+        del self.tokens[shared:]
+        return tokens[shared:]
+
+    def generate(self, sampler, limit=-1):
+        """Yield sampled tokens after what was fed: until an end token, `limit` (-1: none) or the context is full.
+
+        The last token yielded before the limit or a full context is not in the cache yet.
+        """
+        end_ids = self.model.tokenizer.end_ids
+        self.stop_reason = "length"
+        count = 0
+        while count != limit:
+            token = sampler.pick(self._logits, self.model.config.n_vocab)
+            if token in end_ids:
+                self.stop_reason = "end"
+                return
+            yield token
+            count += 1
+            if not self.room:
+                self.stop_reason = "context"
+                return
+            if count != limit:
+                self.feed([token])
+
+    def _open(self):
+        if not self._session:
+            raise ValueError("the session is closed")
+        return self._session
+
+    def close(self):
+        """Free the cache and stop the threads."""
+        lib.mk_session_free(self._session)
+        lib.mk_pool_free(self._pool)
+        self._session = self._pool = ffi.NULL
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()

@@ -1,0 +1,30 @@
+"""Load a checkpoint from disk, whatever its layout."""
+
+import os
+
+from llama._model import Model, ModelError
+
+
+def load(path, *, quantize=None, progress=None):
+    """Load the model at `path` into memory from malloc and return it as a Model.
+
+    path: a GGUF file (F32, F16, BF16, Q4_0, Q4_1, Q8_0), or a directory in Meta's layout (consolidated.NN.pth in
+        one or several shards, params.json, a sentencepiece tokenizer.model).
+    quantize: "q8_0", "q4_0" or "q4_1" turns float matrices into that type as they are read; norms stay float32.
+    progress: called with (done_bytes, total_bytes) after every tensor.
+    Raises ModelError for a checkpoint that is damaged or not of the LLaMA family, OSError for what the kernel says.
+    """
+    from llama import _gguf, _meta
+    from llama._build import TYPES
+
+    if quantize is not None and quantize not in TYPES:
+        raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
+    loader = _meta if os.path.isdir(path) else _gguf
+    try:
+        return Model(loader.load(path, quantize, progress or _no_progress))
+    except ModelError as error:
+        raise ModelError(f"{os.fspath(path)}: {error}") from None
+
+
+def _no_progress(done_bytes, total_bytes):
+    pass

@@ -1,0 +1,187 @@
+"""Text to token ids and back, from the tables of a model alone: a mapped heap has nothing else.
+
+Encoding is Hugging Face's byte-level BPE ("gpt2") or sentencepiece ("llama"), imported when first asked for.
+Decoding needs neither: a token's bytes are in its spelling, and bytes can be streamed as text without ever
+showing half a character.
+"""
+
+import codecs
+import re
+from functools import cached_property, lru_cache
+
+from llama._kernels import ffi, lib
+from llama._model import ModelError, text
+
+# How text is cut before merging, by GGUF's tokenizer.ggml.pre. Patterns as in the models' own tokenizer.json.
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PRE_TOKENIZERS = {
+    "default": "gpt2",
+    "gpt-2": "gpt2",
+    "smollm": "digits",
+    "llama-bpe": "llama3",
+    "llama3": "llama3",
+    "llama-v3": "llama3",
+}
+WORD_START = "\u2581"  # sentencepiece's spelling of a space
+UNKNOWN_TEXT = " \u2047 "  # sentencepiece's spelling of what it has no token for
+
+
+@lru_cache(1)
+def byte_alphabet():
+    """Return {character: byte} of GPT-2's byte-level spelling (encoder.py, bytes_to_unicode, inverted)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def sentencepiece_processor(blob):
+    """Return a SentencePieceProcessor; ModelError if the bytes are no sentencepiece model."""
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_proto=blob)
+    except RuntimeError as error:
+        raise ModelError(f"no usable sentencepiece model: {error!s:.200}") from None
+
+
+class Tokenizer:
+    """The tokenizer of a Model. Token ids are ints below config.n_vocab."""
+
+    def __init__(self, model):
+        self._model = model
+        self._kind = text(model.pointer.tokenizer)
+        self._bytes = lru_cache(None)(self._token_bytes)
+
+    @property
+    def bos_id(self):
+        return self._model.pointer.bos_id
+
+    @property
+    def end_ids(self):
+        """Ids after which an answer is over."""
+        pointer = self._model.pointer
+        return {pointer.eos_id, pointer.eot_id} - {-1}
+
+    def spelling(self, token_id):
+        """Return a token as its file spells it, "" for -1."""
+        if token_id == -1:
+            return ""
+        return ffi.string(self._token(token_id).bytes).decode("utf-8", "replace")
+
+    @cached_property
+    def special(self):
+        """{spelling: id} of control and user-defined tokens."""
+        pointer, size = self._model.pointer, ffi.sizeof("mk_token") // 4
+        table = memoryview(ffi.buffer(pointer.tokens, pointer.config.n_vocab * 4 * size)).cast("i")
+        kinds = table[ffi.offsetof("mk_token", "kind") // 4 :: size].tolist()
+        wanted = (lib.MK_TOKEN_CONTROL, lib.MK_TOKEN_USER)
+        found = {self.spelling(i): i for i, kind in enumerate(kinds) if kind in wanted}
+        found.pop("", None)
+        return found
+
+    @cached_property
+    def special_pattern(self):
+        """Matches every special token, the longest first."""
+        longest_first = sorted(self.special, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def encode(self, string, *, special=False, bos=False):
+        """Return the ids of a text.
+
+        special: spellings of control and user-defined tokens in the text become those tokens; otherwise
+            they are text like any other, so that what a user types cannot end his turn.
+        bos: begin with bos_id where the model wants that and the text does not.
+        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does.
+        """
+        ids, at = [], 0
+        for match in self.special_pattern.finditer(string) if special else ():
+            ids += self._encode(string[at : match.start()])
+            ids.append(self.special[match.group()])
+            at = match.end()
+        ids += self._encode(string[at:])
+        if bos and self._model.pointer.add_bos and self.bos_id != -1 and ids[:1] != [self.bos_id]:
+            ids.insert(0, self.bos_id)
+        return ids
+
+    def _encode(self, string):
+        return self._encoder(string) if string else []
+
+    @cached_property
+    def _encoder(self):
+        pointer = self._model.pointer
+        blob = ffi.buffer(pointer.tokenizer_blob, pointer.n_tokenizer_blob)[:]
+        if self._kind == "llama":
+            return sentencepiece_processor(blob).encode
+        n_vocab = pointer.config.n_vocab
+        strings = blob.decode().split("\0")
+        vocabulary = dict(zip(strings, range(n_vocab)))
+        merges = list(zip(strings[n_vocab:-1:2], strings[n_vocab + 1 : -1 : 2]))
+        return _byte_pair_encoder(vocabulary, merges, PRE_TOKENIZERS[text(pointer.pre_tokenizer)])
+
+    def decode(self, ids):
+        """Return the text of ids; control tokens have none, bytes that are not UTF-8 become U+FFFD."""
+        stream = self.stream()
+        return "".join([*map(stream.feed, ids), stream.finish()])
+
+    def stream(self, *, continues=False):
+        """Return a TextStream. continues: the text goes on from an earlier one, so a leading space is its own."""
+        return TextStream(self._bytes, drop_space=bool(self._model.pointer.add_space_prefix) and not continues)
+
+    def _token(self, token_id):
+        if not 0 <= token_id < self._model.config.n_vocab:
+            raise ValueError(f"token {token_id} is outside the vocabulary of {self._model.config.n_vocab}")
+        return self._model.pointer.tokens[token_id]
+
+    def _token_bytes(self, token_id):
+        token = self._token(token_id)
+        if token.kind == lib.MK_TOKEN_CONTROL:
+            return b""
+        spelling = self.spelling(token_id)
+        if self._kind == "gpt2":
+            if token.kind == lib.MK_TOKEN_USER:
+                return spelling.encode()
+            alphabet = byte_alphabet()
+            return b"".join(bytes([alphabet[c]]) if c in alphabet else c.encode() for c in spelling)
+        if token.kind == lib.MK_TOKEN_BYTE and re.fullmatch("<0x[0-9A-F]{2}>", spelling):
+            return bytes([int(spelling[3:5], 16)])
+        if token.kind == lib.MK_TOKEN_UNKNOWN:
+            return UNKNOWN_TEXT.encode()
+        return spelling.replace(WORD_START, " ").encode()
+
+
+class TextStream:
+    """Turns tokens into text as they come, holding back the bytes of a character that is not complete."""
+
+    def __init__(self, token_bytes, drop_space):
+        self._token_bytes = token_bytes
+        self._drop_space = drop_space
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def feed(self, token_id):
+        """Return the text that this token completes, often "" for one that is part of a character."""
+        data = self._token_bytes(token_id)
+        if self._drop_space and data:
+            self._drop_space = False
+            data = data.removeprefix(b" ")
+        return self._decode(data)
+
+    def finish(self):
+        """Return what was held back: U+FFFD if a character was never completed."""
+        return self._decode(b"", True)
+
+
+def _byte_pair_encoder(vocabulary, merges, style):
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+
+    if style == "llama3":
+        cuts = [pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")]
+    else:
+        cuts = [pre_tokenizers.Digits(individual_digits=True)] if style == "digits" else []
+    spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=style != "llama3")
+    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=style == "llama3"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
+    return lambda string: tokenizer.encode(string, add_special_tokens=False).ids
