@@ -1,0 +1,47 @@
+"""Load once; every later run maps what the first one loaded.
+
+    with magic_transaction("magic.dat", process=False) as magic:
+        if not magic.was_committed:                # the first run, or one whose snapshot is stale
+            magic.root = load_model("7B")
+    model = magic.root                             # every later run begins here
+"""
+
+from magicheap import _errors
+from magicheap._errors import (
+    BusyError,
+    CorruptError,
+    DanglingError,
+    FormatError,
+    MagicHeapError,
+    MagicHeapWarning,
+    NoSpaceError,
+    RootError,
+    StaleError,
+    UnsupportedError,
+    UntrustedError,
+)
+from magicheap._transaction import MagicTransaction, magic_transaction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BusyError",
+    "CorruptError",
+    "DanglingError",
+    "FormatError",
+    "MagicHeapError",
+    "MagicHeapWarning",
+    "MagicTransaction",
+    "NoSpaceError",
+    "RootError",
+    "StaleError",
+    "UnsupportedError",
+    "UntrustedError",
+    "magic_transaction",
+]
+
+_errors.check_version(__version__)
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # tracebacks name what users import
+del _name

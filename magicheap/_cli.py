@@ -1,0 +1,189 @@
+"""The command `magicheap`: look at snapshots, check them, remove them, and ask whether this machine can make any."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from magicheap import __version__
+from magicheap._errors import CorruptError, MagicHeapError
+from magicheap._image import Image, open_image, probe_machine
+from magicheap._paths import cache_directory
+from magicheap._processes import processes_using
+from magicheap._show import moment, show_json, show_table, size
+
+_STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
+
+
+class Listed(NamedTuple):
+    """A snapshot in a directory, or the remains of one."""
+
+    path: str
+    stored_bytes: int
+    created_ns: int  # 0 if it can't be read
+    problem: str  # why no run will take it, or ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except (MagicHeapError, OSError) as error:
+        print(f"magicheap: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("magicheap", description=__doc__.split(": ", 1)[1].capitalize(), epilog=_STATUSES)
+    parser.add_argument("--version", action="version", version=f"magicheap {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_STATUSES)
+        command.set_defaults(run=run)
+        return command
+
+    def add_directory(command: argparse.ArgumentParser) -> None:
+        command.add_argument("directory", nargs="?", metavar="DIR", help="directory of snapshots (default: the user's cache)")
+
+    info = add("info", _info, "show what a snapshot holds, what it depends on and who has it mapped")
+    info.add_argument("file", metavar="FILE")
+    info.add_argument("--json", action="store_true", help="print everything, for programs")
+    verify = add("verify", _verify, "read every byte of snapshots and compare the checksums")
+    verify.add_argument("files", metavar="FILE", nargs="+")
+    ls = add("ls", _ls, "list snapshots, and why those that are stale are")
+    add_directory(ls)
+    ls.add_argument("--json", action="store_true", help="print the list for programs")
+    clean = add("clean", _clean, "remove snapshots that no run will take any more; other files are left alone")
+    add_directory(clean)
+    which = clean.add_mutually_exclusive_group()
+    which.add_argument("--stale", action="store_true", help="remove what is stale or damaged (the default)")
+    which.add_argument("--all", action="store_true", help="remove every snapshot")
+    which.add_argument("--older-than", type=_days, metavar="DAYS", help="remove what was committed before that")
+    clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
+    doctor = add("doctor", _doctor, "try whether this machine can make snapshots in a directory, and say why not")
+    add_directory(doctor)
+    doctor.add_argument("--json", action="store_true", help="print the probes for programs")
+    return parser
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not days >= 0:
+        raise ValueError("negative or no number")
+    return days
+
+
+def _info(options: argparse.Namespace) -> int:
+    with open_image(options.file) as image:
+        report = _report(image)
+    if options.json:
+        show_json(report)
+        return 0
+    header, inputs, users = report["info"], report["inputs"], report["processes"]
+    rows = [
+        ("kind", f"{header['kind']}, format {header['format_version']}"),
+        ("size", f"{size(header['file_bytes'])}, {size(header['stored_bytes'])} stored"),
+        ("committed", moment(header["created_ns"])),
+        ("arena", f"{header['address']:#x}, {header['live_blocks']} live blocks, root {header['root']:#x}"),
+        ("relocations", f"{header['n_relocations']} into {len(report['modules'])} libraries"),
+        ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
+        ("state", report["stale"] and f"stale: {report['stale']}" or "a run here and now would take it"),
+    ]
+    show_table(("", ""), rows, title=options.file)
+    if users:
+        columns = ("pid", "process", "resident", "shared", "private", "proportional")
+        show_table(columns, [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users])
+    return 0
+
+
+def _report(image: Image) -> dict[str, Any]:
+    return {
+        "path": os.path.abspath(image.path),
+        "info": image.info._asdict(),
+        "stale": image.staleness(),
+        "segments": [segment._asdict() for segment in image.segments],
+        "inputs": [found._asdict() for found in image.inputs],
+        "modules": [module._asdict() for module in image.modules],
+        "processes": [use._asdict() for use in processes_using(image.path)],
+    }
+
+
+def _by_kind(inputs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for found in inputs:
+        kinds.setdefault(found["kind"], []).append(found)
+    return kinds
+
+
+def _verify(options: argparse.Namespace) -> int:
+    n_bad = 0
+    for path in options.files:
+        try:
+            with open_image(path) as image:
+                image.verify()
+            print(f"{path}: ok")
+        except (MagicHeapError, OSError) as error:
+            n_bad += 1
+            print(f"{path}: {type(error).__name__}: {error}")
+    return 1 if n_bad else 0
+
+
+def _ls(options: argparse.Namespace) -> int:
+    found = list(_listed(options.directory))
+    if options.json:
+        show_json([snapshot._asdict() for snapshot in found])
+        return 0
+    rows = [(each.path, size(each.stored_bytes), each.created_ns and moment(each.created_ns) or "?", each.problem or "fresh") for each in found]
+    show_table(("snapshot", "size", "committed", "state"), rows)
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    before_ns = time.time_ns() - int((options.older_than or 0) * 86_400 * 10**9)
+    freed_bytes = n_removed = 0
+    for snapshot in _listed(options.directory):
+        if options.older_than is not None:
+            is_chosen = snapshot.created_ns < before_ns
+        else:
+            is_chosen = options.all or bool(snapshot.problem)
+        if not is_chosen:
+            continue
+        if not options.dry_run:
+            os.unlink(snapshot.path)
+        freed_bytes, n_removed = freed_bytes + snapshot.stored_bytes, n_removed + 1
+        print(f"{'would remove' if options.dry_run else 'removed'} {snapshot.path}: {snapshot.problem or 'fresh'}")
+    print(f"{n_removed} snapshots, {size(freed_bytes)}")
+    return 0
+
+
+def _listed(directory: str | None) -> Iterator[Listed]:
+    """Yield the snapshots of a directory by name, damaged ones too; what never was one, or is not ours, is passed over."""
+    directory = directory or cache_directory()
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    for path in (os.path.join(directory, name) for name in names):
+        try:
+            with open_image(path) as image:
+                yield Listed(path, image.info.stored_bytes, image.info.created_ns, image.staleness())
+        except CorruptError as error:
+            yield Listed(path, os.stat(path).st_blocks * 512, 0, str(error))
+        except (MagicHeapError, OSError):
+            pass
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    directory = options.directory or cache_directory()
+    if options.directory is None:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    probes = probe_machine(directory)
+    if options.json:
+        show_json([probe._asdict() for probe in probes])
+    else:
+        show_table(("probe", "result"), [(probe.name, probe.obstacle or "ok") for probe in probes], title=directory)
+    return 1 if any(probe.obstacle for probe in probes) else 0

@@ -1,0 +1,166 @@
+"""Snapshot files as such: what one holds and depends on, read without attaching it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any, Iterator, NamedTuple, TypeVar
+
+from magicheap._errors import MagicHeapError, call
+from magicheap._native import ffi, lib
+
+_Entry = TypeVar("_Entry")
+
+_KINDS = {lib.MH_KIND_HEAP: "heap", lib.MH_KIND_PROCESS: "process"}
+_SEGMENTS = {
+    lib.MH_SEGMENT_ARENA: "arena",
+    lib.MH_SEGMENT_PAGES: "pages",
+    lib.MH_SEGMENT_MEMORY: "memory",
+    lib.MH_SEGMENT_FILE: "file",
+    lib.MH_SEGMENT_ZERO: "zero",
+}
+_INPUTS = {
+    lib.MH_INPUT_FILE: "file",
+    lib.MH_INPUT_LIBRARY: "library",
+    lib.MH_INPUT_ENV: "environment",
+    lib.MH_INPUT_KEY: "key",
+    lib.MH_INPUT_CPU: "cpu",
+    lib.MH_INPUT_SYSTEM: "system",
+}
+
+
+class Info(NamedTuple):
+    """The header of a snapshot; sizes in bytes."""
+
+    kind: str  # "heap" or "process"
+    format_version: int
+    file_bytes: int  # apparent size
+    stored_bytes: int  # without holes
+    address: int  # of the arena
+    root: int  # its address, or 0
+    created_ns: int  # since the epoch
+    n_relocations: int
+    live_blocks: int
+
+
+class Segment(NamedTuple):
+    """A part of the file that is mapped."""
+
+    kind: str
+    prot: int
+    address: int
+    size_bytes: int
+    file_offset: int
+    checksum: int
+
+
+class Input(NamedTuple):
+    """Something that makes the snapshot stale when it changes."""
+
+    kind: str
+    name: str
+    size_bytes: int
+    mtime_ns: int
+
+
+class Module(NamedTuple):
+    """A library that the arena points into."""
+
+    path: str
+    build_id: str  # hexadecimal, "" without one
+    n_relocations: int
+
+
+class Image:
+    """An open snapshot file whose header and tables have been checked. Made by open_image."""
+
+    def __init__(self, path: str, native: Any) -> None:
+        self.path = path
+        self._native = native
+        self._raw = ffi.new("mh_image_info *")
+        lib.mh_image_read_info(native, self._raw)
+
+    @property
+    def info(self) -> Info:
+        raw = self._raw
+        kind = _KINDS.get(raw.kind, f"kind {raw.kind}")
+        return Info(kind, *(getattr(raw, field) for field in Info._fields[1:]))
+
+    @property
+    def segments(self) -> list[Segment]:
+        return self._entries("mh_segment_info *", lib.mh_image_read_segment, self._raw.n_segments, _segment)
+
+    @property
+    def inputs(self) -> list[Input]:
+        return self._entries("mh_input_info *", lib.mh_image_read_input, self._raw.n_inputs, _input)
+
+    @property
+    def modules(self) -> list[Module]:
+        return self._entries("mh_module_info *", lib.mh_image_read_module, self._raw.n_modules, _module)
+
+    def _entries(self, ctype: str, read: Callable[..., int], n_entries: int, convert: Callable[[Any], _Entry]) -> list[_Entry]:
+        raw, found = ffi.new(ctype), []
+        for i in range(n_entries):
+            if read(self._native, i, raw) == lib.MH_OK:
+                found.append(convert(raw))
+        return found
+
+    def verify(self) -> None:
+        """Read every byte of the file. CorruptError names the segment whose checksum does not match."""
+        call(lib.mh_image_verify, self._native, path=self.path)
+
+    def staleness(self) -> str:
+        """Return why a run with the same key could not attach this here and now, or ""."""
+        key = next((found.name for found in self.inputs if found.kind == "key"), "")
+        text = ffi.new("char[]", key.encode(errors="surrogateescape"))
+        try:
+            call(lib.mh_image_check_inputs, self._native, ffi.new("mh_options *", {"key": text}), path=self.path)
+        except (MagicHeapError, OSError) as error:
+            return str(error)
+        return ""
+
+
+@contextmanager
+def open_image(path: str) -> Iterator[Image]:
+    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError if it is none that we may take."""
+    image = ffi.new("mh_image **")
+    call(lib.mh_image_open, image, os.fsencode(path), path=path)
+    try:
+        yield Image(path, image[0])
+    finally:
+        lib.mh_image_close(image[0])
+
+
+class Probe(NamedTuple):
+    """One assumption about the machine, tried for real."""
+
+    name: str
+    obstacle: str  # "" if it holds
+
+
+def probe_machine(directory: str) -> list[Probe]:
+    """Try everything that heap snapshots in `directory` need."""
+    probes: list[Probe] = []
+    name, err = ffi.new("const char **"), ffi.new("mh_error *")
+    while (status := lib.mh_probe(len(probes), name, os.fsencode(directory), err)) != lib.MH_ERR_ARGUMENT:
+        obstacle = "" if status == lib.MH_OK else _text(err.detail) or _text(lib.mh_strerror(status))
+        probes.append(Probe(_text(name[0]), obstacle))
+    return probes
+
+
+def _segment(raw: Any) -> Segment:
+    return Segment(_SEGMENTS.get(raw.kind, f"kind {raw.kind}"), *(getattr(raw, field) for field in Segment._fields[1:]))
+
+
+def _input(raw: Any) -> Input:
+    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), _text(raw.name), raw.size_bytes, raw.mtime_ns)
+
+
+def _module(raw: Any) -> Module:
+    return Module(_text(raw.path), _text(raw.build_id), raw.n_relocations)
+
+
+def _text(chars: Any) -> str:
+    text: str = ffi.string(chars).decode(errors="surrogateescape")
+    return text

@@ -1,0 +1,35 @@
+"""Where snapshots live that the program gave no path: the user's cache directory, one file per script."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+SUFFIX = ".magic"  # arbitrary; what a file is, its content says
+
+
+def cache_directory() -> str:
+    """Return the directory of default snapshots, which need not exist."""
+    import platformdirs
+
+    return os.path.join(platformdirs.user_cache_dir(), "magicheap")
+
+
+def default_path() -> str:
+    """Return the path of this script's snapshot, and make its directory for the user alone.
+
+    ValueError: there is no script (an interactive interpreter, a notebook, python -c).
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None:
+        raise ValueError("no script to name the snapshot after: pass magic_transaction a path")
+    import hashlib
+
+    script = os.path.realpath(script)
+    digest = hashlib.blake2b(os.fsencode(script), digest_size=8).hexdigest()
+    stem = os.path.splitext(os.path.basename(script))[0][:64]  # names have at most 255 bytes, of up to 4 a character
+    directory = cache_directory()
+    with contextlib.suppress(OSError):  # then mh_begin says what is wrong, and the program runs cold
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    return os.path.join(directory, f"{stem}-{digest}{SUFFIX}")

@@ -1,0 +1,47 @@
+"""Output of the command line: tables for a terminal, tab-separated lines for a pipe, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print rows of text; a title only where a person reads it."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, title=title, title_justify="left", show_header=any(columns))
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text: a path may contain what rich takes for markup
+    Console().print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print `value`; named tuples have become dicts before."""
+    json.dump(value, sys.stdout, indent=2)
+    print()
+
+
+def size(n_bytes: float) -> str:
+    """Return a size as people read it."""
+    for unit in _UNITS:
+        if n_bytes < 1024 or unit == _UNITS[-1]:
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+
+
+def moment(since_epoch_ns: int) -> str:
+    """Return a time as the user's clock shows it."""
+    return datetime.fromtimestamp(since_epoch_ns // 10**9).isoformat(" ")
