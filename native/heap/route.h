@@ -11,6 +11,9 @@
  * The patches stay for good: afterwards they pass through, but still know an arena block when they see one. MH_ERR_BUSY: one at a time. */
 int mhi_route_begin(mh_arena *arena, mh_error *err);
 void mhi_route_end(void);
+/* Patches as mhi_route_begin does, but routes nothing: for a process that attaches a snapshot, whose blocks may be handed to any library's
+ * free. Costs a walk over the relocations of all modules, once; MH_ERR_SYSTEM if memory or a page protection is refused. */
+int mhi_route_guard(mh_error *err);
 /* Path of the library with this owner number; "" for MHI_OWNER_EXPLICIT, "other libraries" for MHI_OWNER_OTHERS. */
 const char *mhi_route_owner_path(uint8_t owner);
 

@@ -1,0 +1,315 @@
+/* route_calls.c - what malloc and its family do in libraries that are routed.
+ *
+ * R1  Allocations go to the arena while there is one, else, and when it is full, to the real function.
+ * R2  free, realloc and malloc_usable_size know a block by its address, whoever made it and whenever: arena blocks go to the arena that
+ *     holds them, all others to the real function. These replacements stay for good, so blocks may cross the boundary in both directions.
+ * R3  realloc within a transaction leaves the block in the arena, even if it began as an ordinary one: the library is about to store the
+ *     result in a structure, and a snapshot must be complete. Outside of one it leaves it in ordinary memory.
+ */
+#define _GNU_SOURCE
+#include "heap/route_calls.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "heap/route_files.h"
+#include "sys/sys.h"
+
+_Atomic(mh_arena *) mhi_route_target;
+atomic_int mhi_route_rechecks;
+
+/* The functions themselves. Until routing begins our own bindings will do; it then looks up better ones: in a program that is not position-
+ * independent our binding may be a PLT entry of the program, which leads through a slot that is about to be patched. Operators new
+ * are known only once some libstdc++ is loaded, and not replaced before. */
+static struct {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*reallocarray)(void *, size_t, size_t);
+    void *(*memalign)(size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+    void (*free)(void *);
+    size_t (*malloc_usable_size)(void *);
+    void *(*new)(size_t);
+    void *(*new_nothrow)(size_t, const void *);
+    void *(*new_aligned)(size_t, size_t);
+    void *(*new_aligned_nothrow)(size_t, size_t, const void *);
+} real = { malloc, calloc, realloc, reallocarray, memalign, posix_memalign, aligned_alloc, valloc, pvalloc, free, malloc_usable_size,
+           NULL, NULL, NULL, NULL };
+
+/* For route_stubs.S. */
+void *(*mhi_real_dlopen)(const char *, int) = dlopen;
+void *(*mhi_real_dlmopen)(Lmid_t, const char *, int) = dlmopen;
+void *(*mhi_real_dlsym)(void *, const char *) = dlsym;
+void *(*mhi_real_dlvsym)(void *, const char *, const char *) = dlvsym;
+
+static inline mh_arena *target(void)
+{
+    mh_arena *arena = atomic_load_explicit(&mhi_route_target, memory_order_acquire);
+    if (__builtin_expect(atomic_load_explicit(&mhi_route_rechecks, memory_order_relaxed) > 0, 0))
+        mhi_route_recheck();
+    return arena;
+}
+
+/* The owner byte of an aligned block. Whoever asks C for at least a page at the alignment of a vector register or more wants it for vector
+ * loads of numbers (tensors, audio, images): structures full of pointers have no use for it, and C++ objects that are over-aligned
+ * come through operator new, which does not pass here. The upper bound leaves out aligned slabs of allocators, which are made of
+ * pointers. 32 is an AVX register: 16 is what malloc gives anyway, so asking for it says nothing. */
+static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_bytes)
+{
+    bool is_data = align_bytes >= 32 && align_bytes <= 2 << 20 && size_bytes >= MHI_PAGE;
+    return is_data ? owner | MHI_BLOCK_DATA : owner;
+}
+
+void *mhi_routed_malloc(size_t size, uint8_t owner)
+{
+    mh_arena *arena = target();
+    void *block = arena == NULL ? NULL : mhi_arena_malloc(arena, size, owner);
+    return block != NULL ? block : real.malloc(size);
+}
+
+void *mhi_routed_calloc(size_t n_items, size_t item_size, uint8_t owner)
+{
+    mh_arena *arena = target();
+    size_t size;
+    void *block = arena == NULL || __builtin_mul_overflow(n_items, item_size, &size) ? NULL : mhi_arena_calloc(arena, size, owner);
+    return block != NULL ? block : real.calloc(n_items, item_size);
+}
+
+void mhi_routed_free(void *block)
+{
+    if (mhi_in_region(block))
+        mh_free(block);
+    else
+        real.free(block);
+}
+
+size_t mhi_routed_malloc_usable_size(void *block)
+{
+    return mhi_in_region(block) ? mh_usable_size(block) : real.malloc_usable_size(block);
+}
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Moves an arena block to where allocations go now. A pointer that is no live block's has no size to copy, and may be anything: refused. */
+static void *move_arena_block(void *block, size_t size, uint8_t owner)
+{
+    size_t old_size = mh_usable_size(block);
+    void *moved = old_size == 0 ? NULL : mhi_routed_malloc(size, owner);
+    if (moved == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    memcpy(moved, block, smaller(old_size, size));
+    mh_free(block);
+    return moved;
+}
+
+static void *realloc_arena_block(void *block, size_t size, uint8_t owner)
+{
+    mh_arena *arena = target();
+    if (size == 0) { /* as glibc does it */
+        mh_free(block);
+        return NULL;
+    }
+    void *grown = arena != NULL && mh_arena_of(block) == arena ? mhi_arena_realloc(arena, block, size, owner) : NULL;
+    return grown != NULL ? grown : move_arena_block(block, size, owner);
+}
+
+void *mhi_routed_realloc(void *block, size_t size, uint8_t owner)
+{
+    if (block == NULL)
+        return mhi_routed_malloc(size, owner);
+    if (mhi_in_region(block))
+        return realloc_arena_block(block, size, owner);
+    mh_arena *arena = target();
+    void *moved = arena == NULL || size == 0 ? NULL : mhi_arena_malloc(arena, size, owner);
+    if (moved == NULL)
+        return real.realloc(block, size);
+    memcpy(moved, block, smaller(real.malloc_usable_size(block), size));
+    real.free(block);
+    return moved;
+}
+
+void *mhi_routed_reallocarray(void *block, size_t n_items, size_t item_size, uint8_t owner)
+{
+    size_t size;
+    if (__builtin_mul_overflow(n_items, item_size, &size)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return mhi_routed_realloc(block, size, owner);
+}
+
+/* For the interpreter: its blocks stay ordinary, but it may be handed one of the arena. */
+static void *kept_realloc(void *block, size_t size)
+{
+    if (!mhi_in_region(block))
+        return real.realloc(block, size);
+    size_t old_size = mh_usable_size(block);
+    void *moved = size == 0 || old_size == 0 ? NULL : real.malloc(size);
+    if (moved != NULL)
+        memcpy(moved, block, smaller(old_size, size));
+    if (moved != NULL || size == 0)
+        mh_free(block);
+    return moved;
+}
+
+static void *kept_reallocarray(void *block, size_t n_items, size_t item_size)
+{
+    size_t size;
+    if (!__builtin_mul_overflow(n_items, item_size, &size))
+        return kept_realloc(block, size);
+    errno = ENOMEM;
+    return NULL;
+}
+
+static bool is_power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
+
+/* NULL: not now, not there, or not with this alignment; the real function then has the last word. */
+static void *arena_memalign(size_t align, size_t size, uint8_t owner)
+{
+    mh_arena *arena = target();
+    if (arena == NULL || !is_power_of_two(align))
+        return NULL;
+    return mhi_arena_memalign(arena, align < 16 ? 16 : align, size, owner);
+}
+
+void *mhi_routed_memalign(size_t align, size_t size, uint8_t owner)
+{
+    void *block = arena_memalign(align, size, aligned_owner(owner, align, size));
+    return block != NULL ? block : real.memalign(align, size);
+}
+
+void *mhi_routed_aligned_alloc(size_t align, size_t size, uint8_t owner)
+{
+    void *block = arena_memalign(align, size, aligned_owner(owner, align, size));
+    return block != NULL ? block : real.aligned_alloc(align, size);
+}
+
+int mhi_routed_posix_memalign(void **out, size_t align, size_t size, uint8_t owner)
+{
+    int saved_errno = errno; /* which posix_memalign does not touch */
+    void *block = align < sizeof(void *) ? NULL : arena_memalign(align, size, aligned_owner(owner, align, size));
+    errno = saved_errno;
+    if (block == NULL)
+        return real.posix_memalign(out, align, size);
+    *out = block;
+    return 0;
+}
+
+void *mhi_routed_valloc(size_t size, uint8_t owner)
+{
+    void *block = arena_memalign(MHI_PAGE, size, owner);
+    return block != NULL ? block : real.valloc(size);
+}
+
+void *mhi_routed_pvalloc(size_t size, uint8_t owner)
+{
+    size_t pages;
+    bool fits = !__builtin_add_overflow(size, MHI_PAGE - 1, &pages);
+    void *block = fits ? arena_memalign(MHI_PAGE, pages & ~(size_t)(MHI_PAGE - 1), owner) : NULL;
+    return block != NULL ? block : real.pvalloc(size);
+}
+
+/* The operators fall through to libstdc++'s, which throw as they should. Those in turn call malloc through a slot that is patched too. */
+void *mhi_routed_new(size_t size, uint8_t owner)
+{
+    mh_arena *arena = target();
+    void *block = arena == NULL ? NULL : mhi_arena_malloc(arena, size, owner);
+    return block != NULL ? block : real.new(size);
+}
+
+void *mhi_routed_new_nothrow(size_t size, const void *tag, uint8_t owner)
+{
+    mh_arena *arena = target();
+    void *block = arena == NULL ? NULL : mhi_arena_malloc(arena, size, owner);
+    return block != NULL ? block : real.new_nothrow(size, tag);
+}
+
+void *mhi_routed_new_aligned(size_t size, size_t align, uint8_t owner)
+{
+    void *block = arena_memalign(align, size, owner);
+    return block != NULL ? block : real.new_aligned(size, align);
+}
+
+void *mhi_routed_new_aligned_nothrow(size_t size, size_t align, const void *tag, uint8_t owner)
+{
+    void *block = arena_memalign(align, size, owner);
+    return block != NULL ? block : real.new_aligned_nothrow(size, align, tag);
+}
+
+typedef void (*function)(void);
+void mhi_routed_dlopen(void);
+void mhi_routed_dlmopen(void);
+void mhi_routed_dlsym(void);
+void mhi_routed_dlvsym(void);
+
+#define STUB(name, column, member) { name, column, NULL, NULL, (function *)(member), false, true }
+#define KEPT(name, column, kept, member) { name, column, NULL, (function)(kept), (function *)(member), false, true }
+#define BOTH(name, plain, member) { name, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member), false, true }
+#define LINK(name, plain, member) { name, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member), false, false }
+#define FILES(name, plain, member) { name, MHI_NO_STUB, (function)(plain), NULL, (function *)(member), false, false }
+#define CXX(name, column, member) { name, column, NULL, NULL, (function *)(member), true, false }
+
+const mhi_call mhi_calls[MHI_N_CALLS] = {
+    CXX("_Znam", MHI_STUB_NEW, NULL),
+    CXX("_ZnamRKSt9nothrow_t", MHI_STUB_NEW_NOTHROW, NULL),
+    CXX("_ZnamSt11align_val_t", MHI_STUB_NEW_ALIGNED, NULL),
+    CXX("_ZnamSt11align_val_tRKSt9nothrow_t", MHI_STUB_NEW_ALIGNED_NOTHROW, NULL),
+    CXX("_Znwm", MHI_STUB_NEW, &real.new),
+    CXX("_ZnwmRKSt9nothrow_t", MHI_STUB_NEW_NOTHROW, &real.new_nothrow),
+    CXX("_ZnwmSt11align_val_t", MHI_STUB_NEW_ALIGNED, &real.new_aligned),
+    CXX("_ZnwmSt11align_val_tRKSt9nothrow_t", MHI_STUB_NEW_ALIGNED_NOTHROW, &real.new_aligned_nothrow),
+    FILES("__open64_2", mhi_routed_open_2, NULL),
+    FILES("__open_2", mhi_routed_open_2, NULL),
+    FILES("__openat64_2", mhi_routed_openat_2, NULL),
+    FILES("__openat_2", mhi_routed_openat_2, NULL),
+    STUB("aligned_alloc", MHI_STUB_ALIGNED_ALLOC, &real.aligned_alloc),
+    STUB("calloc", MHI_STUB_CALLOC, &real.calloc),
+    BOTH("cfree", mhi_routed_free, NULL),
+    LINK("dlmopen", mhi_routed_dlmopen, &mhi_real_dlmopen),
+    LINK("dlopen", mhi_routed_dlopen, &mhi_real_dlopen),
+    LINK("dlsym", mhi_routed_dlsym, &mhi_real_dlsym),
+    LINK("dlvsym", mhi_routed_dlvsym, &mhi_real_dlvsym),
+    FILES("fopen", mhi_routed_fopen, &mhi_real_fopen),
+    FILES("fopen64", mhi_routed_fopen, NULL),
+    BOTH("free", mhi_routed_free, &real.free),
+    STUB("malloc", MHI_STUB_MALLOC, &real.malloc),
+    BOTH("malloc_usable_size", mhi_routed_malloc_usable_size, &real.malloc_usable_size),
+    STUB("memalign", MHI_STUB_MEMALIGN, &real.memalign),
+    FILES("open", mhi_routed_open, &mhi_real_open),
+    FILES("open64", mhi_routed_open, NULL),
+    FILES("openat", mhi_routed_openat, &mhi_real_openat),
+    FILES("openat64", mhi_routed_openat, NULL),
+    STUB("posix_memalign", MHI_STUB_POSIX_MEMALIGN, &real.posix_memalign),
+    STUB("pvalloc", MHI_STUB_PVALLOC, &real.pvalloc),
+    KEPT("realloc", MHI_STUB_REALLOC, kept_realloc, &real.realloc),
+    KEPT("reallocarray", MHI_STUB_REALLOCARRAY, kept_reallocarray, &real.reallocarray),
+    STUB("valloc", MHI_STUB_VALLOC, &real.valloc),
+};
+
+static int compare_name(const void *name, const void *call) { return strcmp(name, ((const mhi_call *)call)->name); }
+
+int mhi_call_lookup(const char *name)
+{
+    const mhi_call *call = bsearch(name, mhi_calls, MHI_N_CALLS, sizeof *mhi_calls, compare_name);
+    return call == NULL ? -1 : (int)(call - mhi_calls);
+}
+
+enum { STUB_BYTES = 16, STUB_ROW_BYTES = 256 }; /* as route_stubs.S lays them out */
+
+uint64_t mhi_call_stub(int call, uint8_t owner)
+{
+    extern const char mhi_route_stubs[];
+    const mhi_call *entry = &mhi_calls[call];
+    if (entry->stub == MHI_NO_STUB)
+        return (uint64_t)entry->plain;
+    return (uint64_t)mhi_route_stubs + (uint64_t)owner * STUB_ROW_BYTES + (uint64_t)entry->stub * STUB_BYTES;
+}
