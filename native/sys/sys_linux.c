@@ -105,12 +105,15 @@ ssize_t mhi_sys_read(int fd, void *buffer, size_t size) { return RETRY(read(fd, 
 uid_t mhi_sys_euid(void) { return geteuid(); }
 bool mhi_sys_secure_exec(void) { return getauxval(AT_SECURE) != 0; }
 
-int64_t mhi_sys_wall_clock_ns(void)
+static int64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+
+int64_t mhi_sys_wall_clock_ns(void) { return read_clock(CLOCK_REALTIME); }
+int64_t mhi_sys_file_clock_ns(void) { return read_clock(CLOCK_REALTIME_COARSE); }
 
 int mhi_sys_random(void *buffer, size_t size)
 {
@@ -140,4 +143,5 @@ int mhi_sys_realpath(const char *path, char *buffer, size_t size)
     return 0;
 }
 
+int mhi_sys_process_id(void) { return (int)getpid(); }
 int mhi_sys_thread_id(void) { return (int)syscall(SYS_gettid); }

@@ -1,0 +1,168 @@
+/* format.h - magic.dat, drawn once: for the library that writes and maps it, and for a launcher that has no libc.
+ *
+ *     offset 0     | header page: what this is, where it belongs in memory, the table directory, a checksum of the page
+ *                  | hole
+ *     2 MiB        | segments, one behind the other, each a whole number of pages:
+ *                  |   ARENA   data of the arena; this part of the file backed the arena while it was filled
+ *                  |   PAGES   control page and page table of the arena
+ *                  | tables, one behind the other, each at the next multiple of 8:
+ *                  |   segments, inputs, modules, relocations, strings
+ *     file_bytes   | end of file
+ *
+ * The tables stand behind the segments because they are known last: the arena fills the file before anybody can tell
+ * what it will depend on. There are no gaps to hide anything in: where one part ends the next begins.
+ *
+ * Everything is little-endian and of fixed width. Every integer is hostile until image.c has checked it. A name is an
+ * offset into the strings table, which begins and ends with a NUL byte, so that 0 is "" and every name ends in the table.
+ * Checksums are mhi_checksum (XXH64, seeded): the header's covers its page, a table's its bytes, a segment's its bytes.
+ * Header and tables are checked at every open, segments when asked, since reading gigabytes would cost what the file saves.
+ *
+ * A process snapshot is the same file with MH_KIND_PROCESS, further segments and further tables in the directory.
+ */
+#ifndef MHI_FORMAT_H
+#define MHI_FORMAT_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* The first byte is no text in any encoding; the line ends betray a transfer in text mode; 0x1a stops `type` (after PNG). */
+#define MHI_MAGIC "\x89MH\r\n\x1a\n"
+
+enum {
+    MHI_FORMAT_VERSION = 1,
+    MHI_HEADER_BYTES = 4096,
+    MHI_TABLES_MAX = 24,               /* arbitrary: five are used, the process kind will want as many again */
+    MHI_SEGMENTS_OFFSET = 2 << 20,     /* so that an arena's 2 MiB pages can be mapped as such from the page cache */
+    MHI_FILE_BUILD_ID_MAX = 32,        /* the linker's default is 20 bytes (SHA-1) */
+    MHI_STATE_COMPLETE = 0x454e4f44,   /* "DONE": the only state a reader accepts */
+};
+
+/* Bounds what a reader allocates for a hostile file; 40 million relocations fit. Arbitrary. */
+#define MHI_TABLES_BYTES_MAX (1ull << 30)
+
+enum { MHI_TABLE_SEGMENTS = 1, MHI_TABLE_INPUTS = 2, MHI_TABLE_MODULES = 3, MHI_TABLE_RELOCATIONS = 4, MHI_TABLE_STRINGS = 5 };
+
+typedef struct {
+    uint64_t tb_kind;     /* MHI_TABLE_* */
+    uint64_t tb_count;    /* of entries; bytes for strings */
+    uint64_t tb_offset;   /* in the file, a multiple of 8 */
+    uint64_t tb_bytes;    /* tb_count times the size of an entry */
+    uint64_t tb_checksum;
+} mhi_file_table;
+
+typedef struct {
+    uint8_t hd_magic[8];       /* MHI_MAGIC with its NUL */
+    uint32_t hd_version;       /* MHI_FORMAT_VERSION */
+    uint32_t hd_kind;          /* MH_KIND_* */
+    uint32_t hd_state;         /* MHI_STATE_COMPLETE */
+    uint32_t hd_n_tables;
+    uint64_t hd_file_bytes;
+    uint64_t hd_address;       /* the arena's: where all its pointers take it to be */
+    uint64_t hd_capacity_bytes;
+    uint64_t hd_meta_bytes;    /* control page and page table, at hd_address */
+    uint64_t hd_data_offset;   /* of the data, from hd_address */
+    uint64_t hd_data_bytes;
+    uint64_t hd_live_blocks;
+    uint64_t hd_root;          /* an address in the data, or 0 */
+    int64_t hd_created_ns;     /* since the epoch */
+    mhi_file_table hd_tables[MHI_TABLES_MAX];
+    uint8_t hd_reserved[MHI_HEADER_BYTES - 104 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
+    uint64_t hd_checksum;      /* of all bytes before it */
+} mhi_file_header;
+
+typedef struct {
+    uint32_t sg_kind;          /* MH_SEGMENT_* */
+    uint32_t sg_prot;          /* PROT_* of the private mapping */
+    uint64_t sg_address;
+    uint64_t sg_bytes;
+    uint64_t sg_offset;        /* in the file */
+    uint64_t sg_checksum;
+} mhi_file_segment;
+
+/* What the snapshot depends on. Which members say something depends on the kind:
+ *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns as stat told; LIBRARY also its build-id
+ *   ENV             name = variable; digest of its value, 0 when it is not set
+ *   KEY             text = what the caller chose
+ *   CPU             text = feature names with a space between; bytes = size of the XSAVE area
+ *   SYSTEM          name = what; text = its version, or bytes = its number */
+typedef struct {
+    uint32_t in_kind;          /* MH_INPUT_* */
+    uint32_t in_build_id_bytes;
+    uint64_t in_name;          /* string */
+    uint64_t in_text;          /* string */
+    uint64_t in_bytes;
+    uint64_t in_inode;
+    uint64_t in_device;
+    int64_t in_mtime_ns;       /* MHI_MTIME_UNKNOWN: was changing while it was read, so nothing will match it */
+    uint64_t in_digest;        /* only this is kept of a variable: values may be secret */
+    uint8_t in_build_id[MHI_FILE_BUILD_ID_MAX];
+} mhi_file_input;
+
+#define MHI_MTIME_UNKNOWN INT64_MIN
+
+typedef struct {
+    uint64_t mo_path;          /* string */
+    uint64_t mo_bytes;         /* of its address range */
+    uint64_t mo_relocations;   /* how many name it */
+    uint32_t mo_build_id_bytes;/* 0: none, the path must do */
+    uint32_t mo_reserved;      /* zero */
+    uint8_t mo_build_id[MHI_FILE_BUILD_ID_MAX];
+} mhi_file_module;
+
+/* A word of the data that points into a module; entries are sorted by place, each place once. */
+typedef struct {
+    uint64_t rl_place;         /* of the word: offset from hd_address, a multiple of 8 */
+    uint64_t rl_target;        /* offset from the module's load address */
+    uint32_t rl_module;        /* index */
+    uint32_t rl_reserved;      /* zero */
+} mhi_file_relocation;
+
+#define MHI_AT(type, member, offset) \
+    _Static_assert(offsetof(type, member) == (offset), #type "." #member " is at " #offset)
+MHI_AT(mhi_file_table, tb_count, 8);
+MHI_AT(mhi_file_table, tb_offset, 16);
+MHI_AT(mhi_file_table, tb_bytes, 24);
+MHI_AT(mhi_file_table, tb_checksum, 32);
+MHI_AT(mhi_file_header, hd_version, 8);
+MHI_AT(mhi_file_header, hd_kind, 12);
+MHI_AT(mhi_file_header, hd_state, 16);
+MHI_AT(mhi_file_header, hd_n_tables, 20);
+MHI_AT(mhi_file_header, hd_file_bytes, 24);
+MHI_AT(mhi_file_header, hd_address, 32);
+MHI_AT(mhi_file_header, hd_capacity_bytes, 40);
+MHI_AT(mhi_file_header, hd_meta_bytes, 48);
+MHI_AT(mhi_file_header, hd_data_offset, 56);
+MHI_AT(mhi_file_header, hd_data_bytes, 64);
+MHI_AT(mhi_file_header, hd_live_blocks, 72);
+MHI_AT(mhi_file_header, hd_root, 80);
+MHI_AT(mhi_file_header, hd_created_ns, 88);
+MHI_AT(mhi_file_header, hd_tables, 96);
+MHI_AT(mhi_file_header, hd_checksum, MHI_HEADER_BYTES - 8);
+MHI_AT(mhi_file_segment, sg_prot, 4);
+MHI_AT(mhi_file_segment, sg_address, 8);
+MHI_AT(mhi_file_segment, sg_bytes, 16);
+MHI_AT(mhi_file_segment, sg_offset, 24);
+MHI_AT(mhi_file_segment, sg_checksum, 32);
+MHI_AT(mhi_file_input, in_build_id_bytes, 4);
+MHI_AT(mhi_file_input, in_name, 8);
+MHI_AT(mhi_file_input, in_text, 16);
+MHI_AT(mhi_file_input, in_bytes, 24);
+MHI_AT(mhi_file_input, in_inode, 32);
+MHI_AT(mhi_file_input, in_device, 40);
+MHI_AT(mhi_file_input, in_mtime_ns, 48);
+MHI_AT(mhi_file_input, in_digest, 56);
+MHI_AT(mhi_file_input, in_build_id, 64);
+MHI_AT(mhi_file_module, mo_bytes, 8);
+MHI_AT(mhi_file_module, mo_relocations, 16);
+MHI_AT(mhi_file_module, mo_build_id_bytes, 24);
+MHI_AT(mhi_file_module, mo_build_id, 32);
+MHI_AT(mhi_file_relocation, rl_target, 8);
+MHI_AT(mhi_file_relocation, rl_module, 16);
+#undef MHI_AT
+_Static_assert(sizeof(mhi_file_table) == 40, "table");
+_Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
+_Static_assert(sizeof(mhi_file_segment) == 40, "segment");
+_Static_assert(sizeof(mhi_file_input) == 96, "input");
+_Static_assert(sizeof(mhi_file_module) == 64, "module");
+_Static_assert(sizeof(mhi_file_relocation) == 24, "relocation");
+
+#endif

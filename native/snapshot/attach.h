@@ -1,0 +1,11 @@
+/* attach.h - maps a checked snapshot to where it was. */
+#ifndef MHI_ATTACH_H
+#define MHI_ATTACH_H
+#include "heap/arena.h"
+#include "snapshot/image.h"
+
+/* The arena of an image whose inputs are unchanged. MH_ERR_BUSY: something else lies in its address range; MH_ERR_STALE: a module
+ * that its pointers lead into can't be had; MH_ERR_CORRUPT: the arena contradicts the header. On failure nothing stays mapped. */
+int mhi_attach(mh_arena **arena, const struct mh_image *image, mh_error *err);
+
+#endif

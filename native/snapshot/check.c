@@ -1,0 +1,172 @@
+/* check.c - believes nothing that a file says about itself.
+ *
+ * A checksum proves that nobody damaged the file by accident. Whoever damages it on purpose repairs the checksum, so each
+ * field is checked as if there were none. What is not exactly as this library writes it is refused: no gap, no overlap, no
+ * order but one, no byte in a reserved place. Every function returns NULL, or what is wrong as the end of a sentence.
+ */
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "heap/arena.h"
+#include "snapshot/checksum.h"
+#include "snapshot/image.h"
+#include "sys/sys.h"
+
+static bool is_paged(uint64_t size) { return size % MHI_PAGE == 0; }
+
+static bool is_zero(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
+static const char *check_arena(const mhi_file_header *header)
+{
+    uint64_t data_end, end;
+    if (!is_paged(header->hd_meta_bytes) || !is_paged(header->hd_data_offset) || !is_paged(header->hd_data_bytes) ||
+        !is_paged(header->hd_capacity_bytes))
+        return "the sizes of its arena are not whole pages";
+    if (header->hd_address < MHI_REGION_START || header->hd_address % MHI_SLOT_BYTES != 0 ||
+        __builtin_add_overflow(header->hd_address, header->hd_capacity_bytes, &end) || end > MHI_REGION_END)
+        return "its arena lies outside the region of arenas";
+    if (header->hd_meta_bytes == 0 || header->hd_meta_bytes > header->hd_data_offset ||
+        __builtin_add_overflow(header->hd_data_offset, header->hd_data_bytes, &data_end) || data_end > header->hd_capacity_bytes)
+        return "the parts of its arena do not fit into it";
+    uint64_t place = header->hd_root - header->hd_address;
+    if (header->hd_root != 0 && (header->hd_root < header->hd_address || place < header->hd_data_offset || place >= data_end))
+        return "its root lies outside its data";
+    return NULL;
+}
+
+const char *mhi_check_header(const mhi_file_header *header)
+{
+    if (header->hd_state != MHI_STATE_COMPLETE)
+        return "it is incomplete: its writer did not finish";
+    if (header->hd_n_tables != MHI_TABLE_STRINGS)
+        return "the number of its tables is wrong";
+    size_t unused = (MHI_TABLES_MAX - header->hd_n_tables) * sizeof(mhi_file_table);
+    if (!is_zero((const uint8_t *)&header->hd_tables[header->hd_n_tables], unused) ||
+        !is_zero(header->hd_reserved, sizeof header->hd_reserved))
+        return "its header has something where nothing belongs";
+    return check_arena(header);
+}
+
+/* The directory: each kind once and in order, each table directly behind the one before, the last one up to the end. */
+static const char *check_directory(struct mh_image *image)
+{
+    static const uint64_t entry_bytes[] = { sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module),
+                                            sizeof(mhi_file_relocation), 1 };
+    const mhi_file_header *header = &image->header;
+    uint64_t start = header->hd_tables[0].tb_offset, place = start;
+    for (uint32_t i = 0; i < header->hd_n_tables; i++) {
+        const mhi_file_table *table = &header->hd_tables[i];
+        uint64_t bytes, end, next;
+        if (table->tb_kind != i + 1)
+            return "its tables are not in order";
+        if (__builtin_mul_overflow(table->tb_count, entry_bytes[i], &bytes) || bytes != table->tb_bytes)
+            return "a table's size does not follow from its count";
+        if (table->tb_offset != place || __builtin_add_overflow(place, bytes, &end) || end > header->hd_file_bytes ||
+            __builtin_add_overflow(end, 7, &next))
+            return "a table lies where none belongs";
+        bool is_last = i + 1 == header->hd_n_tables;
+        place = is_last ? end : next & ~(uint64_t)7;
+    }
+    return place == header->hd_file_bytes && place - start == image->tables_bytes ? NULL : "its tables do not end where the file does";
+}
+
+static const char *check_segments(const struct mh_image *image)
+{
+    const mhi_file_header *header = &image->header;
+    const mhi_file_segment *data = &image->segments[0], *meta = &image->segments[1];
+    uint64_t meta_offset, end;
+    if (image->n_segments != 2 || data->sg_kind != MH_SEGMENT_ARENA || meta->sg_kind != MH_SEGMENT_PAGES)
+        return "its segments are not those of an arena";
+    if (data->sg_prot != (PROT_READ | PROT_WRITE) || meta->sg_prot != (PROT_READ | PROT_WRITE))
+        return "a segment has an access right that no heap needs";
+    if (data->sg_address != header->hd_address + header->hd_data_offset || data->sg_bytes != header->hd_data_bytes ||
+        meta->sg_address != header->hd_address || meta->sg_bytes != header->hd_meta_bytes)
+        return "a segment contradicts the header about the arena";
+    if (data->sg_offset != MHI_SEGMENTS_OFFSET || __builtin_add_overflow(data->sg_offset, data->sg_bytes, &meta_offset) ||
+        meta->sg_offset != meta_offset || __builtin_add_overflow(meta_offset, meta->sg_bytes, &end) ||
+        end != header->hd_tables[0].tb_offset)
+        return "a segment lies where none belongs";
+    return NULL;
+}
+
+static bool is_string(const struct mh_image *image, uint64_t offset) { return offset < image->strings_bytes; }
+
+static const char *check_inputs(const struct mh_image *image)
+{
+    for (uint64_t i = 0; i < image->n_inputs; i++) {
+        const mhi_file_input *input = &image->inputs[i];
+        if (input->in_kind < MH_INPUT_FILE || input->in_kind > MH_INPUT_SYSTEM)
+            return "an input is of an unknown kind";
+        if (!is_string(image, input->in_name) || !is_string(image, input->in_text))
+            return "an input's name lies outside the strings";
+        if (input->in_build_id_bytes > MHI_FILE_BUILD_ID_MAX)
+            return "an input's build-id is too long";
+    }
+    return NULL;
+}
+
+static const char *check_modules(const struct mh_image *image)
+{
+    uint64_t n_relocations = 0;
+    for (uint64_t i = 0; i < image->n_modules; i++) {
+        const mhi_file_module *module = &image->modules[i];
+        if (!is_string(image, module->mo_path))
+            return "a module's path lies outside the strings";
+        if (module->mo_build_id_bytes > MHI_FILE_BUILD_ID_MAX || module->mo_reserved != 0)
+            return "a module's build-id is too long";
+        if (__builtin_add_overflow(n_relocations, module->mo_relocations, &n_relocations))
+            return "the modules' relocations overflow";
+    }
+    return n_relocations == image->n_relocations ? NULL : "the modules' relocations do not add up";
+}
+
+static const char *check_relocations(const struct mh_image *image)
+{
+    const mhi_file_header *header = &image->header;
+    uint64_t next = header->hd_data_offset, data_end = next + header->hd_data_bytes;
+    for (uint64_t i = 0; i < image->n_relocations; i++) {
+        const mhi_file_relocation *relocation = &image->relocations[i];
+        uint64_t place = relocation->rl_place;
+        if (place < next || place >= data_end || place % 8 != 0)
+            return "a relocation lies outside the data, or out of order";
+        if (relocation->rl_module >= image->n_modules || relocation->rl_reserved != 0)
+            return "a relocation names no module";
+        if (relocation->rl_target >= image->modules[relocation->rl_module].mo_bytes)
+            return "a relocation points outside its module";
+        next = place + 8;
+    }
+    return NULL;
+}
+
+const char *mhi_check_tables(struct mh_image *image)
+{
+    const mhi_file_table *tables = image->header.hd_tables;
+    const char *wrong = check_directory(image);
+    if (wrong != NULL)
+        return wrong;
+    for (uint32_t i = 0; i < image->header.hd_n_tables; i++) {
+        const uint8_t *bytes = image->tables + (tables[i].tb_offset - tables[0].tb_offset);
+        if (mhi_checksum(bytes, tables[i].tb_bytes) != tables[i].tb_checksum)
+            return "the checksum of a table does not match";
+        switch (tables[i].tb_kind) {
+        case MHI_TABLE_SEGMENTS: image->segments = (const void *)bytes, image->n_segments = tables[i].tb_count; break;
+        case MHI_TABLE_INPUTS: image->inputs = (const void *)bytes, image->n_inputs = tables[i].tb_count; break;
+        case MHI_TABLE_MODULES: image->modules = (const void *)bytes, image->n_modules = tables[i].tb_count; break;
+        case MHI_TABLE_RELOCATIONS: image->relocations = (const void *)bytes, image->n_relocations = tables[i].tb_count; break;
+        case MHI_TABLE_STRINGS: image->strings = (const void *)bytes, image->strings_bytes = tables[i].tb_count; break;
+        }
+    }
+    if (image->strings_bytes == 0 || image->strings[0] != '\0' || image->strings[image->strings_bytes - 1] != '\0')
+        return "its strings do not begin and end with NUL";
+    if ((wrong = check_segments(image)) != NULL || (wrong = check_inputs(image)) != NULL ||
+        (wrong = check_modules(image)) != NULL)
+        return wrong;
+    return check_relocations(image);
+}

@@ -1,0 +1,110 @@
+/* environment.c - environment variables as inputs.
+ *
+ * The watched ones change what a load does whoever loads: the interpreter's, the dynamic linker's, the locale's, and those by
+ * which numerical libraries size their pools and choose their code.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "snapshot/checksum.h"
+#include "snapshot/image.h"
+#include "snapshot/inputs.h"
+
+static const char *const watched[] = { "PYTHON*", "LD_*", "LC_*", "LANG", "LANGUAGE", "OMP_*", "OPENBLAS_*", "MKL_*" };
+
+static bool is_watched(const char *name, size_t length)
+{
+    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
+        size_t n = strcspn(watched[i], "*");
+        bool is_prefix = watched[i][n] == '*';
+        if (length >= n && memcmp(name, watched[i], n) == 0 && (is_prefix || length == n))
+            return true;
+    }
+    return false;
+}
+
+/* Never 0, which says that a variable is not set. */
+static uint64_t digest(const char *value)
+{
+    uint64_t sum = mhi_checksum(value, strlen(value));
+    return sum == 0 ? 1 : sum;
+}
+
+static uint64_t digest_now(const char *name)
+{
+    const char *value = getenv(name);
+    return value == NULL ? 0 : digest(value);
+}
+
+int mhi_environment_read(mhi_inputs *variables, mh_error *err)
+{
+    for (char **each = environ; each != NULL && *each != NULL; each++) {
+        const char *equals = strchr(*each, '=');
+        if (equals == NULL)
+            continue;
+        mhi_file_input entry = { .in_kind = MH_INPUT_ENV, .in_digest = digest(equals + 1) };
+        int status = mhi_inputs_add(variables, &entry, *each, NULL, err);
+        if (status != MH_OK)
+            return status;
+        variables->items[variables->n - 1].name[equals - *each] = '\0';
+    }
+    return MH_OK;
+}
+
+int mhi_environment_add_watched(mhi_inputs *inputs, const mhi_inputs *variables, mh_error *err)
+{
+    int status = MH_OK;
+    for (size_t i = 0; i < variables->n && status == MH_OK; i++) {
+        const mhi_input *variable = &variables->items[i];
+        if (is_watched(variable->name, strlen(variable->name)))
+            status = mhi_inputs_add(inputs, &variable->entry, variable->name, NULL, err);
+    }
+    return status;
+}
+
+int mhi_environment_add(mhi_inputs *inputs, const mhi_inputs *variables, const char *name, mh_error *err)
+{
+    if (*name == '\0' || strchr(name, '=') != NULL)
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "'%s' is not the name of an environment variable", name);
+    const mhi_input *variable = mhi_inputs_find(variables, MH_INPUT_ENV, name);
+    mhi_file_input unset = { .in_kind = MH_INPUT_ENV };
+    return mhi_inputs_add(inputs, variable == NULL ? &unset : &variable->entry, name, NULL, err);
+}
+
+static bool is_recorded(const struct mh_image *image, const char *name, size_t length)
+{
+    for (uint64_t i = 0; i < image->n_inputs; i++) {
+        const char *recorded = mhi_image_string(image, image->inputs[i].in_name);
+        if (image->inputs[i].in_kind == MH_INPUT_ENV && strncmp(recorded, name, length) == 0 && recorded[length] == '\0')
+            return true;
+    }
+    return false;
+}
+
+static int check_recorded(const struct mh_image *image, mh_error *err)
+{
+    for (uint64_t i = 0; i < image->n_inputs; i++) {
+        const char *name = mhi_image_string(image, image->inputs[i].in_name);
+        if (image->inputs[i].in_kind == MH_INPUT_ENV && digest_now(name) != image->inputs[i].in_digest)
+            return mhi_fail(err, MH_ERR_STALE, 0, "environment variable %s has changed", name);
+    }
+    return MH_OK;
+}
+
+int mhi_environment_check(const struct mh_image *image, const char *const *env, mh_error *err)
+{
+    int status = check_recorded(image, err);
+    for (char **each = environ; status == MH_OK && each != NULL && *each != NULL; each++) {
+        size_t length = strcspn(*each, "=");
+        if (is_watched(*each, length) && !is_recorded(image, *each, length))
+            status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set", (int)length, *each);
+    }
+    for (; status == MH_OK && env != NULL && *env != NULL; env++)
+        if (!is_recorded(image, *env, strlen(*env)))
+            status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %s was not recorded with the snapshot", *env);
+    return status;
+}

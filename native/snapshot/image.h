@@ -1,0 +1,37 @@
+/* image.h - header and tables of a snapshot file, in memory and checked. */
+#ifndef MHI_IMAGE_H
+#define MHI_IMAGE_H
+#include <sys/stat.h>
+
+#include "format.h"
+#include "magicheap.h"
+
+struct mh_image {
+    char *path;               /* absolute */
+    int fd;
+    struct stat status;       /* of fd when it was opened */
+    mhi_file_header header;
+    uint8_t *tables;          /* a copy of all tables; what follows points into it */
+    uint64_t tables_bytes;
+    const mhi_file_segment *segments;
+    const mhi_file_input *inputs;
+    const mhi_file_module *modules;
+    const mhi_file_relocation *relocations;
+    const char *strings;
+    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes;
+};
+
+/* mh_image_open; with `trusted_only`, a file that others could have put there is MH_ERR_UNTRUSTED before a byte of it is read. */
+int mhi_image_open(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
+
+static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset) { return image->strings + offset; }
+
+/* The checksum of a range of a file, read in pieces. Returns 0 or -errno; -ENODATA when the file ends first. */
+int mhi_checksum_file(int fd, uint64_t offset, uint64_t size, uint64_t *checksum);
+
+/* check.c: NULL, or what is wrong, as the end of a sentence. The header: every field but magic, version, kind, size and checksum. */
+const char *mhi_check_header(const mhi_file_header *header);
+/* check.c: everything in the tables; sets the table pointers of `image`. Afterwards every name, index and range can be used. */
+const char *mhi_check_tables(struct mh_image *image);
+
+#endif

@@ -1,0 +1,172 @@
+/* inputs.c - records files, libraries and the machine as inputs. */
+#define _GNU_SOURCE
+#include "snapshot/inputs.h"
+
+#include <errno.h>
+#include <gnu/libc-version.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "heap/audit.h"
+#include "heap/route.h"
+#include "snapshot/cpu.h"
+#include "sys/sys.h"
+
+/* Not strdup: inside libc it would be routed into the arena. */
+static char *copy_text(const char *text)
+{
+    size_t size = text == NULL ? 1 : strlen(text) + 1;
+    char *copy = malloc(size);
+    return copy == NULL ? NULL : memcpy(copy, text == NULL ? "" : text, size);
+}
+
+void mhi_inputs_release(mhi_inputs *inputs)
+{
+    for (size_t i = 0; i < inputs->n; i++) {
+        free(inputs->items[i].name);
+        free(inputs->items[i].text);
+    }
+    free(inputs->items);
+    *inputs = (mhi_inputs){ 0 };
+}
+
+static bool make_room(mhi_inputs *inputs)
+{
+    if (inputs->n < inputs->capacity)
+        return true;
+    size_t capacity = inputs->capacity == 0 ? 64 : 2 * inputs->capacity;
+    mhi_input *items = reallocarray(inputs->items, capacity, sizeof *items);
+    if (items == NULL)
+        return false;
+    inputs->items = items;
+    inputs->capacity = capacity;
+    return true;
+}
+
+int mhi_inputs_add(mhi_inputs *inputs, const mhi_file_input *entry, const char *name, const char *text, mh_error *err)
+{
+    mhi_input added = { .entry = *entry, .name = copy_text(name), .text = copy_text(text) };
+    if (added.name == NULL || added.text == NULL || !make_room(inputs)) {
+        free(added.name);
+        free(added.text);
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    }
+    inputs->items[inputs->n++] = added;
+    return MH_OK;
+}
+
+const mhi_input *mhi_inputs_find(const mhi_inputs *inputs, int kind, const char *name)
+{
+    for (size_t i = 0; i < inputs->n; i++)
+        if (inputs->items[i].entry.in_kind == (uint32_t)kind && strcmp(inputs->items[i].name, name) == 0)
+            return &inputs->items[i];
+    return NULL;
+}
+
+static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+
+/* What the kernel makes up at every read has no identity to compare. */
+static bool is_made_up(const char *path)
+{
+    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || begins_with(path, "/dev/");
+}
+
+static int absolute(char path[PATH_MAX], const char *given, mh_error *err)
+{
+    size_t used = 0;
+    if (*given != '/') {
+        int result = mhi_sys_realpath(".", path, PATH_MAX);
+        if (result < 0)
+            return mhi_fail_sys(err, result, "cannot tell the working directory");
+        used = strlen(path);
+        path[used++] = '/';
+    }
+    if (used + strlen(given) >= PATH_MAX)
+        return mhi_fail(err, MH_ERR_ARGUMENT, ENAMETOOLONG, "the path '%.100s...' is too long", given);
+    strcpy(path + used, given);
+    return MH_OK;
+}
+
+int mhi_inputs_add_file(mhi_inputs *inputs, const char *given, mh_error *err)
+{
+    char path[PATH_MAX];
+    int status = absolute(path, given, err);
+    if (status != MH_OK || is_made_up(path))
+        return status;
+    struct stat found;
+    int result = mhi_sys_stat(path, &found);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot record %s as an input", path);
+    if (!S_ISREG(found.st_mode) && !S_ISDIR(found.st_mode))
+        return MH_OK;
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, &found);
+    return mhi_inputs_add(inputs, &entry, path, NULL, err);
+}
+
+int mhi_inputs_add_opened(mhi_inputs *inputs, int64_t since_ns, mh_error *err)
+{
+    if (mhi_route_opened_lost() > 0)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                        "libraries opened more files than can be recorded (%u besides %u): a change in one would go unnoticed",
+                        mhi_route_opened_lost(), mhi_route_opened_count());
+    for (uint32_t i = 0; i < mhi_route_opened_count(); i++) {
+        const char *path = mhi_route_opened_path(i);
+        size_t before = inputs->n;
+        mh_error gone;
+        int status = mhi_inputs_add_file(inputs, path, &gone);
+        if (status != MH_OK && gone.sys_errno != ENOENT) { /* a file that is gone was the body's own, or it will be missed */
+            if (err != NULL)
+                *err = gone;
+            return status;
+        }
+        if (inputs->n > before && inputs->items[before].entry.in_mtime_ns >= since_ns)
+            inputs->items[before].entry.in_mtime_ns = MHI_MTIME_UNKNOWN;
+    }
+    return MH_OK;
+}
+
+typedef struct {
+    mhi_inputs *inputs;
+    mh_error *err;
+    int status;
+} library_visit;
+
+static bool add_library(void *context, const mhi_module *module)
+{
+    library_visit *visit = context;
+    if (module->path[0] != '/') /* the vdso, which is the kernel's */
+        return true;
+    struct stat found = { 0 };
+    mhi_file_input entry = { .in_kind = MH_INPUT_LIBRARY, .in_mtime_ns = MHI_MTIME_UNKNOWN };
+    if (mhi_sys_stat(module->path, &found) == 0) /* else it was replaced under us: no later file will match */
+        entry = mhi_file_identity(MH_INPUT_LIBRARY, &found);
+    entry.in_build_id_bytes = module->build_id_bytes;
+    memcpy(entry.in_build_id, module->build_id, module->build_id_bytes);
+    visit->status = mhi_inputs_add(visit->inputs, &entry, module->path, NULL, visit->err);
+    return visit->status == MH_OK;
+}
+
+int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err)
+{
+    _Static_assert((int)MHI_BUILD_ID_MAX == (int)MHI_FILE_BUILD_ID_MAX, "a build-id fits its place in the file");
+    library_visit visit = { .inputs = inputs, .err = err, .status = MH_OK };
+    mhi_modules_each(add_library, &visit);
+    return visit.status;
+}
+
+int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err)
+{
+    char features[MHI_CPU_TEXT_BYTES];
+    mhi_cpu_features(features);
+    mhi_file_input cpu = { .in_kind = MH_INPUT_CPU, .in_bytes = mhi_cpu_xsave_bytes() };
+    mhi_file_input libc = { .in_kind = MH_INPUT_SYSTEM };
+    mhi_file_input page = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = (uint64_t)mhi_sys_page_size() };
+    int status = mhi_inputs_add(inputs, &cpu, NULL, features, err);
+    if (status == MH_OK)
+        status = mhi_inputs_add(inputs, &libc, MHI_SYSTEM_LIBC, gnu_get_libc_version(), err);
+    if (status == MH_OK)
+        status = mhi_inputs_add(inputs, &page, MHI_SYSTEM_PAGE, NULL, err);
+    return status;
+}

@@ -1,0 +1,58 @@
+/* inputs.h - what a snapshot depends on: recorded by the run that loads, compared by every run that would attach.
+ *
+ * A run compares at mh_open, before the body. So the environment is remembered as mh_open found it, not as the body left it.
+ */
+#ifndef MHI_INPUTS_H
+#define MHI_INPUTS_H
+#include <sys/stat.h>
+
+#include "format.h"
+#include "magicheap.h"
+
+typedef struct {
+    mhi_file_input entry; /* in_name and in_text are set when the tables are made */
+    char *name, *text;    /* never NULL */
+} mhi_input;
+
+typedef struct {
+    mhi_input *items; /* in the order recorded; of two with the same kind and name the first counts */
+    size_t n, capacity;
+} mhi_inputs;
+
+void mhi_inputs_release(mhi_inputs *inputs);
+/* Adds a copy; `name` and `text` may be NULL. Fails for want of memory. */
+int mhi_inputs_add(mhi_inputs *inputs, const mhi_file_input *entry, const char *name, const char *text, mh_error *err);
+const mhi_input *mhi_inputs_find(const mhi_inputs *inputs, int kind, const char *name);
+
+/* The file as it is at this moment. MH_ERR_SYSTEM if there is none. What lies in /proc, /sys and /dev, and what is neither a
+ * regular file nor a directory, is no input: MH_OK. */
+int mhi_inputs_add_file(mhi_inputs *inputs, const char *path, mh_error *err);
+/* The files that routed libraries opened. They are examined only now, so one that changed since `since_ns` (of the coarse wall
+ * clock) may not be what was read: it is recorded as MHI_MTIME_UNKNOWN. MH_ERR_UNSUPPORTED if some were lost. */
+int mhi_inputs_add_opened(mhi_inputs *inputs, int64_t since_ns, mh_error *err);
+/* Every module of this process that is a file, the executable included. */
+int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err);
+/* The CPU, the C library and the page size. */
+int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err);
+
+/* environment.c: every variable there is, as an input of kind ENV. */
+int mhi_environment_read(mhi_inputs *variables, mh_error *err);
+/* environment.c: takes those over that every load depends on. */
+int mhi_environment_add_watched(mhi_inputs *inputs, const mhi_inputs *variables, mh_error *err);
+/* environment.c: takes one over that the caller names, set or not. */
+int mhi_environment_add(mhi_inputs *inputs, const mhi_inputs *variables, const char *name, mh_error *err);
+
+/* Names of the inputs of kind SYSTEM. */
+#define MHI_SYSTEM_LIBC "glibc"
+#define MHI_SYSTEM_PAGE "page size"
+
+/* stale.c: all that identifies a file. */
+mhi_file_input mhi_file_identity(int kind, const struct stat *found);
+
+struct mh_image;
+/* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. `env` as in mh_options. */
+int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, mh_error *err);
+/* environment.c: its part of that. */
+int mhi_environment_check(const struct mh_image *image, const char *const *env, mh_error *err);
+
+#endif
