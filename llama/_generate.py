@@ -1,6 +1,6 @@
 """Tokens from a model: a session is one timeline of tokens, a sampler picks the next one."""
 
-import secrets
+import os
 
 from llama._kernels import ffi, lib
 from llama._model import check
@@ -16,7 +16,7 @@ class Sampler:
     """
 
     def __init__(self, *, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=None):
-        self.seed = secrets.randbits(32) if seed is None else seed
+        self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
         fields = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         self._state = ffi.new("mk_sampler *", {**fields, "rng": self.seed})
 

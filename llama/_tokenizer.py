@@ -88,25 +88,27 @@ class Tokenizer:
         longest_first = sorted(self.special, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def encode(self, string, *, special=False, bos=False):
+    def encode(self, string, *, special=False, bos=False, restore=None):
         """Return the ids of a text.
 
         special: spellings of control and user-defined tokens in the text become those tokens; otherwise
             they are text like any other, so that what a user types cannot end his turn.
         bos: begin with bos_id where the model wants that and the text does not.
+        restore: a str.translate table for the text between special tokens.
         Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does.
         """
         ids, at = [], 0
         for match in self.special_pattern.finditer(string) if special else ():
-            ids += self._encode(string[at : match.start()])
+            ids += self._encode(string[at : match.start()], restore)
             ids.append(self.special[match.group()])
             at = match.end()
-        ids += self._encode(string[at:])
+        ids += self._encode(string[at:], restore)
         if bos and self._model.pointer.add_bos and self.bos_id != -1 and ids[:1] != [self.bos_id]:
             ids.insert(0, self.bos_id)
         return ids
 
-    def _encode(self, string):
+    def _encode(self, string, restore):
+        string = string.translate(restore) if restore else string
         return self._encoder(string) if string else []
 
     @cached_property

@@ -1,0 +1,85 @@
+"""The options of magic-llama, checked. Defaults of sampling are llama.cpp's."""
+
+import argparse
+import math
+
+EXIT_STATUSES = """exit status:
+  0    answered
+  1    the model cannot be read, memory is short, or stdout cannot be written
+  2    wrong options, no prompt, or a prompt longer than the context
+  130  interrupted (Ctrl-C)
+  141  whoever read stdout went away
+"""
+
+
+class UsageError(Exception):
+    """The command asks for what cannot be done; exit status 2."""
+
+
+def parse(argv=None):
+    """Return the options; exits with status 2 and a usage message when they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="magic-llama",
+        description="Ask a LLaMA-family model. Text piped to stdin is joined to the prompt.",
+        epilog=EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-m", "--model", required=True, help="GGUF file, or directory with consolidated.*.pth")
+    add("-p", "--prompt", default="", help="what to ask")
+    add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
+    add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
+    add("-c", "--ctx", type=at_least(1), metavar="CTX", help="context in tokens (what the model was trained for, up to 4096)")
+    add("-t", "--threads", type=at_least(1), metavar="T", help="threads (CPUs this process may use)")
+    add("--temp", type=between(0, math.inf), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
+    add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
+    add("--top-p", type=between(0, 1), default=0.95, metavar="P", help="keep tokens up to this probability together (0.95)")
+    add("--min-p", type=between(0, 1), default=0.05, metavar="P", help="keep tokens at least this likely beside the likeliest (0.05)")
+    add("--seed", type=at_least(0), metavar="S", help="seed of the sampling (random)")
+    add("--raw", action="store_true", help="continue the prompt as it is: no chat template")
+    add("--system", default="", metavar="TEXT", help="system message for the chat template")
+    add("--quantize", choices=("q8_0", "q4_0", "q4_1"), help="quantise float weights as they are loaded")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--snapshot", metavar="FILE", help="where the loaded model is kept (the user's cache directory)")
+    kept.add_argument("--no-snapshot", action="store_true", help="load the model anew, keep nothing")
+    add("--timings", action="store_true", help="say on stderr how long it took and why it stopped")
+    add("--version", action=_Version)
+    return parser.parse_args(argv)
+
+
+def at_least(least):
+    """Return an argparse type for whole numbers that fit the kernels' int32 (a seed: uint64)."""
+
+    def number(string):
+        value = int(string)
+        if not least <= value < 1 << 31:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {(1 << 31) - 1}")
+        return value
+
+    return number
+
+
+def between(low, high):
+    """Return an argparse type for finite numbers."""
+
+    def number(string):
+        value = float(string)
+        if not (low <= value <= high and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"{string} is not a number between {low} and {high}")
+        return value
+
+    return number
+
+
+class _Version(argparse.Action):
+    """--version, which reads the installed package's metadata only when it is asked for."""
+
+    def __init__(self, option_strings, dest):
+        super().__init__(option_strings, dest, nargs=0, help="show the version")
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from importlib.metadata import version
+
+        print("magic-llama", version("magicheap"))
+        parser.exit()
