@@ -4,17 +4,17 @@
  * waiting for a CPU holds up nobody unless it has taken a chunk, and in a child of fork(), where no worker lives, the
  * caller does everything.
  *
- *   ticket = (job number, next item not yet taken)     the caller opens a job by storing (number + 1, 0)
+ *   ticket = (job number, items nobody has taken)     the caller opens a job by storing (number + 1, all)
  *
- * A worker reads the ticket, then the job, then takes a chunk by compare-and-swap from the ticket it read.
- *   P1. If the swap succeeds, what it read was that job: the caller writes the next job only after every item of this
- *       one, the chunk just taken included, is done. If it fails, what was read is thrown away.
+ * A worker reads the ticket and, if items are left, the job; then it takes the last few by compare-and-swap from the
+ * ticket it read.
+ *   P1. If the swap succeeds, what it read was that job: until then the job had items left, and the caller writes the
+ *       next one only after every item of this one is done. If it fails, what was read is thrown away.
  *   P2. Nobody sleeps through an event: a sleeper says so, then the kernel compares the word it waits on; whoever
  *       changes the word then looks for sleepers. (Both orders are sequentially consistent.)
  */
 #include "pool.h"
 
-#include <errno.h>
 #include <immintrin.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -32,11 +32,11 @@ enum {
 };
 
 struct mk_pool {
-    _Atomic uint64_t ticket;            /* job number << 32 | next item */
+    _Atomic uint64_t ticket;            /* job number << 32 | items nobody has taken */
     _Atomic(mki_task *) task;
     _Atomic(void *) arg;
-    _Atomic int32_t n_items, chunk;
-    _Atomic uint32_t n_done;            /* items of the current job; the caller sleeps on it */
+    _Atomic uint32_t chunk;             /* items taken at once */
+    _Atomic uint32_t n_undone;          /* items of the job that are not done; the caller sleeps on it */
     _Atomic uint32_t n_posted;          /* jobs opened, and the end; workers sleep on it */
     _Atomic int32_t workers_asleep, caller_asleep;
     _Atomic bool busy, stopping;
@@ -69,22 +69,16 @@ static void wait_for_change(_Atomic uint32_t *word, uint32_t seen, _Atomic int32
 static void work(mk_pool *pool)
 {
     uint64_t ticket = atomic_load(&pool->ticket);
-    for (;;) {
+    for (uint32_t left; (left = (uint32_t)ticket) > 0;) {
         mki_task *task = atomic_load_explicit(&pool->task, memory_order_relaxed);
         void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
-        int32_t n_items = atomic_load_explicit(&pool->n_items, memory_order_relaxed);
-        int32_t chunk = atomic_load_explicit(&pool->chunk, memory_order_relaxed);
-        int32_t first = (int32_t)(uint32_t)ticket;
-        if (first >= n_items)
-            return;
-        int32_t last = chunk < n_items - first ? first + chunk : n_items;
-        if (!atomic_compare_exchange_strong(&pool->ticket, &ticket, ticket + (uint32_t)(last - first)))
+        uint32_t chunk = atomic_load_explicit(&pool->chunk, memory_order_relaxed), n = chunk < left ? chunk : left;
+        if (!atomic_compare_exchange_strong(&pool->ticket, &ticket, ticket - n))
             continue; /* `ticket` is what it has become */
-        task(arg, first, last);
-        uint32_t n_done = atomic_fetch_add(&pool->n_done, (uint32_t)(last - first)) + (uint32_t)(last - first);
-        if (n_done == (uint32_t)n_items && atomic_load(&pool->caller_asleep))
-            futex_wake(&pool->n_done, 1);
-        ticket += (uint32_t)(last - first);
+        task(arg, (int32_t)(left - n), (int32_t)left);
+        if (atomic_fetch_sub(&pool->n_undone, n) == n && atomic_load(&pool->caller_asleep))
+            futex_wake(&pool->n_undone, 1);
+        ticket -= n;
     }
 }
 
@@ -114,17 +108,16 @@ void mki_pool_run(mk_pool *pool, int32_t n_items, mki_task *task, void *arg)
             task(arg, 0, n_items);
         return;
     }
-    int32_t chunk = n_items / (CHUNKS_PER_THREAD * pool->n_threads);
+    uint32_t all = (uint32_t)n_items, chunk = all / (uint32_t)(CHUNKS_PER_THREAD * pool->n_threads);
     atomic_store_explicit(&pool->task, task, memory_order_relaxed);
     atomic_store_explicit(&pool->arg, arg, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_items, n_items, memory_order_relaxed);
     atomic_store_explicit(&pool->chunk, chunk > 0 ? chunk : 1, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_done, 0, memory_order_relaxed);
-    atomic_store(&pool->ticket, ((atomic_load(&pool->ticket) >> 32) + 1) << 32);
+    atomic_store_explicit(&pool->n_undone, all, memory_order_relaxed);
+    atomic_store(&pool->ticket, ((atomic_load(&pool->ticket) >> 32) + 1) << 32 | all);
     announce(pool);
     work(pool);
-    for (uint32_t n; (n = atomic_load(&pool->n_done)) != (uint32_t)n_items;)
-        wait_for_change(&pool->n_done, n, &pool->caller_asleep);
+    for (uint32_t n; (n = atomic_load(&pool->n_undone)) > 0;)
+        wait_for_change(&pool->n_undone, n, &pool->caller_asleep);
     atomic_store(&pool->busy, false);
 }
 
