@@ -7,7 +7,7 @@
  */
 #ifndef MK_BLOCKS_H
 #define MK_BLOCKS_H
-#include <stdint.h>
+#include "llama_kernels.h"
 
 enum { MKI_BLOCK = 32 }; /* values in a block of every quantised type; columns are cut at multiples of it */
 
@@ -16,4 +16,6 @@ typedef struct { uint16_t d, m; uint8_t q[16]; } mki_q4_1;
 typedef struct { uint16_t d; int8_t q[32]; } mki_q8_0;
 
 _Static_assert(sizeof(mki_q4_0) == 18 && sizeof(mki_q4_1) == 20 && sizeof(mki_q8_0) == 34, "as in GGUF");
+
+static inline bool mki_is_block_type(int32_t type) { return type == MK_Q4_0 || type == MK_Q4_1 || type == MK_Q8_0; }
 #endif

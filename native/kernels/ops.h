@@ -20,12 +20,23 @@ typedef struct {
     int32_t n;
 } mki_rows;
 
+/* n rows of a weight as stored, each row_bytes after the one before. */
+typedef struct {
+    int32_t type;
+    const void *data;
+    int64_t row_bytes;
+    int32_t n;
+} mki_stored;
+
 typedef struct {
     const char *name;
     /* n values from the start of `row`, a multiple of the type's block. */
     void (*dequantize)(int32_t type, const void *row, int32_t n, float *out);
     /* out[v * out_stride + r] += w[r] . x[v], over n columns. */
     void (*add_dots)(mki_rows w, mki_rows x, int32_t n, float *out, int64_t out_stride);
+    /* add_dots of rows of a block type and one vector, to the same bits as by way of dequantize, but without storing
+     * the expanded rows; NULL where that would gain nothing. */
+    void (*add_block_dots)(mki_stored w, const float *x, int32_t n, float *out);
     /* out[i] += sum over r, ascending, of weight[r] * v[r][i], for n columns. */
     void (*add_weighted)(const float *weight, mki_rows v, int32_t n, float *out);
 } mki_ops;

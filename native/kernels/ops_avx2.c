@@ -5,7 +5,6 @@
  * multiplications. A sum sees the same operations in the same order whatever tile it is computed in.
  */
 #include "blocks.h"
-#include "llama_kernels.h"
 #include "ops.h"
 
 #include <immintrin.h>
@@ -32,32 +31,35 @@ INLINE __m128i quarter(__m256i bytes, int k)
     return k % 2 ? _mm_srli_si128(half, 8) : half;
 }
 
-static void dequantize_q4_0(const mki_q4_0 *block, int32_t n, float *out)
+INLINE __m256 half(uint16_t bits) { return _mm256_set1_ps(_cvtsh_ss(bits)); }
+
+/* The 32 values of block i of a row; `type` is a constant at each call. */
+INLINE void expand(const int type, const void *row, int64_t i, __m256 out[4])
 {
-    for (int32_t i = 0; i < n; i += MKI_BLOCK, block++) {
-        __m256 d = _mm256_set1_ps(_cvtsh_ss(block->d));
+    if (type == MK_Q4_0) {
+        const mki_q4_0 *block = (const mki_q4_0 *)row + i;
         __m256i q = _mm256_sub_epi8(load_nibbles(block->q), _mm256_set1_epi8(8));
         for (int k = 0; k < 4; k++)
-            _mm256_storeu_ps(out + i + 8 * k, _mm256_mul_ps(d, load_i8(quarter(q, k))));
-    }
-}
-
-static void dequantize_q4_1(const mki_q4_1 *block, int32_t n, float *out)
-{
-    for (int32_t i = 0; i < n; i += MKI_BLOCK, block++) {
-        __m256 d = _mm256_set1_ps(_cvtsh_ss(block->d)), m = _mm256_set1_ps(_cvtsh_ss(block->m));
+            out[k] = _mm256_mul_ps(half(block->d), load_i8(quarter(q, k)));
+    } else if (type == MK_Q4_1) {
+        const mki_q4_1 *block = (const mki_q4_1 *)row + i;
         __m256i q = load_nibbles(block->q);
         for (int k = 0; k < 4; k++)
-            _mm256_storeu_ps(out + i + 8 * k, _mm256_fmadd_ps(d, load_u8(quarter(q, k)), m));
+            out[k] = _mm256_fmadd_ps(half(block->d), load_u8(quarter(q, k)), half(block->m));
+    } else {
+        const mki_q8_0 *block = (const mki_q8_0 *)row + i;
+        for (int k = 0; k < 4; k++)
+            out[k] = _mm256_mul_ps(half(block->d), load_i8(_mm_loadl_epi64((const __m128i *)(block->q + 8 * k))));
     }
 }
 
-static void dequantize_q8_0(const mki_q8_0 *block, int32_t n, float *out)
+INLINE void dequantize_blocks(const int type, const void *row, int32_t n, float *out)
 {
-    for (int32_t i = 0; i < n; i += MKI_BLOCK, block++) {
-        __m256 d = _mm256_set1_ps(_cvtsh_ss(block->d));
-        for (int j = 0; j < MKI_BLOCK; j += 8)
-            _mm256_storeu_ps(out + i + j, _mm256_mul_ps(d, load_i8(_mm_loadl_epi64((const __m128i *)(block->q + j)))));
+    for (int32_t i = 0; i < n / MKI_BLOCK; i++) {
+        __m256 values[4];
+        expand(type, row, i, values);
+        for (int k = 0; k < 4; k++)
+            _mm256_storeu_ps(out + MKI_BLOCK * i + 8 * k, values[k]);
     }
 }
 
@@ -84,9 +86,9 @@ static void dequantize(int32_t type, const void *row, int32_t n, float *out)
     case MK_F32: memcpy(out, row, (size_t)n * sizeof *out); break;
     case MK_F16: dequantize_f16(row, n, out); break;
     case MK_BF16: dequantize_bf16(row, n, out); break;
-    case MK_Q4_0: dequantize_q4_0(row, n, out); break;
-    case MK_Q4_1: dequantize_q4_1(row, n, out); break;
-    case MK_Q8_0: dequantize_q8_0(row, n, out); break;
+    case MK_Q4_0: dequantize_blocks(MK_Q4_0, row, n, out); break;
+    case MK_Q4_1: dequantize_blocks(MK_Q4_1, row, n, out); break;
+    case MK_Q8_0: dequantize_blocks(MK_Q8_0, row, n, out); break;
     }
 }
 
@@ -96,11 +98,14 @@ INLINE __m256i first_lanes(int32_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* The sums of the lanes of four vectors. */
-INLINE __m128 sum_lanes(const __m256 sum[TILE_ROWS])
+/* Adds the lanes of each row's sum to out, for the first n_rows of a tile. */
+INLINE void add_totals(const __m256 sum[TILE_ROWS], int32_t n_rows, float *out)
 {
     __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(sum[0], sum[1]), _mm256_hadd_ps(sum[2], sum[3]));
-    return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+    float total[TILE_ROWS];
+    _mm_storeu_ps(total, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+    for (int r = 0; r < TILE_ROWS && r < n_rows; r++)
+        out[r] += total[r];
 }
 
 /* One tile; rows past w.n repeat the last one and their sums are dropped. n_vectors is a constant at each call. */
@@ -132,12 +137,8 @@ INLINE void add_tile(mki_rows w, const float *x, int64_t x_stride, const int n_v
                 sum[v][r] = _mm256_fmadd_ps(_mm256_maskload_ps(rows[r] + i, mask), xs[v], sum[v][r]);
     }
 
-    for (int v = 0; v < n_vectors; v++) {
-        float total[TILE_ROWS];
-        _mm_storeu_ps(total, sum_lanes(sum[v]));
-        for (int r = 0; r < TILE_ROWS && r < w.n; r++)
-            out[v * out_stride + r] += total[r];
-    }
+    for (int v = 0; v < n_vectors; v++)
+        add_totals(sum[v], w.n, out + v * out_stride);
 }
 
 static void add_dots(mki_rows w, mki_rows x, int32_t n, float *out, int64_t out_stride)
@@ -151,6 +152,36 @@ static void add_dots(mki_rows w, mki_rows x, int32_t n, float *out, int64_t out_
             add_tile(tile, x.data + v * x.stride, x.stride, 2, n, out + v * out_stride + r, out_stride);
         if (x.n - v == 1)
             add_tile(tile, x.data + v * x.stride, x.stride, 1, n, out + v * out_stride + r, out_stride);
+    }
+}
+
+/* Weights go from memory through the registers into the sums, in add_tile's order. */
+INLINE void add_block_tile(const int type, mki_stored w, const float *x, int32_t n, float *out)
+{
+    __m256 sum[TILE_ROWS];
+    const char *rows[TILE_ROWS];
+    for (int r = 0; r < TILE_ROWS; r++) {
+        rows[r] = (const char *)w.data + (r < w.n ? r : w.n - 1) * w.row_bytes;
+        sum[r] = _mm256_setzero_ps();
+    }
+    for (int32_t i = 0; i < n / MKI_BLOCK; i++)
+        for (int r = 0; r < TILE_ROWS; r++) {
+            __m256 values[4];
+            expand(type, rows[r], i, values);
+            for (int k = 0; k < 4; k++)
+                sum[r] = _mm256_fmadd_ps(values[k], _mm256_loadu_ps(x + MKI_BLOCK * i + 8 * k), sum[r]);
+        }
+    add_totals(sum, w.n, out);
+}
+
+static void add_block_dots(mki_stored w, const float *x, int32_t n, float *out)
+{
+    for (; w.n > 0; w.n -= TILE_ROWS, w.data = (const char *)w.data + TILE_ROWS * w.row_bytes, out += TILE_ROWS) {
+        switch (w.type) {
+        case MK_Q4_0: add_block_tile(MK_Q4_0, w, x, n, out); break;
+        case MK_Q4_1: add_block_tile(MK_Q4_1, w, x, n, out); break;
+        case MK_Q8_0: add_block_tile(MK_Q8_0, w, x, n, out); break;
+        }
     }
 }
 
@@ -177,4 +208,9 @@ static void add_weighted(const float *weight, mki_rows v, int32_t n, float *out)
 }
 
 const mki_ops mki_ops_avx2 = {
-    .name = "avx2", .dequantize = dequantize, .add_dots = add_dots, .add_weighted = add_weighted};
+    .name = "avx2",
+    .dequantize = dequantize,
+    .add_dots = add_dots,
+    .add_block_dots = add_block_dots,
+    .add_weighted = add_weighted,
+};

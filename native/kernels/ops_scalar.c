@@ -1,6 +1,5 @@
 /* ops_scalar.c - the operations in plain C: the judge of the others, and what runs where nothing better does. */
 #include "blocks.h"
-#include "llama_kernels.h"
 #include "ops.h"
 
 #include <string.h>
@@ -103,4 +102,8 @@ static void add_weighted(const float *weight, mki_rows v, int32_t n, float *out)
 }
 
 const mki_ops mki_ops_scalar = {
-    .name = "scalar", .dequantize = dequantize, .add_dots = add_dots, .add_weighted = add_weighted};
+    .name = "scalar",
+    .dequantize = dequantize,
+    .add_dots = add_dots,
+    .add_weighted = add_weighted,
+};
