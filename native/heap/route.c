@@ -57,8 +57,10 @@ static struct {
 static char *_Atomic owner_paths[MHI_OWNER_LAST + 1];
 static atomic_bool begun;
 
+typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } extent;
+
 typedef struct {
-    bool is_forced;    /* scan though nothing was loaded or unloaded */
+    extent extent;
     bool is_complete;  /* every module in the list was ready */
     mhi_got_pass pass;
     int status;
@@ -276,7 +278,7 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
     if (module->policy == ALONE)
         return 0;
     patch_slots(scan, module, &elf);
-    if (scan->is_forced || state.n_modules > n_known)
+    if (scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known)
         patch_hooks(scan, module, &elf);
     return scan->status != MH_OK;
 }
@@ -287,7 +289,7 @@ static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
     scan *scan = context;
-    if (state.scanning || (!scan->is_forced && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
+    if (state.scanning || (scan->extent == SCAN_IF_CHANGED && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
         return 1;
     state.scanning = true;
     state.scan++;
@@ -305,9 +307,9 @@ static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
     return 1;
 }
 
-static int scan_all(bool is_forced, mh_error *err)
+static int scan_all(extent extent, mh_error *err)
 {
-    scan scan = { .is_forced = is_forced, .is_complete = true, .err = err };
+    scan scan = { .extent = extent, .is_complete = true, .err = err };
     dl_iterate_phdr(scan_locked, &scan);
     return scan.status;
 }
@@ -316,19 +318,19 @@ void mhi_route_recheck(void)
 {
     int saved_errno = errno;
     atomic_fetch_sub_explicit(&mhi_route_rechecks, 1, memory_order_relaxed);
-    scan_all(false, NULL);
+    scan_all(SCAN_IF_CHANGED, NULL);
     errno = saved_errno;
 }
 
 void mhi_before_dlopen(void)
 {
-    scan_all(false, NULL);
+    scan_all(SCAN_IF_CHANGED, NULL);
     atomic_store_explicit(&mhi_route_rechecks, RECHECKS, memory_order_relaxed);
 }
 
 void *mhi_before_dlsym(void *handle, const char *name)
 {
-    scan_all(false, NULL);
+    scan_all(SCAN_IF_CHANGED, NULL);
     atomic_store_explicit(&mhi_route_rechecks, 0, memory_order_relaxed);
     int call = handle == RTLD_NEXT ? -1 : mhi_call_lookup(name);
     if (call < 0 || !mhi_calls[call].is_hook || mhi_calls[call].real == NULL)
@@ -350,8 +352,8 @@ static void stay_loaded(void)
 int mhi_route_guard(mh_error *err)
 {
     stay_loaded();
-    int status = scan_all(true, err);
-    return status == MH_OK ? scan_all(true, err) : status;
+    int status = scan_all(SCAN_SLOTS_AND_HOOKS, err);
+    return status == MH_OK ? scan_all(SCAN_SLOTS, err) : status; /* P4 */
 }
 
 int mhi_route_begin(mh_arena *arena, mh_error *err)
