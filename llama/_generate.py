@@ -20,9 +20,10 @@ class Sampler:
         fields = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         self._state = ffi.new("mk_sampler *", {**fields, "rng": self.seed})
 
-    def pick(self, logits, n_vocab):
+    def pick(self, session):
+        """Return the id of the token that comes next."""
         token = ffi.new("int32_t *")
-        check(lib.mk_sample(self._state, logits, n_vocab, token))
+        check(lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token))
         return token[0]
 
 
@@ -85,7 +86,7 @@ class Session:
         self.stop_reason = "length"
         count = 0
         while count != limit:
-            token = sampler.pick(self._logits, self.model.config.n_vocab)
+            token = sampler.pick(self)
             if token in end_ids:
                 self.stop_reason = "end"
                 return
