@@ -70,6 +70,11 @@ bool mhi_arena_is_sealed(const mh_arena *arena);
 bool mhi_arena_mark_data(mh_arena *arena, const void *address);               /* also before sealing; false: no live block */
 bool mhi_arena_find_block(const mh_arena *arena, uint64_t address, mhi_block *block); /* the live block around an address; also before sealing */
 void mhi_arena_each_block(const mh_arena *arena, bool (*visit)(void *context, const mhi_block *block), void *context); /* by address; false stops */
+
+typedef struct { uint64_t blocks, bytes; } mhi_owner_count;
+/* Live blocks by owner, the number in the live map; also before sealing: threads wait while it counts. */
+void mhi_arena_count_owners(mh_arena *arena, mhi_owner_count counts[MHI_OWNER_MASK + 1]);
+
 /* Zeroes every byte of data that no live block uses, whole free pages by giving them back (holes in the file). */
 int mhi_arena_wipe_free(mh_arena *arena, mh_error *err);
 void mhi_arena_read_layout(const mh_arena *arena, mhi_arena_layout *layout);

@@ -30,6 +30,7 @@ int mhi_sys_fstat(int fd, struct stat *out);
 int mhi_sys_stat(const char *path, struct stat *out);
 int mhi_sys_lstat(const char *path, struct stat *out);
 int mhi_sys_flock(int fd, int operation);
+/* Growing a file beyond RLIMIT_FSIZE is -EFBIG, here and in ftruncate and pwrite, without the signal SIGXFSZ. */
 int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size);
 int mhi_sys_ftruncate(int fd, uint64_t size);
 int mhi_sys_fsync(int fd);
@@ -57,6 +58,7 @@ int mhi_sys_random(void *buffer, size_t size);
 ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size); /* NUL-terminated; -ENAMETOOLONG if it does not fit */
 int mhi_sys_realpath(const char *path, char *buffer, size_t size);
 int mhi_sys_thread_id(void);
+void mhi_sys_yield(void);
 int mhi_sys_process_id(void);
 
 #endif

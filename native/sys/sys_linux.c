@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,12 +61,28 @@ int mhi_sys_stat(const char *path, struct stat *out) { return stat(path, out) ==
 int mhi_sys_lstat(const char *path, struct stat *out) { return lstat(path, out) == 0 ? 0 : -errno; }
 int mhi_sys_flock(int fd, int operation) { return (int)RETRY(flock(fd, operation)); }
 
+/* The kernel would send SIGXFSZ, which by default ends a process that only wanted to know whether it can. */
+static bool exceeds_file_limit(uint64_t end)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && end > limit.rlim_cur;
+}
+
 int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
 {
+    if (mode == 0 && exceeds_file_limit(offset + size))
+        return -EFBIG;
     return (int)RETRY(fallocate(fd, mode, (off_t)offset, (off_t)size));
 }
 
-int mhi_sys_ftruncate(int fd, uint64_t size) { return (int)RETRY(ftruncate(fd, (off_t)size)); }
+int mhi_sys_ftruncate(int fd, uint64_t size)
+{
+    struct stat now;
+    if (exceeds_file_limit(size) && (fstat(fd, &now) != 0 || size > (uint64_t)now.st_size))
+        return -EFBIG;
+    return (int)RETRY(ftruncate(fd, (off_t)size));
+}
+
 int mhi_sys_fsync(int fd) { return (int)RETRY(fsync(fd)); }
 
 int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size)
@@ -97,6 +115,8 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
 
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
+    if (exceeds_file_limit(offset + size))
+        return -EFBIG;
     return RETRY(pwrite(fd, buffer, size, (off_t)offset));
 }
 
@@ -145,3 +165,4 @@ int mhi_sys_realpath(const char *path, char *buffer, size_t size)
 
 int mhi_sys_process_id(void) { return (int)getpid(); }
 int mhi_sys_thread_id(void) { return (int)syscall(SYS_gettid); }
+void mhi_sys_yield(void) { sched_yield(); }

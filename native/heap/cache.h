@@ -1,0 +1,68 @@
+/* cache.h - the way in and out of an arena for a thread, and its stock of free blocks.
+ *
+ * Everything that changes an arena happens between mhi_enter and mhi_leave. In between the thread's cache is busy, and
+ * mhi_pause waits for that; the argument why this needs no atomic read-modify-write stands in cache.c.
+ */
+#ifndef MHI_CACHE_H
+#define MHI_CACHE_H
+#include "heap/heap.h"
+
+typedef struct {
+    uint16_t n, max; /* blocks now, and when full */
+    uint32_t first;  /* index in mhi_cache.blocks */
+} mhi_bin;
+
+typedef struct mhi_cache mhi_cache;
+struct mhi_cache {
+    _Atomic(mh_arena *) arena; /* whose blocks it holds; NULL: none, it is empty */
+    _Atomic uint32_t busy;     /* its thread is inside the arena */
+    bool needs_fence;          /* the kernel has no membarrier for us */
+    bool is_orphan;            /* in a forked child: no thread here owns it */
+    mhi_cache *ring;           /* the thread's next cache, circular; or the next unused one */
+    mhi_cache *next;           /* all caches there are: they are reused, never unmapped */
+    mhi_bin bins[MHI_CLASSES];
+    void *blocks[MHI_CACHE_BLOCKS];
+};
+
+/* The cache this thread used last; &mhi_spare_cache, which serves no arena, if it has none. initial-exec: one instruction to reach. */
+extern __thread mhi_cache *mhi_thread_cache __attribute__((tls_model("initial-exec")));
+extern mhi_cache mhi_spare_cache;
+
+mhi_cache *mhi_enter_slow(mh_arena *arena);
+void mhi_leave_spare(mh_arena *arena);
+
+/* NULL: the arena is sealed. Waits while it is paused. */
+static inline mhi_cache *mhi_enter(mh_arena *arena)
+{
+    mhi_cache *cache = mhi_thread_cache;
+    if (__builtin_expect(atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena, 1)) {
+        atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
+        if (__builtin_expect(cache->needs_fence, 0))
+            atomic_thread_fence(memory_order_seq_cst);
+        atomic_signal_fence(memory_order_seq_cst);
+        if (__builtin_expect(atomic_load_explicit(&arena->gate, memory_order_acquire) == 0, 1))
+            return cache;
+    }
+    return mhi_enter_slow(arena);
+}
+
+static inline void mhi_leave(mh_arena *arena, mhi_cache *cache)
+{
+    if (__builtin_expect(cache == &mhi_spare_cache, 0))
+        mhi_leave_spare(arena);
+    else
+        atomic_store_explicit(&cache->busy, 0, memory_order_release);
+}
+
+/* Stops all threads at the door of the arena until mhi_resume; the registry lock is held in between. Afterwards nobody is inside,
+ * and the caches may be read and changed. MH_ERR_SYSTEM if the kernel refuses the barrier: then it is likely, but not proved. */
+int mhi_pause(mh_arena *arena, mh_error *err);
+void mhi_resume(mh_arena *arena);
+/* Arena paused or being deleted: empties its caches, into the slabs if drain, and takes them from it. */
+void mhi_cache_detach_all(mh_arena *arena, bool drain);
+/* All caches, for a paused arena's invariants and sums. */
+extern mhi_cache *mhi_caches;
+/* Once per process: fork handlers, thread-exit handler, membarrier. MH_ERR_SYSTEM. */
+int mhi_cache_init(mh_error *err);
+
+#endif

@@ -1,0 +1,250 @@
+/* malloc.c - the malloc family.
+ *
+ * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks the block up
+ * there, then its class in the page table, and puts it on top of a bin: no lock, no atomic read-modify-write, no touch of the block.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "heap/cache.h"
+
+static void *refuse(int code)
+{
+    errno = code;
+    return NULL;
+}
+
+/* ---- Small blocks -------------------------------------------------------------------------------------------- */
+
+__attribute__((noinline)) static bool refill(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
+{
+    mhi_bin *bin = &cache->bins[size_class];
+    bin->n = (uint16_t)mhi_slab_take(arena, size_class, &cache->blocks[bin->first], bin->max / 2);
+    return bin->n > 0;
+}
+
+/* Gives the half back that has lain longest: the top is likely in the processor's cache. */
+__attribute__((noinline)) static void flush(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
+{
+    mhi_bin *bin = &cache->bins[size_class];
+    void **blocks = &cache->blocks[bin->first];
+    uint16_t n = bin->max / 2;
+    mhi_slab_give(arena, size_class, blocks, n);
+    memmove(blocks, blocks + n, (size_t)(bin->n - n) * sizeof *blocks);
+    bin->n = (uint16_t)(bin->n - n);
+}
+
+static inline void *take_small(mh_arena *arena, mhi_cache *cache, uint32_t size_class, uint8_t owner)
+{
+    mhi_bin *bin = &cache->bins[size_class];
+    if (__builtin_expect(bin->n == 0, 0) && !refill(arena, cache, size_class))
+        return NULL;
+    void *block = cache->blocks[bin->first + --bin->n];
+    mhi_store_live(arena, (uintptr_t)block - arena->data, owner);
+    return block;
+}
+
+static inline void give_small(mh_arena *arena, mhi_cache *cache, uint32_t size_class, void *block)
+{
+    mhi_bin *bin = &cache->bins[size_class];
+    if (__builtin_expect(bin->n == bin->max, 0))
+        flush(arena, cache, size_class);
+    cache->blocks[bin->first + bin->n++] = block;
+}
+
+/* The class whose blocks hold the size and are all aligned so; MHI_CLASSES: none. Slabs begin at a page. */
+static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
+{
+    uint32_t c = MHI_CLASSES;
+    if (align_bytes <= MHI_PAGE && size_bytes <= MHI_SMALL_MAX)
+        for (c = mhi_class_of(mhi_max(size_bytes, align_bytes)); c < MHI_CLASSES && mhi_classes[c].block_bytes % align_bytes != 0;)
+            c++;
+    return c;
+}
+
+/* ---- Large blocks -------------------------------------------------------------------------------------------- */
+
+static uint64_t pages_of(size_t size_bytes) { return size_bytes == 0 ? 1 : (size_bytes - 1) / MHI_PAGE + 1; }
+
+__attribute__((noinline)) static void *take_large(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
+{
+    uint32_t page = mhi_span_alloc(arena, pages_of(size_bytes), align_bytes, MHI_LARGE, 0, is_zero);
+    if (page == MHI_NO_PAGE)
+        return NULL;
+    mhi_store_live(arena, (uint64_t)page * MHI_PAGE, owner);
+    return (void *)(arena->data + (uint64_t)page * MHI_PAGE);
+}
+
+__attribute__((noinline)) static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
+{
+    int saved_errno = errno; /* free leaves it alone */
+    mhi_span_free(arena, (uint32_t)page, n_pages);
+    errno = saved_errno;
+}
+
+/* ---- The family ---------------------------------------------------------------------------------------------- */
+
+/* size_bytes is at most PTRDIFF_MAX, align_bytes a power of two. */
+static inline void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
+{
+    mhi_cache *cache = mhi_enter(arena);
+    if (__builtin_expect(cache == NULL, 0))
+        return refuse(ENOMEM);
+    uint32_t c = align_bytes > MHI_GRAIN ? aligned_class(align_bytes, size_bytes)
+               : size_bytes <= MHI_SMALL_MAX ? mhi_class_of(size_bytes) : MHI_CLASSES;
+    void *block = __builtin_expect(c < MHI_CLASSES, 1) ? take_small(arena, cache, c, owner)
+                                                       : take_large(arena, align_bytes, size_bytes, owner, is_zero);
+    mhi_leave(arena, cache);
+    return __builtin_expect(block == NULL, 0) ? refuse(ENOMEM) : block;
+}
+
+void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
+{
+    bool is_zero;
+    if (__builtin_expect(size_bytes > PTRDIFF_MAX, 0))
+        return refuse(ENOMEM);
+    return allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
+}
+
+void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
+{
+    bool is_zero = false;
+    if (size_bytes > PTRDIFF_MAX)
+        return refuse(ENOMEM);
+    void *block = allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
+    return block == NULL || is_zero ? block : memset(block, 0, size_bytes);
+}
+
+void *mhi_arena_memalign(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner)
+{
+    bool is_zero;
+    if (align_bytes == 0 || (align_bytes & (align_bytes - 1)) != 0)
+        return refuse(EINVAL);
+    if (size_bytes > PTRDIFF_MAX)
+        return refuse(ENOMEM);
+    return allocate(arena, align_bytes, size_bytes, owner, &is_zero);
+}
+
+/* The live map byte of what should be the start of a block, 0 for any other address. */
+static inline uint8_t owner_of(const mh_arena *arena, uint64_t offset)
+{
+    return offset < mhi_limit(arena) && offset % MHI_GRAIN == 0 ? mhi_load_live(arena, offset) : 0;
+}
+
+static void release(mh_arena *arena, void *block)
+{
+    mhi_cache *cache = mhi_enter(arena);
+    if (__builtin_expect(cache == NULL, 0))
+        return;
+    uint64_t offset = (uintptr_t)block - arena->data;
+    if (__builtin_expect(owner_of(arena, offset) != 0, 1)) {
+        uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
+        mhi_store_live(arena, offset, 0);
+        if (__builtin_expect(mhi_entry_kind(entry) == MHI_SLAB, 1))
+            give_small(arena, cache, mhi_entry_class(entry), block);
+        else
+            give_large(arena, offset / MHI_PAGE, mhi_entry_value(entry));
+    }
+    mhi_leave(arena, cache);
+}
+
+/* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it stays
+ * large: then the pages behind it are free at once. */
+static bool resize_in_place(mh_arena *arena, uint64_t offset, size_t size_bytes)
+{
+    uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
+    if (mhi_entry_kind(entry) == MHI_SLAB) {
+        uint32_t block_bytes = mhi_classes[mhi_entry_class(entry)].block_bytes;
+        return size_bytes <= block_bytes && size_bytes >= block_bytes / 2;
+    }
+    uint64_t n_pages = pages_of(size_bytes), old_pages = mhi_entry_value(entry);
+    if (n_pages == old_pages)
+        return true;
+    if (size_bytes <= MHI_SMALL_MAX && n_pages < old_pages / 2)
+        return false;
+    return mhi_span_resize(arena, (uint32_t)(offset / MHI_PAGE), n_pages);
+}
+
+static void *move(mh_arena *arena, void *block, size_t size_bytes, uint8_t owner)
+{
+    void *moved = mhi_arena_malloc(arena, size_bytes, owner);
+    if (moved != NULL) {
+        memcpy(moved, block, mhi_min(size_bytes, mh_usable_size(block)));
+        release(arena, block);
+    }
+    return moved;
+}
+
+void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t owner)
+{
+    if (block == NULL)
+        return mhi_arena_malloc(arena, size_bytes, owner);
+    if (size_bytes > PTRDIFF_MAX)
+        return refuse(ENOMEM);
+    mhi_cache *cache = mhi_enter(arena);
+    if (cache == NULL)
+        return refuse(ENOMEM);
+    uint64_t offset = (uintptr_t)block - arena->data;
+    uint8_t old_owner = owner_of(arena, offset);
+    bool in_place = old_owner != 0 && size_bytes != 0 && resize_in_place(arena, offset, size_bytes);
+    owner |= old_owner & MHI_BLOCK_DATA;
+    if (in_place)
+        mhi_store_live(arena, offset, owner);
+    mhi_leave(arena, cache);
+    if (in_place)
+        return block;
+    if (old_owner == 0)
+        return refuse(EINVAL);
+    if (size_bytes == 0) { /* as glibc does */
+        release(arena, block);
+        return NULL;
+    }
+    return move(arena, block, size_bytes, owner);
+}
+
+void *mh_malloc(mh_arena *arena, size_t size_bytes) { return mhi_arena_malloc(arena, size_bytes, MHI_OWNER_EXPLICIT); }
+
+void *mh_calloc(mh_arena *arena, size_t n_items, size_t item_bytes)
+{
+    size_t size_bytes;
+    if (__builtin_mul_overflow(n_items, item_bytes, &size_bytes))
+        return refuse(ENOMEM);
+    return mhi_arena_calloc(arena, size_bytes, MHI_OWNER_EXPLICIT);
+}
+
+void *mh_aligned_alloc(mh_arena *arena, size_t align_bytes, size_t size_bytes)
+{
+    return mhi_arena_memalign(arena, align_bytes, size_bytes, MHI_OWNER_EXPLICIT);
+}
+
+void *mh_realloc(mh_arena *arena, void *block, size_t size_bytes)
+{
+    return mhi_arena_realloc(arena, block, size_bytes, MHI_OWNER_EXPLICIT);
+}
+
+void *mh_reallocarray(mh_arena *arena, void *block, size_t n_items, size_t item_bytes)
+{
+    size_t size_bytes;
+    if (__builtin_mul_overflow(n_items, item_bytes, &size_bytes))
+        return refuse(ENOMEM);
+    return mhi_arena_realloc(arena, block, size_bytes, MHI_OWNER_EXPLICIT);
+}
+
+void mh_free(void *block)
+{
+    mh_arena *arena = mh_arena_of(block);
+    if (arena != NULL)
+        release(arena, block);
+}
+
+size_t mh_usable_size(const void *block)
+{
+    mh_arena *arena = mh_arena_of(block);
+    uint64_t start, size_bytes;
+    if (arena == NULL)
+        return 0;
+    uint64_t offset = (uintptr_t)block - arena->data;
+    if (offset >= mhi_limit(arena) || (arena->live != NULL && owner_of(arena, offset) == 0))
+        return 0;
+    return mhi_block_around(arena, offset, &start, &size_bytes) && start == offset ? size_bytes : 0;
+}
