@@ -1,0 +1,157 @@
+"""Checkpoints in Meta's layout: every shard rule, element type and quantisation against the oracle; refusals."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from llama_fixtures import N_PIECES, SIZES, elements, meta_name, pickled, random_weights, rounded, write_meta, write_pth
+from llama_oracle import Oracle
+
+import llama
+from llama._unpickle import Checkpoint
+
+TOKENS = [1, 300, 17, 42, 5, 319, 88, 3, 3, 261]
+BOUND = 2e-4  # largest difference of a logit; they span about 60 here, and float32 sums differ by up to 3e-5
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return random_weights(N_PIECES)
+
+
+def logits(path, **options):
+    """Return the engine's logits after each of TOKENS."""
+    model = llama.load(path, **options)
+    with llama.Session(model, n_threads=1) as session:
+        found = []
+        for token in TOKENS:
+            session.feed([token])
+            found.append(np.frombuffer(session.logits, np.float32).copy())
+    model.close()
+    return np.array(found)
+
+
+def expected(weights):
+    sizes = {key: value for key, value in SIZES.items() if key not in ("n_layers", "dim")}
+    return Oracle(weights, **sizes).logits(TOKENS)
+
+
+@pytest.mark.parametrize("embed_axis", [0, 1])
+@pytest.mark.parametrize("n_shards", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logits_equal_the_oracles(tmp_path, weights, dtype, n_shards, embed_axis):
+    write_meta(tmp_path, weights, n_shards, dtype, embed_axis)
+    kept = {name: rounded({name: w.reshape(1, -1)}, DTYPES[dtype])[name].reshape(w.shape) for name, w in weights.items()}
+    assert np.abs(logits(tmp_path) - expected(kept)).max() < BOUND
+
+
+@pytest.mark.parametrize("n_shards", [1, 2])
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q4_1"])
+def test_quantising_at_load_equals_the_oracle_of_quantised_weights(tmp_path, weights, kind, n_shards):
+    write_meta(tmp_path, weights, n_shards)
+    assert np.abs(logits(tmp_path, quantize=kind) - expected(rounded(weights, kind.upper()))).max() < BOUND
+
+
+def test_what_torch_itself_saved_is_read():
+    """torch 2.13 wrote it: an OrderedDict with _metadata, three dtypes, two views of one storage."""
+    checkpoint = Checkpoint(Path(__file__).parent / "data/torch_saved.pth")
+    found = {name: b"".join(checkpoint.rows(tensor)) for name, tensor in checkpoint.tensors.items()}
+    checkpoint.close()
+    whole = ramp(24).reshape(4, 6)
+    assert found == {
+        "weight": elements(ramp(12), "float32"),
+        "norm": elements(ramp(5), "float32"),
+        "half": elements(ramp(6), "float16"),
+        "left": elements(whole[:, :3], "bfloat16"),
+        "right": elements(whole[:, 3:], "bfloat16"),
+    }
+    assert checkpoint.tensors["right"].shape == (4, 3)
+
+
+def ramp(n):
+    return ((np.arange(n) - n / 2) * 0.25).astype(np.float32)
+
+
+def test_the_vocabulary_is_the_tokenizers(tmp_path, weights):
+    model = llama.load(write_meta(tmp_path, weights))
+    tokenizer = model.tokenizer
+    assert tokenizer.bos_id == 1
+    assert tokenizer.end_ids == {2}
+    ids = tokenizer.encode("the quick fox, 語", bos=True)
+    assert ids[0] == 1
+    assert tokenizer.decode(ids) == "the quick fox, 語"
+    model.close()
+
+
+def test_a_tokenizer_one_directory_up_is_found(tmp_path, weights):
+    write_meta(tmp_path / "7B", weights)
+    (tmp_path / "7B/tokenizer.model").rename(tmp_path / "tokenizer.model")
+    llama.load(tmp_path / "7B").close()
+
+
+def test_a_tensor_that_is_part_of_a_larger_storage_is_found(tmp_path, weights):
+    write_meta(tmp_path, weights)
+    plain = logits(tmp_path)
+    tensors = {meta_name(name): weight for name, weight in weights.items()}
+    view = {"offset": 8, "shape": (320, 64), "strides": (80, 1), "n_items": 320 * 80}
+    program = pickled(tensors, views={"tok_embeddings.weight": view})
+    wide = np.full((320, 80), np.nan, np.float32)
+    wide[:, 8:72] = tensors["tok_embeddings.weight"]
+    write_pth(tmp_path / "consolidated.00.pth", {**tensors, "tok_embeddings.weight": wide}, program=program)
+    assert np.array_equal(logits(tmp_path), plain)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"dim": 128}, "expected"),
+        ({"n_layers": 3}, "layers.2"),
+        ({"n_heads": 0}, "n_heads is 0"),
+        ({"n_heads": "4"}, "n_heads is '4'"),
+        ({"vocab_size": 32000}, "vocab_size 32000"),
+        ({"norm_eps": float("nan")}, "norm_eps"),
+        ({"multiple_of": 0}, "ffn_dim is 0"),
+        ({"n_kv_heads": 3}, "cannot share"),
+        ({"n_layers": 2**40}, "layers"),
+        ({"use_scaled_rope": True}, "scaled RoPE"),
+    ],
+)
+def test_params_that_contradict_the_tensors_are_named(tmp_path, weights, params, message):
+    write_meta(tmp_path, weights, **params)
+    with pytest.raises(llama.ModelError, match=message):
+        llama.load(tmp_path)
+
+
+def test_a_missing_shard_is_named(tmp_path, weights):
+    write_meta(tmp_path, weights, 2)
+    (tmp_path / "consolidated.00.pth").unlink()
+    with pytest.raises(llama.ModelError, match=r"1 shards: expected consolidated\.00\.pth"):
+        llama.load(tmp_path)
+
+
+def test_a_shard_too_few_is_named(tmp_path, weights):
+    write_meta(tmp_path, weights, 2)
+    (tmp_path / "consolidated.01.pth").unlink()
+    with pytest.raises(llama.ModelError, match="in 1 shards, expected"):
+        llama.load(tmp_path)
+
+
+def test_a_tokenizer_that_is_not_sentencepiece_is_named(tmp_path, weights):
+    write_meta(tmp_path, weights)
+    (tmp_path / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
+    with pytest.raises(llama.ModelError, match="no usable sentencepiece model"):
+        llama.load(tmp_path)
+
+
+def test_an_empty_directory_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="params.json"):
+        llama.load(tmp_path)
+
+
+def test_gguf_types_are_those_of_the_kernels():
+    from llama._kernels import lib
+
+    for kind in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"):
+        assert getattr(lib, f"MK_{kind}") == gguf.GGMLQuantizationType[kind]
