@@ -19,9 +19,10 @@
  *
  * Why the data stands still from make_private on: the arena's shared mapping was the only way to those pages of the file, and
  * remapping is atomic towards every thread of this process: a store lands before it in the file, or after it in a private
- * copy. A transfer that the kernel has under way into pinned pages (O_DIRECT, io_uring) could still
- * land in the file; it would have to run during mh_commit, which the caller promises not to let happen, and would be noticed by
- * `verify` at the worst. So the checksum is read through the file, not through the mapping: it is of what a later run will map.
+ * copy. A forked child turned its mapping private while it was born (heap/cache.c). A transfer that the kernel has under way
+ * into pinned pages (O_DIRECT, io_uring) could still land in the file; it would have to run during mh_commit, which the caller
+ * promises not to let happen, and `verify` would tell. For that the checksum is read through the file, not through the
+ * mapping: it is of what a later run will map.
  */
 #define _GNU_SOURCE
 #include <errno.h>

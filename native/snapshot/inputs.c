@@ -14,7 +14,7 @@
 #include "snapshot/cpu.h"
 #include "sys/sys.h"
 
-/* Not strdup: inside libc it would be routed into the arena. */
+/* Not strdup, nor reallocarray below: they call malloc and realloc from inside libc, which are routed into the arena. */
 static char *copy_text(const char *text)
 {
     size_t size = text == NULL ? 1 : strlen(text) + 1;
@@ -37,7 +37,7 @@ static bool make_room(mhi_inputs *inputs)
     if (inputs->n < inputs->capacity)
         return true;
     size_t capacity = inputs->capacity == 0 ? 64 : 2 * inputs->capacity;
-    mhi_input *items = reallocarray(inputs->items, capacity, sizeof *items);
+    mhi_input *items = realloc(inputs->items, capacity * sizeof *items);
     if (items == NULL)
         return false;
     inputs->items = items;

@@ -164,30 +164,24 @@ static bool is_ours(const mh_transaction *tx) { return tx->process_id == mhi_sys
 
 void mh_end(mh_transaction *tx)
 {
-    if (tx->state == MHI_BEGUN && is_ours(tx))
+    if (tx->state == MHI_BEGUN)
         mhi_route_end();
-}
-
-/* Best effort: if the arena can't be made private, it writes to a file that has no name any more. */
-void mhi_transaction_end(mh_transaction *tx, int state)
-{
-    mhi_writer_close(&tx->writer);
-    tx->state = state;
 }
 
 void mh_abandon(mh_transaction *tx)
 {
     if (tx->state != MHI_BEGUN)
         return;
-    if (!is_ours(tx)) {
+    mhi_route_end();
+    if (!is_ours(tx)) { /* a forked child: its arena is private already, lock and file are its parent's */
         mhi_writer_forget(&tx->writer);
         tx->state = MHI_ENDED;
         return;
     }
-    mhi_route_end();
     if (mhi_arena_seal(tx->arena, NULL) == MH_OK)
-        mhi_arena_make_private(tx->arena, NULL);
-    mhi_transaction_end(tx, MHI_ENDED);
+        mhi_arena_make_private(tx->arena, NULL); /* if not: then it goes on in a file that has no name */
+    mhi_writer_close(&tx->writer);
+    tx->state = MHI_ENDED;
 }
 
 int mh_commit(mh_transaction *tx, mh_error *err)
@@ -205,7 +199,8 @@ int mh_commit(mh_transaction *tx, mh_error *err)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "this process was forked inside the transaction, which its parent will commit");
     mhi_route_end();
     int status = mhi_commit(tx, err);
-    mhi_transaction_end(tx, status == MH_OK ? MHI_COMMITTED : MHI_ENDED);
+    mhi_writer_close(&tx->writer);
+    tx->state = status == MH_OK ? MHI_COMMITTED : MHI_ENDED;
     return status;
 }
 
@@ -232,7 +227,7 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "%p was not allocated in the transaction", address);
     if (tx->n_kept == tx->kept_capacity) {
         size_t capacity = tx->kept_capacity == 0 ? 64 : 2 * tx->kept_capacity;
-        uint64_t *kept = reallocarray(tx->kept, capacity, sizeof *kept);
+        uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept); /* not reallocarray, which libc's routed realloc serves */
         if (kept == NULL)
             return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
         tx->kept = kept;

@@ -37,8 +37,6 @@ struct mh_transaction {
     atomic_uint_fast64_t done_bytes, total_bytes; /* progress of the commit, for other threads */
 };
 
-/* transaction.c: ends what mh_begin began; the arena is sealed and private from here on. */
-void mhi_transaction_end(mh_transaction *tx, int state);
 /* commit.c: makes the snapshot from a sealed arena. Leaves the writer open. */
 int mhi_commit(mh_transaction *tx, mh_error *err);
 

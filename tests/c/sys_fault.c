@@ -1,6 +1,7 @@
 /* sys_fault.c - one wrapper per system call, made by the linker's --wrap. */
 #include "sys_fault.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,8 @@ static int strike(const char *name)
     uint64_t call = ++calls, target = armed;
     if (target == 0 || (sticky ? call < target : call != target))
         return 0;
+    if (armed_code == SYS_FAULT_KILL)
+        raise(SIGKILL);
     struck = true;
     return -armed_code;
 }

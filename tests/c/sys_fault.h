@@ -14,6 +14,8 @@
 
 /* The n-th selected call from here (1: the next one) fails with `code`, an errno; 0 only counts. Restarts the count. */
 void sys_fault_arm(uint64_t n, int code);
+/* A code for sys_fault_arm: at that call, before it is made, SIGKILL ends the process. */
+enum { SYS_FAULT_KILL = -1 };
 /* As sys_fault_arm, but every later selected call fails too: a disk stays full. */
 void sys_fault_arm_from(uint64_t n, int code);
 /* Every call works again; the count goes on. */

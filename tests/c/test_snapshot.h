@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "magicheap.h"
+#include "heap/arena.h"
 
 /* ---- scratch: a directory of this run, removed when its process ends ---- */
 
@@ -128,7 +128,7 @@ static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
         CHECK(made != NULL);
         made->value = harness_random(&state);
         made->text_bytes = 1 + made->value % 700;
-        made->text = mh_malloc(arena, made->text_bytes);
+        made->text = mhi_arena_malloc(arena, made->text_bytes, MHI_OWNER_EXPLICIT | MHI_BLOCK_DATA);
         CHECK(made->text != NULL);
         memset(made->text, (int)(made->value >> 32), made->text_bytes);
         *last = made;
