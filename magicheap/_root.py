@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _TAG = int.from_bytes(b"magicpy1", "little")  # the 1 is the version of this layout
 _HEAD = struct.Struct("<3Q")
 _RANGE = struct.Struct("<2Q")
+_OWNED_BY_PYTHON = (type(ffi.new("char *")), type(ffi.new_handle(None)))  # wherever they lie, they are part of a Python object
+_ADVICE = "let the library allocate it with malloc inside the transaction"
 _ALIGN_BYTES = 64  # a cache line, and the widest vector
 
 
@@ -97,6 +99,8 @@ class _Pickler(_pickle.Pickler):
     def persistent_id(self, value: Any) -> tuple[str, str, int, bool] | None:
         if not isinstance(value, ffi.CData):
             return None
+        if type(value) in _OWNED_BY_PYTHON:
+            raise RootError(f"the root holds {value!r}, memory that ffi.new made and Python frees: {_ADVICE}")
         pointer, is_content = value, False
         if ffi.typeof(value).kind in ("struct", "union", "array"):  # cffi's `p[0]`: names memory as a pointer does
             pointer, is_content = ffi.addressof(value), True
@@ -106,10 +110,7 @@ class _Pickler(_pickle.Pickler):
         address = int(ffi.cast("uintptr_t", pointer))
         if address:
             if lib.mh_arena_of(ffi.cast("void *", address)) != self.arena:
-                raise RootError(
-                    f"the root holds {value!r}, which does not lie in the arena: "
-                    "memory of ffi.new belongs to Python; let the library allocate it with malloc inside the transaction"
-                )
+                raise RootError(f"the root holds {value!r}, which does not lie in the arena: {_ADVICE}")
             self.kept.add(address)
         return (*_type_name(ctype), address, is_content)
 

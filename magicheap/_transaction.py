@@ -82,11 +82,11 @@ def _default_path(key: str) -> tuple[str, str]:
 
 
 def _full_key(key: str) -> str:
-    """Join what the interpreter is to the user's key: another one would read the same files differently."""
+    """Join the user's key to what the interpreter is: another one would read the same files differently."""
     if "\0" in key:
         raise ValueError("key contains a NUL character: expected text")
     flags = f"-O{sys.flags.optimize} utf8={sys.flags.utf8_mode}"
-    return f"{sys.implementation.name} {' '.join(sys.version.split())} {flags} {sys.executable} {key}".rstrip()
+    return f"{key} {sys.executable} {flags} {sys.implementation.name} {' '.join(sys.version.split())}".lstrip()
 
 
 class MagicTransaction:

@@ -1,0 +1,83 @@
+"""What every test may use: programs that are run as a user would run them, once cold and again warm.
+
+A warm run is another process by definition, so most tests are about short programs in files of their own. Each is
+written once: a program that changes is a stale input of its own snapshot.
+"""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]  # the source tree has no compiled half
+
+TIMEOUT_S = 120  # arbitrary: far more than any program here takes, so that a hang is a failure
+
+
+class Program:
+    """A Python program in a file. Calling it runs it in its own directory and returns what it printed."""
+
+    def __init__(self, path, source):
+        self.path = path
+        path.write_text(textwrap.dedent(source))
+
+    def start(self, *arguments, env=(), flags=(), python=sys.executable, **options):
+        """Start it, with pipes as its streams; `env`: variables to set, or to unset where the value is None."""
+        wanted = {**os.environ, **dict(env)}
+        return subprocess.Popen(
+            [str(python), *flags, str(self.path), *map(str, arguments)],
+            cwd=self.path.parent,
+            env={name: value for name, value in wanted.items() if value is not None},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    def run(self, *arguments, status=0, **options):
+        """Run it to its end, which must be `status`; return (stdout, stderr)."""
+        with self.start(*arguments, **options) as process:
+            try:
+                out, err = process.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert process.returncode == status, f"exit status {process.returncode}, expected {status}\n{out}\n{err}"
+        return out, err
+
+    def __call__(self, *arguments, **options):
+        """Run it; nothing may be printed to stderr. Return the words of its stdout."""
+        out, err = self.run(*arguments, **options)
+        assert err == ""
+        return out.split()
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Write a program: program(source) or program(source, name)."""
+    return lambda source, name="program.py": Program(tmp_path / name, source)
+
+
+COMMAND = [sys.executable, "-P", "-m", "magicheap"]  # -P: not from the directory we are in
+
+
+@pytest.fixture(scope="session")
+def magicheap():
+    """Run the command `magicheap` to its end, which must be `status`; return what it printed to stdout,
+    or to stderr if `errors` says so; the other one must be empty."""
+
+    def run(*arguments, status=0, env=(), errors=False):
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, **dict(env)}
+        )
+        assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{done.stdout}\n{done.stderr}"
+        assert (done.stdout if errors else done.stderr) == ""
+        return done.stderr if errors else done.stdout
+
+    run.command = COMMAND
+    return run

@@ -1,0 +1,181 @@
+"""The command `magicheap`: what it prints, what it removes, and its exit status."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+SNAPSHOT = """
+    import sys
+    import numpy
+    from magicheap import magic_transaction
+    with magic_transaction(sys.argv[1], process=False) as magic:
+        if not magic.was_committed:
+            magic.root = numpy.arange(100_000)
+    if len(sys.argv) > 2:
+        magic.root += 1
+        print("mapped", flush=True)
+        sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def snapshot(program, tmp_path):
+    """A program, and the path of the snapshot that it has made."""
+    made = program(SNAPSHOT)
+    path = tmp_path / "cache/x.magic"
+    path.parent.mkdir(mode=0o700)
+    made(path)
+    return made, path
+
+
+def test_info_says_what_a_snapshot_is_and_that_it_is_fresh(magicheap, snapshot):
+    program, path = snapshot
+    rows = dict(line.split("\t") for line in magicheap("info", path).splitlines())
+    assert rows["kind"] == "heap, format 1"
+    assert rows["state"] == "a run here and now would take it"
+    assert "library" in rows["depends on"] and "file" in rows["depends on"]
+
+
+def test_info_says_why_a_snapshot_is_stale(magicheap, snapshot):
+    program, path = snapshot
+    os.utime(program.path, (1, 1))
+    rows = dict(line.split("\t") for line in magicheap("info", path).splitlines())
+    assert rows["state"].startswith("stale: ") and str(program.path) in rows["state"]
+
+
+def test_info_json_holds_everything(magicheap, snapshot):
+    program, path = snapshot
+    report = json.loads(magicheap("info", path, "--json"))
+    assert report["path"] == str(path) and report["stale"] == "" and report["processes"] == []
+    info = report["info"]
+    assert info["kind"] == "heap" and 800_000 < info["stored_bytes"] and info["file_bytes"] == path.stat().st_size
+    arena, pages = sorted(report["segments"], key=lambda segment: segment["kind"])
+    assert (arena["kind"], pages["kind"], pages["address"]) == ("arena", "pages", info["address"])
+    assert arena["address"] <= info["root"] < arena["address"] + arena["size_bytes"]
+    assert str(program.path) in {found["name"] for found in report["inputs"] if found["kind"] == "file"}
+    assert any("libc.so.6" in found["name"] for found in report["inputs"] if found["kind"] == "library")
+
+
+def test_info_shows_the_processes_that_have_it_mapped(magicheap, snapshot):
+    program, path = snapshot
+    with program.start(path, "stay") as process:
+        assert process.stdout.readline() == "mapped\n"
+        (use,) = json.loads(magicheap("info", path, "--json"))["processes"]
+        text = magicheap("info", path)
+        process.communicate("\n", timeout=60)
+    assert use["pid"] == process.pid
+    assert use["private_bytes"] >= 800_000, "it has written to the array"
+    assert use["shared_bytes"] == use["resident_bytes"] - use["private_bytes"]
+    assert f"{process.pid}\t" in text
+
+
+def test_a_terminal_gets_a_table(magicheap, snapshot):
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen([*magicheap.command, "info", str(snapshot[1])], stdout=terminal, env={**os.environ, "COLUMNS": "100"})
+    os.close(terminal)
+    shown = b""
+    try:
+        while data := os.read(controller, 65536):
+            shown += data
+    except OSError:
+        pass  # the kernel's way to say that the terminal has no other end any more
+    os.close(controller)
+    assert process.wait(timeout=60) == 0
+    assert "│" in shown.decode() and "heap, format 1" in shown.decode()
+
+
+def test_verify_says_which_files_are_sound(magicheap, snapshot, tmp_path):
+    _, path = snapshot
+    damaged = tmp_path / "damaged.magic"
+    content = bytearray(path.read_bytes())
+    content[(2 << 20) + 5000] ^= 1  # in the arena's data, which only verify reads
+    damaged.write_bytes(content)
+    assert magicheap("verify", path) == f"{path}: ok\n"
+    first, second = magicheap("verify", path, damaged, status=1).splitlines()
+    assert first == f"{path}: ok" and second.startswith(f"{damaged}: CorruptError: ")
+
+
+def test_ls_lists_snapshots_and_nothing_else(magicheap, snapshot):
+    program, path = snapshot
+    (path.parent / "notes.txt").write_text("no snapshot")
+    (path.parent / "directory").mkdir()
+    (line,) = magicheap("ls", path.parent).splitlines()
+    assert line.startswith(f"{path}\t") and line.endswith("\tfresh")
+    (found,) = json.loads(magicheap("ls", path.parent, "--json"))
+    assert found["path"] == str(path) and found["problem"] == ""
+    assert magicheap("ls", path.parent / "directory") == ""
+
+
+def test_ls_and_clean_look_into_the_users_cache(magicheap, program, tmp_path):
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert magicheap("ls", env=cache) == ""
+    made = program("""
+        from magicheap import magic_transaction
+        with magic_transaction(process=False) as magic:
+            magic.root = 1
+    """)
+    made(env=cache)
+    assert "program-" in magicheap("ls", env=cache)
+    assert magicheap("clean", env=cache) == "0 snapshots, 0 bytes\n"
+    assert "removed " in magicheap("clean", "--all", env=cache)
+    assert magicheap("ls", env=cache) == ""
+
+
+def test_clean_removes_what_is_stale_or_damaged_and_no_other_file(magicheap, snapshot):
+    program, path = snapshot
+    stale, cut, notes, foreign = (path.parent / name for name in ("stale.magic", "cut.magic", "notes.txt", "foreign.magic"))
+    copy = program.path.parent / "copy.py"
+    copy.write_text(program.path.read_text())
+    subprocess.run([sys.executable, copy, stale], check=True)
+    os.utime(copy, (1, 1))
+    cut.write_bytes(path.read_bytes()[:10_000])
+    notes.write_text("no snapshot")
+    foreign.write_bytes(b"\x7fELF" * 5000)
+    assert set(os.listdir(path.parent)) == {"x.magic", "stale.magic", "cut.magic", "notes.txt", "foreign.magic"}
+    said = magicheap("clean", "--dry-run", path.parent)
+    assert said.count("would remove") == 2 and len(os.listdir(path.parent)) == 5
+    assert magicheap("clean", path.parent).count("removed ") == 2
+    assert set(os.listdir(path.parent)) == {"x.magic", "notes.txt", "foreign.magic"}
+
+
+def test_clean_by_age(magicheap, snapshot):
+    _, path = snapshot
+    assert magicheap("clean", "--older-than", "1", path.parent).startswith("0 snapshots")
+    assert path.exists()
+    assert magicheap("clean", "--older-than", "0", path.parent).startswith(f"removed {path}")
+    assert not path.exists()
+
+
+def test_a_snapshot_that_is_mapped_can_be_removed(magicheap, snapshot):
+    program, path = snapshot
+    with program.start(path, "stay") as process:
+        assert process.stdout.readline() == "mapped\n"
+        magicheap("clean", "--all", path.parent)
+        out, err = process.communicate("\n", timeout=60)
+    assert (process.returncode, err) == (0, "") and not path.exists()
+
+
+def test_doctor_tries_the_machine(magicheap, tmp_path):
+    probes = json.loads(magicheap("doctor", tmp_path, "--json"))
+    assert len(probes) > 3 and all(probe["name"] for probe in probes)
+    assert [probe for probe in probes if probe["obstacle"]] == []
+    assert magicheap("doctor", tmp_path).count("\tok\n") == len(probes)
+
+
+def test_doctor_says_why_not(magicheap, tmp_path):
+    said = magicheap("doctor", tmp_path / "missing", status=1)
+    assert "missing" in said or "No such file" in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["info"], ["verify"], ["clean", "--all", "--stale"], ["clean", "--older-than", "nan"]])
+def test_a_wrong_command_line_has_status_2(magicheap, arguments):
+    assert "usage: magicheap" in magicheap(*arguments, status=2, errors=True)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_what_cannot_be_read_has_status_1_and_a_message(magicheap, name, tmp_path):
+    assert magicheap("info", tmp_path / name, status=1, errors=True).startswith("magicheap: ")

@@ -1,0 +1,86 @@
+"""Includes and imports point down the table of layers, and nowhere else."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# The table in the README: each layer with what it may use besides itself. What is not named here is no layer.
+LAYERS = {
+    "llama": {"llama._kernels"},
+    "magicheap": {"magicheap._native"},
+    "native/kernels": set(),
+    "native/snapshot": {"native/heap", "native/sys", "native/format.h", "native/error.h", "native/include"},
+    "native/heap": {"native/sys", "native/error.h", "native/include"},
+    "native/sys": {"native/error.h", "native/include"},
+    "native/format.h": set(),
+    "native/error.c": {"native/error.h"},
+    "native/error.h": {"native/include"},
+    "native/include": set(),
+}
+THE_ONE_WITH = "llama/_cli.py"  # the only file of llama that knows of magicheap
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def layer_of(path):
+    name = path.relative_to(ROOT).as_posix()
+    found = [layer for layer in LAYERS if name == layer or name.startswith(layer + "/")]
+    assert len(found) == 1, f"{name} lies in no layer of the table"
+    return found[0]
+
+
+def sources(*suffixes):
+    files = [path for top in ("native", "llama", "magicheap") for path in (ROOT / top).rglob("*") if path.suffix in suffixes]
+    return sorted(path for path in files if path.parent != ROOT / "native" or path.suffix != ".py")
+
+
+def included(path):
+    for name in INCLUDE.findall(path.read_text()):
+        places = [base / name for base in (path.parent, ROOT / "native", ROOT / "native/include") if (base / name).is_file()]
+        assert places, f"{path} includes {name}, which is nowhere"
+        yield places[0].resolve()
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
+            yield node.module
+
+
+@pytest.mark.parametrize("path", sources(".c", ".h", ".S"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_includes_point_down(path):
+    own = layer_of(path)
+    for target in included(path):
+        assert layer_of(target) in LAYERS[own] | {own}, f"{own} includes {target.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("path", sources(".py"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_down(path):
+    own = layer_of(path)
+    others = {"llama", "magicheap"} - {own}
+    for name in imported(path):
+        if name.split(".")[0] in others:
+            assert path == ROOT / THE_ONE_WITH, f"{own} imports {name}"
+
+
+def test_llama_knows_magicheap_in_one_place_only():
+    text = (ROOT / THE_ONE_WITH).read_text()
+    assert text.count("magic_transaction(") == 1
+
+
+def test_the_readme_draws_these_layers():
+    drawn = re.findall(r"^\| `([a-z/]+)/` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert drawn == [layer for layer in LAYERS if (ROOT / layer).is_dir() and layer != "native/include"]
+
+
+def test_the_layer_of_an_upward_include_is_seen(tmp_path):
+    assert layer_of(ROOT / "native/snapshot/x.c") not in LAYERS[layer_of(ROOT / "native/heap/x.c")]
+    (tmp_path / "x.c").write_text('# include "format.h"\n')
+    assert list(included(tmp_path / "x.c")) == [ROOT / "native/format.h"]
