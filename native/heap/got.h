@@ -11,6 +11,7 @@
 typedef struct {
     uint64_t place;  /* of the word */
     uint32_t symbol; /* what the caller's lookup made of the name */
+    bool in_got;     /* not initialised data */
     bool is_lazy;    /* may still lead to the linker's resolver: bound at the first call */
 } mhi_slot;
 

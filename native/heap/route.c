@@ -29,7 +29,8 @@
 
 enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
 
-typedef enum { ALONE, KEPT, ROUTED } policy;
+/* OURS is KEPT, but only its GOT: its data holds the addresses of the real functions, which must stay. */
+typedef enum { ALONE, OURS, KEPT, ROUTED } policy;
 
 typedef struct module {
     uint64_t start, end;
@@ -52,6 +53,13 @@ static struct {
     uint64_t plt[MHI_N_CALLS];        /* the program's PLT entry where it passes for the function, or 0 */
     bool is_first[MHI_N_CALLS];       /* `real` is what a slot that is still lazy will be bound to */
 } state;
+
+static char *copy_text(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = malloc(size); /* not strdup, which would take it from the arena */
+    return copy == NULL ? NULL : memcpy(copy, text, size);
+}
 
 /* Append-only, read without a lock. */
 static char *_Atomic owner_paths[MHI_OWNER_LAST + 1];
@@ -122,7 +130,7 @@ static uint8_t owner_of(const char *path)
     for (; owner <= MHI_OWNER_LAST && owner_paths[owner] != NULL; owner++)
         if (strcmp(owner_paths[owner], path) == 0)
             return owner;
-    char *copy = owner > MHI_OWNER_LAST ? NULL : strdup(path);
+    char *copy = owner > MHI_OWNER_LAST ? NULL : copy_text(path);
     if (copy == NULL)
         return MHI_OWNER_OTHERS;
     owner_paths[owner] = copy;
@@ -135,13 +143,15 @@ static bool allocates_data_only(const char *path)
     return strstr(path, "/numpy/_core/_multiarray_umath.") != NULL || strstr(path, "/numpy/core/_multiarray_umath.") != NULL;
 }
 
-/* Known by what they define: the linker itself (it frees only what it allocated), an allocator that replaces libc's (its calls are not those
- * of a user), and the Python interpreter. */
+/* Known by what they define: ourselves (what libc allocates for us, as strdup does, may be an arena block, which our free must know); the
+ * linker (it frees only what it allocated); an allocator that replaces libc's (its calls are not those of a user); Python. */
 static policy policy_of(const mhi_elf *elf)
 {
     uint64_t real_malloc = state.real[mhi_call_lookup("malloc")];
     bool is_libc = starts_with(base_name(elf->path), "libc.so");
-    if (mhi_elf_contains(elf, (uint64_t)&state) || mhi_elf_find(elf, "__tls_get_addr") != 0)
+    if (mhi_elf_contains(elf, (uint64_t)&state))
+        return OURS;
+    if (mhi_elf_find(elf, "__tls_get_addr") != 0)
         return ALONE;
     if (mhi_elf_contains(elf, real_malloc) && !is_libc)
         return ALONE;
@@ -152,7 +162,7 @@ static bool learn_module(module *module, const mhi_elf *elf)
 {
     char path[PATH_MAX];
     *module = (struct module){ .start = elf->start, .end = elf->end, .policy = policy_of(elf) };
-    if (!mhi_elf_path(elf, path, sizeof path) || (module->path = strdup(path)) == NULL)
+    if (!mhi_elf_path(elf, path, sizeof path) || (module->path = copy_text(path)) == NULL)
         return false;
     if (module->policy == ROUTED)
         module->owner = (uint8_t)(owner_of(path) | (allocates_data_only(path) ? MHI_BLOCK_DATA : 0));
@@ -204,7 +214,7 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 /* 0: nothing, in this module. */
 static uint64_t replacement(const module *module, uint32_t call)
 {
-    return module->policy == KEPT ? (uint64_t)mhi_calls[call].kept : mhi_call_stub((int)call, module->owner);
+    return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
 }
 
 static void patch(scan *scan, const module *module, uint64_t place, uint64_t expected, uint32_t call)
@@ -219,7 +229,7 @@ static void patch_slots(scan *scan, const module *module, const mhi_elf *elf)
 {
     for (size_t i = 0; i < module->n_slots; i++) {
         uint64_t value = __atomic_load_n((uint64_t *)module->slots[i].place, __ATOMIC_RELAXED);
-        if (is_real(elf, &module->slots[i], value))
+        if (is_real(elf, &module->slots[i], value) && !(module->policy == OURS && !module->slots[i].in_got))
             patch(scan, module, module->slots[i].place, value, module->slots[i].symbol);
     }
 }
@@ -233,8 +243,9 @@ static int find_hook(uint64_t value)
     return -1;
 }
 
-/* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or its like. */
-static void patch_hooks(scan *scan, const module *module, const mhi_elf *elf)
+/* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or its like.
+ * Reads all of it, also what AddressSanitizer puts between variables. */
+__attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, const module *module, const mhi_elf *elf)
 {
     uint64_t filter = 0; /* one bit for each hook, by bits of its address: tells nearly all other words at once */
     for (int i = 0; i < MHI_N_CALLS; i++)
@@ -278,7 +289,7 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
     if (module->policy == ALONE)
         return 0;
     patch_slots(scan, module, &elf);
-    if (scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known)
+    if (module->policy != OURS && (scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known))
         patch_hooks(scan, module, &elf);
     return scan->status != MH_OK;
 }
