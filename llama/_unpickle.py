@@ -10,8 +10,10 @@ import or call anything: its globals are tokens compared by name, its results ar
 Every other opcode and name is refused; so is every tensor that reaches past its storage.
 """
 
+import errno
 import struct
 import zipfile
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from llama._kernels import lib
@@ -56,10 +58,8 @@ class Checkpoint:
 
     def __init__(self, path):
         self._path = path
-        try:
+        with _damage_named(f"{path} is no zip file as torch.save writes it"):
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise ModelError(f"{path} is no zip file as torch.save writes it: {error}") from None
         try:
             self._read_index()
         except BaseException:
@@ -87,12 +87,8 @@ class Checkpoint:
                 self.tensors[name] = value
 
     def _member(self, name):
-        try:
+        with _damage_named(f"{self._path}: {name} is damaged or missing"):
             return self._zip.read(self._prefix + name)
-        except KeyError:
-            raise ModelError(f"{self._path} has no {name}") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
-            raise ModelError(f"{self._path}: {name} is damaged: {error}") from None
 
     def _check(self, name, tensor):
         storage = tensor.storage
@@ -117,6 +113,19 @@ class Checkpoint:
 
     def close(self):
         self._zip.close()
+
+
+@contextmanager
+def _damage_named(what):
+    """Make a ModelError of whatever zipfile raises for a file that lies; what the kernel says passes through."""
+    try:
+        yield
+    except (zipfile.BadZipFile, EOFError, KeyError, OverflowError, RuntimeError, ValueError, struct.error) as error:
+        raise ModelError(f"{what}: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a seek to an offset that no file has
+            raise
+        raise ModelError(f"{what}: it points outside itself") from None
 
 
 def _run(program):
