@@ -1,0 +1,226 @@
+/* The forward pass: against the double-precision oracle, and the same bits however the work is cut. */
+#include "test_kernels_random_model.h"
+#include "session.h"
+
+enum { N_CTX = 320, MOST_VOCAB = 64 };
+
+static void random_tokens(uint64_t *state, const mk_model *m, int32_t *tokens, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        tokens[i] = (int32_t)harness_below(state, (uint64_t)m->config.n_vocab);
+}
+
+/* Makes everything the next evaluation must not read a NaN: scratch, and the cache beyond what it holds. */
+static void poison(mk_session *s)
+{
+    const mk_config *c = &s->config;
+    int64_t kv_dim = c->n_kv_heads * c->head_dim, q_dim = c->n_heads * c->head_dim;
+    int64_t n_scratch = s->n_batch * (2 * c->dim + 2 * q_dim + 2 * (int64_t)c->ffn_dim + c->rope_dim);
+    for (int64_t i = 0; i < n_scratch; i++)
+        s->x[i] = NAN;
+    for (int64_t row = 0; row < (int64_t)c->n_layers * s->n_ctx; row++)
+        for (int64_t i = 0; i < kv_dim && row % s->n_ctx >= s->length; i++)
+            s->keys[row * kv_dim + i] = s->values[row * kv_dim + i] = NAN;
+}
+
+static mk_session *session_of(const mk_model *m)
+{
+    mk_session *s;
+    CHECK_EQUAL(mk_session_new(&s, m, N_CTX), MK_OK);
+    CHECK_EQUAL(mk_session_context(s), N_CTX);
+    poison(s);
+    return s;
+}
+
+static void eval_fresh(const mk_model *m, mk_pool *pool, const int32_t *tokens, int32_t n, float *logits)
+{
+    mk_session *s = session_of(m);
+    CHECK_EQUAL(mk_eval(s, m, pool, tokens, n, logits), MK_OK);
+    CHECK_EQUAL(mk_session_length(s), n);
+    mk_session_free(s);
+}
+
+/* Lengths below and above a batch of 64 and two attention chunks of 128. */
+static void check_against_oracle(mk_model *m)
+{
+    static const int32_t lengths[] = {1, 2, 63, 65, 128, 129, 300};
+    static const char *const isas[] = {"scalar", "avx2"};
+    uint64_t state = harness_seed();
+    int32_t tokens[N_CTX];
+    random_tokens(&state, m, tokens, N_CTX);
+    for (int k = 0; k < 7; k++) {
+        double *exact = oracle_logits(m, tokens, lengths[k]);
+        for (int isa = 0; isa < 2; isa++) {
+            float *logits = guarded_new(m->config.n_vocab);
+            double size = 0;
+            CHECK_EQUAL(mk_isa_choose(isas[isa]), MK_OK);
+            CHECK(strcmp(mk_isa_name(), isas[isa]) == 0);
+            eval_fresh(m, NULL, tokens, lengths[k], logits);
+            for (int32_t i = 0; i < m->config.n_vocab; i++)
+                size = fmax(size, fabs(exact[i]));
+            for (int32_t i = 0; i < m->config.n_vocab; i++) /* arbitrary, about ten times what is observed */
+                CHECK(fabs((double)logits[i] - exact[i]) <= 1e-5 * size);
+            guarded_free(logits, m->config.n_vocab);
+        }
+        free(exact);
+    }
+    mk_model_free(m);
+}
+
+TEST(a_quantised_model_agrees_with_the_oracle) { check_against_oracle(quantised_model()); }
+TEST(a_model_of_odd_sizes_agrees_with_the_oracle) { check_against_oracle(odd_model()); }
+TEST(a_model_wider_than_a_segment_agrees_with_the_oracle) { check_against_oracle(wide_model()); }
+
+static void check_pieces(mk_model *m)
+{
+    uint64_t state = harness_seed();
+    int32_t tokens[N_CTX], n = 300;
+    float whole[MOST_VOCAB], pieces[MOST_VOCAB];
+    random_tokens(&state, m, tokens, n);
+    eval_fresh(m, NULL, tokens, n, whole);
+    for (int round = 0; round < 12; round++) {
+        mk_session *s = session_of(m);
+        for (int32_t done = 0, step; done < n; done += step) {
+            step = round == 0 ? 1 : 1 + (int32_t)harness_below(&state, 150);
+            step = step < n - done ? step : n - done;
+            CHECK_EQUAL(mk_eval(s, m, NULL, tokens + done, step, done + step < n ? NULL : pieces), MK_OK);
+        }
+        CHECK(same_bits(whole, pieces, m->config.n_vocab));
+        mk_session_free(s);
+    }
+    mk_model_free(m);
+}
+
+TEST(a_quantised_model_gives_the_same_bits_for_a_prompt_in_pieces) { check_pieces(quantised_model()); }
+TEST(a_model_of_odd_sizes_gives_the_same_bits_for_a_prompt_in_pieces) { check_pieces(odd_model()); }
+TEST(a_model_wider_than_a_segment_gives_the_same_bits_for_a_prompt_in_pieces) { check_pieces(wide_model()); }
+
+TEST(any_number_of_threads_gives_the_same_bits)
+{
+    uint64_t state = harness_seed();
+    mk_model *m = quantised_model();
+    int32_t tokens[N_CTX];
+    float alone[2][MOST_VOCAB], together[MOST_VOCAB];
+    random_tokens(&state, m, tokens, N_CTX);
+    for (int32_t n_threads = 1; n_threads <= 4; n_threads++) {
+        mk_pool *pool;
+        mk_session *s = session_of(m);
+        CHECK_EQUAL(mk_pool_new(&pool, n_threads), MK_OK);
+        for (int part = 0; part < 2; part++) { /* a prompt, then one token */
+            CHECK_EQUAL(mk_eval(s, m, pool, tokens + part * 200, part ? 1 : 200, together), MK_OK);
+            if (n_threads == 1)
+                memcpy(alone[part], together, sizeof together);
+            CHECK(same_bits(alone[part], together, m->config.n_vocab));
+        }
+        mk_session_free(s);
+        mk_pool_free(pool);
+    }
+    mk_model_free(m);
+}
+
+TEST(a_truncated_session_is_as_if_the_rest_had_never_been)
+{
+    uint64_t state = harness_seed();
+    mk_model *m = quantised_model();
+    int32_t tokens[N_CTX];
+    float fresh[MOST_VOCAB], again[MOST_VOCAB];
+    random_tokens(&state, m, tokens, N_CTX);
+    mk_session *s = session_of(m);
+    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, N_CTX, NULL), MK_OK);
+    for (int32_t length = 150; length >= 0; length -= 50) {
+        CHECK_EQUAL(mk_session_truncate(s, length), MK_OK);
+        CHECK_EQUAL(mk_session_length(s), length);
+        poison(s);
+        eval_fresh(m, NULL, tokens, length + 7, fresh);
+        CHECK_EQUAL(mk_eval(s, m, NULL, tokens + length, 7, again), MK_OK);
+        CHECK(same_bits(fresh, again, m->config.n_vocab));
+    }
+    CHECK_EQUAL(mk_session_truncate(s, -1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_truncate(s, mk_session_length(s) + 1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_truncate(NULL, 0), MK_ERR_ARGUMENT);
+    mk_session_free(s);
+    mk_model_free(m);
+}
+
+/* `n` tokens must be refused with `status`, and leave the session as if nobody had asked. */
+static void check_refused(mk_session *s, const mk_model *m, const int32_t *tokens, int32_t n, int status)
+{
+    float logits[MOST_VOCAB], expected[MOST_VOCAB];
+    int32_t length = mk_session_length(s), one = 1;
+    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, n, logits), status);
+    CHECK_EQUAL(mk_session_length(s), length);
+    CHECK_EQUAL(mk_eval(s, m, NULL, &one, 1, expected), MK_OK);
+    CHECK_EQUAL(mk_session_truncate(s, length), MK_OK);
+    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, n, logits), status);
+    CHECK_EQUAL(mk_eval(s, m, NULL, &one, 1, logits), MK_OK);
+    CHECK(same_bits(logits, expected, m->config.n_vocab));
+    CHECK_EQUAL(mk_session_truncate(s, length), MK_OK);
+}
+
+TEST(what_cannot_be_evaluated_is_refused_and_changes_nothing)
+{
+    mk_model *m = quantised_model();
+    mk_session *s = session_of(m);
+    int32_t tokens[N_CTX + 1] = {0}, negative[] = {3, -1}, beyond[] = {3, m->config.n_vocab};
+    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, 30, NULL), MK_OK);
+    check_refused(s, m, tokens, N_CTX - 29, MK_ERR_CONTEXT);
+    check_refused(s, m, tokens, N_CTX + 1, MK_ERR_CONTEXT);
+    check_refused(s, m, tokens, 0, MK_ERR_ARGUMENT);
+    check_refused(s, m, tokens, -5, MK_ERR_ARGUMENT);
+    check_refused(s, m, NULL, 2, MK_ERR_ARGUMENT);
+    check_refused(s, m, negative, 2, MK_ERR_ARGUMENT);
+    check_refused(s, m, beyond, 2, MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_eval(NULL, m, NULL, tokens, 1, NULL), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_eval(s, NULL, NULL, tokens, 1, NULL), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, N_CTX - 30, NULL), MK_OK);
+    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, 1, NULL), MK_ERR_CONTEXT);
+    mk_session_free(s);
+    mk_model_free(m);
+}
+
+TEST(another_model_is_refused)
+{
+    mk_model *m = quantised_model(), *other = odd_model();
+    mk_session *s = session_of(m);
+    CHECK_EQUAL(mk_eval(s, other, NULL, (int32_t[]){1}, 1, NULL), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_length(s), 0);
+    mk_session_free(s);
+    mk_model_free(m);
+    mk_model_free(other);
+}
+
+TEST(a_session_of_no_tokens_is_refused)
+{
+    mk_model *m = quantised_model();
+    mk_session *s = (mk_session *)1;
+    CHECK_EQUAL(mk_session_new(&s, m, 0), MK_ERR_ARGUMENT);
+    CHECK(!s);
+    CHECK_EQUAL(mk_session_new(&s, m, -1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_new(&s, NULL, 1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_new(NULL, m, 1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_length(NULL), 0);
+    CHECK_EQUAL(mk_session_context(NULL), 0);
+    mk_session_free(NULL);
+    mk_model_free(m);
+}
+
+TEST(a_context_whose_size_overflows_is_out_of_memory)
+{
+    /* Two layers of keys of 2^30 floats for 2^31 tokens: the shapes agree, and nothing is read before the product. */
+    int32_t wide = 1 << 30;
+    mk_tensor vector = {MK_F32, 1, 1, &wide}, to_wide = {MK_F32, wide, 1, &wide}, from_wide = {MK_F32, 1, wide, &wide};
+    mk_layer layer = {vector, to_wide, to_wide, to_wide, from_wide, vector, vector, vector, vector};
+    mk_layer layers[] = {layer, layer};
+    mk_model m = {.config = {.n_layers = 2, .dim = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = wide, .ffn_dim = 1,
+                             .n_vocab = 1, .rope_dim = 0, .rope_theta = 1},
+                  .embed = vector, .out_norm = vector, .output = vector, .layers = layers};
+    mk_session *s = (mk_session *)1;
+    CHECK_EQUAL(mk_session_new(&s, &m, INT32_MAX), MK_ERR_MEMORY);
+    CHECK(!s);
+}
+
+int main(int argc, char **argv)
+{
+    need_avx2();
+    return harness_main(argc, argv);
+}

@@ -1,0 +1,224 @@
+/* What surrounds the arithmetic: sizes, shapes, names, and the CPUs a process may use. */
+#include "test_kernels_random_model.h"
+#include "cpus.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+TEST(a_row_has_the_bytes_its_type_takes)
+{
+    CHECK_EQUAL(mk_row_bytes(MK_F32, 3), 12);
+    CHECK_EQUAL(mk_row_bytes(MK_F16, 3), 6);
+    CHECK_EQUAL(mk_row_bytes(MK_BF16, 3), 6);
+    CHECK_EQUAL(mk_row_bytes(MK_Q4_0, 64), 36);
+    CHECK_EQUAL(mk_row_bytes(MK_Q4_1, 64), 40);
+    CHECK_EQUAL(mk_row_bytes(MK_Q8_0, 64), 68);
+    CHECK_EQUAL(mk_row_bytes(MK_Q8_0, 33), 0);
+    CHECK_EQUAL(mk_row_bytes(99, 32), 0);
+    CHECK_EQUAL(mk_row_bytes(MK_F32, 0), 0);
+    CHECK_EQUAL(mk_row_bytes(MK_F32, -4), 0);
+    CHECK_EQUAL(mk_row_bytes(MK_F32, INT64_MAX), 0);
+}
+
+TEST(a_tensor_is_zeroed_and_aligned)
+{
+    mk_tensor t = {0};
+    CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 96), MK_OK);
+    CHECK_EQUAL((uintptr_t)t.data % 64, 0);
+    for (int i = 0; i < 5 * 60; i++)
+        CHECK_EQUAL(((char *)t.data)[i], 0);
+    free(t.data);
+}
+
+/* A request beyond any memory is for the allocator to refuse; the sanitizer's would end the program. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+
+TEST(a_tensor_that_cannot_be_leaves_the_old_one)
+{
+    mk_tensor t = {MK_F32, 7, 7, NULL}, before = t;
+    CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 95), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_tensor_new(&t, 77, 5, 96), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_tensor_new(&t, MK_F32, 0, 96), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_tensor_new(&t, MK_F32, 5, -1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_tensor_new(&t, MK_F32, INT32_MAX, INT32_MAX), MK_ERR_MEMORY);
+    CHECK_EQUAL(mk_tensor_new(NULL, MK_F32, 1, 1), MK_ERR_ARGUMENT);
+    CHECK(memcmp(&t, &before, sizeof t) == 0);
+}
+
+TEST(a_copy_of_bytes_ends_with_nul)
+{
+    char *copy = mk_bytes_copy("a\0bc", 4), *empty = mk_bytes_copy(NULL, 0);
+    CHECK(memcmp(copy, "a\0bc", 5) == 0);
+    CHECK(empty && !*empty);
+    CHECK(!mk_bytes_copy("a", -1));
+    CHECK(!mk_bytes_copy(NULL, 1));
+    CHECK(!mk_bytes_copy("a", INT64_MAX));
+    free(copy);
+    free(empty);
+}
+
+static void check_config_refused(mk_config config)
+{
+    mk_model *m = (mk_model *)1;
+    CHECK_EQUAL(mk_model_new(&m, &config, 0), MK_ERR_ARGUMENT);
+    CHECK(!m);
+}
+
+TEST(a_config_that_contradicts_itself_is_refused)
+{
+    mk_config c = quantised_config;
+    int32_t *const sizes[] = {&c.n_layers, &c.dim, &c.n_heads, &c.n_kv_heads, &c.head_dim, &c.ffn_dim, &c.n_vocab};
+    for (int i = 0; i < 7; i++)
+        for (int32_t value = -1; value <= 0; value++) {
+            c = quantised_config, *sizes[i] = value, check_config_refused(c);
+        }
+    c = quantised_config, c.n_kv_heads = 4, check_config_refused(c);
+    c = quantised_config, c.n_heads = c.n_kv_heads = INT32_MAX, check_config_refused(c);
+    c = quantised_config, c.rope_dim = 15, check_config_refused(c);
+    c = quantised_config, c.rope_dim = 18, check_config_refused(c);
+    c = quantised_config, c.rope_dim = -2, check_config_refused(c);
+    c = quantised_config, c.rope_neox = 2, check_config_refused(c);
+    c = quantised_config, c.rope_theta = 0, check_config_refused(c);
+    c = quantised_config, c.rope_theta = NAN, check_config_refused(c);
+    c = quantised_config, c.norm_eps = -1, check_config_refused(c);
+    c = quantised_config, c.norm_eps = INFINITY, check_config_refused(c);
+    mk_model *m;
+    CHECK_EQUAL(mk_model_new(&m, &quantised_config, -1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_model_new(&m, NULL, 0), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_model_new(NULL, &quantised_config, 0), MK_ERR_ARGUMENT);
+}
+
+/* `t` of `m`, damaged in every way that matters, must be named. */
+static void check_named(const mk_model *m, mk_tensor *t, const char *name)
+{
+    mk_tensor good = *t;
+    mk_tensor bad[] = {{good.type, good.rows + 1, good.cols, good.data}, {good.type, good.rows, good.cols + 32, good.data},
+                       {99, good.rows, good.cols, good.data}, {good.type, good.rows, good.cols, NULL}};
+    for (int i = 0; i < 4; i++) {
+        char what[160];
+        mk_session *s;
+        *t = bad[i];
+        CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
+        CHECK(strncmp(what, name, strlen(name)) == 0);
+        CHECK_EQUAL(mk_model_check(m, NULL), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_session_new(&s, m, 8), MK_ERR_ARGUMENT);
+    }
+    *t = good;
+    CHECK_EQUAL(mk_model_check(m, NULL), MK_OK);
+}
+
+TEST(a_tensor_of_the_wrong_shape_is_named)
+{
+    mk_model *m = quantised_model();
+    mk_layer *l = &m->layers[1];
+    check_named(m, &m->embed, "embed");
+    check_named(m, &m->out_norm, "out_norm");
+    check_named(m, &m->output, "output");
+    check_named(m, &l->attn_norm, "layer 1 attn_norm");
+    check_named(m, &l->wq, "layer 1 wq");
+    check_named(m, &l->wk, "layer 1 wk");
+    check_named(m, &l->wv, "layer 1 wv");
+    check_named(m, &l->wo, "layer 1 wo");
+    check_named(m, &l->ffn_norm, "layer 1 ffn_norm");
+    check_named(m, &l->w_gate, "layer 1 w_gate");
+    check_named(m, &l->w_up, "layer 1 w_up");
+    check_named(m, &l->w_down, "layer 1 w_down");
+    mk_model_free(m);
+}
+
+TEST(a_norm_that_is_not_float32_is_named)
+{
+    mk_model *m = odd_model();
+    char what[160];
+    m->layers[0].ffn_norm.type = MK_F16;
+    CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
+    CHECK(strcmp(what, "layer 0 ffn_norm: found 1 x 21 of type 1, expected 1 x 21 of type 0 (F32)") == 0);
+    m->layers[0].ffn_norm.type = MK_F32;
+    m->rope_freqs.cols++;
+    CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
+    CHECK(strncmp(what, "rope_freqs", 10) == 0);
+    m->rope_freqs.cols--;
+    CHECK_EQUAL(mk_model_check(NULL, what), MK_ERR_ARGUMENT);
+    mk_model_free(m);
+}
+
+TEST(a_model_frees_all_that_hangs_on_it)
+{
+    mk_model *m;
+    CHECK_EQUAL(mk_model_new(&m, &odd_config, 2), MK_OK); /* the leak checker of the sanitized build is the judge */
+    m->tokens[3].bytes = mk_bytes_copy("abc", 3);
+    m->merges[1] = (mk_merge){mk_bytes_copy("a", 1), mk_bytes_copy("b", 1)};
+    m->name = mk_bytes_copy("n", 1);
+    m->tokenizer = mk_bytes_copy("llama", 5);
+    m->pre_tokenizer = mk_bytes_copy("", 0);
+    m->chat_template = mk_bytes_copy("", 0);
+    m->tokenizer_blob = mk_bytes_copy("x", 1);
+    CHECK_EQUAL(mk_tensor_new(&m->embed, MK_F32, 37, 21), MK_OK);
+    m->output = m->embed;
+    mk_model_free(m);
+    mk_model_free(NULL);
+}
+
+TEST(kernels_are_chosen_by_name)
+{
+    CHECK_EQUAL(mk_isa_choose("scalar"), MK_OK);
+    CHECK(strcmp(mk_isa_name(), "scalar") == 0);
+    CHECK_EQUAL(mk_isa_choose("abacus"), MK_ERR_ARGUMENT);
+    CHECK(strcmp(mk_isa_name(), "scalar") == 0);
+    CHECK_EQUAL(mk_isa_choose(NULL), MK_OK);
+}
+
+/* A directory of cgroup files for one case. */
+static char root[] = "/tmp/test_kernels_cgroup_XXXXXX";
+
+static void put(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    if (!text) {
+        CHECK_EQUAL(mkdir(path, 0700), 0);
+        return;
+    }
+    FILE *out = fopen(path, "w");
+    CHECK(out && fputs(text, out) >= 0 && fclose(out) == 0);
+}
+
+static int32_t quota(const char *membership)
+{
+    char path[256];
+    put("membership", membership);
+    snprintf(path, sizeof path, "%s/membership", root);
+    return mki_quota_cpus(path, root);
+}
+
+TEST(the_least_quota_on_the_way_to_the_root_counts)
+{
+    char command[300];
+    CHECK(mkdtemp(root));
+    put("a", NULL), put("a/b", NULL), put("a/b/c", NULL), put("cpu", NULL), put("cpu/x", NULL);
+    put("a/cpu.max", "250000 100000\n");
+    put("a/b/cpu.max", "max 100000\n");
+    put("a/b/c/cpu.max", "400000 100000\n");
+    put("cpu/cpu.cfs_quota_us", "-1\n");
+    put("cpu/cpu.cfs_period_us", "100000\n");
+    put("cpu/x/cpu.cfs_quota_us", "50000\n");
+    put("cpu/x/cpu.cfs_period_us", "100000\n");
+    CHECK_EQUAL(quota("0::/a/b/c\n"), 3);
+    CHECK_EQUAL(quota("0::/a/b/gone/further\n"), 3);
+    CHECK_EQUAL(quota("0::/\n"), INT32_MAX);
+    CHECK_EQUAL(quota("4:memory:/a\n2:cpu,cpuacct:/x/y\n1:name=systemd:/a\n"), 1);
+    CHECK_EQUAL(quota("2:cpuacct,cpu:/elsewhere\n"), INT32_MAX);
+    CHECK_EQUAL(quota("2:cpuset:/x\n"), INT32_MAX);
+    CHECK_EQUAL(quota("2:cpu:/x\n0::/a\n"), 1);
+    CHECK_EQUAL(quota("nonsense\n::\n\n0:\n"), INT32_MAX);
+    put("a/cpu.max", "garbage");
+    CHECK_EQUAL(quota("0::/a\n"), INT32_MAX);
+    CHECK_EQUAL(mki_quota_cpus("/nonexistent", root), INT32_MAX);
+    snprintf(command, sizeof command, "rm -r %s", root);
+    CHECK_EQUAL(system(command), 0);
+}
+
+TEST(this_process_may_use_a_cpu) { CHECK(mk_cpu_count() >= 1); }
+
+int main(int argc, char **argv) { return harness_main(argc, argv); }
