@@ -140,8 +140,13 @@ static bool add_library(void *context, const mhi_module *module)
         return true;
     struct stat found = { 0 };
     mhi_file_input entry = { .in_kind = MH_INPUT_LIBRARY, .in_mtime_ns = MHI_MTIME_UNKNOWN };
-    if (mhi_sys_stat(module->path, &found) == 0) /* else it was replaced under us: no later file will match */
+    int result = mhi_sys_stat(module->path, &found);
+    if (result == 0)
         entry = mhi_file_identity(MH_INPUT_LIBRARY, &found);
+    else if (result != -ENOENT) { /* if it was removed under us, no later file will match */
+        visit->status = mhi_fail_sys(visit->err, result, "cannot record %s as an input", module->path);
+        return false;
+    }
     entry.in_build_id_bytes = module->build_id_bytes;
     memcpy(entry.in_build_id, module->build_id, module->build_id_bytes);
     visit->status = mhi_inputs_add(visit->inputs, &entry, module->path, NULL, visit->err);

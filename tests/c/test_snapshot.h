@@ -116,20 +116,24 @@ typedef struct {
     node *first;
 } list;
 
+/* NULL if the arena gave no memory. */
 static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
 {
     list *built = mh_malloc(arena, sizeof *built);
-    CHECK(built != NULL);
+    if (built == NULL)
+        return NULL;
     *built = (list){ .seed = seed, .n_nodes = n_nodes };
     uint64_t state = seed;
     node **last = &built->first;
     for (uint64_t i = 0; i < n_nodes; i++) {
         node *made = mh_calloc(arena, 1, sizeof *made);
-        CHECK(made != NULL);
+        if (made == NULL)
+            return NULL;
         made->value = harness_random(&state);
         made->text_bytes = 1 + made->value % 700;
         made->text = mhi_arena_malloc(arena, made->text_bytes, MHI_OWNER_EXPLICIT | MHI_BLOCK_DATA);
-        CHECK(made->text != NULL);
+        if (made->text == NULL)
+            return NULL;
         memset(made->text, (int)(made->value >> 32), made->text_bytes);
         *last = made;
         last = &made->next;
