@@ -78,7 +78,8 @@ void mhi_arena_count_owners(mh_arena *arena, mhi_owner_count counts[MHI_OWNER_MA
 /* Zeroes every byte of data that no live block uses, whole free pages by giving them back (holes in the file). */
 int mhi_arena_wipe_free(mh_arena *arena, mh_error *err);
 void mhi_arena_read_layout(const mh_arena *arena, mhi_arena_layout *layout);
-/* 0, or the errno with which the file could not be grown: from there on the data is anonymous and can't be committed in place. */
+/* 0, or why the file does not hold all the data, which then can't be committed in place: the errno with which the file could not be
+ * grown, or ECHILD after a fork, since parent and child must not go on sharing it. */
 int mhi_arena_backing_error(const mh_arena *arena);
 /* Replaces the shared mapping of the file by a private one of the same bytes, and gives the unused address space back. */
 int mhi_arena_make_private(mh_arena *arena, mh_error *err);

@@ -110,3 +110,11 @@ int mhi_backing_make_private(mh_arena *arena)
     arena->is_private = result == 0;
     return result;
 }
+
+/* After a fork each process must have memory of its own. A shared mapping would stay one memory; and a private one in the child alone
+ * would still show, page by page until the child writes to it, what the parent writes to the file. So the parent gives it up too. */
+void mhi_backing_leave_file(mh_arena *arena)
+{
+    if (arena->fd >= 0 && !arena->is_private && mhi_backing_make_private(arena) == 0)
+        arena->backing_error = ECHILD;
+}

@@ -233,6 +233,9 @@ static void before_fork(void)
         barrier(NULL); /* a refusal can't stop a fork */
         wait_until_left(NULL);
     }
+    for (mh_arena *arena = mhi_arenas; arena != NULL; arena = arena->next)
+        if (!mhi_is_sealed(arena))
+            mhi_backing_leave_file(arena);
 }
 
 static void after_fork_in_parent(void)
@@ -242,12 +245,11 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&mhi_registry_lock);
 }
 
-/* An arena over a shared file is the parent's: two processes that allocate from one would hand out the same memory twice. The child
- * keeps what it holds as a private copy, sealed; other arenas go on in it. */
+/* The snapshot is the parent's to make. The child keeps what the arena holds as a private copy, sealed; other arenas go on in it. */
 static void leave_file_to_parent(mh_arena *arena)
 {
-    mhi_backing_make_private(arena);
-    arena->is_private = true; /* even if that failed: the child must not change the file */
+    mhi_backing_make_private(arena); /* where that failed before the fork */
+    arena->is_private = true;        /* if it fails again: draining must not change the parent's file */
     mhi_cache_detach_all(arena, true);
     atomic_fetch_or(&arena->gate, MHI_GATE_SEALED);
 }
@@ -255,7 +257,7 @@ static void leave_file_to_parent(mh_arena *arena)
 static void after_fork_in_child(void)
 {
     for (mh_arena *arena = mhi_arenas; arena != NULL; arena = arena->next)
-        if (arena->fd >= 0 && !arena->is_private)
+        if (arena->fd >= 0)
             leave_file_to_parent(arena);
     for (mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next)
         cache->is_orphan = true;

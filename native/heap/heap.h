@@ -165,6 +165,8 @@ bool mhi_backing_clear(mh_arena *arena, uint64_t offset, uint64_t bytes);
 /* The same for good, disk blocks included. Falls back to writing zeros. */
 void mhi_backing_punch(mh_arena *arena, uint64_t offset, uint64_t bytes);
 int mhi_backing_make_private(mh_arena *arena); /* 0 or -errno; nothing to do is 0 */
+/* Before a fork: from here on the data is private memory, and backing_error is ECHILD. */
+void mhi_backing_leave_file(mh_arena *arena);
 
 /* span.c; takes the pages lock itself */
 void mhi_span_init(mh_arena *arena);

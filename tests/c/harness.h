@@ -66,21 +66,23 @@ __attribute__((noreturn)) static inline void harness_fail(const char *file, int 
 #define CHECK_EQUAL(found, expected)                                                                               \
     do {                                                                                                           \
         unsigned long long found_ = (unsigned long long)(found), expected_ = (unsigned long long)(expected);       \
-        char text_[256];                                                                                           \
-        snprintf(text_, sizeof text_, "%s is %lld (0x%llx), not %s, %lld (0x%llx)", #found, (long long)found_,     \
-                 found_, #expected, (long long)expected_, expected_);                                              \
-        if (found_ != expected_)                                                                                   \
+        if (found_ != expected_) {                                                                                 \
+            char text_[256];                                                                                       \
+            snprintf(text_, sizeof text_, "%s is %lld (0x%llx), not %s, %lld (0x%llx)", #found,                    \
+                     (long long)found_, found_, #expected, (long long)expected_, expected_);                       \
             harness_fail(__FILE__, __LINE__, text_);                                                               \
+        }                                                                                                          \
     } while (0)
 
 /* call must return 0 (MH_OK); otherwise the mh_error it filled is shown. */
 #define CHECK_OK(call, err)                                                                                        \
     do {                                                                                                           \
         int status_ = (call);                                                                                      \
-        char text_[700];                                                                                           \
-        snprintf(text_, sizeof text_, "%s returned %d: %s", #call, status_, status_ != 0 ? (err).detail : "");     \
-        if (status_ != 0)                                                                                          \
+        if (status_ != 0) {                                                                                        \
+            char text_[700];                                                                                       \
+            snprintf(text_, sizeof text_, "%s returned %d: %s", #call, status_, (err).detail);                     \
             harness_fail(__FILE__, __LINE__, text_);                                                               \
+        }                                                                                                          \
     } while (0)
 
 static inline int harness_main(int argc, char **argv)
