@@ -102,7 +102,7 @@ static inline int wait_for_child(void (*run)(void *context), void *context)
 
 #define IN_CHILD(run, context) CHECK_EQUAL(wait_for_child(run, context), 0)
 
-/* ---- a heap that can be recognised: a list whose nodes and texts follow from its seed ---- */
+/* ---- a heap that can be recognised: a list whose nodes and texts follow from its seed, with pointers into two modules ---- */
 
 typedef struct node {
     struct node *next;
@@ -114,7 +114,11 @@ typedef struct node {
 typedef struct {
     uint64_t seed, n_nodes;
     node *first;
+    size_t (*measure)(const char *); /* into libc */
+    const char *label;               /* into the program */
 } list;
+
+static const char list_label[] = "a list";
 
 /* NULL if the arena gave no memory. */
 static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
@@ -122,7 +126,7 @@ static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
     list *built = mh_malloc(arena, sizeof *built);
     if (built == NULL)
         return NULL;
-    *built = (list){ .seed = seed, .n_nodes = n_nodes };
+    *built = (list){ .seed = seed, .n_nodes = n_nodes, .measure = strlen, .label = list_label };
     uint64_t state = seed;
     node **last = &built->first;
     for (uint64_t i = 0; i < n_nodes; i++) {
@@ -144,7 +148,7 @@ static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
 /* Whether the list is, to the last byte, what build_list made. */
 static inline bool is_list(const list *found, uint64_t seed)
 {
-    if (found == NULL || found->seed != seed)
+    if (found == NULL || found->seed != seed || found->label != list_label || found->measure(found->label) != sizeof list_label - 1)
         return false;
     uint64_t state = seed, n = 0;
     for (const node *each = found->first; each != NULL; each = each->next, n++) {

@@ -72,6 +72,25 @@ TEST(only_the_snapshot_stays_after_a_commit_and_only_its_owner_may_read_it)
     CHECK(!exists(scratch("mode.dat.lock")) && !exists(scratch("mode.dat.uncommitted")));
 }
 
+static void exec_attach(void *context)
+{
+    execl("/proc/self/exe", "test_transaction", "--attach", context, (char *)NULL);
+}
+
+TEST(pointers_into_modules_follow_them_to_other_addresses)
+{
+    const char *path = make_snapshot("moved.dat", 8);
+    mh_image *image;
+    mh_error err;
+    mh_image_info info;
+    CHECK_OK(mh_image_open(&image, path, &err), err);
+    mh_image_read_info(image, &info);
+    CHECK(info.n_relocations == 2 && info.n_modules == 2);
+    mh_image_close(image);
+    for (int i = 0; i < 5; i++)
+        IN_CHILD(exec_attach, (void *)path); /* a program of its own, whose modules lie elsewhere */
+}
+
 /* ---- several at once ---- */
 
 static void attach_three(void *context)
@@ -379,4 +398,11 @@ TEST(progress_moves_up_to_the_size_of_the_file)
     IN_CHILD(commit_watched, (void *)scratch("watched.dat"));
 }
 
-int main(int argc, char **argv) { return harness_main(argc, argv); }
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--attach") == 0) {
+        attach_run(&(run){ .path = argv[2], .seed = 8 });
+        return 0;
+    }
+    return harness_main(argc, argv);
+}
