@@ -14,12 +14,14 @@ def load(path, *, quantize=None, progress=None):
     progress: called with (done_bytes, total_bytes) after every tensor.
     Raises ModelError for a checkpoint that is damaged or not of the LLaMA family, OSError for what the kernel says.
     """
-    from llama import _gguf, _meta
     from llama._build import TYPES
 
     if quantize is not None and quantize not in TYPES:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
-    loader = _meta if os.path.isdir(path) else _gguf
+    if os.path.isdir(path):
+        from llama import _meta as loader
+    else:
+        from llama import _gguf as loader
     try:
         return Model(loader.load(path, quantize, progress or _no_progress))
     except ModelError as error:

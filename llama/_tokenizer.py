@@ -1,6 +1,6 @@
 """Text to token ids and back, from the tables of a model alone: a mapped heap has nothing else.
 
-Encoding is Hugging Face's byte-level BPE ("gpt2") or sentencepiece ("llama"), imported when first asked for.
+Encoding is byte-level BPE ("gpt2", _byte_pairs.py) or sentencepiece ("llama"), imported when first asked for.
 Decoding needs neither: a token's bytes are in its spelling, and bytes can be streamed as text without ever
 showing half a character.
 """
@@ -12,19 +12,6 @@ from functools import cached_property, lru_cache
 from llama._kernels import ffi, lib
 from llama._model import ModelError, text
 
-# How text is cut before merging, by GGUF's tokenizer.ggml.pre. Patterns as in the models' own tokenizer.json.
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-PRE_TOKENIZERS = {
-    "default": "gpt2",
-    "gpt-2": "gpt2",
-    "smollm": "digits",
-    "llama-bpe": "llama3",
-    "llama3": "llama3",
-    "llama-v3": "llama3",
-}
 WORD_START = "\u2581"  # sentencepiece's spelling of a space
 UNKNOWN_TEXT = " \u2047 "  # sentencepiece's spelling of what it has no token for
 
@@ -69,7 +56,7 @@ class Tokenizer:
         """Return a token as its file spells it, "" for -1."""
         if token_id == -1:
             return ""
-        return ffi.string(self._token(token_id).bytes).decode("utf-8", "replace")
+        return self._bytes_of_spelling(token_id).decode("utf-8", "replace")
 
     @cached_property
     def special(self):
@@ -114,14 +101,12 @@ class Tokenizer:
     @cached_property
     def _encoder(self):
         pointer = self._model.pointer
-        blob = ffi.buffer(pointer.tokenizer_blob, pointer.n_tokenizer_blob)[:]
+        blob = ffi.buffer(pointer.tokenizer_blob, pointer.n_tokenizer_blob)
         if self._kind == "llama":
-            return sentencepiece_processor(blob).encode
-        n_vocab = pointer.config.n_vocab
-        strings = blob.decode().split("\0")
-        vocabulary = dict(zip(strings, range(n_vocab)))
-        merges = list(zip(strings[n_vocab:-1:2], strings[n_vocab + 1 : -1 : 2]))
-        return _byte_pair_encoder(vocabulary, merges, PRE_TOKENIZERS[text(pointer.pre_tokenizer)])
+            return sentencepiece_processor(blob[:]).encode
+        from llama._byte_pairs import BytePairs
+
+        return BytePairs(blob, pointer.n_merges, self._bytes_of_spelling, text(pointer.pre_tokenizer)).encode
 
     def decode(self, ids):
         """Return the text of ids; control tokens have none, bytes that are not UTF-8 become U+FFFD."""
@@ -131,6 +116,10 @@ class Tokenizer:
     def stream(self, *, continues=False):
         """Return a TextStream. continues: the text goes on from an earlier one, so a leading space is its own."""
         return TextStream(self._bytes, drop_space=bool(self._model.pointer.add_space_prefix) and not continues)
+
+    def _bytes_of_spelling(self, token_id):
+        token = self._token(token_id)
+        return ffi.buffer(token.bytes, token.n_bytes)[:]
 
     def _token(self, token_id):
         if not 0 <= token_id < self._model.config.n_vocab:
@@ -173,17 +162,3 @@ class TextStream:
     def finish(self):
         """Return what was held back: U+FFFD if a character was never completed."""
         return self._decode(b"", True)
-
-
-def _byte_pair_encoder(vocabulary, merges, style):
-    from tokenizers import Regex, Tokenizer, pre_tokenizers
-    from tokenizers.models import BPE
-
-    if style == "llama3":
-        cuts = [pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")]
-    else:
-        cuts = [pre_tokenizers.Digits(individual_digits=True)] if style == "digits" else []
-    spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=style != "llama3")
-    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=style == "llama3"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
-    return lambda string: tokenizer.encode(string, add_special_tokens=False).ids

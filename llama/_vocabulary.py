@@ -1,17 +1,18 @@
 """Check the vocabulary that a loader has read and install it in a model: tables, special ids, serialised form.
 
-`tokenizer_blob` is what a Tokenizer starts from, for it starts far faster from that than from 49,000 C strings:
+`tokenizer_blob` is what a Tokenizer starts from:
     "llama"  a sentencepiece ModelProto: the checkpoint's own, or one made here from the tables
-    "gpt2"   the spellings of all tokens, then left and right of all merges, each followed by a NUL
+    "gpt2"   tables of merges and spellings in which to search (_byte_pairs.py)
 """
 
 import struct
 from dataclasses import dataclass
 
 from llama._build import copy_bytes, set_string
+from llama._byte_pairs import PRE_TOKENIZERS, pack
 from llama._kernels import lib
 from llama._model import ModelError
-from llama._tokenizer import PRE_TOKENIZERS, sentencepiece_processor
+from llama._tokenizer import sentencepiece_processor
 
 # Names under which chat-tuned LLaMA-family models end an answer, likeliest first: GGUF files rarely say which.
 END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end|>", b"<|endoftext|>", b"<|end_of_text|>", b"<end_of_turn>")
@@ -42,7 +43,7 @@ def install(model, vocabulary):
     _check(v)
     is_spm = v.tokenizer == "llama"
     pairs = [] if is_spm else _pairs(v)
-    blob = (v.sentencepiece or _sentencepiece_proto(v)) if is_spm else _byte_pair_blob(v, pairs)
+    blob = (v.sentencepiece or _sentencepiece_proto(v)) if is_spm else _packed(v, pairs)
     if is_spm and sentencepiece_processor(blob).get_piece_size() != len(v.tokens):
         raise ModelError("the sentencepiece model and the vocabulary differ in length")
     for i, (spelling, kind, score) in enumerate(zip(v.tokens, v.kinds, v.scores, strict=True)):
@@ -85,17 +86,26 @@ def _check(v):
 
 
 def _pairs(v):
-    """Return the merges as (left, right); both and what they make must be tokens."""
+    """Return the merges as (left, right) spellings."""
     pairs = [tuple(merge.split(b" ")) for merge in v.merges]
-    known = set(v.tokens)
     for pair in pairs:
-        if len(pair) != 2 or not known.issuperset((*pair, b"".join(pair))):
-            raise ModelError(f"merge {b' '.join(pair)!r:.80} is not 'left right' of known tokens")
+        if len(pair) != 2:
+            raise ModelError(f"merge {b' '.join(pair)!r:.80} is not 'left right'")
     return pairs
 
 
-def _byte_pair_blob(v, pairs):
-    return b"".join(part + b"\0" for part in (*v.tokens, *(side for pair in pairs for side in pair)))
+def _packed(v, pairs):
+    """Return the tables of _byte_pairs.py. Control tokens are not in them: no text can become one."""
+    ids = {}
+    for i, (spelling, kind) in enumerate(zip(v.tokens, v.kinds)):
+        if kind != lib.MK_TOKEN_CONTROL:
+            ids.setdefault(spelling, i)
+    try:
+        return pack(ids, pairs)
+    except KeyError as error:
+        raise ModelError(f"a merge takes or makes {error.args[0]!r:.80}, which is no token") from None
+    except ValueError as error:
+        raise ModelError(str(error)) from None
 
 
 def _end_of_turn(v):

@@ -90,7 +90,8 @@ def test_progress_reaches_the_total(tmp_path, weights):
         ({"tokenizer__ggml__token_type": [1, 1]}, "267 tokens, 2 kinds"),
         ({"tokenizer__ggml__token_type": [9] * N_VOCAB}, "kind is none of GGUF's six"),
         ({"tokenizer__ggml__merges": ["a b c"]}, "merge b'a b c' is not 'left right'"),
-        ({"tokenizer__ggml__merges": ["nowhere here"]}, "of known tokens"),
+        ({"tokenizer__ggml__merges": ["nowhere here"]}, "takes or makes b'nowhere', which is no token"),
+        ({"tokenizer__ggml__merges": ["h e", "h e"]}, "a merge is listed twice"),
         ({"tokenizer__ggml__eos_token_id": N_VOCAB}, f"eos_id is {N_VOCAB}, but there are {N_VOCAB} tokens"),
     ],
 )

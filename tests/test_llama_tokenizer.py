@@ -1,13 +1,15 @@
-"""Token ids against a byte-pair oracle that is as dumb as the definition, and against sentencepiece itself."""
+"""Token ids against a byte-pair oracle that is as dumb as the definition, Hugging Face's BPE, and sentencepiece."""
 
 import re
 import unicodedata
 
 import pytest
 import sentencepiece
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_fixtures import SENTENCEPIECE, byte_alphabet, random_weights, real_model_path, write_gguf
+from tokenizers import pre_tokenizers
 
 import llama
 from llama._kernels import ffi
@@ -95,6 +97,27 @@ def test_byte_pairs_are_the_dumb_oracles(model, dumb, text):
 @given(ANY_TEXT)
 def test_byte_pairs_of_any_text_are_the_dumb_oracles(model, dumb, text):
     assert model.tokenizer.encode(text) == dumb.encode(text)
+
+
+@pytest.fixture(scope="module")
+def hugging_face(dumb):
+    """The same tables in Hugging Face's BPE, cut as SmolLM2's tokenizer.json says."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(dumb.ids, sorted(dumb.ranks, key=dumb.ranks.get)))
+    cuts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
+    return tokenizer
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(ANY_TEXT, st.text("aeinrst h", max_size=300), st.text("\n\t =-#'", max_size=100)))
+def test_byte_pairs_of_any_text_are_hugging_faces(model, hugging_face, text):
+    assert model.tokenizer.encode(text) == hugging_face.encode(text).ids
+
+
+def test_a_word_of_any_length_is_merged_in_good_time(model, hugging_face):
+    """As many steps as letters, not their square: a minified file on stdin must not look like a hang."""
+    text = "ab" * 100_000
+    assert model.tokenizer.encode(text) == hugging_face.encode(text).ids
 
 
 @settings(max_examples=400, deadline=None)
