@@ -38,6 +38,7 @@ typedef struct {
     size_t n_pending, pending_capacity;
     candidate *candidates;      /* of the block being read */
     size_t n_candidates, candidates_capacity;
+    size_t n_against;           /* words of it that look like addresses but are none */
     uint64_t relocations_capacity;
     uint32_t *module_numbers;   /* of targets.modules in the result, plus one; 0: not there yet */
     uint64_t n_reached;
@@ -78,25 +79,6 @@ static void reach(auditor *a, uint64_t address)
     a->pending[a->n_pending++] = block;
 }
 
-static void consider(auditor *a, const mhi_block *block, uint64_t offset, uint64_t word)
-{
-    if (word - a->layout.address < a->layout.data_offset + a->layout.capacity_bytes)
-        return; /* the arena's own tables and free space, which a later run has at the same address */
-    mhi_target target = mhi_targets_find(&a->targets, word);
-    if (target.kind == MHI_TARGET_NONE)
-        return;
-    mhi_evidence evidence = mhi_targets_weigh(&a->targets, word, &target, block->size_bytes >= LARGE_BLOCK);
-    if (evidence == MHI_NO_POINTER)
-        return;
-    candidate *candidates = grow(a, a->candidates, a->n_candidates, &a->candidates_capacity, sizeof *candidates);
-    if (candidates == NULL)
-        return;
-    a->candidates = candidates;
-    a->candidates[a->n_candidates++] = (candidate){ offset, word, target, evidence };
-}
-
-/* ---- Judging ---- */
-
 /* Index of a module in the result, which takes over the module's path. */
 static uint32_t number_of(auditor *a, uint32_t i)
 {
@@ -109,6 +91,29 @@ static uint32_t number_of(auditor *a, uint32_t i)
     }
     return a->module_numbers[i] - 1;
 }
+
+static void consider(auditor *a, const mhi_block *block, uint64_t offset, uint64_t word)
+{
+    if (word - a->layout.address < a->layout.data_offset + a->layout.capacity_bytes)
+        return; /* the arena's own tables and free space, which a later run has at the same address */
+    mhi_target target = mhi_targets_find(&a->targets, word);
+    if (target.kind == MHI_TARGET_PROGRAM)
+        number_of(a, target.module);
+    if (target.kind == MHI_TARGET_PROGRAM || target.kind == MHI_TARGET_NONE)
+        return;
+    mhi_evidence evidence = mhi_targets_weigh(&a->targets, word, &target, block->size_bytes >= LARGE_BLOCK);
+    if (evidence == MHI_NO_POINTER) {
+        a->n_against++;
+        return;
+    }
+    candidate *candidates = grow(a, a->candidates, a->n_candidates, &a->candidates_capacity, sizeof *candidates);
+    if (candidates == NULL)
+        return;
+    a->candidates = candidates;
+    a->candidates[a->n_candidates++] = (candidate){ offset, word, target, evidence };
+}
+
+/* ---- Judging ---- */
 
 static void add_relocation(auditor *a, const mhi_block *block, const candidate *c)
 {
@@ -146,7 +151,7 @@ static void judge(auditor *a, const mhi_block *block)
     size_t n_weak = 0;
     for (size_t i = 0; i < a->n_candidates; i++)
         n_weak += a->candidates[i].evidence == MHI_WEAK;
-    bool all_count = a->n_candidates - n_weak > n_weak;
+    bool all_count = a->n_candidates - n_weak > n_weak + a->n_against;
     for (size_t i = 0; i < a->n_candidates; i++) {
         const candidate *c = &a->candidates[i];
         if (!all_count && c->evidence != MHI_CERTAIN)
@@ -156,7 +161,7 @@ static void judge(auditor *a, const mhi_block *block)
         else
             add_finding(a, block, c);
     }
-    a->n_candidates = 0;
+    a->n_candidates = a->n_against = 0;
 }
 
 static void read_block(auditor *a, const mhi_block *block)
@@ -173,8 +178,7 @@ static void read_block(auditor *a, const mhi_block *block)
             consider(a, block, i * sizeof *words, word);
     }
     a->audit->summary.scanned_bytes += block->size_bytes;
-    if (a->n_candidates > 0)
-        judge(a, block);
+    judge(a, block);
 }
 
 /* ---- The run ---- */

@@ -2,7 +2,8 @@
  *
  * Starting from the root and the kept addresses it follows, conservatively, every aligned word of every live block that may hold pointers.
  * A word that points into a loaded module becomes a relocation; one that points into the ordinary heap, a stack or any other
- * mapping of this process is a finding: a later run could not follow it.
+ * mapping of this process is a finding: a later run could not follow it. Live blocks that nothing leads to are litter: counted, saved, but
+ * not judged, since a later run has no way to reach them.
  */
 #ifndef MHI_AUDIT_H
 #define MHI_AUDIT_H
@@ -27,7 +28,7 @@ typedef struct {
 
 typedef struct {
     mh_audit_summary summary;
-    mhi_module *modules;          /* only those that relocations name */
+    mhi_module *modules;          /* only those pointed into; a program at a fixed address is without relocations here */
     uint32_t n_modules;
     mhi_relocation *relocations;  /* by place */
     uint64_t n_relocations;

@@ -4,11 +4,11 @@
 #include "heap/maps.h"
 #include "heap/modules.h"
 
-enum { MHI_TARGET_NONE = 0, MHI_TARGET_MODULE = -1 /* else MH_TARGET_* */ };
+enum { MHI_TARGET_NONE = 0, MHI_TARGET_MODULE = -1, MHI_TARGET_PROGRAM = -2 /* one at a fixed address */ /* else MH_TARGET_* */ };
 
 typedef struct {
     int kind;
-    uint32_t module;              /* of MHI_TARGET_MODULE */
+    uint32_t module;              /* of MHI_TARGET_MODULE and MHI_TARGET_PROGRAM */
     const ElfW(Phdr) *segment;    /* likewise: a copy */
     const mhi_mapping *mapping;   /* else */
 } mhi_target;
@@ -34,7 +34,7 @@ typedef struct {
     uint8_t windows[1 << 15];      /* of 4 GiB each: is anything mapped there? */
     int memory_fd;                 /* /proc/self/mem */
     const mhi_mapping *brk;        /* "[heap]", or NULL */
-    uint64_t *chunks;              /* one bit per 16 bytes of brk: a block of malloc's begins there; read when first asked for */
+    uint64_t *blocks;              /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
     bool brk_was_read;
 } mhi_targets;
 

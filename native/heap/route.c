@@ -103,7 +103,7 @@ static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *is_de
             state.is_first[i] = !defined[i];
         }
         defined[i] |= address != 0;
-        if (elf.path[0] == '\0')
+        if (elf.path[0] == '\0' && state.plt[i] == 0)
             state.plt[i] = mhi_elf_find_plt(&elf, mhi_calls[i].name);
     }
     return 0;
@@ -346,7 +346,8 @@ void *mhi_before_dlsym(void *handle, const char *name)
     int call = handle == RTLD_NEXT ? -1 : mhi_call_lookup(name);
     if (call < 0 || !mhi_calls[call].is_hook || mhi_calls[call].real == NULL)
         return NULL;
-    bool is_replaced = mhi_real_dlsym(handle, name) == (void *)*mhi_calls[call].real;
+    uint64_t found = (uint64_t)mhi_real_dlsym(handle, name);
+    bool is_replaced = found == (uint64_t)*mhi_calls[call].real || (found != 0 && found == state.plt[call]);
     return is_replaced ? (void *)mhi_call_stub(call, MHI_OWNER_OTHERS) : NULL;
 }
 
