@@ -12,6 +12,7 @@ import time
 from llama._load import load
 from llama._model import Model, ModelError
 from llama._options import UsageError, parse
+from llama._progress import Bars
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
 LAYOUT = 1  # of what load() builds: raise it when an older snapshot's model would be read wrongly
@@ -109,23 +110,25 @@ def ask():
 
 def open_model(args):
     """Return the Model and how it came: "loaded", or "mapped" from the snapshot that an earlier run left."""
-    if args.no_snapshot:
-        return load_shown(args), "loaded"
+    bars = Bars(args.model)
+    try:
+        if args.no_snapshot:
+            return load(args.model, quantize=args.quantize, progress=bars.loading), "loaded"
+        return open_snapshot(args, bars)
+    finally:
+        bars.close()
+
+
+def open_snapshot(args, bars):
     from magicheap import magic_transaction
 
     path = os.path.realpath(args.model)
     key = f"magic-llama {LAYOUT} {args.quantize or ''} {path}"
     with magic_transaction(args.snapshot or default_snapshot(path, key), process=False, key=key) as magic:
         if not magic.was_committed:
-            magic.root = load_shown(args).pointer
+            magic.root = load(args.model, quantize=args.quantize, progress=bars.loading).pointer
+            bars.committing(magic.commit_progress)
     return Model(magic.root), "mapped" if magic.was_committed else "loaded"
-
-
-def load_shown(args):
-    from llama._progress import progress_bar
-
-    with progress_bar(args.model) as progress:
-        return load(args.model, quantize=args.quantize, progress=progress)
 
 
 def default_snapshot(path, key):
