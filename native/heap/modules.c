@@ -45,8 +45,6 @@ static void read_dynamic(mhi_elf *elf)
         case DT_RELASZ: elf->n_relas[0] = entry->d_un.d_val / sizeof(ElfW(Rela)); break;
         case DT_JMPREL: elf->relas[1] = dynamic_pointer(elf, entry); break;
         case DT_PLTRELSZ: elf->n_relas[1] = entry->d_un.d_val / sizeof(ElfW(Rela)); break;
-        case DT_SYMBOLIC: elf->is_symbolic = true; break;
-        case DT_FLAGS: elf->is_symbolic |= (entry->d_un.d_val & DF_SYMBOLIC) != 0; break;
         default: break;
         }
     }

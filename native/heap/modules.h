@@ -22,7 +22,6 @@ typedef struct {
     const uint32_t *hash;       /* DT_GNU_HASH, or NULL */
     const ElfW(Rela) *relas[2]; /* those of data, and those of the PLT */
     size_t n_relas[2];
-    bool is_symbolic;           /* binds its own definitions first */
 } mhi_elf;
 
 /* False for what is no module to us: the vdso, and objects without a dynamic section. */

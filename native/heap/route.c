@@ -205,10 +205,8 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
         return false;
     if (value == state.real[i] || value == state.plt[i])
         return true;
-    if (!slot->is_lazy || !state.is_first[i] || !mhi_elf_contains(elf, value))
-        return false;
-    uint64_t own = mhi_elf_find(elf, mhi_calls[i].name);
-    return own == 0 || (own != value && !elf->is_symbolic);
+    bool is_unbound = slot->is_lazy && mhi_elf_contains(elf, value) && value != mhi_elf_find(elf, mhi_calls[i].name);
+    return is_unbound && state.is_first[i];
 }
 
 /* 0: nothing, in this module. */

@@ -32,6 +32,7 @@ static inline const guest *load_guest(void)
             harness_fail(__FILE__, __LINE__, dlerror());
         loaded = dlsym(handle, "the_guest");
         CHECK(loaded != NULL);
+        loaded->set_hooks(); /* while nothing is patched yet */
     }
     return loaded;
 }

@@ -169,7 +169,6 @@ TEST(large_aligned_buffers_hold_no_pointers_and_others_may)
 TEST(function_pointers_set_at_run_time_are_routed)
 {
     const guest *g = load_guest();
-    g->set_hooks();
     mh_arena *arena = begin_routing();
     void *block = g->hooked_malloc(100);
     CHECK_OWNER(arena, block, "libroute_guest.so");
@@ -234,10 +233,10 @@ static void read_protections(char *text, size_t size, const char *library)
 TEST(read_only_pages_are_read_only_again_after_patching)
 {
     char before[4096], after[4096];
-    void *handle = dlopen(guest_path("route_late"), RTLD_NOW); /* not patched yet, and linked with -z now: its slots are read-only */
+    void *handle = dlopen(guest_path("route_late"), RTLD_NOW); /* linked with -z now: its slots are read-only */
     CHECK(handle != NULL);
+    read_protections(before, sizeof before, "libroute_late.so"); /* dlsym will patch it */
     void *(*late_malloc)(size_t) = dlsym(handle, "late_malloc");
-    read_protections(before, sizeof before, "libroute_late.so");
     mh_arena *arena = begin_routing();
     CHECK_OWNER(arena, late_malloc(100), "libroute_late.so");
     read_protections(after, sizeof after, "libroute_late.so");
@@ -270,6 +269,7 @@ TEST(files_opened_for_reading_are_noted_once_and_absolute)
     close(g->open_in(directory, "c"));
     fclose(g->fopen("d", "r"));
     fclose(g->fopen("out", "w"));
+    close(g->open("out", O_RDWR | O_CREAT));
     CHECK_EQUAL(g->open("missing", O_RDONLY), -1);
     close(g->open(directory, O_RDONLY));
     end_routing(arena);
