@@ -72,8 +72,8 @@ class Recorder:
         path = os.path.abspath(os.fsdecode(name))
         if flags & (os.O_WRONLY | os.O_RDWR) or (mode and set(mode) & set("wax+")):
             self._written.add(path)
-        else:
-            self._see(_source_of(path))
+        elif not _is_standard(source := _source_of(path)):
+            self._see(source)
 
     def _see(self, path: str) -> None:
         if path in self._seen or path.startswith(_NOT_FILES):
@@ -116,13 +116,16 @@ def _source_of(path: str) -> str:
     return os.path.join(os.path.dirname(directory), name.split(".")[0] + ".py")
 
 
+def _is_standard(path: str) -> bool:
+    """Tell whether a file belongs to the standard library, which the interpreter's version covers."""
+    return path.startswith(_STANDARD_LIBRARY) and path[len(_STANDARD_LIBRARY) :].split(os.sep)[0] not in _INSTALLED
+
+
 def _module_file(module: ModuleType) -> str | None:
-    """Return the file a module's code came from; None for the standard library, which the interpreter's version covers."""
+    """Return the file that a module's code came from, or None if there is none to watch."""
     variables = getattr(module, "__dict__", {})  # not getattr: modules that load lazily would begin to
     path = variables.get("__file__")
-    if not isinstance(path, str):
-        return None
-    if path.startswith(_STANDARD_LIBRARY) and path[len(_STANDARD_LIBRARY) :].split(os.sep)[0] not in _INSTALLED:
+    if not isinstance(path, str) or _is_standard(path):
         return None
     archive = getattr(getattr(variables.get("__spec__"), "loader", None), "archive", None)
     return archive if isinstance(archive, str) else path

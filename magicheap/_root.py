@@ -117,7 +117,7 @@ class _Pickler(_pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         """Take exact numpy arrays of plain elements: numpy's own way copies what is not contiguous, and forgets who shares."""
         numpy = sys.modules.get("numpy")
-        if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject or not value.dtype.itemsize:
+        if numpy is None or type(value) is not numpy.ndarray or value.dtype.hasobject:
             return NotImplemented
         first, size_bytes = _span(value)
         start = value.__array_interface__["data"][0]

@@ -56,6 +56,7 @@ ARRAYS = {
     "read-only": "frozen",
     "objects": "numpy.array([1, 'two', None], dtype=object)",
     "a structure with objects": "numpy.array([(1, None)], [('a', 'i4'), ('b', 'O')])",
+    "a field without bytes": "numpy.zeros(3, [('a', 'S0'), ('b', 'i4')])['a']",
     "one byte": "numpy.array([200], 'u1')",
     "larger than any slab": "numpy.arange(3_000_000)",
 }
@@ -148,6 +149,47 @@ def test_random_views_come_back_equal_and_share_what_they_shared(program):
     """)
     assert views() == ["equal"]
     assert views() == ["equal"]
+
+
+def test_a_copy_is_aligned_as_the_original_was(program):
+    aligned = program("""
+        import numpy
+        from magicheap import magic_transaction
+        where = lambda array: array.__array_interface__["data"][0]
+        memory = numpy.zeros(4096, "u1")
+        odd = -where(memory) % 64 + 8
+        views = [memory[odd:], memory[odd + 56 :]]
+        with magic_transaction("x.magic", process=False) as magic:
+            if not magic.was_committed:
+                magic.root = views
+        print(magic.was_committed, *(where(view) % 64 for view in magic.root))
+    """)
+    assert aligned() == ["False", "8", "0"]
+    assert aligned() == ["True", "8", "0"]
+
+
+def test_numbers_and_text_that_look_like_addresses_are_kept_as_they_are(program):
+    looks = program("""
+        import ctypes, struct
+        import numpy
+        from magicheap import magic_transaction
+        def make():
+            addresses = [heap, code] * 50
+            return [numpy.array(addresses * 100), outside, [b"x" * i + struct.pack("<100Q", *addresses) for i in range(8)]]
+        libc = ctypes.CDLL(None)
+        heap, code = id(object()), ctypes.cast(libc.puts, ctypes.c_void_p).value
+        outside = numpy.array([heap, code] * 50)
+        with magic_transaction("x.magic", process=False) as magic:
+            if not magic.was_committed:
+                magic.root = [(heap, code), make()]
+        (heap, code), got = magic.root
+        outside = numpy.array([heap, code] * 50)
+        for a, b in zip(got, make()):
+            assert (a == b).all() if isinstance(a, numpy.ndarray) else a == b
+        print(magic.was_committed)
+    """)
+    assert looks() == ["False"]
+    assert looks() == ["True"]
 
 
 def test_an_object_met_twice_is_one_object(program):
@@ -263,6 +305,23 @@ def test_the_module_of_a_type_is_imported_when_it_is_needed(program):
     assert pointers() == ["True", "False", "0.0"], "a float needs no module"
 
 
+def test_a_type_is_looked_up_where_it_was_compiled(program, tmp_path):
+    (tmp_path / "reexports.py").write_text("from llama._kernels import ffi, lib\n")
+    pointers = program("""
+        import sys
+        sys.path.insert(0, ".")
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic", process=False) as magic:
+            if not magic.was_committed:
+                from reexports import ffi, lib
+                tensor = ffi.cast("mk_tensor *", lib.mk_bytes_copy(bytes(64), 64))
+                magic.root = tensor
+        print(magic.was_committed, magic.root.rows, "reexports" in sys.modules)
+    """)
+    assert pointers() == ["False", "0", "True"]
+    assert pointers() == ["True", "0", "False"]
+
+
 REFUSED = {
     "ffi.new('mk_config *')": "let the library allocate it with malloc inside the transaction",
     "ffi.new('mk_config *')[0]": "that ffi.new made and Python frees",
@@ -280,3 +339,19 @@ def test_a_root_that_no_later_run_could_get_back_is_an_error(program, tmp_path, 
     out, err = program(POINTERS.format(root=root, check="")).run(status=1)
     assert err.splitlines()[-1].startswith("magicheap.RootError: the root ") and what in err.splitlines()[-1]
     assert not list(tmp_path.glob("x.magic*"))
+
+
+def test_after_a_root_error_the_program_can_try_again(program):
+    again = program("""
+        from magicheap import RootError, magic_transaction
+        transactions = []
+        for root in (lambda: 0, "text"):
+            try:
+                with magic_transaction("x.magic", process=False) as magic:
+                    transactions.append(magic)
+                    magic.root = root
+            except RootError:
+                pass
+        print(*(magic.committed for magic in transactions))
+    """)
+    assert again() == ["False", "True"]
