@@ -5,7 +5,7 @@
  * made on which everything before the last sync is there, and of the rest a seeded subset, and a run opens what is on it. The
  * arena's data is written through its mapping, not by calls: its sectors join the list when the file gets its length.
  *
- * Linked with crash_link_args, which put the wrappers below before the calls they record.
+ * Linked so that the wrappers below stand before the calls they record.
  */
 #define _GNU_SOURCE
 #include "sys/sys.h"
