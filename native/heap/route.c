@@ -232,6 +232,21 @@ static void patch_slots(scan *scan, const module *module, const mhi_elf *elf)
     }
 }
 
+typedef struct { uint64_t low, high; } range;
+
+/* From the lowest to the highest address of the hook functions among these: a few kilobytes of libc, or of the program's PLT. */
+static range hook_range(const uint64_t *addresses)
+{
+    range r = { UINT64_MAX, 0 };
+    for (int i = 0; i < MHI_N_CALLS; i++) {
+        if (!mhi_calls[i].is_hook || addresses[i] == 0)
+            continue;
+        r.low = addresses[i] < r.low ? addresses[i] : r.low;
+        r.high = addresses[i] > r.high ? addresses[i] : r.high;
+    }
+    return r;
+}
+
 /* Index of the hook function with this address, or -1. */
 static int find_hook(uint64_t value)
 {
@@ -241,14 +256,11 @@ static int find_hook(uint64_t value)
     return -1;
 }
 
-/* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or its like.
- * Reads all of it, also what AddressSanitizer puts between variables. */
+/* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or its like. (The
+ * interpreter's lead to functions of its own.) Reads all of it, what AddressSanitizer puts between variables too. */
 __attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, const module *module, const mhi_elf *elf)
 {
-    uint64_t filter = 0; /* one bit for each hook, by bits of its address: tells nearly all other words at once */
-    for (int i = 0; i < MHI_N_CALLS; i++)
-        if (mhi_calls[i].is_hook)
-            filter |= 1ull << (state.real[i] >> 4 & 63) | 1ull << (state.plt[i] >> 4 & 63);
+    range real = hook_range(state.real), plt = hook_range(state.plt);
     for (size_t i = 0; i < elf->n_headers; i++) {
         const ElfW(Phdr) *header = &elf->headers[i];
         if (header->p_type != PT_LOAD || !(header->p_flags & PF_W))
@@ -257,7 +269,8 @@ __attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, cons
         const uint64_t *end = (const uint64_t *)((elf->bias + header->p_vaddr + header->p_memsz) & ~7ull);
         for (; word < end; word++) {
             uint64_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
-            int hook = value != 0 && filter >> (value >> 4 & 63) & 1 ? find_hook(value) : -1;
+            bool may_be = (value >= real.low && value <= real.high) || (value >= plt.low && value <= plt.high);
+            int hook = may_be ? find_hook(value) : -1;
             if (hook >= 0)
                 patch(scan, module, (uint64_t)word, value, (uint32_t)hook);
         }
@@ -287,7 +300,7 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
     if (module->policy == ALONE)
         return 0;
     patch_slots(scan, module, &elf);
-    if (module->policy != OURS && (scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known))
+    if (module->policy == ROUTED && (scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known))
         patch_hooks(scan, module, &elf);
     return scan->status != MH_OK;
 }
