@@ -35,10 +35,10 @@ static inline void scratch_remove(void)
         nftw(scratch_directory, scratch_remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* A path in it; good until the next call but seven. */
+/* A path in it; good for the next 63 calls. */
 static inline const char *scratch(const char *name)
 {
-    static char paths[8][PATH_MAX];
+    static char paths[64][PATH_MAX];
     static unsigned next;
     if (scratch_owner == 0) {
         const char *parent = getenv("TMPDIR");
@@ -48,7 +48,7 @@ static inline const char *scratch(const char *name)
         scratch_owner = getpid();
         atexit(scratch_remove);
     }
-    char *path = paths[next++ % 8];
+    char *path = paths[next++ % 64];
     CHECK(snprintf(path, PATH_MAX, "%s/%s", scratch_directory, name) < PATH_MAX);
     return path;
 }

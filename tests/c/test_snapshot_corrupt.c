@@ -80,11 +80,34 @@ static void use(mh_transaction *tx)
     mh_arena_delete(arena);
 }
 
+/* What `info` would do, whether a run would take the file or not. */
+static void look(void)
+{
+    mh_image *image;
+    mh_image_info info;
+    mh_segment_info segment;
+    mh_input_info input;
+    mh_module_info module;
+    mh_error err;
+    if (mh_image_open(&image, path, &err) != MH_OK)
+        return;
+    mh_image_read_info(image, &info);
+    for (uint32_t i = 0; mh_image_read_segment(image, i, &segment) == MH_OK; i++)
+        CHECK(i < info.n_segments);
+    for (uint32_t i = 0; mh_image_read_input(image, i, &input) == MH_OK; i++)
+        CHECK(i < info.n_inputs);
+    for (uint32_t i = 0; mh_image_read_module(image, i, &module) == MH_OK; i++)
+        CHECK(i < info.n_modules);
+    mh_image_check_inputs(image, NULL, &err);
+    mh_image_close(image);
+}
+
 /* An attempt to attach; returns the status of the run, MH_OK if it is warm. */
 static int try_open(void)
 {
     mh_transaction *tx;
     mh_error err;
+    look();
     CHECK_OK(mh_open(&tx, path, NULL, &err), err);
     int status = mh_was_committed(tx) ? MH_OK : mh_reason_status(tx);
     CHECK(status == MH_OK || strlen(mh_reason(tx)) > 10);

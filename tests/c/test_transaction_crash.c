@@ -177,7 +177,7 @@ static void crash_everywhere(void *context)
     char *old = read_file(context, &old_size);
     const char *disk = scratch("disk.dat"), *other = scratch("disk.dat.uncommitted");
     record_commit(context);
-    CHECK(find(SYNC) < find(RENAME) && find(RENAME) < find(SYNC_DIRECTORY));
+    CHECK(find(SYNC) < find(RENAME) && find(RENAME) < find(SYNC_DIRECTORY) && find(SYNC_DIRECTORY) < n_operations);
     random_state = harness_seed();
     for (size_t prefix = 0; prefix <= n_operations; prefix++)
         for (int subset = 0; subset < SUBSETS; subset++) {
