@@ -19,10 +19,10 @@
  *
  * Why the data stands still from make_private on: the arena's shared mapping was the only way to those pages of the file, and
  * remapping is atomic towards every thread of this process: a store lands before it in the file, or after it in a private
- * copy. A forked child turned its mapping private while it was born (heap/cache.c). A transfer that the kernel has under way
- * into pinned pages (O_DIRECT, io_uring) could still land in the file; it would have to run during mh_commit, which the caller
- * promises not to let happen, and `verify` would tell. For that the checksum is read through the file, not through the
- * mapping: it is of what a later run will map.
+ * copy. No child has it either: a fork parts arena and file before there is a child (heap/cache.c), and the data is then copied
+ * to a new file. A transfer that the kernel has under way into pinned pages (O_DIRECT, io_uring) could still land in the file; it
+ * would have to run during mh_commit, which the caller promises not to let happen, and `verify` would tell. For that the
+ * checksum is read through the file, not through the mapping: it is of what a later run will map.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -127,7 +127,8 @@ static int write_memory(const mh_transaction *tx, mhi_file_segment *segment, mh_
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
 }
 
-/* The data is in the file already, if the file could back the arena; else it is copied to a new one, as there may be room by now. */
+/* The data is in the file already, if the file backed the arena to the end; else (the disk was full, or the process has forked) it is
+ * copied to a new one, and there must be room for it beside the first, which is mapped. */
 static int settle_data(mh_transaction *tx, mhi_file_segment *data, mh_error *err)
 {
     if (mhi_arena_backing_error(tx->arena) != 0) {

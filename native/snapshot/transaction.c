@@ -34,6 +34,8 @@ static int attach(mh_transaction *tx, const char *key, const char *const *env, m
     if (status == MH_OK && asks_for_verify())
         status = mh_image_verify(image, err);
     if (status == MH_OK)
+        status = mhi_route_guard(err); /* any library may come to free a block of the arena */
+    if (status == MH_OK)
         status = mhi_attach(&tx->arena, image, err);
     if (status == MH_OK)
         tx->root = (void *)image->header.hd_root;
