@@ -11,6 +11,9 @@ import time
 import pytest
 from llama_fixtures import real_model_path, write_gguf
 
+import llama
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # users buffer
 TIMEOUT_S = 120  # arbitrary: far more than any command here takes, so that waiting for input is a failure
 
 
@@ -28,7 +31,7 @@ def command(model, *arguments):
 def run(model, *arguments, status=0, **options):
     """Run the command to its end; return (stdout, stderr)."""
     streams = {"stdin": subprocess.DEVNULL} if "input" not in options else {}
-    streams |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    streams |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT}
     done = subprocess.run(command(model, *arguments), timeout=TIMEOUT_S, **{**streams, **options})
     assert done.returncode == status, done.stderr
     return done.stdout, (done.stderr or b"").decode()
@@ -161,7 +164,7 @@ def test_what_cannot_be_read_is_status_1(tiny, tmp_path):
 def test_a_reader_that_goes_away_ends_it_quietly(tiny):
     process = subprocess.Popen(
         command(tiny, "--raw", "-p", "x", "-n", 200, "--seed", 3),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
     )
     process.stdout.read(1)
     process.stdout.close()
@@ -179,7 +182,7 @@ def test_a_full_disk_is_said_once(tiny):
 def test_ctrl_c_is_status_130_and_quiet():
     process = subprocess.Popen(
         command(real_model_path(), "--raw", "-p", "Once upon a time", "--temp", 0),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
     )
     assert process.stdout.read(1) == b","
     process.send_signal(signal.SIGINT)
@@ -200,7 +203,7 @@ class Terminal:
         self.screen, keyboard = pty.openpty()
         self.process = subprocess.Popen(
             command(real_model_path(), "-i", "--temp", 0, *arguments),
-            stdin=keyboard, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            stdin=keyboard, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True,
         )
         os.close(keyboard)
 
@@ -227,16 +230,49 @@ class Terminal:
 
 
 def test_a_chat_remembers_and_evaluates_only_what_is_new():
-    terminal = Terminal("--timings", "-n", 24)
+    terminal = Terminal("--timings")
     terminal.wait_for_prompt()
     terminal.type("My name is Bob. Say hello.\n")
-    first = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    terminal.wait_for_prompt()
     terminal.type("What is my name?\n")
-    second = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    evaluated = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
     out, status = terminal.end()
     assert status == 0
     assert "Bob" in out.splitlines()[-1]
-    assert second < first, "the second turn alone is shorter than system message and first turn"
+    turn = "<|im_end|>\n<|im_start|>user\nWhat is my name?<|im_end|>\n<|im_start|>assistant\n"
+    assert evaluated == n_tokens(turn)
+
+
+def test_a_chat_that_outgrows_its_context_ends_with_its_counts():
+    terminal = Terminal("--timings", "-c", 64)
+    terminal.wait_for_prompt()
+    terminal.type("Say hello.\n")
+    first, answered = map(int, re.findall(r"(\d+) tokens", terminal.wait_for_prompt()))
+    terminal.type("x" * 99 + "\n")
+    _, err = terminal.process.communicate(timeout=TIMEOUT_S)
+    os.close(terminal.screen)
+    assert terminal.process.returncode == 2
+    turn = f"<|im_end|>\n<|im_start|>user\n{'x' * 99}<|im_end|>\n<|im_start|>assistant\n"
+    assert f"the prompt is {first + answered + n_tokens(turn)} tokens, the context holds 64:" in err.decode()
+
+
+def test_a_raw_text_goes_on_with_what_is_typed():
+    terminal = Terminal("--timings", "--raw", "-n", 8)
+    terminal.wait_for_prompt()
+    terminal.type("Once upon a time\n")
+    terminal.wait_for_prompt()
+    terminal.type(" The end.\n")
+    evaluated = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    terminal.end()
+    assert evaluated == 1 + n_tokens(" The end."), "the eighth token of the answer was not evaluated yet"
+
+
+def n_tokens(text):
+    model = llama.load(real_model_path())
+    try:
+        return len(model.tokenizer.encode(text, special=True))
+    finally:
+        model.close()
 
 
 def test_ctrl_c_ends_an_answer_but_not_the_chat():

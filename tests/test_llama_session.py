@@ -171,6 +171,17 @@ def test_a_user_cannot_write_control_tokens(model, content):
     assert content in model.tokenizer.decode(chat(model, content))
 
 
+def test_special_tokens_that_overlap_are_all_taken_apart(tmp_path):
+    """In "<<<", taking the first "<<" apart leaves a second."""
+    fields = byte_level_fields()
+    changes = {"tokens": [*fields["tokenizer.ggml.tokens"], "<<", "@"], "token_type": [*fields["tokenizer.ggml.token_type"], 3, 3]}
+    model = llama.load(write_gguf(tmp_path / "m.gguf", **{f"tokenizer__ggml__{name}": v for name, v in changes.items()}))
+    found = chat(model, "<<<@<< .")
+    assert not {267, 268} & set(found)
+    assert "<<<@<< ." in model.tokenizer.decode(found)
+    model.close()
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 import sentencepiece
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llama_fixtures import SENTENCEPIECE, byte_alphabet, random_weights, real_model_path, write_gguf
 from tokenizers import pre_tokenizers
@@ -202,6 +202,7 @@ def spm(tmp_path_factory, pieces):
 
 @settings(max_examples=300, deadline=None)
 @given(ANY_TEXT.filter(lambda text: "\0" not in text))
+@example("  leading,  double and trailing  ")
 def test_a_gguf_without_sentencepiece_model_encodes_as_sentencepiece(spm, pieces, text):
     ids = spm.tokenizer.encode(text)
     assert ids == pieces.encode(text)
