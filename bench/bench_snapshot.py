@@ -32,7 +32,7 @@ ARRAYS = f"""
     with magic:
         entered = time.perf_counter()
         if not magic.was_committed:
-            magic.root = [numpy.full(1 << 20, i, "u1") for i in range(int(sys.argv[2]))]
+            magic.root = [numpy.full(int(sys.argv[2]) << 14, i, "u1") for i in range(64)]
         loaded = time.perf_counter()
     ended = time.perf_counter()
     assert magic.was_committed or magic.committed or "MAGICHEAP_DISABLE" in __import__("os").environ
@@ -73,7 +73,7 @@ PEAK = """
     from magicheap import magic_transaction
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with magic_transaction(sys.argv[1], process=False, refresh=True) as magic:
-        magic.root = [numpy.full(1 << 20, i % 251, "u1") for i in range(int(sys.argv[2]))]
+        magic.root = [numpy.full(int(sys.argv[2]) << 14, i, "u1") for i in range(64)]
         before = peak()
     assert magic.committed
     report(before=before, after=peak())
@@ -109,7 +109,9 @@ class Bench:
         return [sys.executable, str(self.files[source]), *map(str, arguments)]
 
     def run(self, source, *arguments, **env):
-        out = subprocess.run(self.command(source, *arguments), stdout=subprocess.PIPE, check=True, env={**os.environ, **env}).stdout
+        out = subprocess.run(
+            self.command(source, *arguments), stdout=subprocess.PIPE, check=True, env={**os.environ, **env}
+        ).stdout
         return json.loads(out)
 
     def row(self, what, figure, comparison=""):
@@ -143,7 +145,7 @@ def attach(bench, sizes_mib):
         with open_image(bench.path(f"attach{n_mib}.magic")) as image:
             n_inputs = len(image.inputs)
         bench.row(f"attach {size_name(n_mib)}, mh_open", milliseconds(median(opened[n_mib])), f"{n_inputs} inputs")
-        bench.row(f"attach {size_name(n_mib)}, `with`", milliseconds(median(entered[n_mib])), f"root: {n_mib} arrays")
+        bench.row(f"attach {size_name(n_mib)}, `with`", milliseconds(median(entered[n_mib])), "root: 64 arrays")
 
 
 def cold(bench, name, source, *arguments):
@@ -193,7 +195,11 @@ def copied(path, copy):
 def peak(bench, n_mib):
     found = bench.run(PEAK, bench.path("peak.magic"), n_mib)
     added = (found["after"] - found["before"]) / 2**20
-    bench.row(f"peak memory of a commit of {size_name(n_mib)}", f"{added:.1f} MiB more", f"than the {found['before'] / 2**20:.0f} MiB loaded")
+    bench.row(
+        f"peak memory of a commit of {size_name(n_mib)}",
+        f"{added:.1f} MiB more",
+        f"than the {found['before'] / 2**20:.0f} MiB loaded",
+    )
 
 
 def shared(bench, n_mib):
@@ -201,13 +207,20 @@ def shared(bench, n_mib):
     path = bench.path("shared.magic")
     bench.run(ARRAYS, path, n_mib)
     for n_processes in (1, N_PROCESSES):
-        processes = [subprocess.Popen(bench.command(STAY, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(n_processes)]
+        processes = [
+            subprocess.Popen(bench.command(STAY, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(n_processes)
+        ]
         for process in processes:
             process.stdout.readline()
         total = sum(use.proportional_bytes for use in processes_using(path)) / 2**20
         for process in processes:
             process.communicate(b"\n")
-        bench.row(f"memory of the snapshot in {n_processes} warm processes", f"{total:.1f} MiB", f"PSS, {size_name(n_mib)} of arrays, all read")
+        bench.row(
+            f"memory of the snapshot in {n_processes} warm processes",
+            f"{total:.1f} MiB",
+            f"PSS, {size_name(n_mib)} of arrays, all read",
+        )
 
 
 def main():
@@ -215,9 +228,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="small sizes and few runs: does it work?")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory(prefix="magicheap-bench-") as directory:
-        bench = Bench(directory, n_runs=3 if quick else 15)
+        bench = Bench(directory, n_runs=3 if quick else 11)
         attach(bench, (10, 100) if quick else (100, 4096))
-        cold(bench, "1 MiB arrays", ARRAYS, 100 if quick else 1024)
+        cold(bench, "64 arrays", ARRAYS, 100 if quick else 1024)
         if "MAGICHEAP_TEST_MODEL" in os.environ:
             cold(bench, "a language model", MODEL)
         commit(bench, 100 if quick else 1024)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from magicheap import __version__
@@ -25,11 +27,13 @@ class Listed(NamedTuple):
     path: str
     stored_bytes: int
     created_ns: int  # 0 if it can't be read
-    problem: str  # why no run will take it, or ""
+    problem: str  # why a run here and now would not take it, or ""
+    is_lost: bool  # nor would any other run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us quietly, as it does any other tool
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -63,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     clean = add("clean", _clean, "remove snapshots that no run will take any more; other files are left alone")
     add_directory(clean)
     which = clean.add_mutually_exclusive_group()
-    which.add_argument("--stale", action="store_true", help="remove what is stale or damaged (the default)")
+    which.add_argument(
+        "--stale", action="store_true", help="remove what is damaged or depends on a file that has changed (the default)"
+    )
     which.add_argument("--all", action="store_true", help="remove every snapshot")
     which.add_argument("--older-than", type=_days, metavar="DAYS", help="remove what was committed before that")
     clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
@@ -99,7 +105,9 @@ def _info(options: argparse.Namespace) -> int:
     show_table(("", ""), rows, title=options.file)
     if users:
         columns = ("pid", "process", "resident", "shared", "private", "proportional")
-        show_table(columns, [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users])
+        show_table(
+            columns, [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users]
+        )
     return 0
 
 
@@ -140,7 +148,10 @@ def _ls(options: argparse.Namespace) -> int:
     if options.json:
         show_json([snapshot._asdict() for snapshot in found])
         return 0
-    rows = [(each.path, size(each.stored_bytes), each.created_ns and moment(each.created_ns) or "?", each.problem or "fresh") for each in found]
+    rows = [
+        (each.path, size(each.stored_bytes), each.created_ns and moment(each.created_ns) or "?", each.problem or "fresh")
+        for each in found
+    ]
     show_table(("snapshot", "size", "committed", "state"), rows)
     return 0
 
@@ -152,11 +163,11 @@ def _clean(options: argparse.Namespace) -> int:
         if options.older_than is not None:
             is_chosen = snapshot.created_ns < before_ns
         else:
-            is_chosen = options.all or bool(snapshot.problem)
+            is_chosen = options.all or snapshot.is_lost
         if not is_chosen:
             continue
         if not options.dry_run:
-            os.unlink(snapshot.path)
+            Path(snapshot.path).unlink(missing_ok=True)
         freed_bytes, n_removed = freed_bytes + snapshot.stored_bytes, n_removed + 1
         print(f"{'would remove' if options.dry_run else 'removed'} {snapshot.path}: {snapshot.problem or 'fresh'}")
     print(f"{n_removed} snapshots, {size(freed_bytes)}")
@@ -170,9 +181,9 @@ def _listed(directory: str | None) -> Iterator[Listed]:
     for path in (os.path.join(directory, name) for name in names):
         try:
             with open_image(path) as image:
-                yield Listed(path, image.info.stored_bytes, image.info.created_ns, image.staleness())
+                yield Listed(path, image.info.stored_bytes, image.info.created_ns, image.staleness(), image.has_lost_a_file())
         except CorruptError as error:
-            yield Listed(path, os.stat(path).st_blocks * 512, 0, str(error))
+            yield Listed(path, os.stat(path).st_blocks * 512, 0, str(error), True)
         except (MagicHeapError, OSError):
             pass
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from magicheap._errors import MagicHeapError, call
 from magicheap._native import ffi, lib
 
 _Entry = TypeVar("_Entry")
 
+_NAME_MAX: int = ffi.sizeof(ffi.new("mh_input_info *").name) - 1  # bytes of an input's name that arrive here
 _KINDS = {lib.MH_KIND_HEAP: "heap", lib.MH_KIND_PROCESS: "process"}
 _SEGMENTS = {
     lib.MH_SEGMENT_ARENA: "arena",
@@ -61,6 +62,7 @@ class Input(NamedTuple):
     kind: str
     name: str
     size_bytes: int
+    inode: int
     mtime_ns: int
 
 
@@ -120,6 +122,10 @@ class Image:
             return str(error)
         return ""
 
+    def has_lost_a_file(self) -> bool:
+        """Tell whether a file it depends on is gone or changed, so that no run, in whatever environment, will take it."""
+        return any(found.kind in ("file", "library") and _is_lost(found) for found in self.inputs)
+
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image]:
@@ -149,12 +155,22 @@ def probe_machine(directory: str) -> list[Probe]:
     return probes
 
 
+def _is_lost(was: Input) -> bool:
+    try:
+        found = os.stat(was.name)
+    except FileNotFoundError:
+        return len(os.fsencode(was.name)) < _NAME_MAX  # longer names arrive cut off
+    except OSError:
+        return False
+    return (found.st_size, found.st_ino, found.st_mtime_ns) != (was.size_bytes, was.inode, was.mtime_ns)
+
+
 def _segment(raw: Any) -> Segment:
     return Segment(_SEGMENTS.get(raw.kind, f"kind {raw.kind}"), *(getattr(raw, field) for field in Segment._fields[1:]))
 
 
 def _input(raw: Any) -> Input:
-    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), _text(raw.name), raw.size_bytes, raw.mtime_ns)
+    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), _text(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns)
 
 
 def _module(raw: Any) -> Module:

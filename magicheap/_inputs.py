@@ -59,7 +59,7 @@ class Recorder:
     def paths(self) -> list[str]:
         """Return the inputs there are, absolute and sorted."""
         self._see_modules()
-        return sorted(path for path in self._seen if path not in self._written and _identity(path))
+        return sorted(path for path in list(self._seen) if path not in self._written and _identity(path))
 
     def changed(self, paths: Iterable[str]) -> str:
         """Return the first of `paths` that is not what was seen, or ""."""

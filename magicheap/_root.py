@@ -88,7 +88,9 @@ def _pickle_root(root: object, arena: Any) -> tuple[bytes, list[memoryview], set
     except RootError:
         raise
     except Exception as error:
-        raise RootError(f"the root cannot be stored: {error}; it may hold cffi pointers, arrays and what pickle takes") from error
+        raise RootError(
+            f"the root cannot be stored: {error}; it may hold cffi pointers, arrays and what pickle takes"
+        ) from error
     return file.getvalue(), views, pickler.kept
 
 
@@ -122,7 +124,14 @@ class _Pickler(_pickle.Pickler):
         first, size_bytes = _span(value)
         start = value.__array_interface__["data"][0]
         memory = _pickle.PickleBuffer(_memory(first, size_bytes))
-        return _make_array, (memory, value.shape, value.dtype, start - first if size_bytes else 0, value.strides, value.flags.writeable)
+        return _make_array, (
+            memory,
+            value.shape,
+            value.dtype,
+            start - first if size_bytes else 0,
+            value.strides,
+            value.flags.writeable,
+        )
 
 
 def _span(array: Any) -> Range:
@@ -135,7 +144,9 @@ def _span(array: Any) -> Range:
     return first, start - first + sum(step for step in steps if step > 0) + array.itemsize
 
 
-def _make_array(memory: Any, shape: tuple[int, ...], dtype: Any, offset: int, strides: tuple[int, ...], is_writeable: bool) -> Any:
+def _make_array(
+    memory: Any, shape: tuple[int, ...], dtype: Any, offset: int, strides: tuple[int, ...], is_writeable: bool
+) -> Any:
     import numpy
 
     array = numpy.ndarray(shape, dtype, memory, offset, strides)
@@ -151,7 +162,9 @@ def _type_name(ctype: Any) -> tuple[str, str]:
                 return name, ctype.cname
         except candidate.error:
             pass  # this one does not know the name
-    raise RootError(f"the root holds a {ctype.cname!r}, a type that no imported module's `ffi` knows: compile its cdef into one")
+    raise RootError(
+        f"the root holds a {ctype.cname!r}, a type that no imported module's `ffi` knows: compile its cdef into one"
+    )
 
 
 def _ffis() -> Iterator[tuple[str, Any]]:

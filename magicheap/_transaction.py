@@ -50,7 +50,8 @@ def magic_transaction(
     capacity  address space that the heap may grow into, in bytes; None: 256 GiB
     env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like
     inputs    files that make it stale, besides those that the body opens and the modules it imports
-    key       text that must be equal for a snapshot to be taken: put there what else the body depends on, such as sys.argv
+    key       text that must be equal for a snapshot to be taken: name there what else the body depends on, such as
+              sys.argv or the working directory
     refresh   True: run cold even if there is a snapshot, and replace it
 
     NotImplementedError: process=True. ValueError: an argument that makes no sense, or no path where there is no script.
@@ -64,10 +65,14 @@ def magic_transaction(
         raise ValueError(f"capacity is {capacity}, expected a number of bytes or None")
     if isinstance(env, str) or isinstance(inputs, str | bytes):
         raise ValueError("env and inputs take several names: pass a list")
+    env = tuple(env)
     if path is None:
         path, key = _default_path(key)
+    path = os.fsdecode(path)
+    if any("\0" in text for text in (path, key, *env)):
+        raise ValueError("path, key or a name in env contains a NUL character: expected text")
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return MagicTransaction(os.fspath(path), options, _full_key(key), tuple(env), tuple(inputs))
+    return MagicTransaction(path, options, _full_key(key), env, tuple(inputs))
 
 
 def _default_path(key: str) -> tuple[str, str]:
@@ -83,8 +88,6 @@ def _default_path(key: str) -> tuple[str, str]:
 
 def _full_key(key: str) -> str:
     """Join the user's key to what the interpreter is: another one would read the same files differently."""
-    if "\0" in key:
-        raise ValueError("key contains a NUL character: expected text")
     flags = f"-O{sys.flags.optimize} utf8={sys.flags.utf8_mode}"
     return f"{key} {sys.executable} {flags} {sys.implementation.name} {' '.join(sys.version.split())}".lstrip()
 
@@ -129,7 +132,7 @@ class MagicTransaction:
             raise RuntimeError("a transaction is entered once: call magic_transaction again")
         self._is_entered = True
         if os.environ.get("MAGICHEAP_DISABLE") == "1":
-            self.reason = "MAGICHEAP_DISABLE is set"
+            self.path, self.reason = os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
         else:
             self._open()
         if self.was_committed:

@@ -49,7 +49,9 @@ def test_a_truncated_file(magicheap, made, n_bytes):
     expect_cold_and_mended(program, "x.magic")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 10_000, b"\x7fELF" + b"x" * 10_000, b"PK\3\4" * 3000], ids=["empty", "zeros", "elf", "zip"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 10_000, b"\x7fELF" + b"x" * 10_000, b"PK\3\4" * 3000], ids=["empty", "zeros", "elf", "zip"]
+)
 def test_a_foreign_file(magicheap, made, content):
     program, path = made
     write(path, content)
@@ -159,7 +161,9 @@ def test_what_is_no_file_at_all(made, kind, tmp_path):
 def test_an_address_that_is_taken(magicheap, made):
     program, path = made
     info = json.loads(magicheap("info", path, "--json"))["info"]
-    taken = type(program)(program.path.parent / "taken.py", f"""
+    taken = type(program)(
+        program.path.parent / "taken.py",
+        f"""
         import ctypes, runpy
         libc = ctypes.CDLL(None)
         libc.mmap.restype = ctypes.c_void_p
@@ -170,6 +174,7 @@ def test_an_address_that_is_taken(magicheap, made):
         ctypes.memset(address, 7, 4096)
         runpy.run_path({str(program.path)!r}, run_name="__main__")
         assert ctypes.string_at(address, 4096) == b"\\x07" * 4096, "somebody else's memory was overwritten"
-    """)
+    """,
+    )
     was_committed, committed, *reason = taken.run()[0].split()
     assert was_committed == "False" and "something else is mapped" in " ".join(reason)

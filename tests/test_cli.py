@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 
@@ -75,7 +76,9 @@ def test_info_shows_the_processes_that_have_it_mapped(magicheap, snapshot):
 
 def test_a_terminal_gets_a_table(magicheap, snapshot):
     controller, terminal = pty.openpty()
-    process = subprocess.Popen([*magicheap.command, "info", str(snapshot[1])], stdout=terminal, env={**os.environ, "COLUMNS": "100"})
+    process = subprocess.Popen(
+        [*magicheap.command, "info", str(snapshot[1])], stdout=terminal, env={**os.environ, "COLUMNS": "100"}
+    )
     os.close(terminal)
     shown = b""
     try:
@@ -142,6 +145,15 @@ def test_clean_removes_what_is_stale_or_damaged_and_no_other_file(magicheap, sna
     assert set(os.listdir(path.parent)) == {"x.magic", "notes.txt", "foreign.magic"}
 
 
+def test_clean_leaves_what_only_another_environment_would_take(magicheap, snapshot):
+    _, path = snapshot
+    other = {"OMP_NUM_THREADS": "77"}
+    (line,) = magicheap("ls", path.parent, env=other).splitlines()
+    assert "OMP_NUM_THREADS" in line
+    assert magicheap("clean", path.parent, env=other) == "0 snapshots, 0 bytes\n"
+    assert path.exists()
+
+
 def test_clean_by_age(magicheap, snapshot):
     _, path = snapshot
     assert magicheap("clean", "--older-than", "1", path.parent).startswith("0 snapshots")
@@ -171,7 +183,9 @@ def test_doctor_says_why_not(magicheap, tmp_path):
     assert "missing" in said or "No such file" in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["info"], ["verify"], ["clean", "--all", "--stale"], ["clean", "--older-than", "nan"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["unknown"], ["info"], ["verify"], ["clean", "--all", "--stale"], ["clean", "--older-than", "nan"]]
+)
 def test_a_wrong_command_line_has_status_2(magicheap, arguments):
     assert "usage: magicheap" in magicheap(*arguments, status=2, errors=True)
 
@@ -179,3 +193,11 @@ def test_a_wrong_command_line_has_status_2(magicheap, arguments):
 @pytest.mark.parametrize("name", ["missing", "."])
 def test_what_cannot_be_read_has_status_1_and_a_message(magicheap, name, tmp_path):
     assert magicheap("info", tmp_path / name, status=1, errors=True).startswith("magicheap: ")
+
+
+def test_a_closed_pipe_ends_it_quietly(magicheap, snapshot):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*magicheap.command, "info", snapshot[1], "--json"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")

@@ -81,7 +81,9 @@ GRAPHS = {
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_a_graph_comes_back_equal(program, graph):
-    round_trip = program(ROUND_TRIP.format(root=graph, check="assert magic.root == wanted and type(magic.root) is type(wanted)"))
+    round_trip = program(
+        ROUND_TRIP.format(root=graph, check="assert magic.root == wanted and type(magic.root) is type(wanted)")
+    )
     assert round_trip() == ["False"]
     assert round_trip() == ["True"]
 
@@ -254,7 +256,8 @@ POINTERS = """
     with magic_transaction("x.magic", process=False) as magic:
         if not magic.was_committed:
             out = ffi.new("mk_model **")
-            config = ffi.new("mk_config *", dict(n_layers=2, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8, rope_theta=1e4))
+            sizes = dict(n_layers=2, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8, rope_theta=1e4)
+            config = ffi.new("mk_config *", sizes)
             assert lib.mk_model_new(out, config, 0) == lib.MK_OK
             model = out[0]
             model.name = lib.mk_bytes_copy(b"a name", 6)

@@ -31,7 +31,16 @@ PROGRAM = """
             open("never-there.txt").close() if os.path.exists("never-there.txt") else None
     print(magic.was_committed, magic.reason)
 """
-UNSET = ("LC_ALL", "LC_NUMERIC", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_DYNAMIC", "PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE")
+UNSET = (
+    "LC_ALL",
+    "LC_NUMERIC",
+    "LANG",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_DYNAMIC",
+    "PYTHONOPTIMIZE",
+    "PYTHONDONTWRITEBYTECODE",
+)
 VARIABLES = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1", **dict.fromkeys(UNSET)}  # Python sets LC_CTYPE by itself otherwise
 
 
@@ -89,8 +98,18 @@ def test_a_file_that_was_opened_and_is_gone(load, tmp_path):
     expect_cold_once(load, str(tmp_path / "package/__init__.py"))
 
 
-@pytest.mark.parametrize(("name", "value"), [("LC_ALL", "C"), ("LANG", "C.UTF-8"), ("OMP_NUM_THREADS", "1"), ("MKL_DYNAMIC", "FALSE"),
-                                             ("OPENBLAS_NUM_THREADS", "1"), ("PYTHONNODEBUGRANGES", "1"), ("MY_SETTING", "on")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LC_ALL", "C"),
+        ("LANG", "C.UTF-8"),
+        ("OMP_NUM_THREADS", "1"),
+        ("MKL_DYNAMIC", "FALSE"),
+        ("OPENBLAS_NUM_THREADS", "1"),
+        ("PYTHONNODEBUGRANGES", "1"),
+        ("MY_SETTING", "on"),
+    ],
+)
 def test_a_variable_that_was_set(load, name, value):
     expect_cold_once(load, name, env={name: value})
     expect_cold_once(load, name, env={name: value + " "})
@@ -158,6 +177,7 @@ def test_a_module_inside_an_archive(program, tmp_path):
     def pack(value):
         with zipfile.ZipFile(tmp_path / "modules.zip", "w") as archive:
             archive.writestr("zipped.py", f"VALUE = {value}\n")
+
     pack(1)
     zipped = program("""
         import sys

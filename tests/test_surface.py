@@ -39,9 +39,11 @@ def test_every_status_of_the_header_becomes_its_own_exception():
     assert len(statuses) == 10
     kinds = set()
     for name in statuses:
+
         def fail(err):
             err.sys_errno, err.detail = 13, b"found, expected, what to do"
             return getattr(lib, name)
+
         with pytest.raises((magicheap.MagicHeapError, OSError, ValueError), match="found, expected, what to do") as raised:
             _errors.call(fail, path="/x")
         kinds.add(raised.type)
@@ -53,6 +55,7 @@ def test_a_system_error_has_errno_and_filename():
     def fail(err):
         err.sys_errno, err.detail = 13, b"cannot open it"
         return lib.MH_ERR_SYSTEM
+
     with pytest.raises(PermissionError) as raised:
         _errors.call(fail, path="/x")
     assert (raised.value.errno, raised.value.filename) == (13, "/x")

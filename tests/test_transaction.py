@@ -62,18 +62,21 @@ def test_an_exception_in_the_body_commits_nothing_and_passes_through(program, tm
         except KeyError as error:
             print(error, magic.committed)
     """)
-    assert fails() == ["\"the", "body's", "own\"", "False"]
+    assert fails() == ['"the', "body's", 'own"', "False"]
     assert not list(tmp_path.glob("x.magic*"))
 
 
 def test_an_exception_in_the_body_leaves_the_snapshot_there_was(program):
     squares = program(SQUARES)
     squares(1000)
-    program("""
+    program(
+        """
         from magicheap import magic_transaction
         with magic_transaction("x.magic", process=False, refresh=True, key="another") as magic:
             raise SystemExit(3)
-    """, "fails.py").run(status=3)
+    """,
+        "fails.py",
+    ).run(status=3)
     assert squares(5) == ["warm", "-", "332833500"]
 
 
@@ -235,6 +238,8 @@ def test_progress_ends_with_everything_durable(program):
         ({"audit": "perhaps"}, "audit is 'perhaps'"),
         ({"capacity": 0}, "capacity is 0"),
         ({"key": "a\0b"}, "NUL"),
+        ({"env": ["a\0b"]}, "NUL"),
+        ({"path": "a\0b"}, "NUL"),
         ({"env": "HOME"}, "pass a list"),
         ({"inputs": "x.txt"}, "pass a list"),
         ({"path": None}, "pass magic_transaction a path"),

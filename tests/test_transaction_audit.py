@@ -12,7 +12,8 @@ DANGLES = """
     with magic_transaction("x.magic", process=False, audit=sys.argv[1]) as magic:
         if not magic.was_committed:
             out = ffi.new("mk_model **")
-            config = ffi.new("mk_config *", dict(n_layers=1, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8, rope_theta=1e4))
+            sizes = dict(n_layers=1, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8, rope_theta=1e4)
+            config = ffi.new("mk_config *", sizes)
             assert lib.mk_model_new(out, config, 0) == lib.MK_OK
             magic.root = out[0]
             if "sound" not in sys.argv:
