@@ -111,11 +111,15 @@ TEST(sleeping_workers_wake_and_leave)
     mk_pool_free(pool);
 }
 
+static atomic_int n_users;
+
 static void *use_pool(void *arg)
 {
     tally *t = calloc(1, sizeof *t);
-    for (int job = 0; job < 2000; job++)
-        check_job(arg, t, 40, 10);
+    for (atomic_fetch_add(&n_users, 1); atomic_load(&n_users) < 2;) /* neither begins alone */
+        ;
+    for (int job = 0; job < 1000; job++)
+        check_job(arg, t, 40, 1000); /* long enough that the other comes in between */
     free(t);
     return NULL;
 }

@@ -4,37 +4,50 @@
 
 #include <float.h>
 
-/* Blocks written by gguf-py 0.19.0 (gguf.quants.quantize; numpy for F16), from exact binary fractions with ties, both
- * signs and a repeated extreme. */
-static const float golden_values[MKI_BLOCK] = {
-    4.84375, 0.375, -1.3125, 1.0, -0.6875, -4.0625, -0.0625, -1.75, 0.5625, -1.125, -2.96875, -0.5, 1.8125, 0.125,
-    -1.5625, -1.875, -0.9375, 1.375, -0.3125, 2.0, -0.78125, -1.375, 0.9375, -0.75, 1.5625, 0.3125, -1.8125, 0.5,
-    -1.1875, 1.125, 1.40625, 1.75};
+/* Blocks written by gguf-py 0.19.0 (gguf.quants.quantize; numpy for F16). */
 static const struct {
-    int32_t type;
-    const char *hex;
+    float values[MKI_BLOCK];
+    struct {
+        int32_t type;
+        const char *hex;
+    } stored[5];
 } golden[] = {
-    {MK_Q4_0, "d8b8a0679a5699af689b577abd79a5686b5b"},
-    {MK_Q4_1, "c03810c45f9765a966508764987542865a9794a4"},
-    {MK_Q8_0, "e2287f0ade1aee95fed20fe3b2f33003d7cfe724f834ecdc19ec2908d00de11d252e"},
-    {MK_F16, "d844003640bd003c80b910c400ac00bf803880bcf0c100b8403f003040be80bf"
-             "80bb803d00b5004040ba80bd803b00ba403e003540bf0038c0bc803ca03d003f"},
-    {MK_BF16, "9b40c03ea8bf803f30bf82c080bde0bf103f90bf3ec000bfe83f003ec8bff0bf"
-              "70bfb03fa0be004048bfb0bf703f40bfc83fa03ee8bf003f98bf903fb43fe03f"}};
-enum { N_GOLDEN = sizeof golden / sizeof *golden };
+    {/* exact binary fractions of both signs */
+     {4.84375f, 0.375f, -1.3125f, 1, -0.6875f, -4.0625f, -0.0625f, -1.75f, 0.5625f, -1.125f, -2.96875f, -0.5f, 1.8125f, 0.125f,
+      -1.5625f, -1.875f, -0.9375f, 1.375f, -0.3125f, 2, -0.78125f, -1.375f, 0.9375f, -0.75f, 1.5625f, 0.3125f, -1.8125f, 0.5f,
+      -1.1875f, 1.125f, 1.40625f, 1.75f},
+     {{MK_Q4_0, "d8b8a0679a5699af689b577abd79a5686b5b"},
+      {MK_Q4_1, "c03810c45f9765a966508764987542865a9794a4"},
+      {MK_Q8_0, "e2287f0ade1aee95fed20fe3b2f33003d7cfe724f834ecdc19ec2908d00de11d252e"},
+      {MK_F16, "d844003640bd003c80b910c400ac00bf803880bcf0c100b8403f003040be80bf"
+               "80bb803d00b5004040ba80bd803b00ba403e003540bf0038c0bc803ca03d003f"},
+      {MK_BF16, "9b40c03ea8bf803f30bf82c080bde0bf103f90bf3ec000bfe83f003ec8bff0bf"
+                "70bfb03fa0be004048bfb0bf703f40bfc83fa03ee8bf003f98bf903fb43fe03f"}}},
+    {/* halfway between what Q8_0 (whose step is 1 here), F16 and BF16 hold, and denormals */
+     {127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 3.5f, 0x1.01p0f, 0x1.03p0f, -0x1.01p0f, -0x1.03p0f, 0x1.002p0f, 0x1.006p0f,
+      -0x1.002p0f, -0x1.006p0f, 0x1p-24f, 0x1p-25f, 0x3p-25f, 0x1p-149f, 0, -0.0f, -63.5f, 64.5f, 100.5f, -100.5f, 8.5f, -8.5f,
+      16.9375f, -16.9375f, 126.5f, -126.5f},
+     {{MK_Q4_0, "f0cb808888888888c84828e87898789808f8"},
+      {MK_Q4_1, "3a4ce8d77f787878777747b8d82887778868f707"},
+      {MK_Q8_0, "003c7f010203fffefd040101ffff0101ffff000000000000c041659b09f711ef7f81"},
+      {MK_F16, "f0570038003e004100b800be00c10043043c0c3c04bc0cbc003c023c00bc02bc"
+               "010000000200000000000080f0d30854485648d6404840c83c4c3ccce857e8d7"},
+      {MK_BF16, "fe42003fc03f204000bfc0bf20c06040803f823f80bf82bf803f803f80bf80bf"
+                "80330033c0330000000000807ec28142c942c9c2084108c1884188c1fd42fdc2"}}}};
 
 TEST(a_block_has_the_bytes_the_reference_writes)
 {
-    for (int k = 0; k < N_GOLDEN; k++) {
-        mk_tensor t;
-        char hex[256];
-        CHECK_EQUAL(mk_tensor_new(&t, golden[k].type, 1, MKI_BLOCK), MK_OK);
-        CHECK_EQUAL(mk_quantize(&t, golden_values, 0, 1), MK_OK);
-        for (int64_t i = 0; i < mk_row_bytes(t.type, t.cols); i++)
-            snprintf(hex + 2 * i, 3, "%02x", ((uint8_t *)t.data)[i]);
-        CHECK(strcmp(hex, golden[k].hex) == 0);
-        free(t.data);
-    }
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 5; k++) {
+            mk_tensor t;
+            char hex[256];
+            CHECK_EQUAL(mk_tensor_new(&t, golden[i].stored[k].type, 1, MKI_BLOCK), MK_OK);
+            CHECK_EQUAL(mk_quantize(&t, golden[i].values, 0, 1), MK_OK);
+            for (int64_t byte = 0; byte < mk_row_bytes(t.type, t.cols); byte++)
+                snprintf(hex + 2 * byte, 3, "%02x", ((uint8_t *)t.data)[byte]);
+            CHECK(strcmp(hex, golden[i].stored[k].hex) == 0);
+            free(t.data);
+        }
 }
 
 /* Half of the step between representable values, and what the scale loses by being stored as a half. */
