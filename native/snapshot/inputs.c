@@ -70,7 +70,7 @@ static bool begins_with(const char *text, const char *prefix) { return strncmp(t
 /* What the kernel makes up at every read has no identity to compare. */
 static bool is_made_up(const char *path)
 {
-    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || begins_with(path, "/dev/");
+    return begins_with(path, "/proc/") || begins_with(path, "/sys/");
 }
 
 static int absolute(char path[PATH_MAX], const char *given, mh_error *err)

@@ -24,8 +24,8 @@ void mhi_inputs_release(mhi_inputs *inputs);
 int mhi_inputs_add(mhi_inputs *inputs, const mhi_file_input *entry, const char *name, const char *text, mh_error *err);
 const mhi_input *mhi_inputs_find(const mhi_inputs *inputs, int kind, const char *name);
 
-/* The file as it is at this moment. MH_ERR_SYSTEM if there is none. What lies in /proc, /sys and /dev, and what is neither a
- * regular file nor a directory, is no input: MH_OK. */
+/* The file as it is at this moment. MH_ERR_SYSTEM if there is none. What lies in /proc and /sys, and what is neither a regular
+ * file nor a directory, is no input: MH_OK. */
 int mhi_inputs_add_file(mhi_inputs *inputs, const char *path, mh_error *err);
 /* The files that routed libraries opened. They are examined only now, so one that changed since `since_ns` (of the coarse wall
  * clock) may not be what was read: it is recorded as MHI_MTIME_UNKNOWN. MH_ERR_UNSUPPORTED if some were lost. */
