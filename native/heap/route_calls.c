@@ -5,6 +5,9 @@
  *     holds them, all others to the real function. These replacements stay for good, so blocks may cross the boundary in both directions.
  * R3  realloc within a transaction leaves the block in the arena, even if it began as an ordinary one: the library is about to store the
  *     result in a structure, and a snapshot must be complete. Outside of one it leaves it in ordinary memory.
+ * R4  Blocks come zeroed to their very end, unless they are data, which nobody reads for pointers: what the last user of the memory left in
+ *     words that the next one never writes would count as pointers at the audit, and refuse a good commit. (Not so past the first
+ *     megabyte by which realloc extends a block: growing a large one would cost as much as filling it.)
  */
 #define _GNU_SOURCE
 #include "heap/route_calls.h"
@@ -67,10 +70,25 @@ static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_byte
     return is_data ? owner | MHI_BLOCK_DATA : owner;
 }
 
+enum { SMALL_MAX = 32 << 10 /* larger blocks are pages, and the arena knows which of those are zero already */,
+       TAIL_MAX = 1 << 20 /* see R4 */ };
+
+/* A block as R4 has it, or NULL: no arena, or it is full. */
+static void *take(mh_arena *arena, size_t size, uint8_t owner)
+{
+    if (arena == NULL)
+        return NULL;
+    if (owner & MHI_BLOCK_DATA || size > PTRDIFF_MAX)
+        return mhi_arena_malloc(arena, size, owner);
+    if (size > SMALL_MAX)
+        return mhi_arena_calloc(arena, (size + MHI_PAGE - 1) & ~(size_t)(MHI_PAGE - 1), owner);
+    void *block = mhi_arena_malloc(arena, size, owner);
+    return block == NULL ? NULL : memset(block, 0, mh_usable_size(block));
+}
+
 void *mhi_routed_malloc(size_t size, uint8_t owner)
 {
-    mh_arena *arena = target();
-    void *block = arena == NULL ? NULL : mhi_arena_malloc(arena, size, owner);
+    void *block = take(target(), size, owner);
     return block != NULL ? block : real.malloc(size);
 }
 
@@ -78,7 +96,9 @@ void *mhi_routed_calloc(size_t n_items, size_t item_size, uint8_t owner)
 {
     mh_arena *arena = target();
     size_t size;
-    void *block = arena == NULL || __builtin_mul_overflow(n_items, item_size, &size) ? NULL : mhi_arena_calloc(arena, size, owner);
+    if (arena == NULL || __builtin_mul_overflow(n_items, item_size, &size))
+        return real.calloc(n_items, item_size);
+    void *block = owner & MHI_BLOCK_DATA ? mhi_arena_calloc(arena, size, owner) : take(arena, size, owner);
     return block != NULL ? block : real.calloc(n_items, item_size);
 }
 
@@ -111,6 +131,17 @@ static void *move_arena_block(void *block, size_t size, uint8_t owner)
     return moved;
 }
 
+/* Within the arena that allocations go to; NULL if it is full. */
+static void *resize(mh_arena *arena, void *block, size_t size, uint8_t owner)
+{
+    size_t old_size = mh_usable_size(block);
+    char *resized = mhi_arena_realloc(arena, block, size, owner);
+    size_t new_size = resized == NULL || owner & MHI_BLOCK_DATA ? 0 : mh_usable_size(resized);
+    if (new_size > old_size)
+        memset(resized + old_size, 0, smaller(new_size - old_size, TAIL_MAX));
+    return resized;
+}
+
 static void *realloc_arena_block(void *block, size_t size, uint8_t owner)
 {
     mh_arena *arena = target();
@@ -118,7 +149,7 @@ static void *realloc_arena_block(void *block, size_t size, uint8_t owner)
         mh_free(block);
         return NULL;
     }
-    void *grown = arena != NULL && mh_arena_of(block) == arena ? mhi_arena_realloc(arena, block, size, owner) : NULL;
+    void *grown = arena != NULL && mh_arena_of(block) == arena ? resize(arena, block, size, owner) : NULL;
     return grown != NULL ? grown : move_arena_block(block, size, owner);
 }
 
@@ -128,8 +159,7 @@ void *mhi_routed_realloc(void *block, size_t size, uint8_t owner)
         return mhi_routed_malloc(size, owner);
     if (mhi_in_region(block))
         return realloc_arena_block(block, size, owner);
-    mh_arena *arena = target();
-    void *moved = arena == NULL || size == 0 ? NULL : mhi_arena_malloc(arena, size, owner);
+    void *moved = size == 0 ? NULL : take(target(), size, owner);
     if (moved == NULL)
         return real.realloc(block, size);
     memcpy(moved, block, smaller(real.malloc_usable_size(block), size));
@@ -178,7 +208,10 @@ static void *arena_memalign(size_t align, size_t size, uint8_t owner)
     mh_arena *arena = target();
     if (arena == NULL || !is_power_of_two(align))
         return NULL;
-    return mhi_arena_memalign(arena, align < 16 ? 16 : align, size, owner);
+    if (align <= _Alignof(max_align_t))
+        return take(arena, size, owner);
+    void *block = mhi_arena_memalign(arena, align, size, owner);
+    return block == NULL || owner & MHI_BLOCK_DATA || size > SMALL_MAX ? block : memset(block, 0, mh_usable_size(block));
 }
 
 void *mhi_routed_memalign(size_t align, size_t size, uint8_t owner)
@@ -221,15 +254,13 @@ void *mhi_routed_pvalloc(size_t size, uint8_t owner)
 /* The operators fall through to libstdc++'s, which throw as they should. Those in turn call malloc through a slot that is patched too. */
 void *mhi_routed_new(size_t size, uint8_t owner)
 {
-    mh_arena *arena = target();
-    void *block = arena == NULL ? NULL : mhi_arena_malloc(arena, size, owner);
+    void *block = take(target(), size, owner);
     return block != NULL ? block : real.new(size);
 }
 
 void *mhi_routed_new_nothrow(size_t size, const void *tag, uint8_t owner)
 {
-    mh_arena *arena = target();
-    void *block = arena == NULL ? NULL : mhi_arena_malloc(arena, size, owner);
+    void *block = take(target(), size, owner);
     return block != NULL ? block : real.new_nothrow(size, tag);
 }
 

@@ -209,6 +209,28 @@ TEST(numbers_and_dead_addresses_are_nothing)
     free(ordinary);
 }
 
+TEST(what_the_last_user_of_a_block_left_is_no_pointer)
+{
+    const guest *g = load_guest();
+    uint64_t *ordinary = malloc(100), **blocks;
+    mh_arena *arena = begin_routing();
+    blocks = g->malloc(64 * sizeof *blocks);
+    for (size_t i = 0; i < 64; i++) { /* of 16 bytes to 90 KB, resized so that also what is added comes from the one before */
+        size_t size = 16 + i * i * 23;
+        uint64_t *used = g->malloc(size);
+        for (size_t j = 0; j < g->malloc_usable_size(used) / 8; j++)
+            used[j] = (uint64_t)ordinary;
+        g->free(used);
+        blocks[i] = i % 3 == 0 ? g->malloc(size - 8) : i % 3 == 1 ? g->realloc(g->malloc(size / 2), size) : g->memalign(16, size);
+    }
+    end_routing(arena);
+    run_audit(arena, blocks);
+    CHECK_EQUAL(audit.summary.litter_blocks, 0);
+    CHECK_EQUAL(audit.summary.findings, 0);
+    finish(arena);
+    free(ordinary);
+}
+
 TEST(findings_past_those_kept_are_counted)
 {
     mh_arena *arena = new_arena();
