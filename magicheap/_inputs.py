@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Identity = tuple[int, int, int, int]  # size in bytes, mtime in ns, inode, device
 
-_NOT_FILES = ("/proc/", "/dev/", "/sys/")
+_NOT_FILES = ("/proc/", "/dev/", "/sys/")  # what the kernel makes up
+_FILES_AFTER_ALL = "/dev/shm/"
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 
@@ -76,7 +77,7 @@ class Recorder:
             self._see(source)
 
     def _see(self, path: str) -> None:
-        if path in self._seen or path.startswith(_NOT_FILES):
+        if path in self._seen or (path.startswith(_NOT_FILES) and not path.startswith(_FILES_AFTER_ALL)):
             return
         if identity := _identity(path):
             self._seen[path] = identity

@@ -33,10 +33,7 @@ class Program:
             cwd=self.path.parent,
             env={name: value for name, value in wanted.items() if value is not None},
             text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
+            **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
     def run(self, *arguments, status=0, **options):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -192,6 +193,24 @@ def test_a_module_inside_an_archive(program, tmp_path):
     assert zipped() + zipped() == ["False", "1", "True", "1"]
     pack(22)
     assert zipped() + zipped() == ["False", "22", "True", "22"]
+
+
+def test_a_file_in_shared_memory(program):
+    with tempfile.NamedTemporaryFile("w", dir="/dev/shm") as shared:
+        shared.write("one")
+        shared.flush()
+        reads = program("""
+            import sys
+            from magicheap import magic_transaction
+            with magic_transaction("x.magic", process=False) as magic:
+                if not magic.was_committed:
+                    magic.root = open(sys.argv[1]).read()
+            print(magic.was_committed, magic.root)
+        """)
+        assert reads(shared.name) + reads(shared.name) == ["False", "one", "True", "one"]
+        shared.write(" more")
+        shared.flush()
+        assert reads(shared.name) == ["False", "one", "more"]
 
 
 def test_files_that_threads_open_are_inputs(program, tmp_path):

@@ -1,5 +1,7 @@
 """A transaction: cold, then warm; and what makes a run end without a snapshot, unharmed."""
 
+import subprocess
+
 import pytest
 
 from magicheap import magic_transaction
@@ -165,6 +167,52 @@ def test_of_two_runs_at_once_one_commits(program, tmp_path):
         out, err = first.communicate("\n", timeout=60)
         assert (out, err) == ("True\n", "")
     assert [path.name for path in tmp_path.glob("x.magic*")] == ["x.magic"]
+
+
+def test_a_run_that_is_killed_while_it_loads_leaves_nothing_in_the_way(program, tmp_path):
+    loads = program("""
+        import sys
+        import numpy
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic", process=False) as magic:
+            if not magic.was_committed:
+                magic.root = numpy.arange(10)
+                print("loading", flush=True)
+                sys.stdin.readline()
+        print(magic.was_committed, magic.committed)
+    """)
+    with loads.start() as killed:
+        assert killed.stdout.readline() == "loading\n"
+        killed.kill()
+    assert not (tmp_path / "x.magic").exists()
+    assert loads(stdin=subprocess.DEVNULL) == ["loading", "False", "True"]
+    assert [path.name for path in tmp_path.glob("x.magic*")] == ["x.magic"]
+
+
+def test_processes_forked_inside_and_after_have_the_memory_and_commit_nothing(program):
+    forks = program("""
+        import multiprocessing
+        import numpy
+        from magicheap import magic_transaction
+        def work(array):
+            array += 1
+            return int(array.sum())
+        fork = multiprocessing.get_context("fork")
+        with magic_transaction("x.magic", process=False) as magic:
+            if not magic.was_committed:
+                array = numpy.zeros(100_000)
+                with fork.Pool(2) as pool:
+                    assert pool.map(work, [array, array]) == [100_000, 100_000]
+                magic.root = array
+        def later(_):
+            magic.root[:] += 1
+            return int(magic.root.sum())
+        with fork.Pool(2) as pool:
+            assert set(pool.map(later, range(2), chunksize=1)) <= {100_000, 200_000}
+        print(magic.was_committed, magic.committed, magic.root.sum())
+    """)
+    assert forks() == ["False", "True", "0.0"]
+    assert forks() == ["True", "False", "0.0"]
 
 
 def test_a_full_disk_leaves_the_program_running(program, tmp_path):
