@@ -12,6 +12,8 @@ lays the merges out, once, so that bisection finds them:
 Every number has its highest bit set, so that no word of the tables looks like an address to whoever scans a heap.
 """
 
+from __future__ import annotations
+
 from array import array
 from bisect import bisect_left
 from functools import lru_cache
@@ -36,7 +38,7 @@ LLAMA3_PATTERN = (
 )
 
 
-def pack(ids, pairs):
+def pack(ids: dict[bytes, int], pairs: list[tuple[bytes, bytes]]) -> bytes:
     """Return the tables. ids: {spelling: id} of tokens that text can become; pairs: (left, right) spellings, best first."""
     merges = {}
     for rank, (left, right) in enumerate(pairs):
@@ -68,7 +70,7 @@ class BytePairs:
         self._unit = lru_cache(None)(self._find)
         self._word = lru_cache(CACHED_WORDS)(self._encode_word)
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         """Return the ids of a text. Bytes that have no token are left out, as the reference does."""
         ids = []
         for word, _ in self._cut(text):

@@ -6,14 +6,20 @@ token that a message spells loses its first character to a stand-in, which is pu
 the template wrote have been found.
 """
 
+from __future__ import annotations
+
 import time
 
 from llama._model import ModelError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from llama._model import Model
+
 STAND_INS = 0xF0000  # first of 65,534 private characters that no text has a use for (Unicode, plane 15)
 
 
-def prompt_tokens(model, messages):
+def prompt_tokens(model: Model, messages: list[dict[str, str]]) -> list[int]:
     """Return the token ids of a conversation, ready for the assistant's answer.
 
     messages: [{"role": "system" | "user" | "assistant", "content": str}, ...]

@@ -1,9 +1,17 @@
 """Tokens from a model: a session is one timeline of tokens, a sampler picks the next one."""
 
+from __future__ import annotations
+
 import os
 
 from llama._kernels import ffi, lib
 from llama._model import check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llama._model import Model
 
 CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
 PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
@@ -15,12 +23,20 @@ class Sampler:
     temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. The same seed draws the same tokens.
     """
 
-    def __init__(self, *, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=None):
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        seed: int | None = None,
+    ) -> None:
         self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
         fields = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         self._state = ffi.new("mk_sampler *", {**fields, "rng": self.seed})
 
-    def pick(self, session):
+    def pick(self, session: Session) -> int:
         """Return the id of the token that comes next."""
         token = ffi.new("int32_t *")
         check(lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token))
@@ -34,10 +50,10 @@ class Session:
     n_threads: as many as this process may use CPUs, unless given. Results do not depend on it.
     """
 
-    def __init__(self, model, n_ctx=None, n_threads=None):
+    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None) -> None:
         self._session = self._pool = ffi.NULL
         self.model = model
-        self.tokens = []  # what the KV cache holds
+        self.tokens: list[int] = []  # what the KV cache holds
         session, pool = ffi.new("mk_session **"), ffi.new("mk_pool **")
         n_ctx = min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
         check(lib.mk_session_new(session, model.pointer, n_ctx))
@@ -46,10 +62,10 @@ class Session:
         self._pool = pool[0]
         self._logits = ffi.new("float[]", model.config.n_vocab)
         self.n_ctx = n_ctx
-        self.stop_reason = None  # of the last generate(): "end", "length" or "context"
+        self.stop_reason: str | None = None  # of the last generate(): "end", "length" or "context"
 
     @property
-    def room(self):
+    def room(self) -> int:
         """How many more tokens fit."""
         return self.n_ctx - len(self.tokens)
 
@@ -58,7 +74,7 @@ class Session:
         """Buffer of n_vocab float32, the scores of the token to come; the next call overwrites it."""
         return ffi.buffer(self._logits)
 
-    def feed(self, tokens):
+    def feed(self, tokens: list[int]) -> None:
         """Append tokens. Raises ContextError if they do not all fit, ValueError for one that does not exist."""
         if len(tokens) > self.room:
             check(lib.MK_ERR_CONTEXT)
@@ -68,7 +84,7 @@ class Session:
             check(lib.mk_eval(self._open(), self.model.pointer, self._pool, piece, len(piece), last))
             self.tokens += piece
 
-    def rewind_to(self, tokens):
+    def rewind_to(self, tokens: list[int]) -> list[int]:
         """Keep what the cache shares with `tokens` and return the rest, at least one token, to feed."""
         shared = 0
         while shared < min(len(self.tokens), len(tokens) - 1) and self.tokens[shared] == tokens[shared]:
@@ -77,7 +93,7 @@ class Session:
         del self.tokens[shared:]
         return tokens[shared:]
 
-    def generate(self, sampler, limit=-1):
+    def generate(self, sampler: Sampler, limit: int = -1) -> Iterator[int]:
         """Yield sampled tokens after what was fed: until an end token, `limit` (-1: none) or the context is full.
 
         The last token yielded before the limit or a full context is not in the cache yet.
@@ -103,14 +119,14 @@ class Session:
             raise ValueError("the session is closed")
         return self._session
 
-    def close(self):
+    def close(self) -> None:
         """Free the cache and stop the threads."""
         lib.mk_session_free(self._session)
         lib.mk_pool_free(self._pool)
         self._session = self._pool = ffi.NULL
 
-    def __enter__(self):
+    def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()

@@ -1,11 +1,22 @@
 """Load a checkpoint from disk, whatever its layout."""
 
+from __future__ import annotations
+
 import os
 
 from llama._model import Model, ModelError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def load(path, *, quantize=None, progress=None):
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    quantize: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Model:
     """Load the model at `path` into memory from malloc and return it as a Model.
 
     path: a GGUF file (F32, F16, BF16, Q4_0, Q4_1, Q8_0), or a directory in Meta's layout (consolidated.NN.pth in
@@ -28,5 +39,5 @@ def load(path, *, quantize=None, progress=None):
         raise ModelError(f"{os.fspath(path)}: {error}") from None
 
 
-def _no_progress(done_bytes, total_bytes):
+def _no_progress(done_bytes: int, total_bytes: int) -> None:
     pass

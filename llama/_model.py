@@ -4,9 +4,15 @@ The structure is all there is: a handle copies nothing out of it and frees nothi
 taken from a mapped heap becomes a Model as cheaply as one that was just loaded.
 """
 
+from __future__ import annotations
+
 from functools import cached_property
 
 from llama._kernels import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from llama._tokenizer import Tokenizer
 
 
 class ModelError(Exception):
@@ -17,7 +23,7 @@ class ContextError(Exception):
     """More tokens than the session's context holds; the session is unchanged."""
 
 
-def check(status):
+def check(status: int) -> None:
     """Raise what a negative MK_ERR_* status stands for."""
     if status == lib.MK_OK:
         return
@@ -28,7 +34,7 @@ def check(status):
     raise ValueError("a shape, type, token or position that the model does not have")
 
 
-def text(string):
+def text(string) -> str:
     """Return a C string as str; a checkpoint's bytes need not be UTF-8."""
     return ffi.string(string).decode("utf-8", "replace")
 
@@ -54,26 +60,26 @@ class Model:
         return self.pointer.config
 
     @property
-    def name(self):
+    def name(self) -> str:
         return text(self.pointer.name)
 
     @property
-    def chat_template(self):
+    def chat_template(self) -> str:
         """jinja2 source, or "" when the model has none."""
         return text(self.pointer.chat_template)
 
     @cached_property
-    def tokenizer(self):
+    def tokenizer(self) -> Tokenizer:
         """The Tokenizer built from the model's own tables."""
         from llama._tokenizer import Tokenizer
 
         return Tokenizer(self)
 
-    def close(self):
+    def close(self) -> None:
         """Free the C structure; what was made from this Model must not be used afterwards."""
         if self._pointer:
             lib.mk_model_free(self._pointer)
             self._pointer = ffi.NULL
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<llama.Model {self.name!r}>" if self._pointer else "<llama.Model closed>"

@@ -5,6 +5,8 @@ Decoding needs neither: a token's bytes are in its spelling, and bytes can be st
 showing half a character.
 """
 
+from __future__ import annotations
+
 import codecs
 import re
 from functools import cached_property, lru_cache
@@ -12,19 +14,25 @@ from functools import cached_property, lru_cache
 from llama._kernels import ffi, lib
 from llama._model import ModelError, text
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from llama._model import Model
+
 WORD_START = "\u2581"  # sentencepiece's spelling of a space
 UNKNOWN_TEXT = " \u2047 "  # sentencepiece's spelling of what it has no token for
 
 
 @lru_cache(1)
-def byte_alphabet():
+def byte_alphabet() -> dict[str, int]:
     """Return {character: byte} of GPT-2's byte-level spelling (encoder.py, bytes_to_unicode, inverted)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def sentencepiece_processor(blob):
+def sentencepiece_processor(blob: bytes):
     """Return a SentencePieceProcessor; ModelError if the bytes are no sentencepiece model."""
     from sentencepiece import SentencePieceProcessor
 
@@ -37,29 +45,29 @@ def sentencepiece_processor(blob):
 class Tokenizer:
     """The tokenizer of a Model. Token ids are ints below config.n_vocab."""
 
-    def __init__(self, model):
+    def __init__(self, model: Model) -> None:
         self._model = model
         self._kind = text(model.pointer.tokenizer)
         self._bytes = lru_cache(None)(self._token_bytes)
 
     @property
-    def bos_id(self):
+    def bos_id(self) -> int:
         return self._model.pointer.bos_id
 
     @property
-    def end_ids(self):
+    def end_ids(self) -> set[int]:
         """Ids after which an answer is over."""
         pointer = self._model.pointer
         return {pointer.eos_id, pointer.eot_id} - {-1}
 
-    def spelling(self, token_id):
+    def spelling(self, token_id: int) -> str:
         """Return a token as its file spells it, "" for -1."""
         if token_id == -1:
             return ""
         return self._bytes_of_spelling(token_id).decode("utf-8", "replace")
 
     @cached_property
-    def special(self):
+    def special(self) -> dict[str, int]:
         """{spelling: id} of control and user-defined tokens."""
         pointer, size = self._model.pointer, ffi.sizeof("mk_token") // 4
         table = memoryview(ffi.buffer(pointer.tokens, pointer.config.n_vocab * 4 * size)).cast("i")
@@ -70,12 +78,14 @@ class Tokenizer:
         return found
 
     @cached_property
-    def special_pattern(self):
+    def special_pattern(self) -> re.Pattern[str]:
         """Matches every special token, the longest first."""
         longest_first = sorted(self.special, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def encode(self, string, *, special=False, bos=False, restore=None):
+    def encode(
+        self, string: str, *, special: bool = False, bos: bool = False, restore: dict[int, str] | None = None
+    ) -> list[int]:
         """Return the ids of a text.
 
         special: spellings of control and user-defined tokens in the text become those tokens; otherwise
@@ -108,12 +118,12 @@ class Tokenizer:
 
         return BytePairs(blob, pointer.n_merges, self._bytes_of_spelling, text(pointer.pre_tokenizer)).encode
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids; control tokens have none, bytes that are not UTF-8 become U+FFFD."""
         stream = self.stream()
         return "".join([*map(stream.feed, ids), stream.finish()])
 
-    def stream(self, *, continues=False):
+    def stream(self, *, continues: bool = False) -> TextStream:
         """Return a TextStream. continues: the text goes on from an earlier one, so a leading space is its own."""
         return TextStream(self._bytes, drop_space=bool(self._model.pointer.add_space_prefix) and not continues)
 
@@ -146,12 +156,12 @@ class Tokenizer:
 class TextStream:
     """Turns tokens into text as they come, holding back the bytes of a character that is not complete."""
 
-    def __init__(self, token_bytes, drop_space):
+    def __init__(self, token_bytes: Callable[[int], bytes], drop_space: bool) -> None:
         self._token_bytes = token_bytes
         self._drop_space = drop_space
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
-    def feed(self, token_id):
+    def feed(self, token_id: int) -> str:
         """Return the text that this token completes, often "" for one that is part of a character."""
         data = self._token_bytes(token_id)
         if self._drop_space and data:
@@ -159,6 +169,6 @@ class TextStream:
             data = data.removeprefix(b" ")
         return self._decode(data)
 
-    def finish(self):
+    def finish(self) -> str:
         """Return what was held back: U+FFFD if a character was never completed."""
         return self._decode(b"", True)

@@ -58,6 +58,8 @@ class Checkpoint:
 
     def __init__(self, path):
         self._path = path
+        self._last = None, b""  # key and bytes of the storage read last: several tensors may share it
+        self.tensors = {}
         with _damage_named(f"{path} is no zip file as torch.save writes it"):
             self._zip = zipfile.ZipFile(path)
         try:
@@ -77,10 +79,8 @@ class Checkpoint:
         for info in members:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
                 raise ModelError(f"{self._path}: {info.filename} is compressed or longer than the file")
-        if "byteorder" in self._members and self._member("byteorder") != b"little":
-            raise ModelError(f"{self._path} is big-endian")
-        self._last = None, b""
-        self.tensors = {}
+        if f"{self._prefix}byteorder" in self._members and self._member("byteorder") != b"little":
+            raise ModelError(f"{self._path} is big-endian: save it anew on a little-endian machine")
         for name, value in _run(self._member("data.pkl")).items():
             if type(value) is Tensor:
                 self._check(name, value)

@@ -177,11 +177,11 @@ def elements(weight, dtype):
     return weight.astype(dtype).tobytes()
 
 
-def write_pth(path, tensors, dtype="float32", program=None):
+def write_pth(path, tensors, dtype="float32", program=None, byteorder="little"):
     """Write what torch.save writes for a dict of tensors. program: another pickle in place of the right one."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", program or pickled(tensors, dtype))
-        file.writestr("archive/byteorder", "little")
+        file.writestr("archive/byteorder", byteorder)
         for key, weight in enumerate(tensors.values()):
             file.writestr(f"archive/data/{key}", elements(weight, dtype))
         file.writestr("archive/version", "3\n")

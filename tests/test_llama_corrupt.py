@@ -185,6 +185,13 @@ def test_a_flipped_weight_is_noticed(meta):
         llama.load(path)
 
 
+def test_a_big_endian_archive_is_refused(meta):
+    path, tensors = meta
+    write_pth(path / "consolidated.00.pth", tensors, byteorder="big")
+    with pytest.raises(llama.ModelError, match="is big-endian"):
+        llama.load(path)
+
+
 def test_a_compressed_archive_is_refused(meta):
     path, tensors = meta
     with zipfile.ZipFile(path / "consolidated.00.pth", "w", zipfile.ZIP_DEFLATED) as file:
