@@ -92,7 +92,7 @@ typedef struct {
     uint64_t in_bytes;
     uint64_t in_inode;
     uint64_t in_device;
-    int64_t in_mtime_ns;       /* MHI_MTIME_UNKNOWN: was changing while it was read, so nothing will match it */
+    int64_t in_mtime_ns;       /* MHI_MTIME_UNKNOWN: not the file that was used, so nothing matches it */
     uint64_t in_digest;        /* only this is kept of a variable: values may be secret */
     uint8_t in_build_id[MHI_FILE_BUILD_ID_MAX];
 } mhi_file_input;

@@ -21,7 +21,8 @@ static bool is_watched(const char *name, size_t length)
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
         size_t n = strcspn(watched[i], "*");
         bool is_prefix = watched[i][n] == '*';
-        if (length >= n && memcmp(name, watched[i], n) == 0 && (is_prefix || length == n))
+        bool fits = is_prefix ? length > n : length == n; /* a bare PYTHON is what makefiles call the interpreter */
+        if (fits && memcmp(name, watched[i], n) == 0)
             return true;
     }
     return false;

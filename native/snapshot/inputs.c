@@ -133,20 +133,32 @@ typedef struct {
     int status;
 } library_visit;
 
+/* Whether what lies at a module's path is what was loaded from there: 1, 0 if it was removed or exchanged since, or -errno. */
+static int is_still_there(const mhi_module *module, struct stat *found)
+{
+    int result = mhi_sys_stat(module->path, found);
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
+    if (module->build_id_bytes == 0)
+        return 1;
+    result = mhi_file_has_build_id(module->path, module->build_id, module->build_id_bytes);
+    return result == -EACCES ? 1 : result; /* a program may be executable without being readable */
+}
+
 static bool add_library(void *context, const mhi_module *module)
 {
     library_visit *visit = context;
     if (module->path[0] != '/') /* the vdso, which is the kernel's */
         return true;
     struct stat found = { 0 };
-    mhi_file_input entry = { .in_kind = MH_INPUT_LIBRARY, .in_mtime_ns = MHI_MTIME_UNKNOWN };
-    int result = mhi_sys_stat(module->path, &found);
-    if (result == 0)
-        entry = mhi_file_identity(MH_INPUT_LIBRARY, &found);
-    else if (result != -ENOENT) { /* if it was removed under us, no later file will match */
+    int result = is_still_there(module, &found);
+    if (result < 0) {
         visit->status = mhi_fail_sys(visit->err, result, "cannot record %s as an input", module->path);
         return false;
     }
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_LIBRARY, &found);
+    if (result == 0)
+        entry.in_mtime_ns = MHI_MTIME_UNKNOWN;
     entry.in_build_id_bytes = module->build_id_bytes;
     memcpy(entry.in_build_id, module->build_id, module->build_id_bytes);
     visit->status = mhi_inputs_add(visit->inputs, &entry, module->path, NULL, visit->err);

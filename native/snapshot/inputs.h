@@ -46,6 +46,9 @@ int mhi_environment_add(mhi_inputs *inputs, const mhi_inputs *variables, const c
 #define MHI_SYSTEM_LIBC "glibc"
 #define MHI_SYSTEM_PAGE "page size"
 
+/* build_id.c: 1 if it has this build-id, 0 if not, -errno. */
+int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t build_id_bytes);
+
 /* stale.c: all that identifies a file. */
 mhi_file_input mhi_file_identity(int kind, const struct stat *found);
 

@@ -37,7 +37,7 @@ static int check_file(const mhi_file_input *was, const char *path, mh_error *err
         return mhi_fail(err, MH_ERR_STALE, -result, "%s cannot be examined: %s", path, strerrordesc_np(-result));
     mhi_file_input is = mhi_file_identity((int)was->in_kind, &found);
     if (was->in_mtime_ns == MHI_MTIME_UNKNOWN)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s was changing while the snapshot was made", path);
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s had changed before the snapshot was made", path);
     if (is.in_bytes != was->in_bytes)
         return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path, is.in_bytes,
                         was->in_bytes);

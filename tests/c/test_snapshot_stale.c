@@ -1,5 +1,7 @@
 /* test_snapshot_stale.c - each thing that a snapshot depends on changes: the run goes cold and says what it was. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <link.h>
 #include <time.h>
 
 #include "format.h"
@@ -117,8 +119,10 @@ TEST(watched_environment_that_changes_appears_or_goes_is_named)
             setenv(watched[i], was, 1);
         free(was);
     }
-    setenv("LANGUAGES_I_SPEAK", "2", 1);
-    CHECK_WARM(made.path, 1); /* LANGUAGE is watched as a whole name */
+    setenv("LANGUAGES_I_SPEAK", "2", 1); /* LANGUAGE is watched as a whole name */
+    setenv("PYTHON", "python3", 1);      /* and a prefix stands for longer names */
+    CHECK_WARM(made.path, 1);
+    unsetenv("PYTHON");
     unsetenv("OMP_NUM_THREADS");
 }
 
@@ -206,6 +210,37 @@ TEST(changed_library_and_program_are_named)
     CHECK_COLD(scratch("library.dat"), MH_ERR_STALE, "libc.so.6 has changed (mtime)");
     forge(make_snapshot("program.dat", 1), MH_INPUT_LIBRARY, "test_snapshot_stale", touch_library);
     CHECK_COLD(scratch("program.dat"), MH_ERR_STALE, "test_snapshot_stale has changed (mtime)");
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    size_t size;
+    char *bytes = read_file(from, &size);
+    write_file(to, bytes, size);
+    free(bytes);
+}
+
+static void upgrade_library(void *context)
+{
+    const char *library = scratch("library.so");
+    struct link_map *map;
+    void *handle = dlopen("libm.so.6", RTLD_NOW);
+    CHECK(handle != NULL && dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0);
+    copy_file(map->l_name, library);
+    CHECK(dlopen(library, RTLD_NOW) != NULL);
+    copy_file("/proc/self/exe", scratch("upgraded.so"));
+    if (context != NULL)
+        CHECK(rename(scratch("upgraded.so"), library) == 0);
+    dependent given = { .path = scratch("upgraded.dat"), .options = { .ignore_snapshot = true } };
+    commit_dependent(&given);
+}
+
+TEST(library_that_was_exchanged_under_the_process_is_never_taken_for_its_successor)
+{
+    IN_CHILD(upgrade_library, NULL);
+    CHECK_WARM(scratch("upgraded.dat"), 1);
+    IN_CHILD(upgrade_library, "");
+    CHECK_COLD(scratch("upgraded.dat"), MH_ERR_STALE, "library.so had changed before");
 }
 
 TEST(image_tells_its_inputs_and_whether_they_hold)
