@@ -84,7 +84,7 @@ __attribute__((noinline)) static void give_large(mh_arena *arena, uint64_t page,
 
 /* ---- The family ---------------------------------------------------------------------------------------------- */
 
-/* size_bytes is at most PTRDIFF_MAX, align_bytes a power of two. */
+/* align_bytes is a power of two. Sizes beyond PTRDIFF_MAX are refused with all others beyond MHI_CAPACITY_MAX, by mhi_span_alloc. */
 static inline void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
 {
     mhi_cache *cache = mhi_enter(arena);
@@ -101,16 +101,12 @@ static inline void *allocate(mh_arena *arena, size_t align_bytes, size_t size_by
 void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
     bool is_zero;
-    if (__builtin_expect(size_bytes > PTRDIFF_MAX, 0))
-        return refuse(ENOMEM);
     return allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
 }
 
 void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
     bool is_zero = false;
-    if (size_bytes > PTRDIFF_MAX)
-        return refuse(ENOMEM);
     void *block = allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
     return block == NULL || is_zero ? block : memset(block, 0, size_bytes);
 }
@@ -120,8 +116,6 @@ void *mhi_arena_memalign(mh_arena *arena, size_t align_bytes, size_t size_bytes,
     bool is_zero;
     if (align_bytes == 0 || (align_bytes & (align_bytes - 1)) != 0)
         return refuse(EINVAL);
-    if (size_bytes > PTRDIFF_MAX)
-        return refuse(ENOMEM);
     return allocate(arena, align_bytes, size_bytes, owner, &is_zero);
 }
 
@@ -179,8 +173,6 @@ void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t
 {
     if (block == NULL)
         return mhi_arena_malloc(arena, size_bytes, owner);
-    if (size_bytes > PTRDIFF_MAX)
-        return refuse(ENOMEM);
     mhi_cache *cache = mhi_enter(arena);
     if (cache == NULL)
         return refuse(ENOMEM);

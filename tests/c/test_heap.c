@@ -1,9 +1,10 @@
 /* test_heap.c - the malloc family, entry by entry. */
 #include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "harness.h"
-#include "heap/heap.h"
+#include "heap/cache.h"
 
 static mh_error err;
 static mh_arena *arena;
@@ -109,9 +110,9 @@ TEST(products_that_overflow_are_refused)
     fresh(0);
     void *block = mh_malloc(arena, 10);
     errno = 0;
-    CHECK(mh_calloc(arena, SIZE_MAX / 2, 3) == NULL && errno == ENOMEM);
+    CHECK(mh_calloc(arena, SIZE_MAX / 16 + 2, 16) == NULL && errno == ENOMEM);
     errno = 0;
-    CHECK(mh_reallocarray(arena, block, SIZE_MAX / 8, 16) == NULL && errno == ENOMEM);
+    CHECK(mh_reallocarray(arena, block, SIZE_MAX / 16 + 2, 16) == NULL && errno == ENOMEM);
     CHECK(mh_usable_size(block) >= 10);
     check_live(1);
 }
@@ -223,6 +224,17 @@ TEST(realloc_of_large_blocks_stays_in_place_where_it_can)
     mh_free(behind);
 }
 
+TEST(realloc_copies_nothing_of_the_neighbour)
+{
+    fresh(0);
+    char *block = mh_malloc(arena, 40960), *neighbour = mh_malloc(arena, 40960);
+    memset(block, 1, 40960);
+    memset(neighbour, 2, 40960);
+    block = mh_realloc(arena, block, 81920);
+    CHECK(block > neighbour && block[40959] == 1);
+    CHECK(is_zero((unsigned char *)block + 40960, 40960)); /* fresh memory */
+}
+
 TEST(realloc_to_nothing_frees)
 {
     fresh(0);
@@ -276,17 +288,55 @@ TEST(free_keeps_errno)
     CHECK_EQUAL(errno, 77);
 }
 
+static size_t resident_pages(void *start, size_t bytes)
+{
+    static unsigned char in_core[(64 << 20) / MHI_PAGE];
+    size_t n = 0;
+    CHECK_EQUAL(mincore(start, bytes, in_core), 0);
+    for (size_t i = 0; i < bytes / MHI_PAGE; i++)
+        n += in_core[i] & 1;
+    return n;
+}
+
 TEST(huge_free_spans_give_their_memory_back)
 {
+    char *blocks[8];
     fresh(0);
-    unsigned char *block = mh_malloc(arena, 64 << 20);
+    for (int i = 0; i < 8; i++)
+        memset(blocks[i] = mh_malloc(arena, 8 << 20), 1, 8 << 20);
+    CHECK(resident_pages(blocks[0], 64 << 20) == (64 << 20) / MHI_PAGE);
+    for (int i = 0; i < 8; i++) /* every other one first, so that they join with both neighbours */
+        mh_free(blocks[i < 4 ? 2 * i : 15 - 2 * i]);
+    CHECK(resident_pages(blocks[0], 64 << 20) < (32 << 20) / MHI_PAGE);
+    check_live(0);
+}
+
+TEST(calloc_does_not_touch_memory_that_was_given_back)
+{
+    fresh(0);
+    char *block = mh_malloc(arena, 64 << 20);
     memset(block, 1, 64 << 20);
     mh_free(block);
-    unsigned char *again = mh_calloc(arena, 64 << 20, 1);
-    CHECK(again == block);
-    CHECK(is_zero(again, 64 << 20));
-    mh_free(again);
-    check_live(0);
+    CHECK(mh_calloc(arena, 64 << 20, 1) == block);
+    CHECK(resident_pages(block, 64 << 20) < 10);
+    CHECK(is_zero((unsigned char *)block, 64 << 20));
+}
+
+TEST(pages_of_freed_small_blocks_serve_large_ones)
+{
+    enum { N = 100000 };
+    static void *blocks[N];
+    mh_arena_stats before, after;
+    fresh(0);
+    for (int i = 0; i < N; i++)
+        blocks[i] = mh_malloc(arena, 100);
+    for (int i = 0; i < N; i++)
+        mh_free(blocks[i]);
+    mh_arena_read_stats(arena, &before);
+    CHECK(mh_malloc(arena, 8 << 20) != NULL);
+    mh_arena_read_stats(arena, &after);
+    CHECK_EQUAL(after.mapped_bytes, before.mapped_bytes);
+    check_live(1);
 }
 
 TEST(neighbours_join_in_every_order_of_freeing)
@@ -357,28 +407,41 @@ TEST(ten_thousand_short_threads_leak_nothing)
 
 static pthread_key_t late_key;
 
+/* Comes back in every round of destructors there is, so the last time it runs after the allocator's own. */
 static void allocate_late(void *block)
 {
     mh_free(block);
-    mh_free(mh_malloc(arena, 500));
+    pthread_setspecific(late_key, mh_malloc(arena, 500));
 }
 
 static void *leave_with_a_block(void *ignored)
 {
-    pthread_setspecific(late_key, mh_malloc(arena, 500));
+    allocate_late(NULL);
     return ignored;
+}
+
+static int count_caches(void)
+{
+    int n = 0;
+    for (const mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next)
+        n++;
+    return n;
 }
 
 TEST(a_thread_may_allocate_after_its_cache_is_gone)
 {
-    pthread_t thread;
     fresh(0);
     mh_free(mh_malloc(arena, 1)); /* so that our own key is older, and its destructor runs first */
     CHECK_EQUAL(pthread_key_create(&late_key, allocate_late), 0);
-    CHECK_EQUAL(pthread_create(&thread, NULL, leave_with_a_block, NULL), 0);
-    pthread_join(thread, NULL);
+    int n_caches = count_caches();
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        CHECK_EQUAL(pthread_create(&thread, NULL, leave_with_a_block, NULL), 0);
+        pthread_join(thread, NULL);
+    }
     pthread_key_delete(late_key);
-    check_live(0);
+    CHECK(count_caches() <= n_caches + 1);
+    check_live(20); /* the last block of each */
 }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }

@@ -128,6 +128,19 @@ TEST(sealed_arenas_allocate_and_free_nothing)
     mh_arena_delete(arena);
 }
 
+TEST(a_seal_lowers_the_high_water_mark_to_the_last_block)
+{
+    mh_arena *arena;
+    CHECK_OK(mh_arena_new(&arena, 0, &err), err);
+    mh_malloc(arena, 100);
+    mh_free(mh_malloc(arena, 10 << 20));
+    CHECK(layout_of(arena).data_bytes > 10 << 20);
+    CHECK_OK(mhi_arena_seal(arena, &err), err);
+    CHECK(layout_of(arena).data_bytes < 1 << 20);
+    CHECK_OK(mh_check(arena, &err), err);
+    mh_arena_delete(arena);
+}
+
 /* ---- On a file --------------------------------------------------------------------------------------------------- */
 
 static char byte_of_file(int fd, uint64_t offset)
@@ -162,7 +175,7 @@ TEST(data_is_the_file_until_private_and_never_after)
 TEST(wiping_leaves_live_bytes_and_zeroes_all_others)
 {
     enum { N = 3000 };
-    static unsigned char *blocks[N];
+    static unsigned char *blocks[N], *last[5000];
     static size_t sizes[N];
     uint64_t random = harness_seed();
     for (int backed = 0; backed < 2; backed++) {
@@ -173,6 +186,10 @@ TEST(wiping_leaves_live_bytes_and_zeroes_all_others)
             blocks[i] = mh_malloc(arena, sizes[i]);
             memset(blocks[i], 0xee, mh_usable_size(blocks[i]));
         }
+        for (int i = 0; i < 5000; i++)
+            memset(last[i] = mh_malloc(arena, 48), 0xdd, 48);
+        for (int i = 0; i < 5000; i++) /* so that the data ends in free blocks of a slab */
+            mh_free(i % 100 != 0 ? last[i] : NULL);
         for (int i = 0; i < N; i++)
             if (harness_below(&random, 3) != 0) {
                 mh_free(blocks[i]);
@@ -184,13 +201,14 @@ TEST(wiping_leaves_live_bytes_and_zeroes_all_others)
         CHECK_OK(mh_check(arena, &err), err);
         mhi_arena_layout layout = layout_of(arena);
         const unsigned char *data = (unsigned char *)layout.address + layout.data_offset;
-        uint64_t found = 0, expected = 0;
+        uint64_t found = 0, others = 0, expected = 0;
         for (uint64_t i = 0; i < layout.data_bytes; i++)
-            found += data[i] != 0;
+            found += data[i] == 0xee, others += data[i] == 0xdd;
         for (int i = 0; i < N; i++)
             for (size_t k = 0; blocks[i] != NULL && k < mh_usable_size(blocks[i]); k++)
                 expected += blocks[i][k] == 0xee;
         CHECK_EQUAL(found, expected);
+        CHECK_EQUAL(others, 50 * 48);
         mh_arena_delete(arena);
         if (backed)
             close(fd);

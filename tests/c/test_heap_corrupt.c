@@ -181,6 +181,17 @@ TEST(adoption_refuses_a_layout_that_the_control_page_denies)
     }
     wrong = layout, wrong.meta_bytes = 4096, check_refused(wrong);
     wrong = layout, wrong.meta_bytes = layout.data_offset + 4096, check_refused(wrong);
+    mhi_control *agreeing = (mhi_control *)layout.address, before = *agreeing; /* it lies as the layout does */
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        wrong = layout, wrong.data_offset = agreeing->data_offset = values[i];
+        if (values[i] != layout.data_offset)
+            check_refused(wrong);
+        *agreeing = before;
+        wrong = layout, wrong.data_bytes = agreeing->data_bytes = values[i];
+        if (values[i] > layout.data_bytes)
+            check_refused(wrong);
+        *agreeing = before;
+    }
     unsigned char *control = (unsigned char *)layout.address;
     for (size_t i = 0; i < sizeof(mhi_control); i++) {
         control[i] ^= 1;
@@ -204,6 +215,17 @@ static void look_everywhere(const mh_arena *adopted, const mhi_arena_layout *lay
     }
 }
 
+/* Any number, or one near those that are possible. */
+static uint32_t hostile_entry(uint64_t *random, int kind)
+{
+    uint32_t value = (uint32_t)harness_random(random);
+    if (kind == 0)
+        return value;
+    if (kind == 1)
+        return mhi_entry(value & 3, value >> 2 & 0x1ff);
+    return mhi_entry(MHI_SLAB, mhi_slab_value((value & 0xffff) % (MHI_CLASSES + 2), (value >> 16) % 20));
+}
+
 TEST(a_hostile_page_table_leads_nowhere)
 {
     uint64_t random = harness_seed();
@@ -216,10 +238,8 @@ TEST(a_hostile_page_table_leads_nowhere)
     uint32_t *table = (uint32_t *)(layout.address + MHI_PAGE);
     CHECK_OK(mhi_arena_adopt(&adopted, &layout, &err), err);
     for (int round = 0; round < 2000; round++) {
-        for (uint64_t i = 0; i < n_entries; i++) {
-            uint32_t value = (uint32_t)harness_random(&random); /* now of any size, now near the sizes that are possible */
-            table[i] = round % 2 == 0 ? value : (value & 3) | (value >> 8 & (round % 4 == 1 ? 0x3ff : 0xffff)) << 2;
-        }
+        for (uint64_t i = 0; i < n_entries; i++)
+            table[i] = hostile_entry(&random, round % 3);
         look_everywhere(adopted, &layout);
     }
     mh_arena_delete(adopted);
