@@ -36,14 +36,14 @@ const char *__asan_default_options(void) { return "allocator_may_return_null=1";
 
 TEST(a_tensor_that_cannot_be_leaves_the_old_one)
 {
-    mk_tensor t = {MK_F32, 7, 7, NULL}, before = t;
+    mk_tensor t = {MK_F16, 7, 9, NULL};
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 95), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, 77, 5, 96), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_F32, 0, 96), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_F32, 5, -1), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_F32, INT32_MAX, INT32_MAX), MK_ERR_MEMORY);
     CHECK_EQUAL(mk_tensor_new(NULL, MK_F32, 1, 1), MK_ERR_ARGUMENT);
-    CHECK(memcmp(&t, &before, sizeof t) == 0);
+    CHECK(t.type == MK_F16 && t.rows == 7 && t.cols == 9 && !t.data);
 }
 
 TEST(a_copy_of_bytes_ends_with_nul)
