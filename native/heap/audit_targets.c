@@ -1,11 +1,11 @@
 /* audit_targets.c - telling pointers from numbers.
  *
- * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a pointer is harmful in
- * two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer lets a later run crash. Which numbers can
- * be addresses at all? On x86-64 the two upper bytes of an address are zero, so floats, quantised weights and text hardly ever are (one
- * random word in 65,536 passes, and must then hit a few hundred MB out of 128 TiB). What remains are pairs of small integers, when
- * the upper of the two (say 0x7f12 of 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a program that is not
- * position-independent, 64-bit integers of some millions, since its heap and data begin right behind 0x400000.
+ * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a pointer is harmful
+ * in two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer lets a later run crash. Which
+ * numbers can be addresses at all? On x86-64 the two upper bytes of an address are zero, so floats, quantised weights and text hardly ever
+ * are (one random word in 65,536 passes, and must then hit a few hundred MB out of 128 TiB). What remains are pairs of small integers,
+ * when the upper of the two (say 0x7f12 of 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a
+ * program that is not position-independent, 64-bit integers of some millions, since its heap and data begin right behind 0x400000.
  *
  * E1  In a small block (below LARGE_BLOCK) such pairs are few, and pointers many: every word into a module's segments is taken, and every
  *     8-aligned one into other memory. (malloc aligns to 16; an object that keeps unaligned pointers into ordinary memory keeps
@@ -19,13 +19,13 @@
  *     So the block votes: if evident words outnumber those that are weak or fail E3, all but the latter count; else only the certain.
  * E3  A word below 4 GiB into [heap] counts, in blocks of any size, only where malloc's own chunk headers say that a block in use begins, or
  *     where a Python object in such a block begins (behind its garbage collector's header) or has its bytes.
- * E4  A word into a program that is not position-independent needs no judgement: the program lies at the same address for ever, so
- *     it is only noted that it is needed. Nor does one between the segments of a module, or behind the last in its page, where nothing is.
+ * E4  A word into a program that is not position-independent needs no judgement: the program lies at the same address for ever, so it is
+ *     only noted that it is needed. Nor does one between the segments of a module, or behind the last in its page, where nothing is.
  *
- * Measured with CPython (not position-independent), numpy and sentencepiece loaded, how many numbers were taken for pointers: of 64 MB each of
- * random int32, int32 below 49,152, int8, fp16 and fp32, whether in one block or in blocks of 1 KiB, none; of int64 below 200 million
- * in one block none, in blocks of 1 KiB one in 10 ** 5 (none in nine processes out of ten, whose [heap] lies higher). Of 2 ** 20 words
- * made of the upper half of a library's address and a random lower half, in one block, one or two.
+ * Measured with CPython (not position-independent), numpy and sentencepiece loaded, how many numbers were taken for pointers: of 64 MB
+ * each of random int32, int32 below 49,152 and int8, whether in one block or in blocks of 1 KiB, and of fp16 and fp32 in one, none; of
+ * int64 below 200 million in one block none, in blocks of 1 KiB one in 10 ** 5 (none in nine processes out of ten, whose [heap] lies
+ * higher). Of 2 ** 20 words made of the upper half of a library's address and a random lower half, in one block, one to seven.
  *
  * Memory outside the arena is read through /proc/self/mem, where what another thread unmaps meanwhile is an error and not a signal.
  */

@@ -60,8 +60,8 @@ bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info)
     return true;
 }
 
-/* The linker enters a module into this lookup as the last step before its constructors run, and takes it out before its destructors'
- * end: unlike the list that dl_iterate_phdr walks, it never shows half-loaded modules. */
+/* The linker enters a module into this lookup as the last step before its constructors run, and takes it out before unmapping it: unlike
+ * the list that dl_iterate_phdr walks, it never shows half-loaded modules. */
 bool mhi_elf_is_ready(const mhi_elf *elf)
 {
     struct dl_find_object found;
