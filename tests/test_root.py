@@ -250,8 +250,7 @@ def test_what_pickle_leaves_out_of_band_lies_in_the_arena(program):
 POINTERS = """
     import sys
     from llama._kernels import ffi, lib
-    from magicheap import RootError, magic_transaction
-    from magicheap._native import ffi as own
+    from magicheap import magic_transaction
 
     with magic_transaction("x.magic", process=False) as magic:
         if not magic.was_committed:
@@ -275,6 +274,17 @@ def test_a_pointer_comes_back_with_its_type(program):
     pointers = program(POINTERS.format(root="model", check=check))
     assert pointers() == ["False", "a", "name", "8", "0"]
     assert pointers() == ["True", "a", "name", "8", "0"]
+
+
+def test_the_library_may_free_and_replace_what_it_finds_in_the_arena(program):
+    check = """
+    magic.root.name = lib.mk_bytes_copy(b"another name", 12)
+    print(magic.was_committed, ffi.string(magic.root.name).decode())
+    lib.mk_model_free(magic.root)
+    """
+    pointers = program(POINTERS.format(root="model", check=check))
+    assert pointers() == ["False", "another", "name"]
+    assert pointers() == ["True", "another", "name"]
 
 
 def test_pointers_of_many_types_come_back_in_one_graph(program):
