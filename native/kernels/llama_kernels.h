@@ -87,7 +87,7 @@ typedef struct {
     char *tokenizer;      /* "gpt2" (byte-level BPE) or "llama" (sentencepiece) */
     char *pre_tokenizer;  /* GGUF's tokenizer.ggml.pre, "" when absent */
     char *chat_template;  /* jinja2 source, "" when absent */
-    char *tokenizer_blob; /* a serialised tokenizer (sentencepiece model), or NULL */
+    char *tokenizer_blob; /* "llama": a sentencepiece model; "gpt2": tables to look merges up in; or NULL */
     int64_t n_tokenizer_blob;
 } mk_model;
 
