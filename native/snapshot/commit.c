@@ -136,6 +136,7 @@ static int settle_data(mh_transaction *tx, mhi_file_segment *data, mh_error *err
         return status == MH_OK ? write_memory(tx, data, err) : status;
     }
     int result = mhi_sys_ftruncate(tx->writer.fd, data->sg_offset + data->sg_bytes); /* the arena grew it in steps */
+    mhi_sys_start_sync(tx->writer.fd, data->sg_offset, data->sg_bytes); /* the disk writes while we read; errors come with fsync */
     if (result == 0)
         result = mhi_checksum_file(tx->writer.fd, data->sg_offset, data->sg_bytes, &data->sg_checksum);
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;

@@ -35,6 +35,7 @@ int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size);
 int mhi_sys_ftruncate(int fd, uint64_t size);
 int mhi_sys_fsync(int fd);
 int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size); /* starts write-back and waits for it; durability is fsync's */
+int mhi_sys_start_sync(int fd, uint64_t offset, uint64_t size); /* starts write-back and does not wait for it: a hint */
 int mhi_sys_link_fd(int fd, int directory, const char *name);   /* gives an O_TMPFILE a name; -EEXIST if taken */
 int mhi_sys_renameat(int directory, const char *from, const char *to);
 int mhi_sys_unlinkat(int directory, const char *name);

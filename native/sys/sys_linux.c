@@ -91,6 +91,11 @@ int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size)
     return (int)RETRY(sync_file_range(fd, (off_t)offset, (off_t)size, flags));
 }
 
+int mhi_sys_start_sync(int fd, uint64_t offset, uint64_t size)
+{
+    return (int)RETRY(sync_file_range(fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE));
+}
+
 int mhi_sys_link_fd(int fd, int directory, const char *name)
 {
     char source[64];

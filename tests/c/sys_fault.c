@@ -27,6 +27,7 @@
     X(int, ftruncate, (int fd, uint64_t n), (fd, n))                                                                  \
     X(int, fsync, (int fd), (fd))                                                                                     \
     X(int, sync_range, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                              \
+    X(int, start_sync, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                              \
     X(int, link_fd, (int fd, int dir, const char *name), (fd, dir, name))                                             \
     X(int, renameat, (int dir, const char *from, const char *to), (dir, from, to))                                    \
     X(int, unlinkat, (int dir, const char *name), (dir, name))                                                        \

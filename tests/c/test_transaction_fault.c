@@ -15,7 +15,7 @@ enum { OLD = 1, NEW = 2 };
 /* All that are wrapped but unlinkat: as long as files can be removed, none is left behind. */
 #define ALL_BUT_UNLINK                                                                                                      \
     "mmap munmap mprotect madvise membarrier_register membarrier open openat close fstat stat lstat flock fallocate ftruncate " \
-    "fsync sync_range link_fd renameat fchmod seek_data seek_hole pread pwrite read random readlink realpath"
+    "fsync sync_range start_sync link_fd renameat fchmod seek_data seek_hole pread pwrite read random readlink realpath"
 
 typedef struct {
     const char *path, *selection;
