@@ -27,8 +27,8 @@ INLINE __m256i load_nibbles(const uint8_t *q)
 
 INLINE __m128i quarter(__m256i bytes, int k)
 {
-    __m128i half = k < 2 ? _mm256_castsi256_si128(bytes) : _mm256_extracti128_si256(bytes, 1);
-    return k % 2 ? _mm_srli_si128(half, 8) : half;
+    __m128i lane = k < 2 ? _mm256_castsi256_si128(bytes) : _mm256_extracti128_si256(bytes, 1);
+    return k % 2 ? _mm_srli_si128(lane, 8) : lane;
 }
 
 INLINE __m256 half(uint16_t bits) { return _mm256_set1_ps(_cvtsh_ss(bits)); }
@@ -194,7 +194,8 @@ static void add_weighted(const float *weight, mki_rows v, int32_t n, float *out)
             sum[j] = _mm256_loadu_ps(out + i + 8 * j);
         for (int32_t r = 0; r < v.n; r++)
             for (int j = 0; j < 4; j++)
-                sum[j] = _mm256_fmadd_ps(_mm256_set1_ps(weight[r]), _mm256_loadu_ps(v.data + r * v.stride + i + 8 * j), sum[j]);
+                sum[j] = _mm256_fmadd_ps(_mm256_set1_ps(weight[r]), _mm256_loadu_ps(v.data + r * v.stride + i + 8 * j),
+                                         sum[j]);
         for (int j = 0; j < 4; j++)
             _mm256_storeu_ps(out + i + 8 * j, sum[j]);
     }

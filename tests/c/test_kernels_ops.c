@@ -121,7 +121,8 @@ TEST(block_dots_have_the_bits_of_dots_of_expanded_rows)
         for (int32_t rows = 1; rows <= 9 && mki_is_block_type(types[k]); rows++)
             for (int32_t cols = MKI_BLOCK; cols <= 3 * MKI_BLOCK; cols += MKI_BLOCK) {
                 mk_tensor t = random_tensor(&state, types[k], rows, cols);
-                float *w = guarded_new(rows * cols), *x = guarded_new(cols), *direct = guarded_new(rows), *judge = guarded_new(rows);
+                float *w = guarded_new(rows * cols), *x = guarded_new(cols);
+                float *direct = guarded_new(rows), *judge = guarded_new(rows);
                 random_floats(&state, x, cols);
                 random_floats(&state, judge, rows);
                 memcpy(direct, judge, (size_t)rows * sizeof *direct);
