@@ -210,8 +210,6 @@ static void write_after_attach(void *context)
     CHECK(mh_was_committed(tx) && is_list(root, 6));
     for (node *each = root->first; each != NULL; each = each->next)
         memset(each->text, 0xdd, each->text_bytes);
-    mh_free(root);
-    CHECK(root->seed == 6);
     mh_close(tx);
 }
 
@@ -227,6 +225,27 @@ TEST(writes_of_writer_and_readers_leave_the_file_unchanged_S3)
     CHECK_WARM(path, 6);
     free(bytes);
     free(after);
+}
+
+static void free_attached(void *context)
+{
+    void (*volatile plain_free)(void *) = free; /* or the compiler would rightly warn of what follows */
+    void *(*volatile plain_realloc)(void *, size_t) = realloc;
+    mh_transaction *tx = open_at(context);
+    list *root = mh_root(tx);
+    char *text = root->first->text, *moved = plain_realloc(text, 10000);
+    CHECK(moved != NULL && moved != text && moved[0] == text[0]);
+    plain_free(moved);
+    plain_free(text);
+    plain_free(root);
+    mh_free(root);
+    CHECK(is_list(root, 17));
+    mh_close(tx);
+}
+
+TEST(ordinary_free_and_realloc_know_the_blocks_of_an_attached_arena)
+{
+    IN_CHILD(free_attached, (void *)make_snapshot("owned.dat", 17));
 }
 
 static void read_while_replaced(void *context)
