@@ -229,10 +229,10 @@ TEST(writes_of_writer_and_readers_leave_the_file_unchanged_S3)
 
 static void free_attached(void *context)
 {
-    void (*volatile plain_free)(void *) = free; /* or the compiler would rightly warn of what follows */
-    void *(*volatile plain_realloc)(void *, size_t) = realloc;
     mh_transaction *tx = open_at(context);
     list *root = mh_root(tx);
+    void (*volatile plain_free)(void *) = free; /* called directly, the compiler would rightly warn of what follows */
+    void *(*volatile plain_realloc)(void *, size_t) = realloc;
     char *text = root->first->text, *moved = plain_realloc(text, 10000);
     CHECK(moved != NULL && moved != text && moved[0] == text[0]);
     plain_free(moved);
