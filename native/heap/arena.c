@@ -63,7 +63,7 @@ int mhi_arena_create(mh_arena **arena, const mhi_arena_config *config, mh_error 
     if (config->capacity_bytes > MHI_CAPACITY_MAX || capacity <= data_offset || config->file_offset % MHI_GROWTH_STEP != 0)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "an arena of %llu bytes: between 4 MiB and 4 TiB are possible",
                         (unsigned long long)config->capacity_bytes);
-    int status = mhi_cache_init(err);
+    int status = mhi_cache_init(true, err);
     if (status == MH_OK)
         status = make_side(arena, capacity - data_offset, err);
     if (status != MH_OK)
@@ -242,7 +242,7 @@ int mhi_arena_adopt(mh_arena **arena, const mhi_arena_layout *layout, mh_error *
     *arena = NULL;
     if (!layout_is_sound(layout) || !control_agrees(layout))
         return mhi_fail(err, MH_ERR_CORRUPT, 0, "the arena's control page does not agree with the snapshot's header");
-    int status = mhi_cache_init(err);
+    int status = mhi_cache_init(false, err);
     if (status == MH_OK)
         status = make_side(arena, 0, err);
     if (status != MH_OK)

@@ -278,15 +278,19 @@ static void init_once(void)
 {
     mhi_slab_init_classes();
     init_bins(&mhi_spare_cache);
-    has_membarrier = mhi_sys_membarrier_register() == 0;
     init_result = -pthread_key_create(&exit_key, exit_thread);
     if (init_result == 0)
         init_result = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-int mhi_cache_init(mh_error *err)
+/* In a process of several threads this takes the kernel some milliseconds: a run that only attaches is spared them. */
+static void init_barrier_once(void) { has_membarrier = mhi_sys_membarrier_register() == 0; }
+
+int mhi_cache_init(bool allocates, mh_error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static pthread_once_t once = PTHREAD_ONCE_INIT, barrier_once = PTHREAD_ONCE_INIT;
     pthread_once(&once, init_once);
+    if (allocates)
+        pthread_once(&barrier_once, init_barrier_once);
     return init_result == 0 ? MH_OK : mhi_fail_sys(err, init_result, "cannot prepare the allocator for threads");
 }

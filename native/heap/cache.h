@@ -62,7 +62,7 @@ void mhi_resume(mh_arena *arena);
 void mhi_cache_detach_all(mh_arena *arena, bool drain);
 /* All caches, for a paused arena's invariants and sums. */
 extern mhi_cache *mhi_caches;
-/* Once per process: fork handlers, thread-exit handler, membarrier. MH_ERR_SYSTEM. */
-int mhi_cache_init(mh_error *err);
+/* Once per process: fork handlers, thread-exit handler and, before the first arena that allocates, membarrier. MH_ERR_SYSTEM. */
+int mhi_cache_init(bool allocates, mh_error *err);
 
 #endif
