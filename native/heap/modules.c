@@ -36,6 +36,7 @@ static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) *entry)
 
 static void read_dynamic(mhi_elf *elf)
 {
+    size_t n_relative = 0; /* relocations without a symbol, which the linker has put first: usually nearly all */
     for (const ElfW(Dyn) *entry = elf->dynamic; entry->d_tag != DT_NULL; entry++) {
         switch (entry->d_tag) {
         case DT_SYMTAB: elf->symbols = dynamic_pointer(elf, entry); break;
@@ -45,8 +46,13 @@ static void read_dynamic(mhi_elf *elf)
         case DT_RELASZ: elf->n_relas[0] = entry->d_un.d_val / sizeof(ElfW(Rela)); break;
         case DT_JMPREL: elf->relas[1] = dynamic_pointer(elf, entry); break;
         case DT_PLTRELSZ: elf->n_relas[1] = entry->d_un.d_val / sizeof(ElfW(Rela)); break;
+        case DT_RELACOUNT: n_relative = entry->d_un.d_val; break;
         default: break;
         }
+    }
+    if (elf->relas[0] != NULL && n_relative <= elf->n_relas[0]) {
+        elf->relas[0] += n_relative;
+        elf->n_relas[0] -= n_relative;
     }
 }
 

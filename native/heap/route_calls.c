@@ -328,8 +328,18 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
 
 static int compare_name(const void *name, const void *call) { return strcmp(name, ((const mhi_call *)call)->name); }
 
+/* Tells nearly all other names at once: a C++ library binds thousands of them. */
+static bool may_be_call(const char *name)
+{
+    if (name[0] == '_')
+        return (name[1] == 'Z' && name[2] == 'n') || name[1] == '_';
+    return strchr("acdfmoprv", name[0]) != NULL;
+}
+
 int mhi_call_lookup(const char *name)
 {
+    if (!may_be_call(name))
+        return -1;
     const mhi_call *call = bsearch(name, mhi_calls, MHI_N_CALLS, sizeof *mhi_calls, compare_name);
     return call == NULL ? -1 : (int)(call - mhi_calls);
 }
