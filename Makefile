@@ -32,7 +32,7 @@ test-python: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/test.stamp $(MODEL)
-	$(BIN)/python bench/all.py
+	$(BIN)/python bench/all.py $(MODEL) $(BENCH_OPTIONS)
 
 model: $(MODEL)
 
