@@ -77,6 +77,7 @@ int mhi_arena_create(mh_arena **arena, const mhi_arena_config *config, mh_error 
         goto no_control;
     }
     place(*arena, address, capacity, data_offset);
+    atomic_store(&(*arena)->gate, mhi_cache_gate());
     (*arena)->fd = config->fd;
     (*arena)->file_offset = config->file_offset;
     mhi_span_init(*arena);

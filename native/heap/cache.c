@@ -7,7 +7,8 @@
  * The membarrier makes every running thread of the process execute a full barrier between (a) and (c). In the order of one
  * thread it falls before (2), and then (2) sees the gate closed; or behind (2), hence behind (1), and then (c) sees busy = 1 and
  * waits for the thread to leave. So from the end of (c) nobody is inside, and nobody comes in. Without it, (1) could linger in a
- * store buffer while (2) is done. Where the kernel has no membarrier, a fence between (1) and (2) does the same at 20 ns a call.
+ * store buffer while (2) is done. Where the kernel has no membarrier, the gate is never quite open (MHI_GATE_FENCED), and everyone who
+ * finds it so makes a fence and looks at it again, which does the same at 20 ns a call.
  * The caches themselves need no atomics: leaving is a release that (c) acquires, and so is opening the gate to (2).
  *
  * A seal is a pause that never ends. A fork is a pause around the fork: no lock is held and no list half-changed at that
@@ -60,7 +61,6 @@ static mhi_cache *get_unused(void)
     if (mhi_sys_mmap(&memory, NULL, sizeof *cache, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) < 0)
         return NULL;
     cache = memory;
-    cache->needs_fence = !has_membarrier;
     init_bins(cache);
     cache->next = mhi_caches;
     mhi_caches = cache;
@@ -106,8 +106,13 @@ static mhi_cache *attach(mh_arena *arena)
 mhi_cache *mhi_enter_slow(mh_arena *arena)
 {
     mhi_cache *cache = mhi_thread_cache;
+    if (atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena) { /* busy is 1 */
+        atomic_thread_fence(memory_order_seq_cst);
+        if ((atomic_load_explicit(&arena->gate, memory_order_acquire) & ~(uint32_t)MHI_GATE_FENCED) == 0)
+            return cache;
+    }
     if (cache != &mhi_spare_cache)
-        atomic_store_explicit(&cache->busy, 0, memory_order_release);
+        mhi_leave_quickly(cache);
     if (mhi_is_sealed(arena))
         return NULL;
     cache = find_own(arena);
@@ -294,3 +299,5 @@ int mhi_cache_init(bool allocates, mh_error *err)
         pthread_once(&barrier_once, init_barrier_once);
     return init_result == 0 ? MH_OK : mhi_fail_sys(err, init_result, "cannot prepare the allocator for threads");
 }
+
+uint32_t mhi_cache_gate(void) { return has_membarrier ? 0 : MHI_GATE_FENCED; }

@@ -16,7 +16,6 @@ typedef struct mhi_cache mhi_cache;
 struct mhi_cache {
     _Atomic(mh_arena *) arena; /* whose blocks it holds; NULL: none, it is empty */
     _Atomic uint32_t busy;     /* its thread is inside the arena */
-    bool needs_fence;          /* the kernel has no membarrier for us */
     bool is_orphan;            /* in a forked child: no thread here owns it */
     mhi_cache *ring;           /* the thread's next cache, circular; or the next unused one */
     mhi_cache *next;           /* all caches there are: they are reused, never unmapped */
@@ -31,27 +30,32 @@ extern mhi_cache mhi_spare_cache;
 mhi_cache *mhi_enter_slow(mh_arena *arena);
 void mhi_leave_spare(mh_arena *arena);
 
+/* The usual way in: NULL if there is anything to do or to wait for, and then mhi_enter must follow. Left by mhi_leave_quickly. */
+static inline mhi_cache *mhi_enter_quickly(mh_arena *arena)
+{
+    mhi_cache *cache = mhi_thread_cache;
+    if (__builtin_expect(atomic_load_explicit(&cache->arena, memory_order_relaxed) != arena, 0))
+        return NULL;
+    atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    return __builtin_expect(atomic_load_explicit(&arena->gate, memory_order_acquire) == 0, 1) ? cache : NULL;
+}
+
+static inline void mhi_leave_quickly(mhi_cache *cache) { atomic_store_explicit(&cache->busy, 0, memory_order_release); }
+
 /* NULL: the arena is sealed. Waits while it is paused. */
 static inline mhi_cache *mhi_enter(mh_arena *arena)
 {
-    mhi_cache *cache = mhi_thread_cache;
-    if (__builtin_expect(atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena, 1)) {
-        atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
-        if (__builtin_expect(cache->needs_fence, 0))
-            atomic_thread_fence(memory_order_seq_cst);
-        atomic_signal_fence(memory_order_seq_cst);
-        if (__builtin_expect(atomic_load_explicit(&arena->gate, memory_order_acquire) == 0, 1))
-            return cache;
-    }
-    return mhi_enter_slow(arena);
+    mhi_cache *cache = mhi_enter_quickly(arena);
+    return cache != NULL ? cache : mhi_enter_slow(arena);
 }
 
 static inline void mhi_leave(mh_arena *arena, mhi_cache *cache)
 {
-    if (__builtin_expect(cache == &mhi_spare_cache, 0))
+    if (cache == &mhi_spare_cache)
         mhi_leave_spare(arena);
     else
-        atomic_store_explicit(&cache->busy, 0, memory_order_release);
+        mhi_leave_quickly(cache);
 }
 
 /* Stops all threads at the door of the arena until mhi_resume; the registry lock is held in between. Afterwards nobody is inside,
@@ -64,5 +68,6 @@ void mhi_cache_detach_all(mh_arena *arena, bool drain);
 extern mhi_cache *mhi_caches;
 /* Once per process: fork handlers, thread-exit handler and, before the first arena that allocates, membarrier. MH_ERR_SYSTEM. */
 int mhi_cache_init(bool allocates, mh_error *err);
+uint32_t mhi_cache_gate(void); /* what the gate of an arena says from the beginning */
 
 #endif

@@ -80,7 +80,7 @@ typedef struct {
     uint64_t n_free;    /* blocks in them */
 } __attribute__((aligned(64))) mhi_class_state;
 
-enum { MHI_GATE_PAUSED = 1, MHI_GATE_SEALED = 2 };
+enum { MHI_GATE_PAUSED = 1, MHI_GATE_SEALED = 2, MHI_GATE_FENCED = 4 /* open, to those who make a fence: see cache.c */ };
 
 struct mh_arena {
     /* read by every call */
@@ -147,6 +147,14 @@ static inline uint64_t mhi_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t mhi_max(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* region.c */
+enum { MHI_GRANULES = (MHI_REGION_END - MHI_REGION_START) / MHI_SLOT_BYTES };
+extern _Atomic(mh_arena *) mhi_granules[MHI_GRANULES];
+static inline mh_arena *mhi_arena_around(const void *address)
+{
+    if (!mhi_in_region(address))
+        return NULL;
+    return atomic_load_explicit(&mhi_granules[((uintptr_t)address - MHI_REGION_START) / MHI_SLOT_BYTES], memory_order_acquire);
+}
 extern pthread_mutex_t mhi_registry_lock; /* arenas, granules and caches */
 extern mh_arena *mhi_arenas;              /* list */
 /* Reserves address space, inaccessible, and nothing else; MH_ERR_BUSY or MH_ERR_SYSTEM. */

@@ -2,6 +2,8 @@
  *
  * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks the block up
  * there, then its class in the page table, and puts it on top of a bin: no lock, no atomic read-modify-write, no touch of the block.
+ * Whatever else there is to do, the quick functions change nothing and leave all to the general ones, in tail position: so they need no
+ * stack and no saved registers.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,7 +18,7 @@ static void *refuse(int code)
 
 /* ---- Small blocks -------------------------------------------------------------------------------------------- */
 
-__attribute__((noinline)) static bool refill(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
+static bool refill(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
 {
     mhi_bin *bin = &cache->bins[size_class];
     bin->n = (uint16_t)mhi_slab_take(arena, size_class, &cache->blocks[bin->first], bin->max / 2);
@@ -24,7 +26,7 @@ __attribute__((noinline)) static bool refill(mh_arena *arena, mhi_cache *cache, 
 }
 
 /* Gives the half back that has lain longest: the top is likely in the processor's cache. */
-__attribute__((noinline)) static void flush(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
+static void flush(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
 {
     mhi_bin *bin = &cache->bins[size_class];
     void **blocks = &cache->blocks[bin->first];
@@ -34,21 +36,18 @@ __attribute__((noinline)) static void flush(mh_arena *arena, mhi_cache *cache, u
     bin->n = (uint16_t)(bin->n - n);
 }
 
-static inline void *take_small(mh_arena *arena, mhi_cache *cache, uint32_t size_class, uint8_t owner)
+/* The bin is not empty. */
+static inline void *pop(mh_arena *arena, mhi_cache *cache, mhi_bin *bin, uint8_t owner)
 {
-    mhi_bin *bin = &cache->bins[size_class];
-    if (__builtin_expect(bin->n == 0, 0) && !refill(arena, cache, size_class))
-        return NULL;
     void *block = cache->blocks[bin->first + --bin->n];
     mhi_store_live(arena, (uintptr_t)block - arena->data, owner);
     return block;
 }
 
-static inline void give_small(mh_arena *arena, mhi_cache *cache, uint32_t size_class, void *block)
+/* The bin is not full. */
+static inline void push(mh_arena *arena, mhi_cache *cache, mhi_bin *bin, void *block)
 {
-    mhi_bin *bin = &cache->bins[size_class];
-    if (__builtin_expect(bin->n == bin->max, 0))
-        flush(arena, cache, size_class);
+    mhi_store_live(arena, (uintptr_t)block - arena->data, 0);
     cache->blocks[bin->first + bin->n++] = block;
 }
 
@@ -66,7 +65,7 @@ static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
 
 static uint64_t pages_of(size_t size_bytes) { return size_bytes == 0 ? 1 : (size_bytes - 1) / MHI_PAGE + 1; }
 
-__attribute__((noinline)) static void *take_large(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
+static void *take_large(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
 {
     uint32_t page = mhi_span_alloc(arena, pages_of(size_bytes), align_bytes, MHI_LARGE, 0, is_zero);
     if (page == MHI_NO_PAGE)
@@ -75,7 +74,7 @@ __attribute__((noinline)) static void *take_large(mh_arena *arena, size_t align_
     return (void *)(arena->data + (uint64_t)page * MHI_PAGE);
 }
 
-__attribute__((noinline)) static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
+static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
 {
     int saved_errno = errno; /* free leaves it alone */
     mhi_span_free(arena, (uint32_t)page, n_pages);
@@ -85,30 +84,51 @@ __attribute__((noinline)) static void give_large(mh_arena *arena, uint64_t page,
 /* ---- The family ---------------------------------------------------------------------------------------------- */
 
 /* align_bytes is a power of two. Sizes beyond PTRDIFF_MAX are refused with all others beyond MHI_CAPACITY_MAX, by mhi_span_alloc. */
-static inline void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
+static void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
 {
     mhi_cache *cache = mhi_enter(arena);
-    if (__builtin_expect(cache == NULL, 0))
+    if (cache == NULL)
         return refuse(ENOMEM);
-    uint32_t c = align_bytes > MHI_GRAIN ? aligned_class(align_bytes, size_bytes)
-               : size_bytes <= MHI_SMALL_MAX ? mhi_class_of(size_bytes) : MHI_CLASSES;
-    void *block = __builtin_expect(c < MHI_CLASSES, 1) ? take_small(arena, cache, c, owner)
-                                                       : take_large(arena, align_bytes, size_bytes, owner, is_zero);
+    void *block = NULL;
+    uint32_t c = aligned_class(align_bytes, size_bytes);
+    if (c == MHI_CLASSES)
+        block = take_large(arena, align_bytes, size_bytes, owner, is_zero);
+    else if (cache->bins[c].n > 0 || refill(arena, cache, c))
+        block = pop(arena, cache, &cache->bins[c], owner);
     mhi_leave(arena, cache);
-    return __builtin_expect(block == NULL, 0) ? refuse(ENOMEM) : block;
+    return block == NULL ? refuse(ENOMEM) : block;
 }
 
-void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
+__attribute__((noinline)) static void *malloc_slowly(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
     bool is_zero;
     return allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
 }
 
+static inline void *malloc_quickly(mh_arena *arena, size_t size_bytes, uint8_t owner)
+{
+    mhi_cache *cache = mhi_enter_quickly(arena);
+    if (__builtin_expect(cache == NULL || size_bytes > MHI_SMALL_MAX, 0))
+        return malloc_slowly(arena, size_bytes, owner);
+    mhi_bin *bin = &cache->bins[mhi_class_of(size_bytes)];
+    if (__builtin_expect(bin->n == 0, 0))
+        return malloc_slowly(arena, size_bytes, owner);
+    void *block = pop(arena, cache, bin, owner);
+    mhi_leave_quickly(cache);
+    return block;
+}
+
+void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner) { return malloc_quickly(arena, size_bytes, owner); }
+
 void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
     bool is_zero = false;
-    void *block = allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
-    return block == NULL || is_zero ? block : memset(block, 0, size_bytes);
+    if (size_bytes > MHI_SMALL_MAX) {
+        void *block = allocate(arena, MHI_GRAIN, size_bytes, owner, &is_zero);
+        return block == NULL || is_zero ? block : memset(block, 0, pages_of(size_bytes) * MHI_PAGE);
+    }
+    void *block = malloc_quickly(arena, size_bytes, owner);
+    return block == NULL ? NULL : memset(block, 0, mhi_classes[mhi_class_of(size_bytes)].block_bytes);
 }
 
 void *mhi_arena_memalign(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner)
@@ -125,21 +145,40 @@ static inline uint8_t owner_of(const mh_arena *arena, uint64_t offset)
     return offset < mhi_limit(arena) && offset % MHI_GRAIN == 0 ? mhi_load_live(arena, offset) : 0;
 }
 
-static void release(mh_arena *arena, void *block)
+__attribute__((noinline)) static void free_slowly(mh_arena *arena, void *block)
 {
     mhi_cache *cache = mhi_enter(arena);
-    if (__builtin_expect(cache == NULL, 0))
+    if (cache == NULL)
         return;
     uint64_t offset = (uintptr_t)block - arena->data;
-    if (__builtin_expect(owner_of(arena, offset) != 0, 1)) {
-        uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
-        mhi_store_live(arena, offset, 0);
-        if (__builtin_expect(mhi_entry_kind(entry) == MHI_SLAB, 1))
-            give_small(arena, cache, mhi_entry_class(entry), block);
-        else
+    if (owner_of(arena, offset) != 0) {
+        uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE), c = mhi_entry_class(entry);
+        if (mhi_entry_kind(entry) != MHI_SLAB) {
+            mhi_store_live(arena, offset, 0);
             give_large(arena, offset / MHI_PAGE, mhi_entry_value(entry));
+        } else {
+            if (cache->bins[c].n == cache->bins[c].max)
+                flush(arena, cache, c);
+            push(arena, cache, &cache->bins[c], block);
+        }
     }
     mhi_leave(arena, cache);
+}
+
+static inline void free_quickly(mh_arena *arena, void *block)
+{
+    mhi_cache *cache = mhi_enter_quickly(arena);
+    uint64_t offset = (uintptr_t)block - arena->data;
+    if (__builtin_expect(cache == NULL || owner_of(arena, offset) == 0, 0))
+        return free_slowly(arena, block);
+    uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
+    if (__builtin_expect(mhi_entry_kind(entry) != MHI_SLAB, 0))
+        return free_slowly(arena, block);
+    mhi_bin *bin = &cache->bins[mhi_entry_class(entry)];
+    if (__builtin_expect(bin->n == bin->max, 0))
+        return free_slowly(arena, block);
+    push(arena, cache, bin, block);
+    mhi_leave_quickly(cache);
 }
 
 /* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it stays
@@ -164,7 +203,7 @@ static void *move(mh_arena *arena, void *block, size_t size_bytes, uint8_t owner
     void *moved = mhi_arena_malloc(arena, size_bytes, owner);
     if (moved != NULL) {
         memcpy(moved, block, mhi_min(size_bytes, mh_usable_size(block)));
-        release(arena, block);
+        free_slowly(arena, block);
     }
     return moved;
 }
@@ -188,13 +227,13 @@ void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t
     if (old_owner == 0)
         return refuse(EINVAL);
     if (size_bytes == 0) { /* as glibc does */
-        release(arena, block);
+        free_slowly(arena, block);
         return NULL;
     }
     return move(arena, block, size_bytes, owner);
 }
 
-void *mh_malloc(mh_arena *arena, size_t size_bytes) { return mhi_arena_malloc(arena, size_bytes, MHI_OWNER_EXPLICIT); }
+void *mh_malloc(mh_arena *arena, size_t size_bytes) { return malloc_quickly(arena, size_bytes, MHI_OWNER_EXPLICIT); }
 
 void *mh_calloc(mh_arena *arena, size_t n_items, size_t item_bytes)
 {
@@ -224,14 +263,14 @@ void *mh_reallocarray(mh_arena *arena, void *block, size_t n_items, size_t item_
 
 void mh_free(void *block)
 {
-    mh_arena *arena = mh_arena_of(block);
+    mh_arena *arena = mhi_arena_around(block);
     if (arena != NULL)
-        release(arena, block);
+        free_quickly(arena, block);
 }
 
 size_t mh_usable_size(const void *block)
 {
-    mh_arena *arena = mh_arena_of(block);
+    mh_arena *arena = mhi_arena_around(block);
     uint64_t start, size_bytes;
     if (arena == NULL)
         return 0;

@@ -10,20 +10,14 @@
 #include "error.h"
 #include "heap/heap.h"
 
-enum { SLOTS = (MHI_REGION_END - MHI_REGION_START) / MHI_SLOT_BYTES };
 _Static_assert((MHI_REGION_START >> 44) + 1 == MHI_REGION_END >> 44, "mhi_in_region is one shift");
 
 pthread_mutex_t mhi_registry_lock = PTHREAD_MUTEX_INITIALIZER;
 mh_arena *mhi_arenas;
 
-static _Atomic(mh_arena *) granules[SLOTS];
+_Atomic(mh_arena *) mhi_granules[MHI_GRANULES];
 
-mh_arena *mh_arena_of(const void *address)
-{
-    if (!mhi_in_region(address))
-        return NULL;
-    return atomic_load_explicit(&granules[((uintptr_t)address - MHI_REGION_START) / MHI_SLOT_BYTES], memory_order_acquire);
-}
+mh_arena *mh_arena_of(const void *address) { return mhi_arena_around(address); }
 
 static uint64_t slots_of(uint64_t bytes) { return mhi_round_up(bytes, MHI_SLOT_BYTES) / MHI_SLOT_BYTES; }
 
@@ -41,7 +35,7 @@ static int reserve_at(uint64_t address, uint64_t bytes)
 
 int mhi_region_reserve(uint64_t *address, uint64_t first_slot, uint64_t capacity_bytes, mh_error *err)
 {
-    uint64_t n_starts = SLOTS - slots_of(capacity_bytes) + 1;
+    uint64_t n_starts = MHI_GRANULES - slots_of(capacity_bytes) + 1;
     *address = 0;
     for (uint64_t i = 0; i < n_starts; i++) {
         uint64_t candidate = MHI_REGION_START + (first_slot % n_starts + i) % n_starts * MHI_SLOT_BYTES;
@@ -63,7 +57,7 @@ static void set_granules(const mh_arena *arena, uint64_t from_bytes, mh_arena *o
 {
     uint64_t first = (arena->address - MHI_REGION_START) / MHI_SLOT_BYTES;
     for (uint64_t i = slots_of(from_bytes); i < slots_of(arena->capacity_bytes); i++)
-        atomic_store_explicit(&granules[first + i], owner, memory_order_release);
+        atomic_store_explicit(&mhi_granules[first + i], owner, memory_order_release);
 }
 
 bool mhi_region_add(mh_arena *arena)
