@@ -2,7 +2,7 @@
  *
  *     replay_arena TRACE THREADS    the functions of magicheap, on an arena
  *     replay_malloc TRACE THREADS   those of the process: glibc's, or what LD_PRELOAD names
- *     replay_routed TRACE THREADS   those of the process, routed into an arena
+ *     replay_routed TRACE THREADS   those of the process inside a transaction, as its users get them: routed, into an arena on a file
  *
  * The same text three times, with the calls written in directly. Blocks are touched, since untouched memory is free for everyone:
  * the first word, and one byte of every page.
@@ -18,8 +18,10 @@
 
 #include "trace.h"
 
-#ifdef REPLAY_ARENA
+#if defined REPLAY_ARENA || defined REPLAY_ROUTED
 #include "magicheap.h"
+#endif
+#ifdef REPLAY_ARENA
 static mh_arena *arena;
 #define ALLOCATE(size) mh_malloc(arena, size)
 #define RESIZE(block, size) mh_realloc(arena, block, size)
@@ -28,9 +30,6 @@ static mh_arena *arena;
 #define ALLOCATE(size) malloc(size)
 #define RESIZE(block, size) realloc(block, size)
 #define FREE(block) free(block)
-#endif
-#ifdef REPLAY_ROUTED
-#include "heap/route.h"
 #endif
 
 enum { THREADS_MAX = 64, PAGE = 4096 };
@@ -135,14 +134,18 @@ int main(int argc, char **argv)
         return 1;
 #endif
 #ifdef REPLAY_ROUTED
-    mh_arena *arena;
-    if (mh_arena_new(&arena, 0, NULL) != MH_OK || mhi_route_begin(arena, NULL) != MH_OK)
+    mh_transaction *tx; /* backed by a file in the working directory, as a user's is; never committed */
+    if (mh_open(&tx, "replay.dat", NULL, NULL) != MH_OK || mh_begin(tx, NULL) != MH_OK)
         return 1;
 #endif
     struct rusage before, after;
     getrusage(RUSAGE_SELF, &before);
     double seconds = run(workers);
     getrusage(RUSAGE_SELF, &after);
+#ifdef REPLAY_ROUTED
+    mh_abandon(tx);
+    mh_close(tx);
+#endif
     printf("%.3f %ld\n", seconds * 1e9 / n_calls * n_threads, after.ru_maxrss - before.ru_maxrss);
     return 0;
 }

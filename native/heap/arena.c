@@ -131,7 +131,7 @@ static void count(const mh_arena *arena, mh_arena_stats *stats)
     for (int c = 0; c < MHI_CLASSES; c++)
         blocks[c] = (uint64_t)arena->classes[c].n_slabs * mhi_classes[c].n_blocks - arena->classes[c].n_free;
     for (const mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next)
-        for (int c = 0; c < MHI_CLASSES && atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena; c++)
+        for (int c = 0; c < MHI_CLASSES && mhi_cache_arena(cache) == arena; c++)
             blocks[c] -= cache->bins[c].n;
     stats->live_blocks = arena->large_blocks;
     stats->live_bytes = arena->large_bytes;

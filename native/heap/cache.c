@@ -22,7 +22,8 @@
 
 #include "error.h"
 
-mhi_cache mhi_spare_cache = { .ring = &mhi_spare_cache };
+mh_arena mhi_no_arena = { .gate = MHI_GATE_SEALED };
+mhi_cache mhi_spare_cache = { .arena = &mhi_no_arena, .ring = &mhi_spare_cache };
 mhi_cache *mhi_caches;
 __thread mhi_cache *mhi_thread_cache = &mhi_spare_cache;
 
@@ -61,18 +62,19 @@ static mhi_cache *get_unused(void)
     if (mhi_sys_mmap(&memory, NULL, sizeof *cache, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) < 0)
         return NULL;
     cache = memory;
+    atomic_store_explicit(&cache->arena, &mhi_no_arena, memory_order_relaxed);
     init_bins(cache);
     cache->next = mhi_caches;
     mhi_caches = cache;
     return cache;
 }
 
-/* In this thread's ring, one that serves `arena` (NULL: none), or NULL. */
+/* In this thread's ring, one that serves `arena`, or NULL. */
 static mhi_cache *find_own(mh_arena *arena)
 {
     mhi_cache *first = mhi_thread_cache, *cache = first;
     do {
-        if (cache != &mhi_spare_cache && atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena)
+        if (cache != &mhi_spare_cache && mhi_cache_arena(cache) == arena)
             return cache;
         cache = cache->ring;
     } while (cache != first);
@@ -85,7 +87,7 @@ static mhi_cache *attach(mh_arena *arena)
     mhi_cache *cache = find_own(arena);
     if (cache != NULL || thread_is_exiting)
         return cache != NULL ? cache : &mhi_spare_cache;
-    cache = find_own(NULL);
+    cache = find_own(&mhi_no_arena);
     if (cache == NULL) {
         cache = get_unused();
         if (cache == NULL)
@@ -97,6 +99,10 @@ static mhi_cache *attach(mh_arena *arena)
             mhi_thread_cache->ring = cache;
         }
     }
+    cache->data = arena->data;
+    cache->live = arena->live;
+    cache->table = arena->table;
+    cache->limit_bytes = mhi_limit(arena);
     atomic_store_explicit(&cache->arena, arena, memory_order_relaxed);
     return cache;
 }
@@ -106,13 +112,13 @@ static mhi_cache *attach(mh_arena *arena)
 mhi_cache *mhi_enter_slow(mh_arena *arena)
 {
     mhi_cache *cache = mhi_thread_cache;
-    if (atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena) { /* busy is 1 */
+    if (mhi_cache_arena(cache) == arena) {
+        atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
         atomic_thread_fence(memory_order_seq_cst);
         if ((atomic_load_explicit(&arena->gate, memory_order_acquire) & ~(uint32_t)MHI_GATE_FENCED) == 0)
             return cache;
-    }
-    if (cache != &mhi_spare_cache)
         mhi_leave_quickly(cache);
+    }
     if (mhi_is_sealed(arena))
         return NULL;
     cache = find_own(arena);
@@ -146,9 +152,8 @@ void mhi_leave_spare(mh_arena *arena)
 /* Registry lock. */
 static void retire(mhi_cache *cache)
 {
-    mh_arena *arena = atomic_load_explicit(&cache->arena, memory_order_relaxed);
-    empty(arena, cache, arena != NULL);
-    atomic_store_explicit(&cache->arena, NULL, memory_order_relaxed);
+    empty(mhi_cache_arena(cache), cache, true);
+    atomic_store_explicit(&cache->arena, &mhi_no_arena, memory_order_relaxed);
     cache->ring = unused;
     unused = cache;
 }
@@ -190,7 +195,7 @@ static void open_gate(mh_arena *arena) { atomic_fetch_and(&arena->gate, ~(uint32
 static void wait_until_left(const mh_arena *arena)
 {
     for (mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next) {
-        if (arena != NULL && atomic_load_explicit(&cache->arena, memory_order_relaxed) != arena)
+        if (arena != NULL && mhi_cache_arena(cache) != arena)
             continue;
         while (atomic_load_explicit(&cache->busy, memory_order_acquire) != 0)
             mhi_sys_yield();
@@ -217,9 +222,9 @@ void mhi_resume(mh_arena *arena)
 void mhi_cache_detach_all(mh_arena *arena, bool drain)
 {
     for (mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next)
-        if (atomic_load_explicit(&cache->arena, memory_order_relaxed) == arena) {
+        if (mhi_cache_arena(cache) == arena) {
             empty(arena, cache, drain);
-            atomic_store_explicit(&cache->arena, NULL, memory_order_relaxed);
+            atomic_store_explicit(&cache->arena, &mhi_no_arena, memory_order_relaxed);
         }
 }
 

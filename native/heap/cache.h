@@ -14,8 +14,13 @@ typedef struct {
 
 typedef struct mhi_cache mhi_cache;
 struct mhi_cache {
-    _Atomic(mh_arena *) arena; /* whose blocks it holds; NULL: none, it is empty */
+    _Atomic(mh_arena *) arena; /* whose blocks it holds; &mhi_no_arena: it is empty */
     _Atomic uint32_t busy;     /* its thread is inside the arena */
+    /* The arena's own, so that the common case need not go there. Only the cache's thread reads and writes them. */
+    uintptr_t data;
+    _Atomic uint8_t *live;
+    _Atomic uint32_t *table;
+    uint64_t limit_bytes;      /* as it was when the thread last took the slow way in: 0 for the spare cache, which has no blocks */
     bool is_orphan;            /* in a forked child: no thread here owns it */
     mhi_cache *ring;           /* the thread's next cache, circular; or the next unused one */
     mhi_cache *next;           /* all caches there are: they are reused, never unmapped */
@@ -26,36 +31,41 @@ struct mhi_cache {
 /* The cache this thread used last; &mhi_spare_cache, which serves no arena, if it has none. initial-exec: one instruction to reach. */
 extern __thread mhi_cache *mhi_thread_cache __attribute__((tls_model("initial-exec")));
 extern mhi_cache mhi_spare_cache;
+extern mh_arena mhi_no_arena; /* its gate is closed for ever */
 
 mhi_cache *mhi_enter_slow(mh_arena *arena);
 void mhi_leave_spare(mh_arena *arena);
 
-/* The usual way in: NULL if there is anything to do or to wait for, and then mhi_enter must follow. Left by mhi_leave_quickly. */
-static inline mhi_cache *mhi_enter_quickly(mh_arena *arena)
+static inline void mhi_leave_quickly(mhi_cache *cache) { atomic_store_explicit(&cache->busy, 0, memory_order_release); }
+
+/* The usual way in, with a cache that serves the arena; steps (1) and (2) in cache.c. False if there is anything to wait for. */
+static inline bool mhi_enter_quickly(mh_arena *arena, mhi_cache *cache)
 {
-    mhi_cache *cache = mhi_thread_cache;
-    if (__builtin_expect(atomic_load_explicit(&cache->arena, memory_order_relaxed) != arena, 0))
-        return NULL;
     atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
-    return __builtin_expect(atomic_load_explicit(&arena->gate, memory_order_acquire) == 0, 1) ? cache : NULL;
+    if (__builtin_expect(atomic_load_explicit(&arena->gate, memory_order_acquire) == 0, 1))
+        return true;
+    mhi_leave_quickly(cache);
+    return false;
 }
 
-static inline void mhi_leave_quickly(mhi_cache *cache) { atomic_store_explicit(&cache->busy, 0, memory_order_release); }
+static inline mh_arena *mhi_cache_arena(const mhi_cache *cache) { return atomic_load_explicit(&cache->arena, memory_order_relaxed); }
 
 /* NULL: the arena is sealed. Waits while it is paused. */
 static inline mhi_cache *mhi_enter(mh_arena *arena)
 {
-    mhi_cache *cache = mhi_enter_quickly(arena);
-    return cache != NULL ? cache : mhi_enter_slow(arena);
+    mhi_cache *cache = mhi_thread_cache;
+    return mhi_cache_arena(cache) == arena && mhi_enter_quickly(arena, cache) ? cache : mhi_enter_slow(arena);
 }
 
 static inline void mhi_leave(mh_arena *arena, mhi_cache *cache)
 {
-    if (cache == &mhi_spare_cache)
+    if (cache == &mhi_spare_cache) {
         mhi_leave_spare(arena);
-    else
-        mhi_leave_quickly(cache);
+        return;
+    }
+    cache->limit_bytes = mhi_limit(arena);
+    mhi_leave_quickly(cache);
 }
 
 /* Stops all threads at the door of the arena until mhi_resume; the registry lock is held in between. Afterwards nobody is inside,

@@ -39,7 +39,7 @@ static int mark_cached(walk *w, uint32_t c, const void *block)
 static int mark_caches(walk *w)
 {
     for (const mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next) {
-        if (atomic_load(&cache->arena) != w->arena)
+        if (mhi_cache_arena(cache) != w->arena)
             continue;
         for (uint32_t c = 0; c < MHI_CLASSES; c++)
             for (uint32_t i = 0; i < cache->bins[c].n; i++) {
@@ -54,7 +54,7 @@ static int mark_caches(walk *w)
 static void unmark_caches(mh_arena *arena)
 {
     for (const mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next)
-        for (uint32_t c = 0; c < MHI_CLASSES && atomic_load(&cache->arena) == arena; c++)
+        for (uint32_t c = 0; c < MHI_CLASSES && mhi_cache_arena(cache) == arena; c++)
             for (uint32_t i = 0; i < cache->bins[c].n; i++) {
                 uint64_t offset = (uintptr_t)cache->blocks[cache->bins[c].first + i] - arena->data;
                 if (offset < mhi_limit(arena) && mhi_load_live(arena, offset) == IN_CACHE)

@@ -37,19 +37,9 @@ static void flush(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
 }
 
 /* The bin is not empty. */
-static inline void *pop(mh_arena *arena, mhi_cache *cache, mhi_bin *bin, uint8_t owner)
-{
-    void *block = cache->blocks[bin->first + --bin->n];
-    mhi_store_live(arena, (uintptr_t)block - arena->data, owner);
-    return block;
-}
-
+static inline void *pop(mhi_cache *cache, mhi_bin *bin) { return cache->blocks[bin->first + --bin->n]; }
 /* The bin is not full. */
-static inline void push(mh_arena *arena, mhi_cache *cache, mhi_bin *bin, void *block)
-{
-    mhi_store_live(arena, (uintptr_t)block - arena->data, 0);
-    cache->blocks[bin->first + bin->n++] = block;
-}
+static inline void push(mhi_cache *cache, mhi_bin *bin, void *block) { cache->blocks[bin->first + bin->n++] = block; }
 
 /* The class whose blocks hold the size and are all aligned so; MHI_CLASSES: none. Slabs begin at a page. */
 static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
@@ -65,13 +55,10 @@ static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
 
 static uint64_t pages_of(size_t size_bytes) { return size_bytes == 0 ? 1 : (size_bytes - 1) / MHI_PAGE + 1; }
 
-static void *take_large(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
+static void *take_large(mh_arena *arena, size_t align_bytes, size_t size_bytes, bool *is_zero)
 {
     uint32_t page = mhi_span_alloc(arena, pages_of(size_bytes), align_bytes, MHI_LARGE, 0, is_zero);
-    if (page == MHI_NO_PAGE)
-        return NULL;
-    mhi_store_live(arena, (uint64_t)page * MHI_PAGE, owner);
-    return (void *)(arena->data + (uint64_t)page * MHI_PAGE);
+    return page == MHI_NO_PAGE ? NULL : (void *)(arena->data + (uint64_t)page * MHI_PAGE);
 }
 
 static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
@@ -92,9 +79,11 @@ static void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, ui
     void *block = NULL;
     uint32_t c = aligned_class(align_bytes, size_bytes);
     if (c == MHI_CLASSES)
-        block = take_large(arena, align_bytes, size_bytes, owner, is_zero);
+        block = take_large(arena, align_bytes, size_bytes, is_zero);
     else if (cache->bins[c].n > 0 || refill(arena, cache, c))
-        block = pop(arena, cache, &cache->bins[c], owner);
+        block = pop(cache, &cache->bins[c]);
+    if (block != NULL)
+        mhi_store_live(arena, (uintptr_t)block - arena->data, owner);
     mhi_leave(arena, cache);
     return block == NULL ? refuse(ENOMEM) : block;
 }
@@ -107,13 +96,14 @@ __attribute__((noinline)) static void *malloc_slowly(mh_arena *arena, size_t siz
 
 static inline void *malloc_quickly(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
-    mhi_cache *cache = mhi_enter_quickly(arena);
-    if (__builtin_expect(cache == NULL || size_bytes > MHI_SMALL_MAX, 0))
+    mhi_cache *cache = mhi_thread_cache;
+    if (__builtin_expect(mhi_cache_arena(cache) != arena || size_bytes > MHI_SMALL_MAX || !mhi_enter_quickly(arena, cache), 0))
         return malloc_slowly(arena, size_bytes, owner);
     mhi_bin *bin = &cache->bins[mhi_class_of(size_bytes)];
     if (__builtin_expect(bin->n == 0, 0))
         return malloc_slowly(arena, size_bytes, owner);
-    void *block = pop(arena, cache, bin, owner);
+    void *block = pop(cache, bin);
+    atomic_store_explicit(&cache->live[((uintptr_t)block - cache->data) / MHI_GRAIN], owner, memory_order_relaxed);
     mhi_leave_quickly(cache);
     return block;
 }
@@ -145,40 +135,30 @@ static inline uint8_t owner_of(const mh_arena *arena, uint64_t offset)
     return offset < mhi_limit(arena) && offset % MHI_GRAIN == 0 ? mhi_load_live(arena, offset) : 0;
 }
 
-__attribute__((noinline)) static void free_slowly(mh_arena *arena, void *block)
+static void free_inside(mh_arena *arena, mhi_cache *cache, void *block)
 {
-    mhi_cache *cache = mhi_enter(arena);
-    if (cache == NULL)
-        return;
     uint64_t offset = (uintptr_t)block - arena->data;
-    if (owner_of(arena, offset) != 0) {
-        uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE), c = mhi_entry_class(entry);
-        if (mhi_entry_kind(entry) != MHI_SLAB) {
-            mhi_store_live(arena, offset, 0);
-            give_large(arena, offset / MHI_PAGE, mhi_entry_value(entry));
-        } else {
-            if (cache->bins[c].n == cache->bins[c].max)
-                flush(arena, cache, c);
-            push(arena, cache, &cache->bins[c], block);
-        }
+    if (owner_of(arena, offset) == 0)
+        return;
+    uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE), c = mhi_entry_class(entry);
+    mhi_store_live(arena, offset, 0);
+    if (mhi_entry_kind(entry) != MHI_SLAB) {
+        give_large(arena, offset / MHI_PAGE, mhi_entry_value(entry));
+        return;
     }
-    mhi_leave(arena, cache);
+    if (cache->bins[c].n == cache->bins[c].max)
+        flush(arena, cache, c);
+    push(cache, &cache->bins[c], block);
 }
 
-static inline void free_quickly(mh_arena *arena, void *block)
+__attribute__((noinline)) static void free_slowly(void *block)
 {
-    mhi_cache *cache = mhi_enter_quickly(arena);
-    uint64_t offset = (uintptr_t)block - arena->data;
-    if (__builtin_expect(cache == NULL || owner_of(arena, offset) == 0, 0))
-        return free_slowly(arena, block);
-    uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
-    if (__builtin_expect(mhi_entry_kind(entry) != MHI_SLAB, 0))
-        return free_slowly(arena, block);
-    mhi_bin *bin = &cache->bins[mhi_entry_class(entry)];
-    if (__builtin_expect(bin->n == bin->max, 0))
-        return free_slowly(arena, block);
-    push(arena, cache, bin, block);
-    mhi_leave_quickly(cache);
+    mh_arena *arena = mhi_arena_around(block);
+    mhi_cache *cache = arena == NULL ? NULL : mhi_enter(arena);
+    if (cache == NULL)
+        return;
+    free_inside(arena, cache, block);
+    mhi_leave(arena, cache);
 }
 
 /* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it stays
@@ -203,7 +183,7 @@ static void *move(mh_arena *arena, void *block, size_t size_bytes, uint8_t owner
     void *moved = mhi_arena_malloc(arena, size_bytes, owner);
     if (moved != NULL) {
         memcpy(moved, block, mhi_min(size_bytes, mh_usable_size(block)));
-        free_slowly(arena, block);
+        free_slowly(block);
     }
     return moved;
 }
@@ -227,7 +207,7 @@ void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t
     if (old_owner == 0)
         return refuse(EINVAL);
     if (size_bytes == 0) { /* as glibc does */
-        free_slowly(arena, block);
+        free_slowly(block);
         return NULL;
     }
     return move(arena, block, size_bytes, owner);
@@ -261,11 +241,24 @@ void *mh_reallocarray(mh_arena *arena, void *block, size_t n_items, size_t item_
     return mhi_arena_realloc(arena, block, size_bytes, MHI_OWNER_EXPLICIT);
 }
 
+/* Most blocks are of the arena that the thread used last: then a subtraction tells what mh_arena_of would. */
 void mh_free(void *block)
 {
-    mh_arena *arena = mhi_arena_around(block);
-    if (arena != NULL)
-        free_quickly(arena, block);
+    mhi_cache *cache = mhi_thread_cache;
+    uint64_t offset = (uintptr_t)block - cache->data, grain = offset / MHI_GRAIN;
+    if (__builtin_expect(offset >= cache->limit_bytes || offset % MHI_GRAIN != 0 || !mhi_enter_quickly(mhi_cache_arena(cache), cache), 0))
+        return free_slowly(block);
+    if (__builtin_expect(atomic_load_explicit(&cache->live[grain], memory_order_relaxed) == 0, 0))
+        return free_slowly(block);
+    uint32_t entry = atomic_load_explicit(&cache->table[offset / MHI_PAGE], memory_order_relaxed);
+    if (__builtin_expect(mhi_entry_kind(entry) != MHI_SLAB, 0))
+        return free_slowly(block);
+    mhi_bin *bin = &cache->bins[mhi_entry_class(entry)];
+    if (__builtin_expect(bin->n == bin->max, 0))
+        return free_slowly(block);
+    atomic_store_explicit(&cache->live[grain], 0, memory_order_relaxed);
+    push(cache, bin, block);
+    mhi_leave_quickly(cache);
 }
 
 size_t mh_usable_size(const void *block)
