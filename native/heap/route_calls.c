@@ -70,20 +70,14 @@ static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_byte
     return is_data ? owner | MHI_BLOCK_DATA : owner;
 }
 
-enum { SMALL_MAX = 32 << 10 /* larger blocks are pages, and the arena knows which of those are zero already */,
-       TAIL_MAX = 1 << 20 /* see R4 */ };
+enum { TAIL_MAX = 1 << 20 /* see R4 */, SMALL_MAX = 32 << 10 /* larger aligned blocks are left as they are: nearly all are buffers */ };
 
 /* A block as R4 has it, or NULL: no arena, or it is full. */
-static void *take(mh_arena *arena, size_t size, uint8_t owner)
+static inline void *take(mh_arena *arena, size_t size, uint8_t owner)
 {
     if (arena == NULL)
         return NULL;
-    if (owner & MHI_BLOCK_DATA || size > PTRDIFF_MAX)
-        return mhi_arena_malloc(arena, size, owner);
-    if (size > SMALL_MAX)
-        return mhi_arena_calloc(arena, (size + MHI_PAGE - 1) & ~(size_t)(MHI_PAGE - 1), owner);
-    void *block = mhi_arena_malloc(arena, size, owner);
-    return block == NULL ? NULL : memset(block, 0, mh_usable_size(block));
+    return owner & MHI_BLOCK_DATA ? mhi_arena_malloc(arena, size, owner) : mhi_arena_calloc(arena, size, owner);
 }
 
 void *mhi_routed_malloc(size_t size, uint8_t owner)
