@@ -49,7 +49,9 @@ def contestants(programs):
 def replay(program, library, trace, n_threads):
     """Nanoseconds per call, peak KiB."""
     environment = os.environ | ({"LD_PRELOAD": library} if library else {})
-    output = subprocess.run([program, trace, str(n_threads)], env=environment, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        [program, trace, str(n_threads)], cwd=Path(program).parent, env=environment, check=True, capture_output=True, text=True
+    ).stdout
     nanoseconds, kib = output.split()
     return float(nanoseconds), int(kib)
 
