@@ -4,9 +4,9 @@
 #include "error.h"
 #include "heap/cache.h"
 
-/* Free runs of at least so many pages are given back, shorter ones overwritten with zeros: a hole costs the file system more than
- * it saves. 4 is where the two took equally long on ext4. */
-enum { PUNCH_PAGES = 4 };
+/* Free runs of at least so many pages become holes, shorter ones are overwritten with zeros. On ext4 a hole takes 80 us whatever its
+ * length; zeros take 0.2 to 0.6 us a page to write and 2 us to reach the disk. */
+enum { PUNCH_PAGES = 32 };
 
 /* The bytes of an adopted arena's page table are hostile: every value is checked before it leads anywhere. */
 bool mhi_block_around(const mh_arena *arena, uint64_t offset, uint64_t *start, uint64_t *size_bytes)
@@ -17,7 +17,7 @@ bool mhi_block_around(const mh_arena *arena, uint64_t offset, uint64_t *start, u
         uint32_t c = mhi_entry_class(entry), index = mhi_entry_index(entry);
         if (c >= MHI_CLASSES || index >= mhi_classes[c].n_pages || index > page || page - index + mhi_classes[c].n_pages > n_pages)
             return false;
-        uint64_t base = (page - index) * MHI_PAGE, block = (offset - base) / mhi_classes[c].block_bytes;
+        uint64_t base = (page - index) * MHI_PAGE, block = mhi_block_index(&mhi_classes[c], offset - base);
         *start = base + block * mhi_classes[c].block_bytes;
         *size_bytes = mhi_classes[c].block_bytes;
         return block < mhi_classes[c].n_blocks;
@@ -116,17 +116,32 @@ void mhi_arena_count_owners(mh_arena *arena, mhi_owner_count counts[MHI_OWNER_MA
 
 /* ---- Wiping ---------------------------------------------------------------------------------------------------- */
 
+bool mhi_is_zero(const void *memory, uint64_t bytes)
+{
+    const char *first = memory;
+    return bytes == 0 || (first[0] == 0 && memcmp(first, first + 1, bytes - 1) == 0);
+}
+
+/* Reads first: a page of the file that was never touched stays clean, and is not written to the disk. */
+static void write_zeros(mh_arena *arena, uint64_t from, uint64_t to)
+{
+    for (uint64_t end; from < to; from = end) {
+        end = mhi_min(to, mhi_round_up(from + 1, MHI_PAGE));
+        if (!mhi_is_zero((char *)arena->data + from, end - from))
+            memset((char *)arena->data + from, 0, end - from);
+    }
+}
+
 static void wipe(mh_arena *arena, uint64_t from, uint64_t to)
 {
     uint64_t first = mhi_round_up(from, MHI_PAGE), last = to / MHI_PAGE * MHI_PAGE;
-    char *data = (char *)arena->data;
     if (last < first + PUNCH_PAGES * MHI_PAGE) {
-        memset(data + from, 0, to - from);
+        write_zeros(arena, from, to);
         return;
     }
-    memset(data + from, 0, first - from);
+    write_zeros(arena, from, first);
     mhi_backing_punch(arena, first, last - first);
-    memset(data + last, 0, to - last);
+    write_zeros(arena, last, to);
 }
 
 typedef struct {

@@ -4,7 +4,6 @@
  * a cache and free, or in none of the three states of B1 is seen. The marks are gone at the end.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "error.h"
 #include "heap/cache.h"
@@ -73,12 +72,6 @@ static uint64_t count_live_bytes(const mh_arena *arena, uint32_t page, uint32_t 
     return n;
 }
 
-static bool is_zero(const void *memory, uint64_t bytes)
-{
-    const char *first = memory;
-    return bytes == 0 || (first[0] == 0 && memcmp(first, first + 1, bytes - 1) == 0);
-}
-
 static int check_free(walk *w, uint32_t page, uint32_t n_pages)
 {
     const mh_arena *arena = w->arena;
@@ -89,7 +82,7 @@ static int check_free(walk *w, uint32_t page, uint32_t n_pages)
         return BROKEN(w, "free span at page %u does not end with its length", page);
     if (dirty_pages > n_pages)
         return BROKEN(w, "free span at page %u has %u dirty pages of %u", page, dirty_pages, n_pages);
-    if (dirty_pages == 0 && !is_zero((void *)(arena->data + (uint64_t)page * MHI_PAGE), (uint64_t)n_pages * MHI_PAGE))
+    if (dirty_pages == 0 && !mhi_is_zero((void *)(arena->data + (uint64_t)page * MHI_PAGE), (uint64_t)n_pages * MHI_PAGE))
         return BROKEN(w, "free span at page %u is called zero and is not", page);
     if (count_live_bytes(arena, page, n_pages) != 0)
         return BROKEN(w, "free span at page %u has live blocks", page);

@@ -65,6 +65,12 @@ typedef struct {
 } mhi_class;
 extern mhi_class mhi_classes[MHI_CLASSES];
 
+/* Number of the block that an offset into a slab lies in, without a division: exact, as slabs have far fewer than 2^31 / 2048 grains. */
+static inline uint64_t mhi_block_index(const mhi_class *size_class, uint64_t offset_in_slab)
+{
+    return offset_in_slab / MHI_GRAIN * size_class->reciprocal >> 31;
+}
+
 /* Class of a size of at most MHI_SMALL_MAX; of 0 as of 1. The top three bits of size - 1 tell it; below 128 the low four are cut off. */
 static inline uint32_t mhi_class_of(size_t size_bytes)
 {
@@ -204,5 +210,6 @@ uint32_t mhi_span_pages(const mh_arena *arena, uint32_t page);
 bool mhi_block_around(const mh_arena *arena, uint64_t offset, uint64_t *start, uint64_t *size_bytes);
 /* As mhi_arena_each_block, for an arena that is paused or sealed. */
 void mhi_blocks_each(const mh_arena *arena, bool (*visit)(void *context, const mhi_block *block), void *context);
+bool mhi_is_zero(const void *memory, uint64_t bytes);
 
 #endif

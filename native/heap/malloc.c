@@ -261,14 +261,21 @@ void mh_free(void *block)
     mhi_leave_quickly(cache);
 }
 
+/* Of a live block at an offset that one begins at. */
+static inline size_t size_of(const mh_arena *arena, uint64_t offset)
+{
+    uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
+    return mhi_entry_kind(entry) == MHI_SLAB ? mhi_classes[mhi_entry_class(entry)].block_bytes
+                                             : (size_t)mhi_entry_value(entry) * MHI_PAGE;
+}
+
 size_t mh_usable_size(const void *block)
 {
     mh_arena *arena = mhi_arena_around(block);
-    uint64_t start, size_bytes;
-    if (arena == NULL)
+    uint64_t offset = arena == NULL ? 0 : (uintptr_t)block - arena->data, start, size_bytes;
+    if (arena == NULL || offset >= mhi_limit(arena))
         return 0;
-    uint64_t offset = (uintptr_t)block - arena->data;
-    if (offset >= mhi_limit(arena) || (arena->live != NULL && owner_of(arena, offset) == 0))
-        return 0;
+    if (arena->live != NULL)
+        return owner_of(arena, offset) != 0 ? size_of(arena, offset) : 0;
     return mhi_block_around(arena, offset, &start, &size_bytes) && start == offset ? size_bytes : 0;
 }

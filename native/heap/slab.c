@@ -118,7 +118,7 @@ static void give_one(mh_arena *arena, uint32_t c, uint64_t offset)
     mhi_class_state *state = &arena->classes[c];
     uint32_t page = (uint32_t)(offset / MHI_PAGE) - mhi_entry_index(mhi_load_entry(arena, offset / MHI_PAGE));
     mhi_span *slab = &arena->spans[page];
-    uint64_t grains = (offset - (uint64_t)page * MHI_PAGE) / MHI_GRAIN, index = grains * class->reciprocal >> 31;
+    uint64_t index = mhi_block_index(class, offset - (uint64_t)page * MHI_PAGE);
     mhi_slab_bits(slab)[index / 64] |= 1ull << index % 64;
     state->n_free++;
     if (slab->n_free++ == 0)

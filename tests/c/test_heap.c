@@ -45,11 +45,12 @@ TEST(classes_hold_every_small_size_with_little_waste)
     CHECK_EQUAL(mhi_class_of(MHI_SMALL_MAX), MHI_CLASSES - 1);
 }
 
-TEST(the_reciprocal_finds_every_block_of_every_class)
+TEST(the_reciprocal_finds_the_block_around_every_byte)
 {
+    fresh(0);
     for (int c = 0; c < MHI_CLASSES; c++)
-        for (uint64_t i = 0; i < mhi_classes[c].n_blocks; i++)
-            CHECK_EQUAL(i * mhi_classes[c].block_bytes / MHI_GRAIN * mhi_classes[c].reciprocal >> 31, i);
+        for (uint64_t offset = 0; offset < mhi_classes[c].n_pages * MHI_PAGE; offset += 8)
+            CHECK_EQUAL(mhi_block_index(&mhi_classes[c], offset), offset / mhi_classes[c].block_bytes);
 }
 
 TEST(malloc_of_nothing_is_unique)
