@@ -39,20 +39,21 @@ ARRAYS = f"""
     report(enter=entered - started, body=loaded - entered, leave=ended - loaded)
 """
 
-OPEN = f"""
+OPEN = """
     import sys, time
-    {LIBRARIES}
+    if sys.argv[2:]:
+        LIBRARIES
     from magicheap import _transaction
     from magicheap._native import ffi, lib
     key = ffi.new("char[]", _transaction._full_key("").encode())
-    options, err, tx = ffi.new("mh_options *", {{"key": key}}), ffi.new("mh_error *"), ffi.new("mh_transaction **")
+    options, err, tx = ffi.new("mh_options *", {"key": key}), ffi.new("mh_error *"), ffi.new("mh_transaction **")
     path = sys.argv[1].encode()
     started = time.perf_counter()
     status = lib.mh_open(tx, path, options, err)
     ended = time.perf_counter()
     assert status == lib.MH_OK and lib.mh_was_committed(tx[0]), ffi.string(lib.mh_reason(tx[0]))
     report(seconds=ended - started)
-"""
+""".replace("LIBRARIES", LIBRARIES)
 
 MODEL = """
     import os, sys, time
@@ -132,20 +133,22 @@ def size_name(n_mib):
 
 
 def attach(bench, sizes_mib):
-    """mh_open, and the whole `with`, of a small and a large arena in turn."""
+    """mh_open, alone and beside libraries whose calls it must patch, and the whole `with`; of a small and a large arena in turn."""
     for n_mib in sizes_mib:
         bench.run(ARRAYS, bench.path(f"attach{n_mib}.magic"), n_mib)
-    opened, entered = {n: [] for n in sizes_mib}, {n: [] for n in sizes_mib}
+    alone, opened, entered = ({n: [] for n in sizes_mib} for _ in range(3))
     for _ in range(bench.n_runs):
         for n_mib in sizes_mib:
             path = bench.path(f"attach{n_mib}.magic")
-            opened[n_mib].append(bench.run(OPEN, path)["seconds"])
+            alone[n_mib].append(bench.run(OPEN, path)["seconds"])
+            opened[n_mib].append(bench.run(OPEN, path, "libraries")["seconds"])
             entered[n_mib].append(bench.run(ARRAYS, path, n_mib)["enter"])
     for n_mib in sizes_mib:
         with open_image(bench.path(f"attach{n_mib}.magic")) as image:
             n_inputs = len(image.inputs)
-        bench.row(f"attach {size_name(n_mib)}, mh_open", milliseconds(median(opened[n_mib])), f"{n_inputs} inputs")
-        bench.row(f"attach {size_name(n_mib)}, `with`", milliseconds(median(entered[n_mib])), "root: 64 arrays")
+        bench.row(f"attach {size_name(n_mib)}, mh_open", milliseconds(median(alone[n_mib])), f"{n_inputs} inputs; bare interpreter")
+        bench.row(f"attach {size_name(n_mib)}, mh_open", milliseconds(median(opened[n_mib])), "the same beside numpy, sentencepiece, lxml")
+        bench.row(f"attach {size_name(n_mib)}, `with`", milliseconds(median(entered[n_mib])), "the same, root of 64 arrays")
 
 
 def cold(bench, name, source, *arguments):
