@@ -57,7 +57,7 @@ int mhi_arena_create(mh_arena **arena, const mhi_arena_config *config, mh_error 
 
 /* Allocation with an owner; the public mh_malloc family is this with MHI_OWNER_EXPLICIT. `owner` may carry MHI_BLOCK_DATA. */
 void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner);
-void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner);
+void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner); /* zero up to its usable size */
 void *mhi_arena_memalign(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner);
 void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t owner);
 

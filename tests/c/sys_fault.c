@@ -1,4 +1,5 @@
 /* sys_fault.c - one wrapper per system call, made by the linker's --wrap. */
+#define _GNU_SOURCE
 #include "sys_fault.h"
 
 #include <signal.h>
@@ -6,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "sys/sys.h"
 
 /* Result, name, parameters, arguments. A name that is missing here or in fault_link_args does not link. */
 #define SYS_FAULT_CALLS(X)                                                                                            \
-    X(int, mmap, (void **out, void *at, size_t n, int prot, int flags, int fd, uint64_t off), (out, at, n, prot, flags, fd, off)) \
     X(int, munmap, (void *at, size_t n), (at, n))                                                                     \
     X(int, mprotect, (void *at, size_t n, int prot), (at, n, prot))                                                   \
     X(int, madvise, (void *at, size_t n, int advice), (at, n, advice))                                                \
@@ -92,6 +93,20 @@ static int strike(const char *name)
         return code != 0 ? code : __real_mhi_sys_##name arguments; \
     }
 SYS_FAULT_CALLS(SYS_FAULT_WRAP)
+
+static atomic_bool is_old_kernel;
+
+void sys_fault_be_old(bool is_old) { is_old_kernel = is_old; }
+
+int __real_mhi_sys_mmap(void **out, void *at, size_t n, int prot, int flags, int fd, uint64_t off);
+int __wrap_mhi_sys_mmap(void **out, void *at, size_t n, int prot, int flags, int fd, uint64_t off);
+int __wrap_mhi_sys_mmap(void **out, void *at, size_t n, int prot, int flags, int fd, uint64_t off)
+{
+    int code = strike(" mmap ");
+    if (is_old_kernel)
+        flags &= ~MAP_FIXED_NOREPLACE;
+    return code != 0 ? code : __real_mhi_sys_mmap(out, at, n, prot, flags, fd, off);
+}
 
 int __real_mhi_sys_close(int fd);
 int __wrap_mhi_sys_close(int fd);

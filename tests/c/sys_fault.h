@@ -27,4 +27,7 @@ bool sys_fault_struck(void);
 /* Counts and fails only these functions: names without mhi_sys_, separated by blanks, "fallocate mmap"; NULL: all. */
 void sys_fault_select(const char *names);
 
+/* Makes mmap take MAP_FIXED_NOREPLACE for nothing, as kernels before 4.17 do: the address is only a hint. */
+void sys_fault_be_old(bool is_old);
+
 #endif

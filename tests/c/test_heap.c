@@ -149,6 +149,19 @@ TEST(calloc_zeroes_what_was_used_before)
     check_live(5);
 }
 
+TEST(calloc_zeroes_to_the_very_end)
+{
+    size_t sizes[] = { 1, 17, 129, 20000, 33000, 100001 };
+    fresh(0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *block = mh_malloc(arena, sizes[i]);
+        memset(block, 0xaa, mh_usable_size(block));
+        mh_free(block);
+        CHECK(mh_calloc(arena, 1, sizes[i]) == block);
+        CHECK(is_zero(block, mh_usable_size(block)));
+    }
+}
+
 TEST(aligned_blocks_are_aligned_and_apart)
 {
     fresh(0);

@@ -31,6 +31,7 @@ TEST(a_kernel_without_membarrier_gets_fences)
         sys_fault_select("membarrier membarrier_register");
         sys_fault_arm_from(1, ENOSYS);
         CHECK_OK(mh_arena_new(&arena, 0, &err), err);
+        CHECK_EQUAL(arena->gate, MHI_GATE_FENCED);
         CHECK_EQUAL(pthread_create(&thread, NULL, allocate_until_sealed, arena), 0);
         for (int i = 0; i < 100; i++)
             CHECK_OK(mh_check(arena, &err), err);
@@ -173,6 +174,18 @@ TEST(a_disk_that_fills_up_is_reported_and_malloc_goes_on)
     sys_fault_select(NULL);
     mh_arena_delete(arena);
     close(config.fd);
+}
+
+TEST(an_old_kernel_that_maps_elsewhere_is_no_danger)
+{
+    mh_arena *first, *second;
+    sys_fault_be_old(true);
+    CHECK_OK(mh_arena_new(&first, 1 << 30, &err), err);
+    CHECK_OK(mh_arena_new(&second, 1 << 30, &err), err); /* the first slot is taken: the kernel offers another place */
+    CHECK_EQUAL(second->address, first->address + (1 << 30));
+    sys_fault_be_old(false);
+    mh_arena_delete(first);
+    mh_arena_delete(second);
 }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }

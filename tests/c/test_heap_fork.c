@@ -91,6 +91,24 @@ TEST(the_snapshot_is_the_parents_to_make)
     fclose(file);
 }
 
+TEST(a_call_that_a_seal_refused_does_not_hold_up_a_fork)
+{
+    mh_arena *sealed, *open;
+    CHECK_OK(mh_arena_new(&sealed, 0, &err), err);
+    CHECK_OK(mh_arena_new(&open, 0, &err), err);
+    void *block = mh_malloc(sealed, 100);
+    CHECK_OK(mhi_arena_seal(sealed, &err), err);
+    mh_free(block);
+    alarm(60);
+    pid_t child = fork_briefly();
+    if (child == 0)
+        _exit(0);
+    check_exit(child);
+    alarm(0);
+    mh_arena_delete(sealed);
+    mh_arena_delete(open);
+}
+
 /* The caches of threads that are not in this process. */
 static int count_orphans(const mh_arena *arena)
 {
