@@ -74,9 +74,9 @@ typedef struct {
     uint64_t address;         /* where the arena begins */
     uint64_t capacity_bytes;  /* address space it may grow into */
     uint64_t mapped_bytes;    /* of which memory was ever asked for, metadata included */
-    uint64_t live_bytes;      /* in live blocks, rounded to their size classes */
+    uint64_t live_bytes;      /* in live blocks, rounded to their size classes; 0 in an attached arena, whose lists are gone */
     uint64_t live_blocks;
-    uint64_t free_bytes;      /* in free blocks and free spans below the high-water mark */
+    uint64_t free_bytes;      /* in free blocks and free spans below the high-water mark; 0 in an attached arena */
 } mh_arena_stats;
 
 /* Reserves an arena of `capacity_bytes` (0: 256 GiB) in a free slot, anonymous memory. */
