@@ -34,5 +34,5 @@ def _use(process: psutil.Process, path: str) -> Use | None:
     if not maps:
         return None
     resident = sum(area.rss for area in maps)
-    private = sum(area.private_dirty for area in maps)
+    private = sum(area.anonymous for area in maps)  # copies; a file on tmpfs counts as dirty though nobody wrote to it
     return Use(process.pid, name, resident, resident - private, private, sum(area.pss for area in maps))
