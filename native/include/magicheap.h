@@ -137,7 +137,8 @@ int mh_begin(mh_transaction *tx, mh_error *err);
 /* Stops routing; the arena still takes explicit mh_malloc. mh_commit does this by itself. */
 void mh_end(mh_transaction *tx);
 
-/* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. */
+/* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. Any other is MH_ERR_ARGUMENT: this run gets it
+ * back from mh_root all the same, but mh_commit refuses it. After a mh_begin that failed, any is accepted: nothing will be committed. */
 int mh_set_root(mh_transaction *tx, void *root, mh_error *err);
 /* A further address in the arena that a later run will use, though no pointer leads to it from the root. */
 int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
