@@ -38,7 +38,7 @@ def sentencepiece_processor(blob: bytes):
 
     try:
         return SentencePieceProcessor(model_proto=blob)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file that are no text
         raise ModelError(f"no usable sentencepiece model: {error!s:.200}") from None
 
 
