@@ -2,11 +2,13 @@
  *
  *     offset 0     | header page: what this is, where it belongs in memory, the table directory, a checksum of the page
  *                  | hole
- *     2 MiB        | segments, one behind the other, each a whole number of pages:
+ *     2 MiB        | segments, one behind the other, each a whole number of pages. Of a heap snapshot:
  *                  |   ARENA   data of the arena; this part of the file backed the arena while it was filled
  *                  |   PAGES   control page and page table of the arena
+ *                  | of a process snapshot:
+ *                  |   MEMORY  pages that the process had written; any number of them, in the order of their addresses
  *                  | tables, one behind the other, each at the next multiple of 8:
- *                  |   segments, inputs, modules, relocations, strings
+ *                  |   segments, inputs, modules, relocations, strings; of a process also: process, descriptors, signals
  *     file_bytes   | end of file
  *
  * The tables stand behind the segments because they are known last: the arena fills the file before anybody can tell
@@ -17,7 +19,10 @@
  * Checksums are mhi_checksum (XXH64, seeded): the header's covers its page, a table's its bytes, a segment's its bytes.
  * Header and tables are checked at every open, segments when asked, since reading gigabytes would cost what the file saves.
  *
- * A process snapshot is the same file with MH_KIND_PROCESS, further segments and further tables in the directory.
+ * The segments table of a process snapshot is its whole address space, sorted and without overlap: besides MEMORY there are
+ * FILE segments, which are mapped from another file (an input: the executable, a library, the snapshot that this one is a
+ * layer on), and ZERO segments, which are fresh anonymous memory. Fields of the header that speak of an arena are 0, and it
+ * has no modules and relocations: everything comes back where it was.
  */
 #ifndef MHI_FORMAT_H
 #define MHI_FORMAT_H
@@ -28,9 +33,9 @@
 #define MHI_MAGIC "\x89MH\r\n\x1a\n"
 
 enum {
-    MHI_FORMAT_VERSION = 1,
+    MHI_FORMAT_VERSION = 2,
     MHI_HEADER_BYTES = 4096,
-    MHI_TABLES_MAX = 24,               /* arbitrary: five are used, the process kind will want as many again */
+    MHI_TABLES_MAX = 24,               /* arbitrary: eight are used */
     MHI_SEGMENTS_OFFSET = 2 << 20,     /* so that an arena's 2 MiB pages can be mapped as such from the page cache */
     MHI_FILE_BUILD_ID_MAX = 32,        /* the linker's default is 20 bytes (SHA-1) */
     MHI_STATE_COMPLETE = 0x454e4f44,   /* "DONE": the only state a reader accepts */
@@ -39,7 +44,12 @@ enum {
 /* Bounds what a reader allocates for a hostile file; 40 million relocations fit. Arbitrary. */
 #define MHI_TABLES_BYTES_MAX (1ull << 30)
 
-enum { MHI_TABLE_SEGMENTS = 1, MHI_TABLE_INPUTS = 2, MHI_TABLE_MODULES = 3, MHI_TABLE_RELOCATIONS = 4, MHI_TABLE_STRINGS = 5 };
+enum {
+    MHI_TABLE_SEGMENTS = 1, MHI_TABLE_INPUTS = 2, MHI_TABLE_MODULES = 3, MHI_TABLE_RELOCATIONS = 4, MHI_TABLE_STRINGS = 5,
+    MHI_TABLES_OF_HEAP = 5,
+    MHI_TABLE_PROCESS = 6, MHI_TABLE_DESCRIPTORS = 7, MHI_TABLE_SIGNALS = 8,
+    MHI_TABLES_OF_PROCESS = 8,
+};
 
 typedef struct {
     uint64_t tb_kind;     /* MHI_TABLE_* */
@@ -69,13 +79,26 @@ typedef struct {
     uint64_t hd_checksum;      /* of all bytes before it */
 } mhi_file_header;
 
+/* Of a segment of a process snapshot. */
+enum {
+    MHI_SEGMENT_GROWS = 1,     /* ZERO or MEMORY: part of the main thread's stack, which grows downwards */
+    MHI_SEGMENT_SHARED = 2,    /* FILE: mapped MAP_SHARED, and never writable */
+    MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
+    MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
+    MHI_SEGMENT_HUGE = 16,     /* had MADV_HUGEPAGE */
+    MHI_SEGMENT_FLAGS = 31,
+};
+
 typedef struct {
     uint32_t sg_kind;          /* MH_SEGMENT_* */
     uint32_t sg_prot;          /* PROT_* of the private mapping */
     uint64_t sg_address;
     uint64_t sg_bytes;
-    uint64_t sg_offset;        /* in the file */
-    uint64_t sg_checksum;
+    uint64_t sg_offset;        /* in this file; FILE: in that file; ZERO: 0 */
+    uint64_t sg_checksum;      /* FILE and ZERO: 0 */
+    uint64_t sg_name;          /* FILE: string, the path of an input of kind FILE or LIBRARY; else 0 */
+    uint32_t sg_flags;         /* MHI_SEGMENT_* */
+    uint32_t sg_reserved;      /* zero */
 } mhi_file_segment;
 
 /* What the snapshot depends on. Which members say something depends on the kind:
@@ -116,6 +139,68 @@ typedef struct {
     uint32_t rl_reserved;      /* zero */
 } mhi_file_relocation;
 
+/* Where the launcher lives, and all that it needs while it builds a process: no image has anything in here. Chosen far from
+ * where Linux puts executables (0x400000, 0x55...), brk areas behind them, mappings and stacks (0x7f...), and arenas (0x40...). */
+#define MHI_LAUNCHER_START 0x200000000000ull
+#define MHI_LAUNCHER_END 0x220000000000ull
+#define MHI_USER_END 0x7ffffffff000ull /* of the 47-bit address space */
+
+/* What the thread that called fork needs to go on: callee-saved registers of the System V ABI, as of the return from the
+ * capture, and what the kernel and the C library know the thread by. One entry. */
+typedef struct {
+    uint64_t pr_rbx, pr_rbp, pr_r12, pr_r13, pr_r14, pr_r15, pr_rsp, pr_rip;
+    uint32_t pr_mxcsr;
+    uint32_t pr_x87_control;   /* 16 bits */
+    uint64_t pr_fs_base;
+    uint64_t pr_tid_address;   /* set_tid_address; the thread id is stored there too, where the C library keeps it */
+    uint64_t pr_robust_list, pr_robust_bytes;
+    uint64_t pr_rseq, pr_rseq_bytes; /* rseq area, registered with the signature of glibc; 0: none */
+    uint64_t pr_arguments;     /* where the launcher stores the address of the mhi_arguments */
+    uint64_t pr_curbrk;        /* address of the C library's __curbrk; 0: unknown */
+    uint64_t pr_start_code, pr_end_code, pr_start_data, pr_end_data, pr_start_brk, pr_brk, pr_start_stack; /* as prctl_mm_map */
+    uint64_t pr_vdso;          /* address of the first of the kernel's own areas; they are contiguous: data first, code last */
+    uint64_t pr_vdso_bytes[4]; /* size of each area, 0 behind the last */
+    uint64_t pr_vdso_checksum; /* of the last area, the code */
+    uint64_t pr_signal_stack, pr_signal_stack_bytes; /* sigaltstack; 0: none */
+    uint64_t pr_signal_mask;
+    char pr_name[16];          /* of the thread, NUL-terminated */
+    uint64_t pr_program;       /* string: what to execute when the run goes cold: the interpreter */
+    uint64_t pr_command;       /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
+    uint64_t pr_parent_checksum; /* hd_checksum of the snapshot this one is a layer on; 0: none */
+} mhi_file_process;
+
+/* A descriptor to be opened again. */
+typedef struct {
+    uint32_t ds_fd;
+    uint32_t ds_flags;         /* O_*, without O_CREAT, O_EXCL and O_TRUNC */
+    uint32_t ds_is_cloexec;
+    uint32_t ds_reserved;      /* zero */
+    uint64_t ds_name;          /* string: its path */
+    uint64_t ds_offset;        /* where it stands */
+    uint64_t ds_inode;         /* 0: any (a device such as /dev/null) */
+    uint64_t ds_device;        /* of a device file: its st_rdev; else 0 */
+} mhi_file_descriptor;
+
+/* A signal whose disposition is not the default; as the kernel's struct sigaction. */
+typedef struct {
+    uint32_t si_signal;
+    uint32_t si_reserved;      /* zero */
+    uint64_t si_handler, si_flags, si_restorer, si_mask;
+} mhi_file_signal;
+
+/* What a resumed process finds through pr_arguments. Not part of the file: the launcher makes it, in its own region. */
+typedef struct {
+    uint64_t ar_bytes;         /* of this block, with all strings: a multiple of the page size */
+    uint64_t ar_argc, ar_envc;
+    char **ar_argv;            /* of the program: what sys.orig_argv would be; NULL-terminated */
+    char **ar_envp;            /* NULL-terminated */
+    uint64_t ar_n_skipped;     /* how many of ar_argv come before sys.argv */
+    uint64_t ar_ignored;       /* signals that were ignored when the launcher began; bit signal - 1 */
+    uint64_t ar_began_ns;      /* CLOCK_MONOTONIC at the launcher's first instruction */
+    uint64_t ar_image_checksum;/* hd_checksum of what was resumed */
+    char *ar_image_path;
+} mhi_arguments;
+
 #define MHI_AT(type, member, offset) \
     _Static_assert(offsetof(type, member) == (offset), #type "." #member " is at " #offset)
 MHI_AT(mhi_file_table, tb_count, 8);
@@ -142,6 +227,8 @@ MHI_AT(mhi_file_segment, sg_address, 8);
 MHI_AT(mhi_file_segment, sg_bytes, 16);
 MHI_AT(mhi_file_segment, sg_offset, 24);
 MHI_AT(mhi_file_segment, sg_checksum, 32);
+MHI_AT(mhi_file_segment, sg_name, 40);
+MHI_AT(mhi_file_segment, sg_flags, 48);
 MHI_AT(mhi_file_input, in_build_id_bytes, 4);
 MHI_AT(mhi_file_input, in_name, 8);
 MHI_AT(mhi_file_input, in_text, 16);
@@ -160,7 +247,10 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 #undef MHI_AT
 _Static_assert(sizeof(mhi_file_table) == 40, "table");
 _Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
-_Static_assert(sizeof(mhi_file_segment) == 40, "segment");
+_Static_assert(sizeof(mhi_file_segment) == 56, "segment");
+_Static_assert(sizeof(mhi_file_process) == 304, "process");
+_Static_assert(sizeof(mhi_file_descriptor) == 48, "descriptor");
+_Static_assert(sizeof(mhi_file_signal) == 40, "signal");
 _Static_assert(sizeof(mhi_file_input) == 96, "input");
 _Static_assert(sizeof(mhi_file_module) == 64, "module");
 _Static_assert(sizeof(mhi_file_relocation) == 24, "relocation");

@@ -115,6 +115,9 @@ typedef struct {
     const char *key;          /* a snapshot with another key is stale; NULL: "" */
     const char *const *env;   /* NULL-terminated names of variables that also make it stale; NULL: none */
     bool ignore_snapshot;     /* run cold even if there is a snapshot, and replace it */
+    bool process;             /* a snapshot of the whole process: see "Process snapshots" */
+    const char *program;      /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
+    const char *command;      /* process: the command line by which the launcher finds the snapshot; NULL: by none */
 } mh_options;
 
 /* Attaches the snapshot at `path` if it is sound, trusted and not stale, else prepares a cold run and keeps the reason.
@@ -158,6 +161,49 @@ int mh_commit(mh_transaction *tx, mh_error *err);
 void mh_abandon(mh_transaction *tx);
 /* Bytes made durable so far and in all; may be read by another thread while mh_commit runs. */
 void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t *total_bytes);
+
+/* ---- Process snapshots ---------------------------------------------------------------------------------------
+ *
+ * The transaction of a process commits by fork: the child is what later runs resume. It goes through the same states, but has no
+ * arena, routes nothing, and has no root; mh_open never attaches, it only tells whether there is something to resume:
+ *
+ *     mh_open(&tx, path, &(mh_options){ .process = true }, &err);
+ *     if (mh_is_resumable(tx))
+ *         mh_resume(tx, launcher, argv, 0, environ, &err);  // does not return: the process goes on behind fork() below
+ *     mh_begin(tx, &err);
+ *     load();
+ *     mh_arm(tx, &err);
+ *     pid_t child = fork();
+ *     if (child != 0)
+ *         mh_commit_child(tx, child, &err);                 // waits for it and publishes; the program goes on
+ *     else
+ *         mh_read_resumed(&resumed);                        // a later run: new arguments, environment, descriptors
+ */
+
+/* mh_open found a snapshot that this process may be exchanged for. */
+bool mh_is_resumable(const mh_transaction *tx);
+/* Exchanges this process for the snapshot, by executing `launcher`. `argv` is the program's whole command line, NULL-terminated, of
+ * which n_skipped arguments come before what the program itself is to see; `envp` its environment, as it was when it started.
+ * Returns only on failure. */
+int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err);
+/* Makes the next fork() of this thread a commit, after mh_begin. What can't be carried is found out now, as far as it can be:
+ * MH_ERR_UNSUPPORTED names it, and nothing is armed. */
+int mh_arm(mh_transaction *tx, mh_error *err);
+/* What lies at `address` is zero in the snapshot: for secrets. After mh_begin, any number of times. */
+int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err);
+/* In the parent: waits for what fork() returned and makes the snapshot real, as mh_commit does. */
+int mh_commit_child(mh_transaction *tx, int child, mh_error *err);
+
+typedef struct {
+    uint64_t argc, envc;
+    char **argv, **envp;       /* NULL-terminated; the C environ is envp already */
+    uint64_t n_skipped;        /* as in mh_resume */
+    uint64_t ignored_signals;  /* bit signal - 1: whoever started the process had it ignored */
+    uint64_t began_ns;         /* CLOCK_MONOTONIC at the launcher's first instruction */
+    const char *path;          /* of the snapshot */
+} mh_resumed;
+/* False in a process that was not resumed. */
+bool mh_read_resumed(mh_resumed *resumed);
 
 /* ---- What the audit found (valid from mh_commit to mh_close) ------------------------------------------------- */
 

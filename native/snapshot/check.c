@@ -45,7 +45,7 @@ const char *mhi_check_header(const mhi_file_header *header)
 {
     if (header->hd_state != MHI_STATE_COMPLETE)
         return "it is incomplete: its writer did not finish";
-    if (header->hd_n_tables != MHI_TABLE_STRINGS)
+    if (header->hd_n_tables != MHI_TABLES_OF_HEAP)
         return "the number of its tables is wrong";
     size_t unused = (MHI_TABLES_MAX - header->hd_n_tables) * sizeof(mhi_file_table);
     if (!is_zero((const uint8_t *)&header->hd_tables[header->hd_n_tables], unused) ||

@@ -152,7 +152,7 @@ static int write_tables(mh_transaction *tx, const mhi_file_segment *segments, si
         return status;
     int result = mhi_sys_pwrite_all(tx->writer.fd, tables.bytes, tables.size, start);
     memcpy(header->hd_tables, tables.directory, sizeof tables.directory);
-    header->hd_n_tables = MHI_TABLE_STRINGS;
+    header->hd_n_tables = MHI_TABLES_OF_HEAP;
     header->hd_file_bytes = start + tables.size;
     mhi_tables_release(&tables);
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
@@ -205,8 +205,8 @@ static int write_file(mh_transaction *tx, mh_error *err)
     mhi_arena_read_layout(tx->arena, &layout);
     mhi_file_header header = begin_header(tx, &layout);
     mhi_file_segment segments[] = {
-        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes, MHI_SEGMENTS_OFFSET, 0 },
-        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes, MHI_SEGMENTS_OFFSET + layout.data_bytes, 0 },
+        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes, MHI_SEGMENTS_OFFSET, 0, 0, 0, 0 },
+        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes, MHI_SEGMENTS_OFFSET + layout.data_bytes, 0, 0, 0, 0 },
     };
     int status = settle_data(tx, &segments[0], err);
     if (status == MH_OK)

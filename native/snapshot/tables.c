@@ -99,7 +99,7 @@ static uint64_t place_tables(mhi_file_table *directory, uint64_t start, const ui
     static const uint64_t entry_bytes[] = { sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module),
                                             sizeof(mhi_file_relocation), 1 };
     uint64_t end = start;
-    for (uint32_t i = 0; i < MHI_TABLE_STRINGS; i++) {
+    for (uint32_t i = 0; i < MHI_TABLES_OF_HEAP; i++) {
         uint64_t offset = (end + 7) & ~(uint64_t)7;
         directory[i] = (mhi_file_table){ i + 1, counts[i], offset, counts[i] * entry_bytes[i], 0 };
         end = offset + directory[i].tb_bytes;
@@ -119,7 +119,7 @@ static void fill(mhi_tables *tables, const mhi_file_segment *segments, const mhi
     fill_inputs(&strings, table(tables, MHI_TABLE_INPUTS), inputs, n_inputs);
     fill_modules(&strings, table(tables, MHI_TABLE_MODULES), audit);
     fill_relocations(table(tables, MHI_TABLE_RELOCATIONS), audit);
-    for (int kind = 1; kind <= MHI_TABLE_STRINGS; kind++) {
+    for (int kind = 1; kind <= MHI_TABLES_OF_HEAP; kind++) {
         mhi_file_table *entry = &tables->directory[kind - 1];
         entry->tb_checksum = mhi_checksum(table(tables, kind), entry->tb_bytes);
     }

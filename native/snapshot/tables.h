@@ -8,7 +8,7 @@
 typedef struct {
     uint8_t *bytes; /* all tables, as from the first one's offset to the end of the file */
     uint64_t size;
-    mhi_file_table directory[MHI_TABLE_STRINGS];
+    mhi_file_table directory[MHI_TABLES_OF_HEAP];
 } mhi_tables;
 
 /* `start` is where in the file they will begin, a multiple of 8. MH_ERR_UNSUPPORTED: they are larger than a reader takes. */

@@ -1,0 +1,41 @@
+/* launcher.h - the static program that resumes process snapshots: what its files are to each other.
+ *
+ *     entry.S      leaves the kernel's stack for one of our own
+ *     main.c       which snapshot, is it sound, trusted and not stale; else executes the program cold
+ *     command.c    what the command line names
+ *     reopen.c     descriptors
+ *     resume.c     maps the segments and goes where the committing process was
+ *     runtime.c    the few functions of a C library that the shared sources use
+ *
+ * There is no libc: its start alone would cost a third of the time that a resume may take, and its memory would be in the way. The
+ * checks are the library's own sources (native/snapshot), compiled once more. All memory of the launcher lies between
+ * MHI_LAUNCHER_START and MHI_LAUNCHER_END, where no image has anything; only the kernel's stack and vdso do not, until resume.c
+ * has dealt with them. Whatever fails before the jump ends in executing the program cold: execve gives it a new address space.
+ */
+#ifndef MHI_LAUNCHER_H
+#define MHI_LAUNCHER_H
+#include "format.h"
+#include "snapshot/image.h"
+
+/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound; behind it come
+ * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
+ * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
+#define MHI_RESUME_NAME "magicheap-resume"
+/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
+#define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
+
+/* What the kernel gave us, as main.c found it. */
+typedef struct {
+    int argc;
+    char **argv, **envp;
+    uintptr_t stack_start, stack_end; /* of the kernel's stack, generously; page-aligned */
+    uintptr_t vdso;                   /* AT_SYSINFO_EHDR: where the code of the vdso is; 0: none */
+} mhi_startup;
+
+/* reopen.c: opens the descriptors of the image at their numbers. MH_ERR_STALE: one cannot be had as it was, or its number is taken. */
+int mhi_reopen(const struct mh_image *image, mh_error *err);
+
+/* resume.c: becomes the process that the image holds, with `arguments`, which must lie in our region. Returns only on failure. */
+int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err);
+
+#endif
