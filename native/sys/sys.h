@@ -62,4 +62,30 @@ int mhi_sys_thread_id(void);
 void mhi_sys_yield(void);
 int mhi_sys_process_id(void);
 
+/* ---- A process as such: what the kernel keeps of the calling thread, and of its memory ---- */
+
+/* As prctl_mm_map; addresses. */
+typedef struct {
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
+} mhi_sys_layout;
+int mhi_sys_layout_read(mhi_sys_layout *layout);
+
+typedef struct {
+    uint64_t fs_base, tid_address, robust_list, robust_bytes;
+    uint64_t rseq, rseq_bytes;                  /* as the C library registered it; 0: not */
+    uint64_t signal_stack, signal_stack_bytes;  /* 0: none */
+    uint64_t signal_mask;
+    char name[16];
+} mhi_sys_thread;
+/* -EOPNOTSUPP: the kernel does not tell where it stores the thread id (it has no checkpoint support). */
+int mhi_sys_thread_read(mhi_sys_thread *thread);
+
+typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
+int mhi_sys_action_read(int signal, mhi_sys_action *action);
+
+void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */
+int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
+int mhi_sys_wait(int child, int *status);                /* as waitpid */
+int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */
+
 #endif

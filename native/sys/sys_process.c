@@ -1,0 +1,112 @@
+/* sys_process.c - what the kernel tells a process about itself. */
+#define _GNU_SOURCE
+#include "sys/sys.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { RSEQ_BYTES_MIN = 32 }; /* what glibc registers even where the kernel's part of it is smaller */
+
+/* Fields of /proc/PID/stat by their numbers in proc(5). */
+enum { START_CODE = 26, END_CODE = 27, START_STACK = 28, START_DATA = 45, END_DATA, START_BRK, ARG_START, ARG_END, ENV_START, ENV_END, N_FIELDS };
+
+static int read_fields(uint64_t fields[N_FIELDS])
+{
+    char text[2048];
+    int fd = mhi_sys_open("/proc/self/stat", O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    ssize_t size = mhi_sys_read(fd, text, sizeof text - 1);
+    mhi_sys_close(fd);
+    if (size < 0)
+        return (int)size;
+    text[size] = '\0';
+    char *field = strrchr(text, ')'); /* the name of the program, field 2, may hold anything */
+    for (int i = 3; i < N_FIELDS; i++) {
+        if (field == NULL || (field = strchr(field + 1, ' ')) == NULL)
+            return -ENODATA;
+        fields[i] = strtoull(field + 1, NULL, 10);
+    }
+    return 0;
+}
+
+int mhi_sys_layout_read(mhi_sys_layout *layout)
+{
+    uint64_t fields[N_FIELDS];
+    int result = read_fields(fields);
+    if (result < 0)
+        return result;
+    *layout = (mhi_sys_layout){
+        .start_code = fields[START_CODE], .end_code = fields[END_CODE],
+        .start_data = fields[START_DATA], .end_data = fields[END_DATA],
+        .start_brk = fields[START_BRK], .brk = (uint64_t)syscall(SYS_brk, 0),
+        .start_stack = fields[START_STACK],
+        .arg_start = fields[ARG_START], .arg_end = fields[ARG_END],
+        .env_start = fields[ENV_START], .env_end = fields[ENV_END],
+    };
+    return 0;
+}
+
+int mhi_sys_thread_read(mhi_sys_thread *thread)
+{
+    *thread = (mhi_sys_thread){ 0 };
+    void *tid_address = NULL;
+    if (syscall(SYS_arch_prctl, ARCH_GET_FS, &thread->fs_base) != 0)
+        return -errno;
+    if (prctl(PR_GET_TID_ADDRESS, &tid_address, 0, 0, 0) != 0 || tid_address == NULL)
+        return -EOPNOTSUPP;
+    thread->tid_address = (uintptr_t)tid_address;
+    if (syscall(SYS_get_robust_list, 0, &thread->robust_list, &thread->robust_bytes) != 0)
+        return -errno;
+    if (__rseq_size != 0) {
+        thread->rseq = thread->fs_base + (uint64_t)__rseq_offset;
+        thread->rseq_bytes = __rseq_size < RSEQ_BYTES_MIN ? RSEQ_BYTES_MIN : __rseq_size;
+    }
+    stack_t stack;
+    if (sigaltstack(NULL, &stack) != 0)
+        return -errno;
+    if (!(stack.ss_flags & SS_DISABLE)) {
+        thread->signal_stack = (uintptr_t)stack.ss_sp;
+        thread->signal_stack_bytes = stack.ss_size;
+    }
+    if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &thread->signal_mask, sizeof thread->signal_mask) != 0)
+        return -errno;
+    return prctl(PR_GET_NAME, thread->name, 0, 0, 0) == 0 ? 0 : -errno;
+}
+
+int mhi_sys_action_read(int signal, mhi_sys_action *action)
+{
+    return syscall(SYS_rt_sigaction, signal, NULL, action, sizeof action->mask) == 0 ? 0 : -errno;
+}
+
+void mhi_sys_exit(int status)
+{
+    for (;;)
+        syscall(SYS_exit_group, status);
+}
+
+int mhi_sys_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 ? 0 : -errno; }
+
+int mhi_sys_wait(int child, int *status)
+{
+    pid_t result;
+    do
+        result = waitpid(child, status, 0);
+    while (result == -1 && errno == EINTR);
+    return result == -1 ? -errno : (int)result;
+}
+
+int mhi_sys_execve(const char *path, char *const *argv, char *const *envp)
+{
+    execve(path, argv, envp);
+    return -errno;
+}
