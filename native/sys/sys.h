@@ -45,6 +45,10 @@ int64_t mhi_sys_seek_hole(int fd, uint64_t offset);
 ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset);
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset);
 ssize_t mhi_sys_read(int fd, void *buffer, size_t size);
+ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size); /* struct linux_dirent64, as many as fit; 0: no more */
+int mhi_sys_is_same_open(int fd, int other);                 /* 1: two descriptors of one open file, as dup makes them; 0: not */
+int mhi_sys_socket_option(int fd, int option);               /* of SOL_SOCKET, one that is an int */
+int mhi_sys_socket_peer(int fd, void *address, size_t size); /* a struct sockaddr, cut off after size */
 
 /* All of it or an error: -ENODATA when the file ends first. */
 int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset);
@@ -86,6 +90,9 @@ int mhi_sys_action_read(int signal, mhi_sys_action *action);
 void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */
 int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
+int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
+int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
+int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */
 
 #endif

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kcmp.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -126,6 +128,25 @@ ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 }
 
 ssize_t mhi_sys_read(int fd, void *buffer, size_t size) { return RETRY(read(fd, buffer, size)); }
+ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size) { return RETRY(syscall(SYS_getdents64, fd, entries, size)); }
+
+int mhi_sys_is_same_open(int fd, int other)
+{
+    pid_t self = getpid();
+    long order = RETRY(syscall(SYS_kcmp, self, self, KCMP_FILE, fd, other));
+    return order < 0 ? (int)order : order == 0;
+}
+
+int mhi_sys_socket_option(int fd, int option)
+{
+    int value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &(socklen_t){ sizeof value }) == 0 ? value : -errno;
+}
+
+int mhi_sys_socket_peer(int fd, void *address, size_t size)
+{
+    return getpeername(fd, address, &(socklen_t){ (socklen_t)size }) == 0 ? 0 : -errno;
+}
 
 uid_t mhi_sys_euid(void) { return geteuid(); }
 bool mhi_sys_secure_exec(void) { return getauxval(AT_SECURE) != 0; }

@@ -105,6 +105,26 @@ int mhi_sys_wait(int child, int *status)
     return result == -1 ? -errno : (int)result;
 }
 
+int mhi_sys_has_children(void)
+{
+    siginfo_t info;
+    int result = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL);
+    return result == 0 ? 1 : errno == ECHILD ? 0 : -errno;
+}
+
+int mhi_sys_fork(void)
+{
+    pid_t child = _Fork();
+    return child == -1 ? -errno : (int)child;
+}
+
+int mhi_sys_shadow_stack(uint64_t *features)
+{
+    enum { SHADOW_STACK_STATUS = 0x5005 }; /* ARCH_SHSTK_STATUS: newer than the headers that we must compile with */
+    *features = 0;
+    return syscall(SYS_arch_prctl, SHADOW_STACK_STATUS, features) == 0 || errno == EINVAL || errno == EOPNOTSUPP ? 0 : -errno;
+}
+
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp)
 {
     execve(path, argv, envp);
