@@ -1,0 +1,363 @@
+/* descriptors.c - tells files that can be opened again from all other descriptors.
+ *
+ * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device, same inode.
+ * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two descriptors
+ *     share, a copy of a standard stream, a file of /proc about this one process.
+ * D3  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a runner's socket.
+ *     It belongs to whoever starts a process, so each later run has its own, or none.
+ */
+#define _GNU_SOURCE
+#include "process/descriptors.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+
+#include "error.h"
+#include "process/numbers.h"
+#include "process/obstacles.h"
+#include "sys/sys.h"
+
+enum {
+    INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
+    INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
+    /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own business. */
+    FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_PATH | O_DIRECTORY | O_NOFOLLOW,
+};
+
+typedef struct {
+    int fd;
+    struct stat status;
+    uint64_t offset;
+    uint32_t flags;            /* as open takes them, O_CLOEXEC included */
+    bool has_lock;
+    char target[PATH_MAX];     /* what the link in /proc/self/fd says: a path, or "pipe:[7]" and the like */
+} open_file;
+
+/* ---- what was inherited ---- */
+
+static struct { int fd; dev_t device; ino_t inode; } inherited[INHERITED_MAX];
+static size_t n_inherited;
+static int *carried; /* what the last collect recorded: in a resumed process this is open, and not inherited */
+static size_t n_carried;
+
+static int read_info(open_file *file)
+{
+    char path[48], text[INFO_BYTES], *flags;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", file->fd);
+    int reader = mhi_sys_open(path, O_RDONLY, 0);
+    if (reader < 0)
+        return reader;
+    ssize_t size = mhi_sys_read(reader, text, sizeof text - 1);
+    mhi_sys_close(reader);
+    if (size < 0)
+        return (int)size;
+    text[size] = '\0';
+    if (strncmp(text, "pos:\t", 5) != 0 || (flags = strstr(text, "\nflags:\t")) == NULL)
+        return -ENODATA;
+    file->offset = strtoull(text + 5, NULL, 10);
+    file->flags = (uint32_t)strtoul(flags + 8, NULL, 8);
+    file->has_lock = strstr(flags, "\nlock:") != NULL;
+    return 0;
+}
+
+static bool is_carried(int fd)
+{
+    for (size_t i = 0; i < n_carried; i++)
+        if (carried[i] == fd)
+            return true;
+    return false;
+}
+
+static int remember(void *context, int reader, int fd)
+{
+    (void)context;
+    open_file file = { .fd = fd };
+    if (fd <= 2 || fd == reader || is_carried(fd) || n_inherited == INHERITED_MAX)
+        return 0;
+    if (mhi_sys_fstat(fd, &file.status) < 0 || read_info(&file) < 0 || file.flags & O_CLOEXEC)
+        return 0;
+    inherited[n_inherited].fd = fd;
+    inherited[n_inherited].device = file.status.st_dev;
+    inherited[n_inherited++].inode = file.status.st_ino;
+    return 0;
+}
+
+void mhi_descriptors_remember(void)
+{
+    n_inherited = 0;
+    mhi_each_number("/proc/self/fd", remember, NULL); /* without /proc there will be no snapshot either */
+}
+
+__attribute__((constructor)) static void remember_at_load(void) { mhi_descriptors_remember(); }
+
+static bool is_inherited(const open_file *file)
+{
+    for (size_t i = 0; i < n_inherited; i++)
+        if (inherited[i].fd == file->fd && inherited[i].device == file->status.st_dev && inherited[i].inode == file->status.st_ino)
+            return true;
+    return false;
+}
+
+/* ---- what can't be opened again, in words ---- */
+
+static void tell_peer(char *text, size_t size, int fd)
+{
+    union { struct sockaddr any; struct sockaddr_in in; struct sockaddr_in6 in6; struct sockaddr_un un; } peer = { 0 };
+    char host[INET6_ADDRSTRLEN];
+    text[0] = '\0';
+    if (mhi_sys_socket_peer(fd, &peer, sizeof peer) < 0)
+        return;
+    if (peer.any.sa_family == AF_INET && inet_ntop(AF_INET, &peer.in.sin_addr, host, sizeof host) != NULL)
+        snprintf(text, size, " connected to %s:%d", host, ntohs(peer.in.sin_port));
+    else if (peer.any.sa_family == AF_INET6 && inet_ntop(AF_INET6, &peer.in6.sin6_addr, host, sizeof host) != NULL)
+        snprintf(text, size, " connected to [%s]:%d", host, ntohs(peer.in6.sin6_port));
+    else if (peer.any.sa_family == AF_UNIX && peer.un.sun_path[0] == '/')
+        snprintf(text, size, " connected to %.100s", peer.un.sun_path);
+    else
+        snprintf(text, size, " that is connected");
+}
+
+static void tell_socket(char *text, size_t size, int fd)
+{
+    char peer[160];
+    int domain = mhi_sys_socket_option(fd, SO_DOMAIN), type = mhi_sys_socket_option(fd, SO_TYPE);
+    bool is_internet = domain == AF_INET || domain == AF_INET6;
+    const char *kind = is_internet && type == SOCK_STREAM ? "TCP " : is_internet && type == SOCK_DGRAM ? "UDP " : domain == AF_UNIX ? "UNIX " :
+                       domain == AF_NETLINK ? "netlink " : "";
+    if (mhi_sys_socket_option(fd, SO_ACCEPTCONN) == 1)
+        snprintf(peer, sizeof peer, " that listens");
+    else
+        tell_peer(peer, sizeof peer, fd);
+    snprintf(text, size, "a %ssocket%s", kind, peer);
+}
+
+/* What the link of a descriptor says that has no path and no type of its own. */
+static const char *nameless_kind(const char *target)
+{
+    static const struct { const char *part, *kind; } kinds[] = {
+        { "[eventpoll]", "an epoll set" },   { "[eventfd]", "an eventfd" },    { "[timerfd]", "a timerfd" },
+        { "[signalfd]", "a signalfd" },      { "inotify", "an inotify watch" },{ "[fanotify]", "a fanotify watch" },
+        { "[io_uring]", "an io_uring" },     { "pidfd", "a pidfd" },           { "[userfaultfd]", "a userfaultfd" },
+        { "[perf_event]", "a performance counter" }, { "bpf", "a BPF object" }, { "/memfd:", "a memfd" },
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strstr(target, kinds[i].part) != NULL)
+            return kinds[i].kind;
+    return NULL;
+}
+
+static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+
+static const char *device_kind(const char *path)
+{
+    bool is_gpu = begins(path, "/dev/nvidia") || begins(path, "/dev/dri/") || begins(path, "/dev/kfd");
+    return is_gpu ? "a GPU context" : begins(path, "/dev/pts/") || begins(path, "/dev/ttyS") ? "a terminal" : "a device";
+}
+
+static void tell(char *text, size_t size, const open_file *file)
+{
+    const char *kind = nameless_kind(file->target);
+    if (S_ISSOCK(file->status.st_mode))
+        tell_socket(text, size, file->fd);
+    else if (S_ISFIFO(file->status.st_mode))
+        snprintf(text, size, file->target[0] == '/' ? "a pipe (%.160s)" : "a pipe", file->target);
+    else if (S_ISCHR(file->status.st_mode) || S_ISBLK(file->status.st_mode))
+        snprintf(text, size, "%s (%.160s)", device_kind(file->target), file->target);
+    else if (file->target[0] != '/' || begins(file->target, "/memfd:"))
+        snprintf(text, size, kind != NULL ? "%s (%.160s)" : "%s%.160s", kind != NULL ? kind : "", file->target);
+    else if (begins(file->target, "/proc/"))
+        snprintf(text, size, "of this one process (%.160s)", file->target);
+    else
+        snprintf(text, size, "a file that is no longer at its path (%.160s)", file->target);
+}
+
+/* ---- one descriptor ---- */
+
+typedef struct {
+    mhi_descriptors *out;
+    size_t capacity;
+    const int *own;
+    size_t n_own;
+    mhi_obstacles found;
+    int failed;         /* the descriptor that could not be looked at */
+} collection;
+
+/* /dev/null and others that are the same for everyone, by their numbers in Documentation/admin-guide/devices.txt. */
+static bool is_common_device(const struct stat *status)
+{
+    static const unsigned memory[] = { 3 /* null */, 5 /* zero */, 7 /* full */, 8 /* random */, 9 /* urandom */ };
+    if (!S_ISCHR(status->st_mode))
+        return false;
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        if (status->st_rdev == makedev(1, memory[i]))
+            return true;
+    return status->st_rdev == makedev(5, 0); /* tty: the terminal of each process */
+}
+
+/* D1 */
+static bool is_at_path(const open_file *file)
+{
+    struct stat there;
+    if (file->target[0] != '/' || mhi_sys_stat(file->target, &there) < 0)
+        return false;
+    if (is_common_device(&file->status))
+        return S_ISCHR(there.st_mode) && there.st_rdev == file->status.st_rdev;
+    return there.st_dev == file->status.st_dev && there.st_ino == file->status.st_ino;
+}
+
+/* "/proc/7/maps", which another process has under another name. */
+static bool is_of_process(const char *path) { return begins(path, "/proc/") && path[6] >= '0' && path[6] <= '9'; }
+
+static bool can_be_opened_again(const open_file *file)
+{
+    bool is_file = S_ISREG(file->status.st_mode) || S_ISDIR(file->status.st_mode);
+    return (is_file || is_common_device(&file->status)) && is_at_path(file) && !is_of_process(file->target);
+}
+
+/* The standard stream that `fd` is a copy of, or NULL. Where the kernel won't compare descriptors, the same file counts. */
+static const char *copied_stream(const open_file *file)
+{
+    static const char *const names[] = { "standard input", "standard output", "standard error" };
+    for (int stream = 0; stream <= 2; stream++) {
+        struct stat status;
+        if (mhi_sys_fstat(stream, &status) == 0 && status.st_dev == file->status.st_dev && status.st_ino == file->status.st_ino &&
+            !is_common_device(&status) && mhi_sys_is_same_open(file->fd, stream) != 0)
+            return names[stream];
+    }
+    return NULL;
+}
+
+static int record(collection *into, const open_file *file)
+{
+    mhi_descriptors *out = into->out;
+    if (out->n_items == into->capacity) {
+        mhi_descriptor *larger = reallocarray(out->items, into->capacity = 2 * into->capacity + 8, sizeof *larger);
+        if (larger == NULL)
+            return -ENOMEM;
+        out->items = larger;
+    }
+    bool is_device = is_common_device(&file->status);
+    char *path = strdup(file->target);
+    if (path == NULL)
+        return -ENOMEM;
+    out->items[out->n_items++] = (mhi_descriptor){
+        .fd = file->fd,
+        .flags = file->flags & FLAGS_KEPT,
+        .is_cloexec = file->flags & O_CLOEXEC,
+        .path = path,
+        .offset = is_device ? 0 : file->offset,
+        .inode = is_device ? 0 : file->status.st_ino,
+        .device = is_device ? file->status.st_rdev : 0,
+    };
+    return 0;
+}
+
+static int read_file(open_file *file)
+{
+    char link[48];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file->fd);
+    int result = mhi_sys_fstat(file->fd, &file->status);
+    if (result == 0)
+        result = read_info(file);
+    if (result == 0) {
+        ssize_t size = mhi_sys_readlink(link, file->target, sizeof file->target);
+        result = size < 0 ? (int)size : 0;
+    }
+    return result;
+}
+
+static bool is_own(const collection *into, int fd)
+{
+    for (size_t i = 0; i < into->n_own; i++)
+        if (into->own[i] == fd)
+            return true;
+    return false;
+}
+
+static int take(void *context, int reader, int fd)
+{
+    collection *into = context;
+    open_file file = { .fd = fd };
+    if (fd <= 2 || fd == reader || is_own(into, fd))
+        return 0;
+    int result = read_file(&file);
+    if (result < 0) {
+        into->failed = fd;
+        return result == -EBADF || result == -ENOENT ? 0 : result; /* another thread has closed it */
+    }
+    if (is_inherited(&file))
+        return 0;
+    const char *stream = copied_stream(&file);
+    if (stream == NULL && !file.has_lock && can_be_opened_again(&file))
+        return record(into, &file);
+    char text[256];
+    if (stream != NULL)
+        snprintf(text, sizeof text, "a copy of %s", stream);
+    else if (file.has_lock)
+        snprintf(text, sizeof text, "a file that holds a lock (%.160s)", file.target);
+    else
+        tell(text, sizeof text, &file);
+    mhi_obstacles_add(&into->found, "descriptor %d is %s", fd, text);
+    return 0;
+}
+
+/* ---- all of them ---- */
+
+/* D2: two descriptors of one open file move one offset; opened again, each would have its own. */
+static void refuse_copies(collection *into)
+{
+    for (size_t i = 0; i < into->out->n_items; i++)
+        for (size_t j = 0; j < i; j++) {
+            const mhi_descriptor *one = &into->out->items[i], *other = &into->out->items[j];
+            if (one->inode != 0 && one->inode == other->inode && strcmp(one->path, other->path) == 0 && mhi_sys_is_same_open(one->fd, other->fd) != 0)
+                mhi_obstacles_add(&into->found, "descriptor %d is a copy of %d (%.160s)", one->fd, other->fd, one->path);
+        }
+}
+
+static int keep_carried(const mhi_descriptors *descriptors, mh_error *err)
+{
+    int *larger = reallocarray(carried, descriptors->n_items + 1, sizeof *carried);
+    if (larger == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for the list of descriptors");
+    carried = larger;
+    n_carried = descriptors->n_items;
+    for (size_t i = 0; i < n_carried; i++)
+        carried[i] = descriptors->items[i].fd;
+    return MH_OK;
+}
+
+int mhi_descriptors_collect(mhi_descriptors *out, const int *own, size_t n_own, mh_error *err)
+{
+    *out = (mhi_descriptors){ 0 };
+    collection into = { .out = out, .own = own, .n_own = n_own, .failed = -1 };
+    int result = mhi_each_number("/proc/self/fd", take, &into), status = MH_OK;
+    if (result < 0) {
+        status = into.failed < 0 ? mhi_fail_sys(err, result, "cannot list the open descriptors in /proc/self/fd")
+                                 : mhi_fail_sys(err, result, "cannot tell what descriptor %d is", into.failed);
+    } else {
+        refuse_copies(&into);
+        status = mhi_obstacles_end(&into.found, "close it in the body, or open it after the with", err);
+    }
+    if (status == MH_OK)
+        status = keep_carried(out, err);
+    if (status != MH_OK)
+        mhi_descriptors_release(out);
+    return status;
+}
+
+void mhi_descriptors_release(mhi_descriptors *descriptors)
+{
+    for (size_t i = 0; i < descriptors->n_items; i++)
+        free(descriptors->items[i].path);
+    free(descriptors->items);
+    *descriptors = (mhi_descriptors){ 0 };
+}

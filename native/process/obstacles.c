@@ -1,0 +1,294 @@
+/* obstacles.c - finds what a process snapshot can't carry.
+ *
+ * Three things make memory impossible to carry: that somebody else may write it, that it is a device's, and that it is of another kind
+ * than the launcher could make. Shared memory that nobody but this process can have is no such thing; see mhi_is_fresh_shared.
+ */
+#define _GNU_SOURCE
+#include "process/obstacles.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "error.h"
+#include "format.h"
+#include "process/numbers.h"
+#include "snapshot/trust.h"
+#include "sys/sys.h"
+
+void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...)
+{
+    char text[sizeof found->text];
+    va_list values;
+    va_start(values, format);
+    int length = vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    size_t left = sizeof found->text - found->used;
+    if (length >= 0 && (found->n == 0 || (found->n == found->n_told && (size_t)length + sizeof ", " <= left))) {
+        found->used += (size_t)snprintf(found->text + found->used, left, "%s%s", found->n == 0 ? "" : ", ", text);
+        found->used = found->used < sizeof found->text ? found->used : sizeof found->text - 1;
+        found->n_told++;
+    }
+    found->n++;
+}
+
+int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *err)
+{
+    if (found->n == 0)
+        return MH_OK;
+    if (found->n == found->n_told)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s: %s", found->text, remedy);
+    return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s and %u more: %s", found->text, found->n - found->n_told, remedy);
+}
+
+/* ---- /proc/PID/stat ---- */
+
+typedef struct {
+    char name[64];
+    char state;      /* a letter of proc(5) */
+    unsigned flags;  /* the kernel's PF_* */
+} task;
+
+/* PF_EXITING and PF_FORKNOEXEC of include/linux/sched.h, which have been these since Linux 2.6. */
+enum { TASK_IS_EXITING = 0x4, TASK_HAS_NOT_EXECUTED = 0x40 };
+
+static int read_task(const char *path, task *found)
+{
+    char text[512]; /* the fields needed are at the front */
+    int fd = mhi_sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    ssize_t size = mhi_sys_read(fd, text, sizeof text - 1);
+    mhi_sys_close(fd);
+    if (size < 0)
+        return (int)size;
+    text[size] = '\0';
+    char *name = strchr(text, '('), *end = strrchr(text, ')');
+    if (name == NULL || end == NULL || sscanf(end, ") %c %*d %*d %*d %*d %*d %u", &found->state, &found->flags) != 2)
+        return -ENODATA;
+    snprintf(found->name, sizeof found->name, "%.*s", (int)(end - name - 1), name + 1);
+    return 0;
+}
+
+/* One that has ended, or is about to and has done all its work. */
+static bool is_ending(const task *found) { return found->state == 'Z' || found->state == 'X' || found->flags & TASK_IS_EXITING; }
+
+/* ---- children ---- */
+
+static int add_child(mhi_obstacles *found, int child)
+{
+    char path[48];
+    task its;
+    snprintf(path, sizeof path, "/proc/%d/stat", child);
+    int result = read_task(path, &its);
+    if (result == 0 && !is_ending(&its))
+        mhi_obstacles_add(found, "child process %d (%s) is running", child, its.name);
+    return result == -ENOENT || result == -ESRCH ? 0 : result; /* has ended, and another thread has waited for it */
+}
+
+static int add_children_of_thread(void *context, int reader, int thread)
+{
+    (void)reader;
+    char path[64], text[4096], *rest = text;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", thread);
+    int fd = mhi_sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    ssize_t size = mhi_sys_read(fd, text, sizeof text - 1);
+    mhi_sys_close(fd);
+    if (size < 0)
+        return (int)size;
+    text[size] = '\0';
+    int result = 0;
+    for (long child; result == 0 && (child = strtol(rest, &rest, 10)) > 0;)
+        result = add_child(context, (int)child);
+    return result;
+}
+
+/* Of children that have ended only the exit status is left, and a fork loses it too. */
+static int check_children(mh_error *err)
+{
+    int has = mhi_sys_has_children();
+    if (has == 0)
+        return MH_OK;
+    mhi_obstacles found = { 0 };
+    int result = has < 0 ? has : mhi_each_number("/proc/self/task", add_children_of_thread, &found);
+    if (result == -ENOENT) { /* a kernel without CONFIG_PROC_CHILDREN */
+        mhi_obstacles_add(&found, "there are child processes");
+        result = 0;
+    }
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot tell whether there are child processes");
+    return mhi_obstacles_end(&found, "wait for it in the body, or start it after the with", err);
+}
+
+/* ---- other threads ---- */
+
+static int add_thread(void *context, int reader, int thread)
+{
+    (void)reader;
+    char path[48];
+    task its;
+    if (thread == mhi_sys_thread_id())
+        return 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+    int result = read_task(path, &its);
+    if (result == 0 && !is_ending(&its)) /* pthread_join returns a little before its thread has left /proc */
+        mhi_obstacles_add(context, "thread %d (%s) is running", thread, its.name);
+    return result == -ENOENT || result == -ESRCH ? 0 : result;
+}
+
+int mhi_threads_check(mh_error *err)
+{
+    mhi_obstacles found = { 0 };
+    int result = mhi_each_number("/proc/self/task", add_thread, &found);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot tell whether other threads are running");
+    return mhi_obstacles_end(&found, "a later run would lose it; end it in the body, or start it after the with", err);
+}
+
+/* ---- memory ---- */
+
+static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+
+/* The C library maps a new semaphore under a temporary name, which it then removes: sem_open, then sem_unlink. */
+bool mhi_is_fresh_shared(const mhi_mapping *mapping)
+{
+    return mapping->is_shared && mapping->is_deleted && !mapping->is_hugetlb && !mapping->is_device &&
+           (strcmp(mapping->name, "/dev/zero") == 0 || begins(mapping->name, "/dev/shm/sem."));
+}
+
+/* Memory that was forked with the process has the parent at its other end. */
+static int read_is_forked(bool *is_forked)
+{
+    task self;
+    int result = read_task("/proc/self/stat", &self);
+    *is_forked = result == 0 && self.flags & TASK_HAS_NOT_EXECUTED;
+    return result;
+}
+
+static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
+{
+    const char *name = mapping->name;
+    bool is_ring = strstr(name, "[io_uring]") != NULL;
+    bool is_gpu = begins(name, "/dev/nvidia") || begins(name, "/dev/dri/") || begins(name, "/dev/kfd");
+    if (mapping->is_hugetlb)
+        return "memory in huge pages (MAP_HUGETLB)";
+    if (is_ring || is_gpu)
+        return is_ring ? "an io_uring" : "a GPU's memory";
+    if (mapping->is_device && name[0] != '[') /* [vvar] */
+        return "a device's memory";
+    if (!mapping->is_shared || !(mapping->prot & PROT_WRITE) || (mhi_is_fresh_shared(mapping) && !is_forked))
+        return NULL;
+    return begins(name, "/SYSV") ? "System V shared memory" : begins(name, "/memfd:") ? "shared memory" :
+           begins(name, "/dev/shm/") ? "POSIX shared memory" : begins(name, "/dev/zero") ? "shared memory of a forked process" :
+           "a file mapped shared and writable";
+}
+
+/* Two views of the same fresh memory would become two memories. */
+typedef struct { uint64_t inode, device, offset, end; } view;
+
+typedef struct {
+    view *items;
+    size_t n_items, capacity;
+} views;
+
+static int add_view(views *seen, const mhi_mapping *mapping, bool *is_second)
+{
+    view added = { mapping->inode, mapping->device, mapping->offset, mapping->offset + (mapping->end - mapping->start) };
+    *is_second = false;
+    for (size_t i = 0; i < seen->n_items; i++) {
+        const view *other = &seen->items[i];
+        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end && added.offset < other->end;
+    }
+    if (seen->n_items == seen->capacity) {
+        view *larger = reallocarray(seen->items, seen->capacity = 2 * seen->capacity + 8, sizeof *larger);
+        if (larger == NULL)
+            return -ENOMEM;
+        seen->items = larger;
+    }
+    seen->items[seen->n_items++] = added;
+    return 0;
+}
+
+static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *mapping, bool is_forked)
+{
+    bool is_second = false;
+    const char *kind = memory_kind(mapping, is_forked);
+    int result = kind == NULL && mhi_is_fresh_shared(mapping) ? add_view(seen, mapping, &is_second) : 0;
+    kind = is_second ? "shared memory mapped twice" : kind;
+    if (kind != NULL)
+        mhi_obstacles_add(found, "%s is in use (%.160s at 0x%llx)", kind, mapping->name, (unsigned long long)mapping->start);
+    return result;
+}
+
+static bool is_of_launcher(const mhi_mapping *mapping) { return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END; }
+
+static int add_mappings(mhi_obstacles *found, bool is_forked)
+{
+    mhi_mappings mappings;
+    mhi_mapping mapping;
+    views seen = { 0 };
+    int result = mhi_mappings_open(&mappings);
+    if (result < 0)
+        return result;
+    while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
+        if (!is_of_launcher(&mapping))
+            result = add_mapping(found, &seen, &mapping, is_forked);
+    mhi_mappings_close(&mappings);
+    free(seen.items);
+    return result;
+}
+
+static int check_memory(mh_error *err)
+{
+    mhi_obstacles found = { 0 };
+    bool is_forked;
+    int result = read_is_forked(&is_forked);
+    if (result == 0)
+        result = add_mappings(&found, is_forked);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot read /proc/self/stat and /proc/self/smaps, which tell what memory is shared");
+    return mhi_obstacles_end(&found, "unmap it in the body, or map it after the with", err);
+}
+
+/* ---- the machine ---- */
+
+static int check_pagemap(mh_error *err)
+{
+    uint64_t entry;
+    int fd = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
+    int result = fd < 0 ? fd : mhi_sys_pread_all(fd, &entry, sizeof entry, (uintptr_t)&entry / MHI_PAGE * sizeof entry);
+    if (fd >= 0)
+        mhi_sys_close(fd);
+    return result < 0 ? mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "/proc/self/pagemap can't be read, so written pages can't be told: %s",
+                                 strerrordesc_np(-result)) : MH_OK;
+}
+
+static int check_thread(mh_error *err)
+{
+    mhi_sys_thread thread;
+    uint64_t features;
+    int result = mhi_sys_thread_read(&thread);
+    if (result < 0)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "the kernel does not tell what it keeps of a thread (CONFIG_CHECKPOINT_RESTORE): %s",
+                        strerrordesc_np(-result));
+    result = mhi_sys_shadow_stack(&features);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot tell whether there is a shadow stack");
+    return features == 0 ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the process has a shadow stack, which no program can make anew "
+                                            "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
+}
+
+int mhi_obstacles_check(mh_error *err)
+{
+    int (*const checks[])(mh_error *err) = { mhi_trust_process, check_thread, check_pagemap, check_children, check_memory };
+    int status = MH_OK;
+    for (size_t i = 0; i < sizeof checks / sizeof *checks && status == MH_OK; i++)
+        status = checks[i](err);
+    return status;
+}

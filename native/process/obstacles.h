@@ -1,0 +1,35 @@
+/* obstacles.h - what a process snapshot can't carry, by name: found before the fork, while there is somebody to tell. */
+#ifndef MHI_OBSTACLES_H
+#define MHI_OBSTACLES_H
+#include "magicheap.h"
+#include "process/mappings.h"
+
+/* Obstacles of one sort, told in one sentence as far as it goes: "descriptor 4 is a pipe, descriptor 5 is a pipe and 7 more". */
+typedef struct {
+    unsigned n, n_told;
+    size_t used;
+    char text[360]; /* leaves room for the rest of the sentence in mh_error.detail */
+} mhi_obstacles;
+
+__attribute__((format(printf, 2, 3)))
+void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...);
+/* MH_OK if there are none, else MH_ERR_UNSUPPORTED with the sentence and, behind a colon, what to do. */
+int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *err);
+
+/* Before the fork, of the calling process: raised privileges, a /proc that tells too little, a shadow stack, living children, and memory
+ * that other processes or devices share. MH_ERR_UNSUPPORTED names what it is. */
+int mhi_obstacles_check(mh_error *err);
+/* After all other handlers that fork calls before it forks, some of which end threads: MH_ERR_UNSUPPORTED names the other threads that
+ * are still alive, which a fork would lose. Allocates nothing and takes no lock. */
+int mhi_threads_check(mh_error *err);
+
+/* Whether a writable shared mapping can be made anew in each later run: shared anonymous memory and semaphores without a name, as
+ * multiprocessing makes for its locks. They are there to be shared with processes that this one forks, and mhi_obstacles_check has
+ * found that there are none. It needs its bytes, and to be shared with what the later run forks: MAP_SHARED | MAP_ANONYMOUS. */
+bool mhi_is_fresh_shared(const mhi_mapping *mapping);
+
+/* Each assumption that process snapshots make of the machine, tried for real: as mh_probe. MH_OK with err->detail not empty: it does
+ * not hold, but there is another way. */
+int mhi_process_probe(uint32_t i, const char **name, mh_error *err);
+
+#endif
