@@ -41,24 +41,32 @@ static const char *check_arena(const mhi_file_header *header)
     return NULL;
 }
 
+static const char *check_no_arena(const mhi_file_header *header)
+{
+    size_t start = offsetof(mhi_file_header, hd_address), end = offsetof(mhi_file_header, hd_created_ns);
+    return is_zero((const uint8_t *)header + start, end - start) ? NULL : "it is of a process and speaks of an arena";
+}
+
 const char *mhi_check_header(const mhi_file_header *header)
 {
+    bool is_process = header->hd_kind == MH_KIND_PROCESS;
     if (header->hd_state != MHI_STATE_COMPLETE)
         return "it is incomplete: its writer did not finish";
-    if (header->hd_n_tables != MHI_TABLES_OF_HEAP)
+    if (header->hd_n_tables != (is_process ? MHI_TABLES_OF_PROCESS : MHI_TABLES_OF_HEAP))
         return "the number of its tables is wrong";
     size_t unused = (MHI_TABLES_MAX - header->hd_n_tables) * sizeof(mhi_file_table);
     if (!is_zero((const uint8_t *)&header->hd_tables[header->hd_n_tables], unused) ||
         !is_zero(header->hd_reserved, sizeof header->hd_reserved))
         return "its header has something where nothing belongs";
-    return check_arena(header);
+    return is_process ? check_no_arena(header) : check_arena(header);
 }
 
 /* The directory: each kind once and in order, each table directly behind the one before, the last one up to the end. */
 static const char *check_directory(struct mh_image *image)
 {
     static const uint64_t entry_bytes[] = { sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module),
-                                            sizeof(mhi_file_relocation), 1 };
+                                            sizeof(mhi_file_relocation), 1, sizeof(mhi_file_process),
+                                            sizeof(mhi_file_descriptor), sizeof(mhi_file_signal) };
     const mhi_file_header *header = &image->header;
     uint64_t start = header->hd_tables[0].tb_offset, place = start;
     for (uint32_t i = 0; i < header->hd_n_tables; i++) {
@@ -76,7 +84,7 @@ static const char *check_directory(struct mh_image *image)
     return place == header->hd_file_bytes && place - start == image->tables_bytes ? NULL : "its tables do not end where the file does";
 }
 
-static const char *check_segments(const struct mh_image *image)
+static const char *check_arena_segments(const struct mh_image *image)
 {
     const mhi_file_header *header = &image->header;
     const mhi_file_segment *data = &image->segments[0], *meta = &image->segments[1];
@@ -95,15 +103,13 @@ static const char *check_segments(const struct mh_image *image)
     return NULL;
 }
 
-static bool is_string(const struct mh_image *image, uint64_t offset) { return offset < image->strings_bytes; }
-
 static const char *check_inputs(const struct mh_image *image)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
         const mhi_file_input *input = &image->inputs[i];
         if (input->in_kind < MH_INPUT_FILE || input->in_kind > MH_INPUT_SYSTEM)
             return "an input is of an unknown kind";
-        if (!is_string(image, input->in_name) || !is_string(image, input->in_text))
+        if (!mhi_is_string(image, input->in_name) || !mhi_is_string(image, input->in_text))
             return "an input's name lies outside the strings";
         if (input->in_build_id_bytes > MHI_FILE_BUILD_ID_MAX)
             return "an input's build-id is too long";
@@ -116,7 +122,7 @@ static const char *check_modules(const struct mh_image *image)
     uint64_t n_relocations = 0;
     for (uint64_t i = 0; i < image->n_modules; i++) {
         const mhi_file_module *module = &image->modules[i];
-        if (!is_string(image, module->mo_path))
+        if (!mhi_is_string(image, module->mo_path))
             return "a module's path lies outside the strings";
         if (module->mo_build_id_bytes > MHI_FILE_BUILD_ID_MAX || module->mo_reserved != 0)
             return "a module's build-id is too long";
@@ -144,6 +150,28 @@ static const char *check_relocations(const struct mh_image *image)
     return NULL;
 }
 
+static void take_table(struct mh_image *image, const mhi_file_table *table, const void *bytes)
+{
+    switch (table->tb_kind) {
+    case MHI_TABLE_SEGMENTS: image->segments = bytes, image->n_segments = table->tb_count; break;
+    case MHI_TABLE_INPUTS: image->inputs = bytes, image->n_inputs = table->tb_count; break;
+    case MHI_TABLE_MODULES: image->modules = bytes, image->n_modules = table->tb_count; break;
+    case MHI_TABLE_RELOCATIONS: image->relocations = bytes, image->n_relocations = table->tb_count; break;
+    case MHI_TABLE_STRINGS: image->strings = bytes, image->strings_bytes = table->tb_count; break;
+    case MHI_TABLE_PROCESS: image->process = bytes, image->n_processes = table->tb_count; break;
+    case MHI_TABLE_DESCRIPTORS: image->descriptors = bytes, image->n_descriptors = table->tb_count; break;
+    case MHI_TABLE_SIGNALS: image->signals = bytes, image->n_signals = table->tb_count; break;
+    }
+}
+
+static const char *check_heap(const struct mh_image *image)
+{
+    const char *wrong = check_arena_segments(image);
+    if (wrong == NULL)
+        wrong = check_modules(image);
+    return wrong == NULL ? check_relocations(image) : wrong;
+}
+
 const char *mhi_check_tables(struct mh_image *image)
 {
     const mhi_file_table *tables = image->header.hd_tables;
@@ -154,18 +182,11 @@ const char *mhi_check_tables(struct mh_image *image)
         const uint8_t *bytes = image->tables + (tables[i].tb_offset - tables[0].tb_offset);
         if (mhi_checksum(bytes, tables[i].tb_bytes) != tables[i].tb_checksum)
             return "the checksum of a table does not match";
-        switch (tables[i].tb_kind) {
-        case MHI_TABLE_SEGMENTS: image->segments = (const void *)bytes, image->n_segments = tables[i].tb_count; break;
-        case MHI_TABLE_INPUTS: image->inputs = (const void *)bytes, image->n_inputs = tables[i].tb_count; break;
-        case MHI_TABLE_MODULES: image->modules = (const void *)bytes, image->n_modules = tables[i].tb_count; break;
-        case MHI_TABLE_RELOCATIONS: image->relocations = (const void *)bytes, image->n_relocations = tables[i].tb_count; break;
-        case MHI_TABLE_STRINGS: image->strings = (const void *)bytes, image->strings_bytes = tables[i].tb_count; break;
-        }
+        take_table(image, &tables[i], bytes);
     }
     if (image->strings_bytes == 0 || image->strings[0] != '\0' || image->strings[image->strings_bytes - 1] != '\0')
         return "its strings do not begin and end with NUL";
-    if ((wrong = check_segments(image)) != NULL || (wrong = check_inputs(image)) != NULL ||
-        (wrong = check_modules(image)) != NULL)
+    if ((wrong = check_inputs(image)) != NULL)
         return wrong;
-    return check_relocations(image);
+    return image->header.hd_kind == MH_KIND_PROCESS ? mhi_check_process(image) : check_heap(image);
 }

@@ -68,9 +68,9 @@ static int read_header(struct mh_image *image, mh_error *err)
     if (header->hd_file_bytes != size)
         return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: it has %" PRIu64 " bytes and should have %" PRIu64, image->path,
                         size, header->hd_file_bytes);
-    if (header->hd_kind != MH_KIND_HEAP)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kind %d", image->path,
-                        header->hd_kind, MH_KIND_HEAP);
+    if (header->hd_kind != MH_KIND_HEAP && header->hd_kind != MH_KIND_PROCESS)
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %d and %d", image->path,
+                        header->hd_kind, MH_KIND_HEAP, MH_KIND_PROCESS);
     const char *wrong = mhi_check_header(header);
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
@@ -114,6 +114,14 @@ int mhi_image_open(struct mh_image **opened, const char *absolute, bool trusted_
         return status;
     }
     *opened = image;
+    return MH_OK;
+}
+
+int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)
+{
+    if (image->header.hd_kind != (uint32_t)kind)
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of a %s, expected that of a %s", image->path,
+                        kind == MH_KIND_HEAP ? "process" : "heap", kind == MH_KIND_HEAP ? "heap" : "process");
     return MH_OK;
 }
 
@@ -165,6 +173,8 @@ int mh_image_verify(const mh_image *image, mh_error *err)
     for (uint64_t i = 0; i < image->n_segments; i++) {
         const mhi_file_segment *segment = &image->segments[i];
         uint64_t checksum;
+        if (segment->sg_kind == MH_SEGMENT_FILE || segment->sg_kind == MH_SEGMENT_ZERO)
+            continue; /* not in this file */
         int result = mhi_checksum_file(image->fd, segment->sg_offset, segment->sg_bytes, &checksum);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot read segment %" PRIu64 " of %s", i, image->path);

@@ -18,13 +18,22 @@ struct mh_image {
     const mhi_file_module *modules;
     const mhi_file_relocation *relocations;
     const char *strings;
-    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes;
+    const mhi_file_process *process;         /* of a heap snapshot NULL, as descriptors and signals */
+    const mhi_file_descriptor *descriptors;
+    const mhi_file_signal *signals;
+    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals;
 };
 
-/* mh_image_open; with `trusted_only`, a file that others could have put there is MH_ERR_UNTRUSTED before a byte of it is read. */
+/* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is MH_ERR_UNTRUSTED before a
+ * byte of it is read. */
 int mhi_image_open(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
 
 static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset) { return image->strings + offset; }
+
+static inline bool mhi_is_string(const struct mh_image *image, uint64_t offset) { return offset < image->strings_bytes; }
+
+/* MH_ERR_FORMAT if the image is not of this kind. */
+int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err);
 
 /* The checksum of a range of a file, read in pieces. Returns 0 or -errno; -ENODATA when the file ends first. */
 int mhi_checksum_file(int fd, uint64_t offset, uint64_t size, uint64_t *checksum);
@@ -33,5 +42,7 @@ int mhi_checksum_file(int fd, uint64_t offset, uint64_t size, uint64_t *checksum
 const char *mhi_check_header(const mhi_file_header *header);
 /* check.c: everything in the tables; sets the table pointers of `image`. Afterwards every name, index and range can be used. */
 const char *mhi_check_tables(struct mh_image *image);
+/* check_process.c: the tables of a process snapshot. */
+const char *mhi_check_process(const struct mh_image *image);
 
 #endif
