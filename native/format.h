@@ -245,6 +245,17 @@ MHI_AT(mhi_file_module, mo_build_id, 32);
 MHI_AT(mhi_file_relocation, rl_target, 8);
 MHI_AT(mhi_file_relocation, rl_module, 16);
 #undef MHI_AT
+/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound; behind it come
+ * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
+ * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
+#define MHI_RESUME_NAME "magicheap-resume"
+/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
+#define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
+
+/* Size of an entry of each table, in the order of MHI_TABLE_*. */
+#define MHI_ENTRY_BYTES \
+    sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module), sizeof(mhi_file_relocation), 1, \
+    sizeof(mhi_file_process), sizeof(mhi_file_descriptor), sizeof(mhi_file_signal)
 _Static_assert(sizeof(mhi_file_table) == 40, "table");
 _Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
 _Static_assert(sizeof(mhi_file_segment) == 56, "segment");

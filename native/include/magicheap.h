@@ -117,6 +117,7 @@ typedef struct {
     bool ignore_snapshot;     /* run cold even if there is a snapshot, and replace it */
     bool process;             /* a snapshot of the whole process: see "Process snapshots" */
     const char *program;      /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
+    const char *const *environment; /* process: the environment as it was when this process started; NULL: environ */
     const char *command;      /* process: the command line by which the launcher finds the snapshot; NULL: by none */
 } mh_options;
 

@@ -17,13 +17,6 @@
 #include "format.h"
 #include "snapshot/image.h"
 
-/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound; behind it come
- * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
- * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
-#define MHI_RESUME_NAME "magicheap-resume"
-/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
-#define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
-
 /* What the kernel gave us, as main.c found it. */
 typedef struct {
     int argc;

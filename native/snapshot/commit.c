@@ -91,9 +91,9 @@ static int freeze(mh_transaction *tx, mh_error *err)
     return status;
 }
 
-static int collect_inputs(mh_transaction *tx, mh_error *err)
+int mhi_commit_inputs(mh_transaction *tx, mh_error *err)
 {
-    int status = mhi_inputs_add_opened(&tx->inputs, tx->begun_ns, err);
+    int status = tx->is_process ? MH_OK : mhi_inputs_add_opened(&tx->inputs, tx->begun_ns, err);
     if (status == MH_OK)
         status = mhi_inputs_add_libraries(&tx->inputs, err);
     if (status == MH_OK)
@@ -142,17 +142,26 @@ static int settle_data(mh_transaction *tx, mhi_file_segment *data, mh_error *err
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
 }
 
-static int write_tables(mh_transaction *tx, const mhi_file_segment *segments, size_t n_segments, mhi_file_header *header, mh_error *err)
+/* Behind the last segment that lies in the file. */
+static uint64_t tables_start(const mhi_file_segment *segments, size_t n_segments)
 {
-    const mhi_file_segment *last = &segments[n_segments - 1];
-    uint64_t start = last->sg_offset + last->sg_bytes;
+    uint64_t start = MHI_SEGMENTS_OFFSET;
+    for (size_t i = 0; i < n_segments; i++)
+        if (segments[i].sg_kind != MH_SEGMENT_FILE && segments[i].sg_kind != MH_SEGMENT_ZERO)
+            start = segments[i].sg_offset + segments[i].sg_bytes;
+    return start;
+}
+
+static int write_tables(mh_transaction *tx, const mhi_tables_source *from, mhi_file_header *header, mh_error *err)
+{
+    uint64_t start = tables_start(from->segments, from->n_segments);
     mhi_tables tables;
-    int status = mhi_tables_build(&tables, start, segments, n_segments, &tx->inputs, &tx->audit, err);
+    int status = mhi_tables_build(&tables, start, from, err);
     if (status != MH_OK)
         return status;
     int result = mhi_sys_pwrite_all(tx->writer.fd, tables.bytes, tables.size, start);
     memcpy(header->hd_tables, tables.directory, sizeof tables.directory);
-    header->hd_n_tables = MHI_TABLES_OF_HEAP;
+    header->hd_n_tables = tables.n;
     header->hd_file_bytes = start + tables.size;
     mhi_tables_release(&tables);
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
@@ -211,19 +220,25 @@ static int write_file(mh_transaction *tx, mh_error *err)
     int status = settle_data(tx, &segments[0], err);
     if (status == MH_OK)
         status = write_memory(tx, &segments[1], err);
+    return status == MH_OK ? mhi_commit_rest(tx, &header, segments, 2, NULL, err) : status;
+}
+
+int mhi_commit_rest(mh_transaction *tx, mhi_file_header *header, const mhi_file_segment *segments, size_t n_segments,
+                    const mhi_process_tables *process, mh_error *err)
+{
+    mhi_tables_source from = { segments, n_segments, &tx->inputs, &tx->audit, process };
+    int status = write_tables(tx, &from, header, err);
     if (status == MH_OK)
-        status = write_tables(tx, segments, 2, &header, err);
+        status = sync_in_steps(tx, header->hd_file_bytes, err);
     if (status == MH_OK)
-        status = sync_in_steps(tx, header.hd_file_bytes, err);
-    return status == MH_OK ? write_header(tx, &header, err) : status;
+        status = write_header(tx, header, err);
+    return status == MH_OK ? mhi_writer_publish(&tx->writer, err) : status;
 }
 
 int mhi_commit(mh_transaction *tx, mh_error *err)
 {
     int status = freeze(tx, err);
     if (status == MH_OK)
-        status = collect_inputs(tx, err);
-    if (status == MH_OK)
-        status = write_file(tx, err);
-    return status == MH_OK ? mhi_writer_publish(&tx->writer, err) : status;
+        status = mhi_commit_inputs(tx, err);
+    return status == MH_OK ? write_file(tx, err) : status;
 }

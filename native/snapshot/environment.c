@@ -5,9 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "error.h"
 #include "snapshot/checksum.h"
@@ -35,15 +33,18 @@ static uint64_t digest(const char *value)
     return sum == 0 ? 1 : sum;
 }
 
-static uint64_t digest_now(const char *name)
+static uint64_t digest_now(char *const *environment, const char *name)
 {
-    const char *value = getenv(name);
-    return value == NULL ? 0 : digest(value);
+    size_t length = strlen(name);
+    for (; environment != NULL && *environment != NULL; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return digest(*environment + length + 1);
+    return 0;
 }
 
-int mhi_environment_read(mhi_inputs *variables, mh_error *err)
+int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_error *err)
 {
-    for (char **each = environ; each != NULL && *each != NULL; each++) {
+    for (char *const *each = environment; each != NULL && *each != NULL; each++) {
         const char *equals = strchr(*each, '=');
         if (equals == NULL)
             continue;
@@ -86,20 +87,20 @@ static bool is_recorded(const struct mh_image *image, const char *name, size_t l
     return false;
 }
 
-static int check_recorded(const struct mh_image *image, mh_error *err)
+static int check_recorded(const struct mh_image *image, char *const *environment, mh_error *err)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
         const char *name = mhi_image_string(image, image->inputs[i].in_name);
-        if (image->inputs[i].in_kind == MH_INPUT_ENV && digest_now(name) != image->inputs[i].in_digest)
+        if (image->inputs[i].in_kind == MH_INPUT_ENV && digest_now(environment, name) != image->inputs[i].in_digest)
             return mhi_fail(err, MH_ERR_STALE, 0, "environment variable %s has changed", name);
     }
     return MH_OK;
 }
 
-int mhi_environment_check(const struct mh_image *image, const char *const *env, mh_error *err)
+int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment, mh_error *err)
 {
-    int status = check_recorded(image, err);
-    for (char **each = environ; status == MH_OK && each != NULL && *each != NULL; each++) {
+    int status = check_recorded(image, environment, err);
+    for (char *const *each = environment; status == MH_OK && each != NULL && *each != NULL; each++) {
         size_t length = strcspn(*each, "=");
         if (is_watched(*each, length) && !is_recorded(image, *each, length))
             status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set", (int)length, *each);

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
+#include "snapshot/transaction.h"
 #include "snapshot/trust.h"
 
 void mh_image_read_info(const mh_image *image, mh_image_info *info)
@@ -81,6 +82,6 @@ int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_e
     if (status == MH_OK)
         status = mhi_trust_file(image->path, &image->status, err);
     if (status == MH_OK)
-        status = mhi_inputs_check(image, key, options == NULL ? NULL : options->env, err);
+        status = mhi_inputs_check(image, key, options == NULL ? NULL : options->env, mhi_options_environment(options), err);
     return status;
 }

@@ -35,8 +35,8 @@ int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err);
 /* The CPU, the C library and the page size. */
 int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err);
 
-/* environment.c: every variable there is, as an input of kind ENV. */
-int mhi_environment_read(mhi_inputs *variables, mh_error *err);
+/* environment.c: every variable of an environ, as an input of kind ENV. */
+int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_error *err);
 /* environment.c: takes those over that every load depends on. */
 int mhi_environment_add_watched(mhi_inputs *inputs, const mhi_inputs *variables, mh_error *err);
 /* environment.c: takes one over that the caller names, set or not. */
@@ -53,9 +53,10 @@ int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t bu
 mhi_file_input mhi_file_identity(int kind, const struct stat *found);
 
 struct mh_image;
-/* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. `env` as in mh_options. */
-int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, mh_error *err);
+/* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. `key` and `env` as in
+ * mh_options, but a `key` of NULL is not compared; `environment` is an environ. */
+int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, mh_error *err);
 /* environment.c: its part of that. */
-int mhi_environment_check(const struct mh_image *image, const char *const *env, mh_error *err);
+int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment, mh_error *err);
 
 #endif

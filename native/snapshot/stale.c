@@ -79,7 +79,7 @@ static int check_system(const mhi_file_input *was, const char *name, const char 
     return MH_OK;
 }
 
-int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, mh_error *err)
+int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, mh_error *err)
 {
     int status = MH_OK;
     for (uint64_t i = 0; i < image->n_inputs && status == MH_OK; i++) {
@@ -88,11 +88,11 @@ int mhi_inputs_check(const struct mh_image *image, const char *key, const char *
         switch (input->in_kind) {
         case MH_INPUT_FILE:
         case MH_INPUT_LIBRARY: status = check_file(input, name, err); break;
-        case MH_INPUT_KEY: status = check_key(text, key, err); break;
+        case MH_INPUT_KEY: status = key == NULL ? MH_OK : check_key(text, key, err); break;
         case MH_INPUT_CPU: status = check_cpu(input, text, err); break;
         case MH_INPUT_SYSTEM: status = check_system(input, name, text, err); break;
         case MH_INPUT_ENV: break; /* judged as a whole below: a variable that appears is a change too */
         }
     }
-    return status == MH_OK ? mhi_environment_check(image, env, err) : status;
+    return status == MH_OK ? mhi_environment_check(image, env, environment, err) : status;
 }

@@ -83,67 +83,111 @@ static void fill_relocations(mhi_file_relocation *to, const mhi_audit *audit)
     }
 }
 
-static uint64_t strings_bytes(const mhi_input **inputs, size_t n_inputs, const mhi_audit *audit)
-{
-    uint64_t size = 1;
-    for (size_t i = 0; i < n_inputs; i++)
-        size += strlen(inputs[i]->name) + strlen(inputs[i]->text) + 2;
-    for (uint32_t i = 0; i < audit->n_modules; i++)
-        size += strlen(audit->modules[i].path) + 1;
-    return size;
-}
-
-/* Places the tables and returns where the last one ends. */
-static uint64_t place_tables(mhi_file_table *directory, uint64_t start, const uint64_t *counts)
-{
-    static const uint64_t entry_bytes[] = { sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module),
-                                            sizeof(mhi_file_relocation), 1 };
-    uint64_t end = start;
-    for (uint32_t i = 0; i < MHI_TABLES_OF_HEAP; i++) {
-        uint64_t offset = (end + 7) & ~(uint64_t)7;
-        directory[i] = (mhi_file_table){ i + 1, counts[i], offset, counts[i] * entry_bytes[i], 0 };
-        end = offset + directory[i].tb_bytes;
-    }
-    return end;
-}
-
 static void *table(const mhi_tables *tables, int kind)
 {
     return tables->bytes + (tables->directory[kind - 1].tb_offset - tables->directory[0].tb_offset);
 }
 
-static void fill(mhi_tables *tables, const mhi_file_segment *segments, const mhi_input **inputs, size_t n_inputs, const mhi_audit *audit)
+static void fill_segments(string_pool *strings, mhi_file_segment *to, const mhi_tables_source *from)
 {
-    string_pool strings = { .bytes = table(tables, MHI_TABLE_STRINGS), .used = 1 };
-    memcpy(table(tables, MHI_TABLE_SEGMENTS), segments, tables->directory[MHI_TABLE_SEGMENTS - 1].tb_bytes);
-    fill_inputs(&strings, table(tables, MHI_TABLE_INPUTS), inputs, n_inputs);
-    fill_modules(&strings, table(tables, MHI_TABLE_MODULES), audit);
-    fill_relocations(table(tables, MHI_TABLE_RELOCATIONS), audit);
-    for (int kind = 1; kind <= MHI_TABLES_OF_HEAP; kind++) {
-        mhi_file_table *entry = &tables->directory[kind - 1];
-        entry->tb_checksum = mhi_checksum(table(tables, kind), entry->tb_bytes);
+    memcpy(to, from->segments, from->n_segments * sizeof *to);
+    uint64_t last = 0, offset = 0;
+    for (size_t i = 0; i < from->n_segments; i++) {
+        if (to[i].sg_kind != MH_SEGMENT_FILE)
+            continue;
+        if (to[i].sg_name != last) /* the segments of a library stand side by side */
+            offset = append_string(strings, from->process->names + (last = to[i].sg_name));
+        to[i].sg_name = offset;
     }
 }
 
-int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_file_segment *segments, size_t n_segments,
-                     const mhi_inputs *inputs, const mhi_audit *audit, mh_error *err)
+static void fill_process(string_pool *strings, mhi_tables *tables, const mhi_process_tables *from)
 {
-    *tables = (mhi_tables){ 0 };
-    const mhi_input **sorted = calloc(inputs->n + 1, sizeof *sorted);
+    mhi_file_process *process = table(tables, MHI_TABLE_PROCESS);
+    *process = from->process;
+    process->pr_program = append_string(strings, from->program);
+    process->pr_command = append_string(strings, from->command);
+    mhi_file_descriptor *descriptors = table(tables, MHI_TABLE_DESCRIPTORS);
+    for (size_t i = 0; i < from->n_descriptors; i++) {
+        descriptors[i] = from->descriptors[i];
+        descriptors[i].ds_name = append_string(strings, from->descriptor_names[i]);
+    }
+    memcpy(table(tables, MHI_TABLE_SIGNALS), from->signals, from->n_signals * sizeof *from->signals);
+}
+
+static uint64_t process_strings_bytes(const mhi_tables_source *from)
+{
+    const mhi_process_tables *process = from->process;
+    uint64_t size = strlen(process->program) + strlen(process->command) + 2, last = 0;
+    for (size_t i = 0; i < process->n_descriptors; i++)
+        size += strlen(process->descriptor_names[i]) + 1;
+    for (size_t i = 0; i < from->n_segments; i++)
+        if (from->segments[i].sg_kind == MH_SEGMENT_FILE && from->segments[i].sg_name != last)
+            size += strlen(process->names + (last = from->segments[i].sg_name)) + 1;
+    return size;
+}
+
+static uint64_t strings_bytes(const mhi_tables_source *from, const mhi_input **inputs, size_t n_inputs)
+{
+    uint64_t size = 1 + (from->process == NULL ? 0 : process_strings_bytes(from));
+    for (size_t i = 0; i < n_inputs; i++)
+        size += strlen(inputs[i]->name) + strlen(inputs[i]->text) + 2;
+    for (uint32_t i = 0; i < from->audit->n_modules; i++)
+        size += strlen(from->audit->modules[i].path) + 1;
+    return size;
+}
+
+/* Places the tables and returns where the last one ends. */
+static uint64_t place_tables(mhi_tables *tables, uint64_t start, const uint64_t *counts)
+{
+    static const uint64_t entry_bytes[] = { MHI_ENTRY_BYTES };
+    uint64_t end = start;
+    for (uint32_t i = 0; i < tables->n; i++) {
+        uint64_t offset = (end + 7) & ~(uint64_t)7;
+        tables->directory[i] = (mhi_file_table){ i + 1, counts[i], offset, counts[i] * entry_bytes[i], 0 };
+        end = offset + tables->directory[i].tb_bytes;
+    }
+    return end;
+}
+
+static void fill(mhi_tables *tables, const mhi_tables_source *from, const mhi_input **inputs, size_t n_inputs)
+{
+    string_pool strings = { .bytes = table(tables, MHI_TABLE_STRINGS), .used = 1 };
+    fill_segments(&strings, table(tables, MHI_TABLE_SEGMENTS), from);
+    fill_inputs(&strings, table(tables, MHI_TABLE_INPUTS), inputs, n_inputs);
+    fill_modules(&strings, table(tables, MHI_TABLE_MODULES), from->audit);
+    fill_relocations(table(tables, MHI_TABLE_RELOCATIONS), from->audit);
+    if (from->process != NULL)
+        fill_process(&strings, tables, from->process);
+    for (uint32_t kind = 1; kind <= tables->n; kind++) {
+        mhi_file_table *entry = &tables->directory[kind - 1];
+        entry->tb_checksum = mhi_checksum(table(tables, (int)kind), entry->tb_bytes);
+    }
+}
+
+int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source *from, mh_error *err)
+{
+    *tables = (mhi_tables){ .n = from->process == NULL ? MHI_TABLES_OF_HEAP : MHI_TABLES_OF_PROCESS };
+    const mhi_input **sorted = calloc(from->inputs->n + 1, sizeof *sorted);
     if (sorted == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    size_t n_inputs = sort_inputs(inputs, sorted);
-    uint64_t counts[] = { n_segments, n_inputs, audit->n_modules, audit->n_relocations, strings_bytes(sorted, n_inputs, audit) };
-    tables->size = place_tables(tables->directory, start, counts) - start;
+    size_t n_inputs = sort_inputs(from->inputs, sorted);
+    uint64_t counts[MHI_TABLES_OF_PROCESS] = { from->n_segments, n_inputs, from->audit->n_modules, from->audit->n_relocations,
+                                               strings_bytes(from, sorted, n_inputs), 1 };
+    if (from->process != NULL) {
+        counts[MHI_TABLE_DESCRIPTORS - 1] = from->process->n_descriptors;
+        counts[MHI_TABLE_SIGNALS - 1] = from->process->n_signals;
+    }
+    tables->size = place_tables(tables, start, counts) - start;
 
     int status = MH_OK;
     if (tables->size > MHI_TABLES_BYTES_MAX)
         status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the tables would take %" PRIu64 " bytes (%" PRIu64 " relocations), at most %llu are read",
-                          tables->size, audit->n_relocations, MHI_TABLES_BYTES_MAX);
+                          tables->size, from->audit->n_relocations, MHI_TABLES_BYTES_MAX);
     else if ((tables->bytes = calloc(1, tables->size)) == NULL)
         status = mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for %" PRIu64 " bytes of tables", tables->size);
     else
-        fill(tables, segments, sorted, n_inputs, audit);
+        fill(tables, from, sorted, n_inputs);
     free(sorted);
     return status;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "heap/route.h"
@@ -24,27 +25,53 @@ static bool asks_for_verify(void)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
-static int attach(mh_transaction *tx, const char *key, const char *const *env, mh_error *err)
+static int attach(mh_transaction *tx, const struct mh_image *image, mh_error *err)
+{
+    int status = mhi_route_guard(err); /* any library may come to free a block of the arena */
+    if (status == MH_OK)
+        status = mhi_attach(&tx->arena, image, err);
+    if (status != MH_OK)
+        return status;
+    tx->root = (void *)image->header.hd_root;
+    tx->state = MHI_WARM;
+    return MH_OK;
+}
+
+static int check_kind(const mh_transaction *tx, const struct mh_image *image, mh_error *err)
+{
+    uint32_t expected = tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP;
+    if (image->header.hd_kind == expected)
+        return MH_OK;
+    return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is the snapshot of a %s, not of a %s", tx->path, tx->is_process ? "heap" : "process",
+                    tx->is_process ? "process" : "heap");
+}
+
+static int take(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
     struct mh_image *image;
     int status = mhi_image_open(&image, tx->path, true, err);
     if (status != MH_OK)
         return status;
-    status = mhi_inputs_check(image, key, env, err);
+    status = check_kind(tx, image, err);
+    if (status == MH_OK)
+        status = mhi_inputs_check(image, key, options->env, mhi_options_environment(options), err);
     if (status == MH_OK && asks_for_verify())
         status = mh_image_verify(image, err);
-    if (status == MH_OK)
-        status = mhi_route_guard(err); /* any library may come to free a block of the arena */
-    if (status == MH_OK)
-        status = mhi_attach(&tx->arena, image, err);
-    if (status == MH_OK)
-        tx->root = (void *)image->header.hd_root;
+    if (status == MH_OK && tx->is_process)
+        tx->resumable = image->header.hd_checksum;
+    else if (status == MH_OK)
+        status = attach(tx, image, err);
     mh_image_close(image);
     return status;
 }
 
-/* WARM, or COLD with the reason. */
-static void try_attach(mh_transaction *tx, const mh_options *options, const char *key)
+char *const *mhi_options_environment(const mh_options *options)
+{
+    return options == NULL || options->environment == NULL ? environ : (char *const *)options->environment;
+}
+
+/* WARM; or COLD and resumable, or with the reason. */
+static void try_take(mh_transaction *tx, const mh_options *options, const char *key)
 {
     tx->state = MHI_COLD;
     if (options->ignore_snapshot) {
@@ -53,9 +80,7 @@ static void try_attach(mh_transaction *tx, const mh_options *options, const char
     }
     if (mhi_trust_process(&tx->reason) != MH_OK)
         return;
-    if (attach(tx, key, options->env, &tx->reason) == MH_OK)
-        tx->state = MHI_WARM;
-    else if (tx->reason.sys_errno == ENOENT && tx->reason.status == MH_ERR_SYSTEM)
+    if (take(tx, options, key, &tx->reason) != MH_OK && tx->reason.sys_errno == ENOENT && tx->reason.status == MH_ERR_SYSTEM)
         mhi_fail(&tx->reason, MH_OK, 0, "there is no snapshot %s", tx->path);
 }
 
@@ -63,7 +88,7 @@ static void try_attach(mh_transaction *tx, const mh_options *options, const char
 static int remember(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
     mhi_file_input entry = { .in_kind = MH_INPUT_KEY };
-    int status = mhi_environment_read(&tx->variables, err);
+    int status = mhi_environment_read(&tx->variables, mhi_options_environment(options), err);
     if (status == MH_OK)
         status = mhi_inputs_add(&tx->inputs, &entry, NULL, key, err);
     if (status == MH_OK)
@@ -71,6 +96,16 @@ static int remember(mh_transaction *tx, const mh_options *options, const char *k
     for (const char *const *name = options->env; status == MH_OK && name != NULL && *name != NULL; name++)
         status = mhi_environment_add(&tx->inputs, &tx->variables, *name, err);
     return status;
+}
+
+static int keep_text(char **kept, const char *text, mh_error *err)
+{
+    size_t size = text == NULL ? 1 : strlen(text) + 1;
+    *kept = malloc(size);
+    if (*kept == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    memcpy(*kept, text == NULL ? "" : text, size);
+    return MH_OK;
 }
 
 int mh_open(mh_transaction **opened, const char *path, const mh_options *options, mh_error *err)
@@ -87,9 +122,14 @@ int mh_open(mh_transaction **opened, const char *path, const mh_options *options
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     tx->capacity_bytes = options->capacity_bytes;
     tx->audit_mode = options->audit;
+    tx->is_process = options->process;
     int status = mhi_path_resolve(&tx->path, path, err);
+    if (status == MH_OK)
+        status = keep_text(&tx->program, options->program, err);
+    if (status == MH_OK)
+        status = keep_text(&tx->command, options->command, err);
     if (status == MH_OK) {
-        try_attach(tx, options, key);
+        try_take(tx, options, key);
         if (tx->state == MHI_COLD)
             status = remember(tx, options, key, err);
     }
@@ -110,33 +150,38 @@ void mh_close(mh_transaction *tx)
     mhi_inputs_release(&tx->inputs);
     mhi_inputs_release(&tx->variables);
     free(tx->kept);
+    free(tx->scrubs);
+    free(tx->program);
+    free(tx->command);
     free(tx->path);
     free(tx);
 }
 
 bool mh_was_committed(const mh_transaction *tx) { return tx->state == MHI_WARM; }
+bool mh_is_resumable(const mh_transaction *tx) { return tx->resumable != 0; }
 const char *mh_path(const mh_transaction *tx) { return tx->path; }
 const char *mh_reason(const mh_transaction *tx) { return tx->state == MHI_WARM ? "" : tx->reason.detail; }
 int mh_reason_status(const mh_transaction *tx) { return tx->state == MHI_WARM ? MH_OK : tx->reason.status; }
 void *mh_root(const mh_transaction *tx) { return tx->root; }
 mh_arena *mh_transaction_arena(const mh_transaction *tx) { return tx->arena; }
 
-static int begin(mh_transaction *tx, mh_error *err)
+static int begin_file(mh_transaction *tx, mh_error *err)
 {
     int status = mhi_trust_process(err);
     if (status == MH_OK)
         status = mhi_trust_directories(tx->path, err); /* no run would take the snapshot */
-    if (status == MH_OK)
-        status = mhi_writer_open(&tx->writer, tx->path, err);
-    if (status != MH_OK)
-        return status;
+    return status == MH_OK ? mhi_writer_open(&tx->writer, tx->path, err) : status;
+}
+
+static int begin_arena(mh_transaction *tx, mh_error *err)
+{
     mhi_arena_config config = {
         .first_slot = mhi_checksum(tx->path, strlen(tx->path)), /* its own slot, so that several can be attached at once */
         .capacity_bytes = tx->capacity_bytes,
         .fd = tx->writer.fd,
         .file_offset = MHI_SEGMENTS_OFFSET,
     };
-    status = mhi_arena_create(&tx->arena, &config, err);
+    int status = mhi_arena_create(&tx->arena, &config, err);
     if (status == MH_OK)
         status = mhi_route_begin(tx->arena, err);
     if (status != MH_OK) {
@@ -154,7 +199,9 @@ int mh_begin(mh_transaction *tx, mh_error *err)
     mh_error failure = { 0 };
     tx->begun_ns = mhi_sys_file_clock_ns();
     tx->process_id = mhi_sys_process_id();
-    int status = begin(tx, &failure);
+    int status = begin_file(tx, &failure);
+    if (status == MH_OK && !tx->is_process)
+        status = begin_arena(tx, &failure);
     tx->state = status == MH_OK ? MHI_BEGUN : MHI_REFUSED;
     tx->refusal = failure;
     if (err != NULL && status != MH_OK)
@@ -162,11 +209,11 @@ int mh_begin(mh_transaction *tx, mh_error *err)
     return status;
 }
 
-static bool is_ours(const mh_transaction *tx) { return tx->process_id == mhi_sys_process_id(); }
+bool mhi_transaction_is_ours(const mh_transaction *tx) { return tx->process_id == mhi_sys_process_id(); }
 
 void mh_end(mh_transaction *tx)
 {
-    if (tx->state == MHI_BEGUN)
+    if (tx->state == MHI_BEGUN && !tx->is_process)
         mhi_route_end();
 }
 
@@ -174,13 +221,13 @@ void mh_abandon(mh_transaction *tx)
 {
     if (tx->state != MHI_BEGUN)
         return;
-    mhi_route_end();
-    if (!is_ours(tx)) { /* a forked child: its arena is private already, lock and file are its parent's */
+    mh_end(tx);
+    if (!mhi_transaction_is_ours(tx)) { /* a forked child: its arena is private already, lock and file are its parent's */
         mhi_writer_forget(&tx->writer);
         tx->state = MHI_ENDED;
         return;
     }
-    if (mhi_arena_seal(tx->arena, NULL) == MH_OK)
+    if (!tx->is_process && mhi_arena_seal(tx->arena, NULL) == MH_OK)
         mhi_arena_make_private(tx->arena, NULL); /* if not: then it goes on in a file that has no name */
     mhi_writer_close(&tx->writer);
     tx->state = MHI_ENDED;
@@ -197,7 +244,9 @@ int mh_commit(mh_transaction *tx, mh_error *err)
     case MHI_WARM: return mhi_fail(err, MH_ERR_ARGUMENT, 0, "the run is warm: there is nothing to commit");
     default: return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no transaction to commit: mh_begin comes before, and once");
     }
-    if (!is_ours(tx))
+    if (tx->is_process)
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a process is committed by mh_arm, fork and mh_commit_child");
+    if (!mhi_transaction_is_ours(tx))
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "this process was forked inside the transaction, which its parent will commit");
     mhi_route_end();
     int status = mhi_commit(tx, err);

@@ -4,6 +4,8 @@
  *             \-> COLD --> mh_begin --> BEGUN --> mh_commit --> COMMITTED
  *                                  \         \-> mh_commit or mh_abandon --> ENDED
  *                                   \-> REFUSED             no arena: the program runs on the ordinary heap
+ *
+ * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena; native/process commits it.
  */
 #ifndef MHI_TRANSACTION_H
 #define MHI_TRANSACTION_H
@@ -13,6 +15,12 @@
 #include "heap/audit.h"
 #include "snapshot/inputs.h"
 #include "snapshot/writer.h"
+
+/* Zero in a process snapshot. */
+typedef struct {
+    void *address;
+    uint64_t size_bytes;
+} mhi_scrub;
 
 enum { MHI_COLD, MHI_WARM, MHI_BEGUN, MHI_REFUSED, MHI_COMMITTED, MHI_ENDED };
 
@@ -35,9 +43,27 @@ struct mh_transaction {
     int64_t begun_ns;          /* coarse wall clock: file times after it may be of changes that came later */
     mhi_audit audit;           /* of the commit */
     atomic_uint_fast64_t done_bytes, total_bytes; /* progress of the commit, for other threads */
+
+    bool is_process;           /* the rest is of process transactions */
+    uint64_t resumable;        /* hd_checksum of the snapshot that may be resumed; 0: none */
+    char *program, *command;   /* as in mh_options; never NULL */
+    mhi_scrub *scrubs;
+    size_t n_scrubs, scrubs_capacity;
+    struct mhi_capture *capture; /* shared with the child, while armed */
 };
 
+/* The environment that a transaction with these options looks at. */
+char *const *mhi_options_environment(const mh_options *options);
+/* Whether this process is the one that began, not a forked child of it. */
+bool mhi_transaction_is_ours(const mh_transaction *tx);
 /* commit.c: makes the snapshot from a sealed arena. Leaves the writer open. */
 int mhi_commit(mh_transaction *tx, mh_error *err);
+
+/* commit.c: records what every snapshot depends on: libraries, machine, and files that routed libraries opened. */
+int mhi_commit_inputs(mh_transaction *tx, mh_error *err);
+struct mhi_process_tables;
+/* commit.c: all that comes after the segments: tables, durability, header, publication. */
+int mhi_commit_rest(mh_transaction *tx, mhi_file_header *header, const mhi_file_segment *segments, size_t n_segments,
+                    const struct mhi_process_tables *process, mh_error *err);
 
 #endif

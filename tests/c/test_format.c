@@ -60,7 +60,7 @@ TEST(file_is_laid_out_as_drawn)
     mhi_file_header header;
     memcpy(&header, bytes, sizeof header);
     CHECK(memcmp(bytes, "\x89MH\r\n\x1a\n", 8) == 0);
-    CHECK_EQUAL(header.hd_version, 1);
+    CHECK_EQUAL(header.hd_version, MHI_FORMAT_VERSION);
     CHECK_EQUAL(header.hd_kind, MH_KIND_HEAP);
     CHECK_EQUAL(header.hd_file_bytes, size);
     CHECK_EQUAL(header.hd_checksum, mhi_checksum(bytes, 4088));

@@ -289,7 +289,7 @@ TEST(newer_format_says_so_in_its_own_words)
     prepare();
     mhi_file_header newer = whole_header;
     newer.hd_version = 3;
-    check_header(newer, MH_ERR_FORMAT, "has format 3, this build reads 1");
+    check_header(newer, MH_ERR_FORMAT, "has format 3, this build reads 2");
     mhi_file_header process = whole_header;
     process.hd_kind = MH_KIND_PROCESS;
     check_header(process, MH_ERR_FORMAT, "is a snapshot of kind 2");

@@ -1,0 +1,384 @@
+/* capture.c - in the child of the commit's fork: the address space as segments, and the pages that must be in the file.
+ *
+ * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which pagemap tells.
+ * Pages of a private mapping that were not written are still the file's, so only the file is named. Pages of anonymous memory that
+ * were not written are zero, and so are many that were: neither is stored.
+ *
+ * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the stack lies
+ *     below the frame that the registers lead back to.
+ * K2  What a later run finds in a FILE segment is what this process sees, because the file is compared with the mapping's
+ *     inode here and is an input of the snapshot. A file that is not at its path any more is copied instead.
+ * K3  Neither the kernel's own areas nor the launcher's region are captured: the one belongs to each process, the other to
+ *     the launcher, and the capture itself lies in it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "error.h"
+#include "process/process.h"
+#include "snapshot/checksum.h"
+#include "sys/sys.h"
+
+enum {
+    GAP_PAGES = 16,         /* unwritten pages between written ones that are stored too: a mapping costs more than they do */
+    PIECE_BYTES = 1 << 20,  /* checksummed and written at once: fits the second-level cache */
+};
+
+/* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
+#define PAGE_PRESENT (1ull << 63)
+#define PAGE_SWAPPED (1ull << 62)
+#define PAGE_OF_FILE (1ull << 61) /* or shared anonymous */
+
+/* What the steps below hand on to each other. */
+typedef struct {
+    mhi_capture *to;
+    int pagemap;
+    uint64_t name;            /* offset of the path of the mapping at hand; 0: it is no file's */
+    const char *last_path;    /* the path that was compared last, in names, */
+    uint64_t last_inode;      /* and the inode that the kernel says its mapping has */
+    uint64_t last_device;
+    bool last_is_there;
+} capture;
+
+static int fail(capture *c, int result, const char *what)
+{
+    return mhi_fail_sys(&c->to->error, result, "cannot capture the process: %s", what);
+}
+
+/* ---- segments ---- */
+
+static int add_segment(capture *c, mhi_file_segment segment)
+{
+    if (segment.sg_bytes == 0)
+        return MH_OK;
+    if (c->to->n_segments == MHI_CAPTURE_SEGMENTS)
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "the process has more than %d separate pieces of memory", MHI_CAPTURE_SEGMENTS);
+    c->to->segments[c->to->n_segments++] = segment;
+    return MH_OK;
+}
+
+static uint32_t segment_flags(const mhi_mapping *mapping)
+{
+    return (mapping->grows_down ? MHI_SEGMENT_GROWS : 0) | (mapping->is_shared ? MHI_SEGMENT_SHARED : 0) |
+           (mapping->is_droppable ? MHI_SEGMENT_DROPPABLE : 0) | (mapping->is_wiped ? MHI_SEGMENT_WIPED : 0) |
+           (mapping->is_huge ? MHI_SEGMENT_HUGE : 0);
+}
+
+/* Part of a mapping that is as it would be freshly mapped. */
+static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
+{
+    return add_segment(c, (mhi_file_segment){
+        .sg_kind = c->name != 0 ? MH_SEGMENT_FILE : MH_SEGMENT_ZERO,
+        .sg_prot = mapping->prot,
+        .sg_address = start,
+        .sg_bytes = end - start,
+        .sg_offset = c->name != 0 ? mapping->offset + (start - mapping->start) : 0,
+        .sg_name = c->name,
+        .sg_flags = segment_flags(mapping),
+    });
+}
+
+/* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. */
+static int write_memory(capture *c, mhi_file_segment *segment)
+{
+    mhi_checksum_state state;
+    mhi_checksum_begin(&state, MHI_CHECKSUM_SEED);
+    for (uint64_t done = 0; done < segment->sg_bytes; done += PIECE_BYTES) {
+        uint64_t left = segment->sg_bytes - done;
+        const void *piece = (const void *)(segment->sg_address + done);
+        size_t size = left < PIECE_BYTES ? left : PIECE_BYTES;
+        int result = mhi_sys_pwrite_all(c->to->fd, piece, size, segment->sg_offset + done);
+        if (result < 0)
+            return fail(c, result, "the new snapshot can't be written");
+        mhi_checksum_stripes(&state, piece, size);
+    }
+    segment->sg_checksum = mhi_checksum_end(&state, NULL, 0);
+    return MH_OK;
+}
+
+static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
+{
+    mhi_file_segment segment = {
+        .sg_kind = MH_SEGMENT_MEMORY,
+        .sg_prot = mapping->prot,
+        .sg_address = start,
+        .sg_bytes = end - start,
+        .sg_offset = c->to->file_end,
+        .sg_flags = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_HUGE),
+    };
+    bool is_hidden = !(mapping->prot & PROT_READ);
+    int result = is_hidden ? mhi_sys_mprotect((void *)start, end - start, PROT_READ) : 0;
+    if (result < 0)
+        return fail(c, result, "memory can't be made readable");
+    int status = write_memory(c, &segment);
+    if (is_hidden && mhi_sys_mprotect((void *)start, end - start, (int)mapping->prot) < 0 && status == MH_OK)
+        return fail(c, -EACCES, "memory can't be protected again");
+    c->to->file_end += segment.sg_bytes;
+    return status == MH_OK ? add_segment(c, segment) : status;
+}
+
+/* ---- pages ---- */
+
+static bool is_zero(const uint64_t *words)
+{
+    for (size_t i = 0; i < MHI_PAGE / sizeof *words; i++)
+        if (words[i] != 0)
+            return false;
+    return true;
+}
+
+static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t address, uint64_t entry)
+{
+    if (!(entry & (PAGE_PRESENT | PAGE_SWAPPED)) || (entry & PAGE_OF_FILE))
+        return false;
+    bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && is_zero((const uint64_t *)address);
+    return !is_readable_zero;
+}
+
+/* Splits a mapping into runs of written pages and what lies between them. */
+typedef struct {
+    uint64_t done;        /* segments were made up to here */
+    uint64_t start, end;  /* of the run at hand; start == end: none */
+} run;
+
+static int end_run(capture *c, const mhi_mapping *mapping, run *at)
+{
+    if (at->start == at->end)
+        return MH_OK;
+    int status = add_unwritten(c, mapping, at->done, at->start);
+    if (status == MH_OK)
+        status = add_written(c, mapping, at->start, at->end);
+    at->done = at->start = at->end;
+    return status;
+}
+
+static int take_page(capture *c, const mhi_mapping *mapping, run *at, uint64_t address)
+{
+    int status = MH_OK;
+    if (at->start == at->end || address - at->end > GAP_PAGES * (uint64_t)MHI_PAGE) {
+        status = end_run(c, mapping, at);
+        at->start = address;
+    }
+    at->end = address + MHI_PAGE;
+    return status;
+}
+
+static int split(capture *c, const mhi_mapping *mapping)
+{
+    run at = { .done = mapping->start, .start = mapping->start, .end = mapping->start };
+    int status = MH_OK;
+    for (uint64_t page = mapping->start; page < mapping->end && status == MH_OK;) {
+        uint64_t n = (mapping->end - page) / MHI_PAGE;
+        n = n < MHI_CAPTURE_PAGES ? n : MHI_CAPTURE_PAGES;
+        int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap, page / MHI_PAGE * sizeof *c->to->pagemap);
+        if (result < 0)
+            return fail(c, result, "/proc/self/pagemap can't be read");
+        for (uint64_t i = 0; i < n && status == MH_OK; i++, page += MHI_PAGE)
+            if (is_written(c, mapping, page, c->to->pagemap[i]))
+                status = take_page(c, mapping, &at, page);
+    }
+    if (status == MH_OK)
+        status = end_run(c, mapping, &at);
+    return status == MH_OK ? add_unwritten(c, mapping, at.done, mapping->end) : status;
+}
+
+/* ---- mappings ---- */
+
+/* Keeps a path; the one kept last is not kept again. */
+static int keep_name(capture *c, const char *path)
+{
+    mhi_capture *to = c->to;
+    if (c->last_path != NULL && strcmp(c->last_path, path) == 0) {
+        c->name = (uint64_t)(c->last_path - to->names);
+        return MH_OK;
+    }
+    size_t size = strlen(path) + 1;
+    if (size > MHI_CAPTURE_NAMES - to->names_bytes)
+        return mhi_fail(&to->error, MH_ERR_UNSUPPORTED, 0, "the paths of the process's mapped files are too long");
+    c->name = to->names_bytes;
+    c->last_path = memcpy(to->names + c->name, path, size);
+    c->last_inode = 0;
+    to->names_bytes += size;
+    return MH_OK;
+}
+
+/* Whether the file that is mapped still stands at its path (K2). */
+static bool is_there(capture *c, const mhi_mapping *mapping)
+{
+    if (mapping->is_deleted || mapping->name[0] != '/')
+        return false;
+    if (c->last_inode != mapping->inode || c->last_device != mapping->device) {
+        struct stat found;
+        c->last_is_there = mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->inode;
+        c->last_inode = mapping->inode;
+        c->last_device = mapping->device;
+    }
+    return c->last_is_there;
+}
+
+static int take_file(capture *c, const mhi_mapping *mapping)
+{
+    int status = keep_name(c, mapping->name);
+    if (status != MH_OK)
+        return status;
+    if (is_there(c, mapping))
+        return mapping->is_shared ? add_unwritten(c, mapping, mapping->start, mapping->end) : split(c, mapping);
+    c->name = 0;
+    if (mapping->is_shared)
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared, and no longer what lies at that path", mapping->name);
+    return add_written(c, mapping, mapping->start, mapping->end);
+}
+
+/* Of the main thread's stack only what is in use: below the stack pointer there is nothing but what was. */
+static mhi_mapping used_stack(const capture *c, const mhi_mapping *mapping)
+{
+    mhi_mapping used = *mapping;
+    uint64_t top = c->to->process.pr_rsp;
+    if (top >= mapping->start && top < mapping->end)
+        used.start = (top - 128 /* the red zone */) & ~(uint64_t)(MHI_PAGE - 1);
+    return used;
+}
+
+static int take_anonymous(capture *c, const mhi_mapping *mapping)
+{
+    if (mapping->is_shared)
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "there is shared memory: %.300s", mapping->name);
+    if (mapping->is_droppable || mapping->is_wiped || mapping->is_not_dumped) /* not ours to keep: secrets, and states of generators */
+        return add_unwritten(c, mapping, mapping->start, mapping->end);
+    if (!mapping->grows_down)
+        return split(c, mapping);
+    mhi_mapping stack = used_stack(c, mapping);
+    return add_written(c, &stack, stack.start, stack.end);
+}
+
+static bool is_of_launcher(const mhi_mapping *mapping) { return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END; }
+
+static bool is_of_kernel(const mhi_mapping *mapping)
+{
+    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0 || strcmp(mapping->name, "[vsyscall]") == 0 ||
+           strcmp(mapping->name, "[uprobes]") == 0;
+}
+
+/* The kernel's areas of data, then its code, which every process has: only where they are (K3). */
+static int take_vdso(capture *c, const mhi_mapping *mapping)
+{
+    mhi_file_process *process = &c->to->process;
+    if (strcmp(mapping->name, "[vsyscall]") == 0 || strcmp(mapping->name, "[uprobes]") == 0)
+        return MH_OK;
+    uint64_t end = process->pr_vdso == 0 ? mapping->start : process->pr_vdso;
+    size_t n = 0;
+    for (; n < 4 && process->pr_vdso_bytes[n] != 0; n++)
+        end += process->pr_vdso_bytes[n];
+    if (n == 4 || end != mapping->start)
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "this kernel's vdso is not laid out as known");
+    process->pr_vdso = n == 0 ? mapping->start : process->pr_vdso;
+    process->pr_vdso_bytes[n] = mapping->end - mapping->start;
+    if (strcmp(mapping->name, "[vdso]") == 0)
+        process->pr_vdso_checksum = mhi_checksum((const void *)mapping->start, mapping->end - mapping->start);
+    return MH_OK;
+}
+
+static int take_mapping(capture *c, const mhi_mapping *mapping)
+{
+    c->name = 0;
+    if (is_of_launcher(mapping))
+        return MH_OK;
+    if (is_of_kernel(mapping))
+        return take_vdso(c, mapping);
+    if (mapping->is_device || mapping->is_hugetlb)
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%s is mapped: %.300s", mapping->is_device ? "a device" : "hugetlb memory", mapping->name);
+    if (mapping->is_shared && (mapping->prot & PROT_WRITE))
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared and writable", mapping->name);
+    return mapping->inode != 0 ? take_file(c, mapping) : take_anonymous(c, mapping);
+}
+
+static int take_mappings(capture *c)
+{
+    int result = mhi_mappings_open(&c->to->mappings);
+    if (result < 0)
+        return fail(c, result, "/proc/self/smaps can't be opened");
+    int status = MH_OK;
+    mhi_mapping mapping;
+    while (status == MH_OK && (result = mhi_mappings_next(&c->to->mappings, &mapping)) == 1)
+        status = take_mapping(c, &mapping);
+    mhi_mappings_close(&c->to->mappings);
+    return status == MH_OK && result < 0 ? fail(c, result, "/proc/self/smaps can't be read") : status;
+}
+
+/* ---- thread and process ---- */
+
+static int take_thread(capture *c)
+{
+    mhi_file_process *process = &c->to->process;
+    mhi_sys_thread thread;
+    mhi_sys_layout layout;
+    int result = mhi_sys_thread_read(&thread);
+    if (result == 0)
+        result = mhi_sys_layout_read(&layout);
+    if (result < 0)
+        return fail(c, result, "the kernel does not tell enough about it");
+    process->pr_fs_base = thread.fs_base;
+    process->pr_tid_address = thread.tid_address;
+    process->pr_robust_list = thread.robust_list;
+    process->pr_robust_bytes = thread.robust_bytes;
+    process->pr_rseq = thread.rseq;
+    process->pr_rseq_bytes = thread.rseq_bytes;
+    process->pr_signal_stack = thread.signal_stack;
+    process->pr_signal_stack_bytes = thread.signal_stack_bytes;
+    process->pr_signal_mask = thread.signal_mask;
+    memcpy(process->pr_name, thread.name, sizeof process->pr_name);
+    process->pr_start_code = layout.start_code;
+    process->pr_end_code = layout.end_code;
+    process->pr_start_data = layout.start_data;
+    process->pr_end_data = layout.end_data;
+    process->pr_start_brk = layout.start_brk;
+    process->pr_brk = layout.brk;
+    process->pr_start_stack = layout.start_stack;
+    return MH_OK;
+}
+
+static int take_signals(capture *c)
+{
+    for (int signal = 1; signal <= MHI_CAPTURE_SIGNALS; signal++) {
+        mhi_sys_action action;
+        int result = mhi_sys_action_read(signal, &action);
+        if (result < 0)
+            return fail(c, result, "a signal's action can't be read");
+        if (action.handler == (uintptr_t)SIG_DFL)
+            continue;
+        c->to->signals[c->to->n_signals++] = (mhi_file_signal){
+            .si_signal = (uint32_t)signal,
+            .si_handler = action.handler,
+            .si_flags = action.flags,
+            .si_restorer = action.restorer,
+            .si_mask = action.mask,
+        };
+    }
+    return MH_OK;
+}
+
+int mhi_capture_write(mhi_capture *to)
+{
+    for (uint64_t i = 0; i < to->n_scrubs; i++)
+        memset(to->scrubs[i].address, 0, to->scrubs[i].size_bytes);
+    to->n_segments = to->n_signals = 0;
+    to->names_bytes = 1; /* so that no name is at 0 */
+    to->file_end = MHI_SEGMENTS_OFFSET;
+    capture c = { .to = to };
+    int status = take_thread(&c);
+    if (status == MH_OK)
+        status = take_signals(&c);
+    if (status != MH_OK)
+        return status;
+    c.pagemap = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
+    if (c.pagemap < 0)
+        return fail(&c, c.pagemap, "/proc/self/pagemap can't be opened");
+    status = take_mappings(&c);
+    mhi_sys_close(c.pagemap);
+    return status;
+}

@@ -1,0 +1,106 @@
+/* fork.c - the commit is a fork, and the resume is a return from it.
+ *
+ *     committing process            its child, once                     a resumed process
+ *     mh_arm
+ *     fork() ------------------->   child handler: registers saved
+ *     waits                         writes the process to the file
+ *                                   _exit
+ *     publishes                                                         child handler: registers come back, it returns
+ *     goes on                                                           the other child handlers run, fork() returns 0
+ *
+ * So whatever a library does to survive a fork it does in every resumed process: it cannot tell the difference.
+ *
+ * Our handlers are registered when the library is loaded, and moved before all others (first.h): prepare handlers run in reverse
+ * order, so ours runs when every library has made itself ready, and child handlers in order, so that ours runs when none has
+ * begun to recover. Only the fork that mh_arm announced is a commit, and only of the thread that called it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "process/fork.h"
+#include "process/process.h"
+#include "sys/sys.h"
+
+static mhi_capture *armed;       /* of the fork to come; NULL: an ordinary one */
+static int armed_thread;         /* id of the thread that will call fork */
+static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
+extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
+
+/* The fork goes through in any case; a child that has nothing to do ends at once, and the parent finds the reason. */
+static void prepare(void)
+{
+    if (armed != NULL && armed_thread != mhi_sys_thread_id())
+        armed = NULL; /* another thread was faster: its fork is no commit */
+}
+
+static void parent(void) { armed = NULL; }
+
+static void child(void)
+{
+    mhi_capture *capture = armed;
+    if (capture == NULL)
+        return;
+    armed = NULL;
+    if (mhi_registers_save(&capture->process) == 0) {
+        mhi_sys_die_with_parent();
+        capture->status = mhi_capture_write(capture);
+        mhi_sys_exit(0);
+    }
+    environ = arguments->ar_envp; /* a later run, from here on */
+}
+
+__attribute__((constructor)) static void register_handlers(void) { pthread_atfork(prepare, parent, child); }
+
+int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err)
+{
+    _Static_assert(sizeof(mhi_capture) < MHI_CAPTURE_END - MHI_CAPTURE_START, "the capture fits its place");
+    *made = NULL;
+    void *place;
+    int result = mhi_sys_mmap(&place, (void *)MHI_CAPTURE_START, sizeof(mhi_capture), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "no memory at 0x%llx, where parent and child of the commit would meet", MHI_CAPTURE_START);
+    mhi_capture *capture = place;
+    capture->fd = fd;
+    capture->scrubs = scrubs;
+    capture->n_scrubs = n_scrubs;
+    capture->status = mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
+    capture->process.pr_arguments = (uintptr_t)&arguments;
+    capture->process.pr_curbrk = (uintptr_t)&__curbrk;
+    armed_thread = mhi_sys_thread_id();
+    armed = capture;
+    *made = capture;
+    return MH_OK;
+}
+
+void mhi_fork_release(mhi_capture *capture)
+{
+    armed = NULL;
+    if (capture != NULL)
+        mhi_sys_munmap(capture, sizeof *capture);
+}
+
+const mhi_arguments *mhi_fork_arguments(void) { return arguments; }
+
+bool mh_read_resumed(mh_resumed *resumed)
+{
+    *resumed = (mh_resumed){ 0 };
+    if (arguments == NULL)
+        return false;
+    *resumed = (mh_resumed){
+        .argc = arguments->ar_argc,
+        .envc = arguments->ar_envc,
+        .argv = arguments->ar_argv,
+        .envp = arguments->ar_envp,
+        .n_skipped = arguments->ar_n_skipped,
+        .ignored_signals = arguments->ar_ignored,
+        .began_ns = arguments->ar_began_ns,
+        .path = arguments->ar_image_path,
+    };
+    return true;
+}

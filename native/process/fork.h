@@ -1,0 +1,17 @@
+/* fork.h - the fork that commits, and what a resumed process was started with. */
+#ifndef MHI_FORK_H
+#define MHI_FORK_H
+#include "process/process.h"
+
+/* Where parent and child meet: in the launcher's region, far behind the launcher itself. */
+#define MHI_CAPTURE_START 0x210000000000ull
+#define MHI_CAPTURE_END MHI_LAUNCHER_END
+
+/* Makes the next fork of this thread a commit that writes to `fd`. The scrubs must live until then. */
+int mhi_fork_arm(mhi_capture **capture, int fd, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err);
+/* Unmaps the capture, and disarms if there was no fork. NULL is allowed. */
+void mhi_fork_release(mhi_capture *capture);
+/* NULL in a process that was not resumed. */
+const mhi_arguments *mhi_fork_arguments(void);
+
+#endif

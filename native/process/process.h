@@ -1,0 +1,50 @@
+/* process.h - the commit of a process: what the files of this layer are to each other.
+ *
+ *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
+ *     capture.c     in the child: writes what the process had written, and lists its address space
+ *     mappings.c    /proc/self/smaps, a mapping at a time
+ *     registers.S   the registers, saved and come back to
+ *     commit.c      in the parent: from what the child left to a published snapshot
+ *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
+ *
+ * Parent and child share one area of memory, the capture. It lies in the launcher's region, so that it is in no image.
+ */
+#ifndef MHI_PROCESS_H
+#define MHI_PROCESS_H
+#include "format.h"
+#include "magicheap.h"
+#include "process/mappings.h"
+#include "snapshot/transaction.h"
+
+enum {
+    MHI_CAPTURE_SEGMENTS = 1 << 18, /* four times the kernel's default limit of mappings; they take memory as they are used */
+    MHI_CAPTURE_NAMES = 8 << 20,    /* bytes; paths of mapped files, each once in a row */
+    MHI_CAPTURE_SIGNALS = 64,
+    MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
+};
+
+/* Made by the parent, filled by the child, read by the parent. sg_name is an offset into names until commit.c has made strings. */
+typedef struct mhi_capture {
+    int fd;                    /* the file to write to */
+    const mhi_scrub *scrubs;   /* zero these first */
+    uint64_t n_scrubs;
+    int status;                /* MH_ERR_SYSTEM until the child has done its work */
+    mh_error error;
+    uint64_t file_end;         /* where the last segment ends */
+    mhi_file_process process;
+    uint64_t n_signals;
+    mhi_file_signal signals[MHI_CAPTURE_SIGNALS];
+    uint64_t n_segments, names_bytes;
+    mhi_file_segment segments[MHI_CAPTURE_SEGMENTS];
+    char names[MHI_CAPTURE_NAMES];
+    mhi_mappings mappings;                /* the child's working memory: on its stack it would be in the image */
+    uint64_t pagemap[MHI_CAPTURE_PAGES];
+} mhi_capture;
+
+/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns again, with 1. */
+int mhi_registers_save(mhi_file_process *process) __attribute__((returns_twice));
+
+/* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates nothing. */
+int mhi_capture_write(mhi_capture *capture);
+
+#endif
