@@ -96,7 +96,7 @@ typedef struct {
     uint64_t sg_bytes;
     uint64_t sg_offset;        /* in this file; FILE: in that file; ZERO: 0 */
     uint64_t sg_checksum;      /* FILE and ZERO: 0 */
-    uint64_t sg_name;          /* FILE: string, the path of an input of kind FILE or LIBRARY; else 0 */
+    uint64_t sg_input;         /* FILE: index of the input, of kind FILE or LIBRARY, that names the file; else 0 */
     uint32_t sg_flags;         /* MHI_SEGMENT_* */
     uint32_t sg_reserved;      /* zero */
 } mhi_file_segment;
@@ -227,7 +227,7 @@ MHI_AT(mhi_file_segment, sg_address, 8);
 MHI_AT(mhi_file_segment, sg_bytes, 16);
 MHI_AT(mhi_file_segment, sg_offset, 24);
 MHI_AT(mhi_file_segment, sg_checksum, 32);
-MHI_AT(mhi_file_segment, sg_name, 40);
+MHI_AT(mhi_file_segment, sg_input, 40);
 MHI_AT(mhi_file_segment, sg_flags, 48);
 MHI_AT(mhi_file_input, in_build_id_bytes, 4);
 MHI_AT(mhi_file_input, in_name, 8);

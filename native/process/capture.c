@@ -78,7 +78,7 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
         .sg_address = start,
         .sg_bytes = end - start,
         .sg_offset = c->name != 0 ? mapping->offset + (start - mapping->start) : 0,
-        .sg_name = c->name,
+        .sg_input = c->name,
         .sg_flags = segment_flags(mapping),
     });
 }

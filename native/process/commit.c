@@ -104,9 +104,9 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
     uint64_t last = 0;
     int status = MH_OK;
     for (uint64_t i = 0; i < capture->n_segments && status == MH_OK; i++) {
-        if (capture->segments[i].sg_kind != MH_SEGMENT_FILE || capture->segments[i].sg_name == last)
+        if (capture->segments[i].sg_kind != MH_SEGMENT_FILE || capture->segments[i].sg_input == last)
             continue;
-        last = capture->segments[i].sg_name;
+        last = capture->segments[i].sg_input;
         const char *path = capture->names + last;
         if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL && mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
             status = mhi_inputs_add_file(&tx->inputs, path, err);

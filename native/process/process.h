@@ -23,7 +23,8 @@ enum {
     MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
 };
 
-/* Made by the parent, filled by the child, read by the parent. sg_name is an offset into names until commit.c has made strings. */
+/* Made by the parent, filled by the child, read by the parent. sg_input of a FILE segment is an offset into
+ * names: the inputs are not known yet. */
 typedef struct mhi_capture {
     int fd;                    /* the file to write to */
     const mhi_scrub *scrubs;   /* zero these first */

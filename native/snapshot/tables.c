@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,16 +89,28 @@ static void *table(const mhi_tables *tables, int kind)
     return tables->bytes + (tables->directory[kind - 1].tb_offset - tables->directory[0].tb_offset);
 }
 
-static void fill_segments(string_pool *strings, mhi_file_segment *to, const mhi_tables_source *from)
+/* The file is an input: as a library, or else as a file. */
+static uint64_t input_of(const char *path, const mhi_input **inputs, size_t n_inputs)
+{
+    uint64_t i = 0;
+    for (; i < n_inputs; i++) {
+        bool is_file = inputs[i]->entry.in_kind == MH_INPUT_FILE || inputs[i]->entry.in_kind == MH_INPUT_LIBRARY;
+        if (is_file && strcmp(inputs[i]->name, path) == 0)
+            break;
+    }
+    return i;
+}
+
+static void fill_segments(mhi_file_segment *to, const mhi_tables_source *from, const mhi_input **inputs, size_t n_inputs)
 {
     memcpy(to, from->segments, from->n_segments * sizeof *to);
-    uint64_t last = 0, offset = 0;
+    uint64_t last = 0, input = 0;
     for (size_t i = 0; i < from->n_segments; i++) {
         if (to[i].sg_kind != MH_SEGMENT_FILE)
             continue;
-        if (to[i].sg_name != last) /* the segments of a library stand side by side */
-            offset = append_string(strings, from->process->names + (last = to[i].sg_name));
-        to[i].sg_name = offset;
+        if (to[i].sg_input != last) /* the segments of a library stand side by side */
+            input = input_of(from->process->names + (last = to[i].sg_input), inputs, n_inputs);
+        to[i].sg_input = input;
     }
 }
 
@@ -118,12 +131,9 @@ static void fill_process(string_pool *strings, mhi_tables *tables, const mhi_pro
 static uint64_t process_strings_bytes(const mhi_tables_source *from)
 {
     const mhi_process_tables *process = from->process;
-    uint64_t size = strlen(process->program) + strlen(process->command) + 2, last = 0;
+    uint64_t size = strlen(process->program) + strlen(process->command) + 2;
     for (size_t i = 0; i < process->n_descriptors; i++)
         size += strlen(process->descriptor_names[i]) + 1;
-    for (size_t i = 0; i < from->n_segments; i++)
-        if (from->segments[i].sg_kind == MH_SEGMENT_FILE && from->segments[i].sg_name != last)
-            size += strlen(process->names + (last = from->segments[i].sg_name)) + 1;
     return size;
 }
 
@@ -153,7 +163,7 @@ static uint64_t place_tables(mhi_tables *tables, uint64_t start, const uint64_t 
 static void fill(mhi_tables *tables, const mhi_tables_source *from, const mhi_input **inputs, size_t n_inputs)
 {
     string_pool strings = { .bytes = table(tables, MHI_TABLE_STRINGS), .used = 1 };
-    fill_segments(&strings, table(tables, MHI_TABLE_SEGMENTS), from);
+    fill_segments(table(tables, MHI_TABLE_SEGMENTS), from, inputs, n_inputs);
     fill_inputs(&strings, table(tables, MHI_TABLE_INPUTS), inputs, n_inputs);
     fill_modules(&strings, table(tables, MHI_TABLE_MODULES), from->audit);
     fill_relocations(table(tables, MHI_TABLE_RELOCATIONS), from->audit);

@@ -7,7 +7,7 @@
 
 /* What only a process snapshot has. Names are pointers here, offsets of strings in the file. */
 typedef struct mhi_process_tables {
-    const char *names;               /* sg_name of a FILE segment is an offset in here */
+    const char *names;               /* sg_input of a FILE segment is an offset in here, of its path */
     mhi_file_process process;        /* pr_program and pr_command are set when the tables are made, from */
     const char *program, *command;
     const mhi_file_descriptor *descriptors; /* ds_name: from */
