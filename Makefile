@@ -1,6 +1,7 @@
 # make demo     load a real language model once, then start from its snapshot
 # make test     everything: C unit tests (plain and sanitized), then pytest
 # make bench    what the README's table holds
+# make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
 # make clean    remove all that the others made; the tree itself they leave clean
 #
 # PYTHON=... chooses the interpreter that the environment in .venv is made from.
@@ -12,12 +13,13 @@ MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
 SOURCES := pyproject.toml meson.build meson.options \
            $(shell find native magicheap llama -type f -not -path '*/__pycache__/*')
 PIP := $(BIN)/python -m pip
+LIBRARIES := $(CURDIR)/build/libraries
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench model clean
+.PHONY: demo test test-c test-python test-libraries bench bench-libraries model clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
@@ -33,6 +35,12 @@ test-python: $(VENV)/test.stamp $(MODEL)
 
 bench: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python bench/all.py $(MODEL) $(BENCH_OPTIONS)
+
+test-libraries: $(LIBRARIES)/magicheap.stamp
+	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py
+
+bench-libraries: $(LIBRARIES)/magicheap.stamp
+	$(LIBRARIES)/bin/python bench/bench_libraries.py
 
 model: $(MODEL)
 
@@ -59,6 +67,17 @@ $(VENV)/demo.stamp: build/python.flags $(SOURCES)
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[test]"
+	@touch $@
+
+$(LIBRARIES)/libraries.stamp: tests/libraries/requirements.txt
+	@echo "Creating an environment of large libraries in $(LIBRARIES)"
+	@mkdir -p build && $(PYTHON) -m venv --clear $(LIBRARIES)
+	@$(LIBRARIES)/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+$(LIBRARIES)/magicheap.stamp: $(LIBRARIES)/libraries.stamp $(VENV)/demo.stamp
+	@$(LIBRARIES)/bin/python -m pip install --quiet --force-reinstall --no-deps build/wheel/*.whl
+	@$(LIBRARIES)/bin/python -m pip install --quiet build/wheel/*.whl
 	@touch $@
 
 clean:
