@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sys/sys.h"
+
 const char *mh_version(void) { return MH_VERSION; }
 
 const char *mh_strerror(int status)
@@ -56,7 +58,7 @@ int mhi_fail_sys(mh_error *err, int result, const char *format, ...)
     va_end(values);
     if (err != NULL) {
         size_t used = strlen(err->detail);
-        snprintf(err->detail + used, sizeof err->detail - used, ": %s", strerrordesc_np(code));
+        snprintf(err->detail + used, sizeof err->detail - used, ": %s", mhi_sys_error_text(code));
     }
     return status;
 }

@@ -17,7 +17,7 @@ LAYERS = {
     "native/heap": {"native/sys", "native/error.h", "native/include"},
     "native/sys": {"native/error.h", "native/include"},
     "native/format.h": set(),
-    "native/error.c": {"native/error.h"},
+    "native/error.c": {"native/error.h", "native/sys"},
     "native/error.h": {"native/include"},
     "native/include": set(),
 }

@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <gnu/libc-version.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -34,7 +33,7 @@ static int check_file(const mhi_file_input *was, const char *path, mh_error *err
     if (result == -ENOENT)
         return mhi_fail(err, MH_ERR_STALE, ENOENT, "%s no longer exists", path);
     if (result < 0)
-        return mhi_fail(err, MH_ERR_STALE, -result, "%s cannot be examined: %s", path, strerrordesc_np(-result));
+        return mhi_fail(err, MH_ERR_STALE, -result, "%s cannot be examined: %s", path, mhi_sys_error_text(-result));
     mhi_file_input is = mhi_file_identity((int)was->in_kind, &found);
     if (was->in_mtime_ns == MHI_MTIME_UNKNOWN)
         return mhi_fail(err, MH_ERR_STALE, 0, "%s had changed before the snapshot was made", path);
@@ -50,7 +49,7 @@ static int check_file(const mhi_file_input *was, const char *path, mh_error *err
 
 static int check_key(const char *was, const char *is, mh_error *err)
 {
-    if (strcmp(was, is) != 0)
+    if (is != NULL && strcmp(was, is) != 0)
         return mhi_fail(err, MH_ERR_STALE, 0, "the key is '%.200s', the snapshot's is '%.200s'", is, was);
     return MH_OK;
 }
@@ -71,8 +70,9 @@ static int check_cpu(const mhi_file_input *was, const char *features, mh_error *
 
 static int check_system(const mhi_file_input *was, const char *name, const char *text, mh_error *err)
 {
-    if (strcmp(name, MHI_SYSTEM_LIBC) == 0 && strcmp(text, gnu_get_libc_version()) != 0)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", gnu_get_libc_version(), text);
+    const char *libc = mhi_sys_libc_version(); /* the launcher has none, and compares the file as every other library's */
+    if (strcmp(name, MHI_SYSTEM_LIBC) == 0 && libc != NULL && strcmp(text, libc) != 0)
+        return mhi_fail(err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc, text);
     if (strcmp(name, MHI_SYSTEM_PAGE) == 0 && was->in_bytes != (uint64_t)mhi_sys_page_size())
         return mhi_fail(err, MH_ERR_STALE, 0, "the page size is %ld, the snapshot was made with %" PRIu64, mhi_sys_page_size(),
                         was->in_bytes);

@@ -39,6 +39,8 @@ int mhi_sys_start_sync(int fd, uint64_t offset, uint64_t size); /* starts write-
 int mhi_sys_link_fd(int fd, int directory, const char *name);   /* gives an O_TMPFILE a name; -EEXIST if taken */
 int mhi_sys_renameat(int directory, const char *from, const char *to);
 int mhi_sys_unlinkat(int directory, const char *name);
+int mhi_sys_mkdir(const char *path, mode_t mode);
+int mhi_sys_symlinkat(const char *target, int directory, const char *name);
 int mhi_sys_fchmod(int fd, mode_t mode);
 int64_t mhi_sys_seek_data(int fd, uint64_t offset); /* next offset with data, -ENXIO past the last */
 int64_t mhi_sys_seek_hole(int fd, uint64_t offset);
@@ -65,6 +67,8 @@ int mhi_sys_realpath(const char *path, char *buffer, size_t size);
 int mhi_sys_thread_id(void);
 void mhi_sys_yield(void);
 int mhi_sys_process_id(void);
+const char *mhi_sys_error_text(int code); /* of an errno: a constant, in no language but English */
+const char *mhi_sys_libc_version(void);   /* NULL in the launcher, which has none */
 
 /* ---- A process as such: what the kernel keeps of the calling thread, and of its memory ---- */
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <limits.h>
 #include <linux/kcmp.h>
 #include <linux/membarrier.h>
@@ -111,6 +112,8 @@ int mhi_sys_renameat(int directory, const char *from, const char *to)
 }
 
 int mhi_sys_unlinkat(int directory, const char *name) { return unlinkat(directory, name, 0) == 0 ? 0 : -errno; }
+int mhi_sys_mkdir(const char *path, mode_t mode) { return mkdir(path, mode) == 0 ? 0 : -errno; }
+int mhi_sys_symlinkat(const char *target, int directory, const char *name) { return symlinkat(target, directory, name) == 0 ? 0 : -errno; }
 int mhi_sys_fchmod(int fd, mode_t mode) { return (int)RETRY(fchmod(fd, mode)); }
 int64_t mhi_sys_seek_data(int fd, uint64_t offset) { return RETRY(lseek(fd, (off_t)offset, SEEK_DATA)); }
 int64_t mhi_sys_seek_hole(int fd, uint64_t offset) { return RETRY(lseek(fd, (off_t)offset, SEEK_HOLE)); }
@@ -190,5 +193,13 @@ int mhi_sys_realpath(const char *path, char *buffer, size_t size)
 }
 
 int mhi_sys_process_id(void) { return (int)getpid(); }
+
+const char *mhi_sys_error_text(int code)
+{
+    const char *text = strerrordesc_np(code);
+    return text == NULL ? "unknown error" : text;
+}
+
+const char *mhi_sys_libc_version(void) { return gnu_get_libc_version(); }
 int mhi_sys_thread_id(void) { return (int)syscall(SYS_gettid); }
 void mhi_sys_yield(void) { sched_yield(); }
