@@ -1,0 +1,280 @@
+/* resume.c - becomes the process that an image holds.
+ *
+ * The steps, in an order that matters:
+ *     the kernel's stack goes         nobody stands on it (entry.S), and what it held was copied
+ *     the vdso moves                  to where the image's C library calls it; before anything is mapped in its way
+ *     the segments                    over whatever was there; the address space is empty but for the launcher and the vdso
+ *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their memory
+ *     the arguments                   are stored where fork.c of the image looks for them
+ *     the registers                   and we return from mhi_registers_save, in the child of a fork
+ *
+ * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program cold.
+ */
+#define _GNU_SOURCE
+#include <asm/prctl.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "error.h"
+#include "launcher/launcher.h"
+#include "snapshot/checksum.h"
+#include "snapshot/inputs.h"
+#include "sys/raw.h"
+#include "sys/sys.h"
+
+/* Where the vdso waits if it has to move by less than its size; in our region, beyond what else is there. */
+#define WAITING_ROOM 0x218000000000ull
+
+enum {
+    RSEQ_SIGNATURE = 0x53053053, /* RSEQ_SIG of the ABI, in sys/rseq.h */
+    RSEQ_CPU_UNINITIALIZED = -1,
+    MMAP_DROPPABLE = 0x08,       /* MAP_DROPPABLE of linux/mman.h, since 6.11 */
+};
+
+/* ---- vdso ---- */
+
+/* Bytes that the vdso's code is mapped with: its ELF header is the kernel's, hence sound. */
+static uint64_t code_bytes(uintptr_t vdso)
+{
+    const Elf64_Ehdr *header = (const void *)vdso;
+    const Elf64_Phdr *segments = (const void *)(vdso + header->e_phoff);
+    for (unsigned i = 0; i < header->e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD)
+            return (segments[i].p_memsz + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
+    return 0;
+}
+
+static int move(const uint64_t *bytes, size_t n, uint64_t from, uint64_t to)
+{
+    for (size_t i = 0; i < n; from += bytes[i], to += bytes[i], i++) {
+        long result = mhi_raw_5(SYS_mremap, (long)from, (long)bytes[i], (long)bytes[i], MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
+        if (result < 0)
+            return (int)result;
+    }
+    return 0;
+}
+
+static int move_vdso(const mhi_file_process *process, uintptr_t vdso, mh_error *err)
+{
+    size_t n = 0;
+    uint64_t total = 0;
+    while (n < 4 && process->pr_vdso_bytes[n] != 0)
+        total += process->pr_vdso_bytes[n++];
+    if (n == 0)
+        return MH_OK; /* the image's process had none, so nothing in it calls ours */
+    uint64_t code = process->pr_vdso_bytes[n - 1], from = vdso - (total - code), to = process->pr_vdso;
+    if (vdso == 0 || code_bytes(vdso) != code || mhi_checksum((const void *)vdso, code) != process->pr_vdso_checksum)
+        return mhi_fail(err, MH_ERR_STALE, 0, "the kernel has changed: its vdso is another one");
+    bool is_in_the_way = from < to + total && to < from + total;
+    int result = 0;
+    if (is_in_the_way && from != to) {
+        result = move(process->pr_vdso_bytes, n, from, WAITING_ROOM);
+        from = WAITING_ROOM;
+    }
+    if (result == 0 && from != to)
+        result = move(process->pr_vdso_bytes, n, from, to);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "the kernel does not let its vdso be moved");
+}
+
+/* ---- segments ---- */
+
+typedef struct {
+    const struct mh_image *image;
+    uint64_t input; /* of the file that is open */
+    int fd;         /* -1: none */
+} mapper;
+
+static int map(const mhi_file_segment *segment, uint64_t bytes, int flags, int fd, mh_error *err)
+{
+    void *place;
+    int result = mhi_sys_mmap(&place, (void *)segment->sg_address, bytes, (int)segment->sg_prot, MAP_FIXED | MAP_NORESERVE | flags, fd,
+                              fd < 0 ? 0 : segment->sg_offset);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", bytes, segment->sg_address);
+}
+
+/* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should be. */
+static int open_file(mapper *m, uint64_t input, mh_error *err)
+{
+    if (m->fd >= 0 && m->input == input)
+        return MH_OK;
+    if (m->fd >= 0)
+        mhi_sys_close(m->fd);
+    const mhi_file_input *was = &m->image->inputs[input];
+    const char *path = mhi_image_string(m->image, was->in_name);
+    struct stat found;
+    m->input = input;
+    m->fd = mhi_sys_open(path, O_RDONLY, 0);
+    int result = m->fd < 0 ? m->fd : mhi_sys_fstat(m->fd, &found);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot open %s", path);
+    mhi_file_input is = mhi_file_identity((int)was->in_kind, &found);
+    if (is.in_inode != was->in_inode || is.in_bytes != was->in_bytes || is.in_mtime_ns != was->in_mtime_ns)
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s is being replaced", path);
+    return MH_OK;
+}
+
+/* The stack: the kernel extends no mapping of a file, so its bytes are read. It grows by itself from there, to RLIMIT_STACK. */
+static int map_stack(const mapper *m, const mhi_file_segment *segment, mh_error *err)
+{
+    int status = map(segment, segment->sg_bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, err);
+    if (status != MH_OK)
+        return status;
+    int result = mhi_sys_pread_all(m->image->fd, (void *)segment->sg_address, segment->sg_bytes, segment->sg_offset);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read the stack of the snapshot");
+}
+
+static int map_zero(const mhi_file_segment *segment, uint64_t bytes, mh_error *err)
+{
+    bool is_droppable = segment->sg_flags & MHI_SEGMENT_DROPPABLE;
+    int status = map(segment, bytes, MAP_ANONYMOUS | (is_droppable ? MMAP_DROPPABLE : MAP_PRIVATE), -1, err);
+    if (status == MH_OK && (segment->sg_flags & MHI_SEGMENT_WIPED))
+        mhi_sys_madvise((void *)segment->sg_address, bytes, MADV_WIPEONFORK);
+    return status;
+}
+
+static bool is_anonymous(const mhi_file_segment *segment) { return segment->sg_kind == MH_SEGMENT_ZERO || segment->sg_kind == MH_SEGMENT_MEMORY; }
+
+/* How far fresh memory may reach from here in one mapping: what has bytes in the snapshot is laid over it. */
+static uint64_t zero_span(const mhi_file_segment *segment, const mhi_file_segment *end)
+{
+    uint64_t span = 0, zeros = 0;
+    for (const mhi_file_segment *each = segment; each < end; each++) {
+        bool fits = is_anonymous(each) && each->sg_prot == segment->sg_prot && each->sg_flags == segment->sg_flags &&
+                    each->sg_address == segment->sg_address + span;
+        if (!fits)
+            break;
+        span += each->sg_bytes;
+        if (each->sg_kind == MH_SEGMENT_ZERO)
+            zeros = span;
+    }
+    return zeros;
+}
+
+static int map_segments(mapper *m, mh_error *err)
+{
+    const mhi_file_segment *segments = m->image->segments, *end = segments + m->image->n_segments;
+    uint64_t zeroed = 0; /* fresh memory was mapped up to here */
+    int status = MH_OK;
+    for (const mhi_file_segment *each = segments; each < end && status == MH_OK; each++) {
+        bool is_stack = each->sg_flags & MHI_SEGMENT_GROWS;
+        if (is_anonymous(each) && !is_stack && each->sg_address >= zeroed) {
+            uint64_t span = zero_span(each, end);
+            zeroed = each->sg_address + span;
+            status = span == 0 ? MH_OK : map_zero(each, span, err);
+        }
+        if (status != MH_OK || each->sg_kind == MH_SEGMENT_ZERO)
+            continue;
+        if (each->sg_kind == MH_SEGMENT_MEMORY) {
+            status = is_stack ? map_stack(m, each, err) : map(each, each->sg_bytes, MAP_PRIVATE, m->image->fd, err);
+            continue;
+        }
+        status = open_file(m, each->sg_input, err);
+        if (status == MH_OK)
+            status = map(each, each->sg_bytes, each->sg_flags & MHI_SEGMENT_SHARED ? MAP_SHARED : MAP_PRIVATE, m->fd, err);
+    }
+    if (m->fd >= 0)
+        mhi_sys_close(m->fd);
+    return status;
+}
+
+/* ---- what the kernel keeps ---- */
+
+/* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap ends at the end of
+ * the address space, so that it asks mmap instead of taking what brk answers for an extension of its own heap. */
+static void restore_layout(const mhi_file_process *process, const mhi_arguments *arguments)
+{
+    const char *first = arguments->ar_argv[0], *end = arguments->ar_image_path;
+    const char *middle = arguments->ar_envc > 0 ? arguments->ar_envp[0] : end;
+    struct prctl_mm_map layout = {
+        .start_code = process->pr_start_code, .end_code = process->pr_end_code,
+        .start_data = process->pr_start_data, .end_data = process->pr_end_data,
+        .start_brk = process->pr_start_brk, .brk = process->pr_brk,
+        .start_stack = process->pr_start_stack,
+        .arg_start = (uintptr_t)first, .arg_end = (uintptr_t)middle, /* ps shows them */
+        .env_start = (uintptr_t)middle, .env_end = (uintptr_t)end,
+        .exe_fd = (uint32_t)-1,
+    };
+    long result = mhi_raw_5(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, (long)&layout, sizeof layout, 0);
+    if (result < 0 && process->pr_curbrk != 0)
+        *(uint64_t *)process->pr_curbrk = ~(uint64_t)0;
+}
+
+static int restore_thread(const mhi_file_process *process, mh_error *err)
+{
+    long result = mhi_raw_2(SYS_arch_prctl, ARCH_SET_FS, (long)process->pr_fs_base);
+    if (result == 0) {
+        result = mhi_raw_1(SYS_set_tid_address, (long)process->pr_tid_address);
+        *(int *)process->pr_tid_address = (int)result;
+        result = mhi_raw_2(SYS_set_robust_list, (long)process->pr_robust_list, (long)process->pr_robust_bytes);
+    }
+    if (result == 0 && process->pr_rseq != 0) {
+        int32_t *rseq = (int32_t *)process->pr_rseq; /* struct rseq: the kernel wants it as it was before the first registration */
+        memset(rseq, 0, 32);
+        rseq[1] = RSEQ_CPU_UNINITIALIZED;
+        result = mhi_raw_4(SYS_rseq, (long)process->pr_rseq, (long)process->pr_rseq_bytes, 0, RSEQ_SIGNATURE);
+    }
+    mhi_raw_2(SYS_prctl, PR_SET_NAME, (long)process->pr_name);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the thread back");
+}
+
+static int restore_signals(const struct mh_image *image, mh_error *err)
+{
+    const mhi_file_process *process = image->process;
+    long result = 0;
+    for (uint64_t i = 0; i < image->n_signals && result == 0; i++) {
+        const mhi_file_signal *signal = &image->signals[i];
+        mhi_sys_action action = { signal->si_handler, signal->si_flags, signal->si_restorer, signal->si_mask };
+        result = mhi_raw_4(SYS_rt_sigaction, signal->si_signal, (long)&action, 0, sizeof action.mask);
+    }
+    if (result == 0 && process->pr_signal_stack != 0) {
+        stack_t stack = { .ss_sp = (void *)process->pr_signal_stack, .ss_size = process->pr_signal_stack_bytes };
+        result = mhi_raw_2(SYS_sigaltstack, (long)&stack, 0);
+    }
+    if (result == 0) /* what whoever started us has blocked stays blocked */
+        result = mhi_raw_4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&process->pr_signal_mask, 0, sizeof process->pr_signal_mask);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the signals back");
+}
+
+/* ---- */
+
+__attribute__((noreturn)) static void jump(const mhi_file_process *process)
+{
+    __asm__ volatile("ldmxcsr 64(%0)\n\t" /* offsets in mhi_file_process, as in registers.S */
+                     "fldcw 68(%0)\n\t"
+                     "mov 0(%0), %%rbx\n\t"
+                     "mov 8(%0), %%rbp\n\t"
+                     "mov 16(%0), %%r12\n\t"
+                     "mov 24(%0), %%r13\n\t"
+                     "mov 32(%0), %%r14\n\t"
+                     "mov 40(%0), %%r15\n\t"
+                     "mov 48(%0), %%rsp\n\t"
+                     "mov $1, %%eax\n\t"
+                     "jmp *56(%0)"
+                     : : "D"(process) : "memory");
+    __builtin_unreachable();
+}
+
+int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err)
+{
+    const mhi_file_process *process = image->process;
+    mapper m = { .image = image, .fd = -1 };
+    mhi_sys_munmap((void *)startup->stack_start, startup->stack_end - startup->stack_start);
+    int status = move_vdso(process, startup->vdso, err);
+    if (status == MH_OK)
+        status = map_segments(&m, err);
+    if (status == MH_OK)
+        status = restore_thread(process, err);
+    if (status == MH_OK)
+        status = restore_signals(image, err);
+    if (status != MH_OK)
+        return status;
+    restore_layout(process, arguments);
+    *(mhi_arguments **)process->pr_arguments = arguments;
+    mhi_sys_close(image->fd);
+    jump(process);
+}
