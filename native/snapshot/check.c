@@ -64,9 +64,7 @@ const char *mhi_check_header(const mhi_file_header *header)
 /* The directory: each kind once and in order, each table directly behind the one before, the last one up to the end. */
 static const char *check_directory(struct mh_image *image)
 {
-    static const uint64_t entry_bytes[] = { sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module),
-                                            sizeof(mhi_file_relocation), 1, sizeof(mhi_file_process),
-                                            sizeof(mhi_file_descriptor), sizeof(mhi_file_signal) };
+    static const uint64_t entry_bytes[] = { MHI_ENTRY_BYTES };
     const mhi_file_header *header = &image->header;
     uint64_t start = header->hd_tables[0].tb_offset, place = start;
     for (uint32_t i = 0; i < header->hd_n_tables; i++) {

@@ -66,28 +66,17 @@ static bool is_reserved(const mhi_file_process *process, uint64_t address, uint6
            overlaps(address, size, process->pr_vdso, vdso_end(process));
 }
 
-static const mhi_file_input *input_named(const struct mh_image *image, uint64_t name)
+/* A page behind the end of a file answers with a signal; the dynamic linker leaves such in the holes of a library, where nobody may
+ * read. */
+static const char *check_file_segment(const struct mh_image *image, const mhi_file_segment *segment)
 {
-    for (uint64_t i = 0; i < image->n_inputs; i++) {
-        uint32_t kind = image->inputs[i].in_kind;
-        if (image->inputs[i].in_name == name && (kind == MH_INPUT_FILE || kind == MH_INPUT_LIBRARY))
-            return &image->inputs[i];
-    }
-    return NULL;
-}
-
-/* `*input` is that of the last FILE segment, since a file is mapped in several pieces. A page behind the end of the file answers with a
- * signal; the dynamic linker leaves such in the holes of a library, where nobody may read. */
-static const char *check_file_segment(const struct mh_image *image, const mhi_file_segment *segment, const mhi_file_input **input)
-{
+    const mhi_file_input *input = segment->sg_input < image->n_inputs ? &image->inputs[segment->sg_input] : NULL;
     uint64_t end, file_end;
-    if (*input == NULL || (*input)->in_name != segment->sg_name)
-        *input = input_named(image, segment->sg_name);
-    if (*input == NULL)
+    if (input == NULL || (input->in_kind != MH_INPUT_FILE && input->in_kind != MH_INPUT_LIBRARY))
         return "a segment is mapped from a file that is no input";
     if (!is_paged(segment->sg_offset) || __builtin_add_overflow(segment->sg_offset, segment->sg_bytes, &end) || end > INT64_MAX)
         return "a segment has an impossible place in a file";
-    if (segment->sg_prot != PROT_NONE && (__builtin_add_overflow((*input)->in_bytes, MHI_PAGE - 1, &file_end) || end > file_end))
+    if (segment->sg_prot != PROT_NONE && (__builtin_add_overflow(input->in_bytes, MHI_PAGE - 1, &file_end) || end > file_end))
         return "a segment reaches behind the end of its file";
     if ((segment->sg_flags & MHI_SEGMENT_SHARED) && (segment->sg_prot & PROT_WRITE))
         return "a segment would write to a file";
@@ -119,10 +108,11 @@ static const char *check_segment(const struct mh_image *image, const mhi_file_se
         return "a segment has a flag that it can't have";
     if (segment->sg_kind != MH_SEGMENT_MEMORY && segment->sg_checksum != 0)
         return "a segment has a checksum and no data";
-    return segment->sg_kind == MH_SEGMENT_FILE || segment->sg_name == 0 ? NULL : "a segment has a name that it can't have";
+    if (segment->sg_kind == MH_SEGMENT_FILE)
+        return check_file_segment(image, segment);
+    return segment->sg_input == 0 ? NULL : "a segment names a file that it does not come from";
 }
 
-/* One kind after the other, so that each loop has one rule. */
 static const char *check_places(const struct mh_image *image)
 {
     uint64_t place = MHI_SEGMENTS_OFFSET;
@@ -136,16 +126,6 @@ static const char *check_places(const struct mh_image *image)
             return "a segment lies where none belongs";
     }
     return place == image->header.hd_tables[0].tb_offset ? NULL : "its segments do not end where its tables begin";
-}
-
-static const char *check_files(const struct mh_image *image)
-{
-    const mhi_file_input *input = NULL;
-    const char *wrong = NULL;
-    for (uint64_t i = 0; i < image->n_segments && wrong == NULL; i++)
-        if (image->segments[i].sg_kind == MH_SEGMENT_FILE)
-            wrong = check_file_segment(image, &image->segments[i], &input);
-    return wrong;
 }
 
 static const char *check_segments(const struct mh_image *image)
@@ -290,8 +270,8 @@ const char *mhi_check_process(const struct mh_image *image)
     const char *wrong = check_vdso(image->process);
     if (wrong == NULL)
         wrong = check_layout(image->process);
-    static const char *(*const checks[])(const struct mh_image *) = { check_segments, check_places, check_files, check_stack,
-        check_registers, check_thread, check_names, check_descriptors, check_signals };
+    static const char *(*const checks[])(const struct mh_image *) = { check_segments, check_places, check_stack, check_registers,
+        check_thread, check_names, check_descriptors, check_signals };
     for (size_t i = 0; i < sizeof checks / sizeof *checks && wrong == NULL; i++)
         wrong = checks[i](image);
     return wrong;
