@@ -77,6 +77,8 @@ typedef struct {
     uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
 } mhi_sys_layout;
 int mhi_sys_layout_read(mhi_sys_layout *layout);
+int mhi_sys_layout_write(const mhi_sys_layout *layout);
+int mhi_sys_mremap(void *from, size_t size, void *to); /* moves it over what is there */
 
 typedef struct {
     uint64_t fs_base, tid_address, robust_list, robust_bytes;
@@ -87,6 +89,8 @@ typedef struct {
 } mhi_sys_thread;
 /* -EOPNOTSUPP: the kernel does not tell where it stores the thread id (it has no checkpoint support). */
 int mhi_sys_thread_read(mhi_sys_thread *thread);
+
+int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* takes the rseq area back from the kernel, and gives it again */
 
 typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
 int mhi_sys_action_read(int signal, mhi_sys_action *action);

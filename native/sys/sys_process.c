@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
@@ -56,6 +57,25 @@ int mhi_sys_layout_read(mhi_sys_layout *layout)
     return 0;
 }
 
+int mhi_sys_layout_write(const mhi_sys_layout *layout)
+{
+    struct prctl_mm_map map = {
+        .start_code = layout->start_code, .end_code = layout->end_code,
+        .start_data = layout->start_data, .end_data = layout->end_data,
+        .start_brk = layout->start_brk, .brk = layout->brk,
+        .start_stack = layout->start_stack,
+        .arg_start = layout->arg_start, .arg_end = layout->arg_end,
+        .env_start = layout->env_start, .env_end = layout->env_end,
+        .exe_fd = (uint32_t)-1,
+    };
+    return prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) == 0 ? 0 : -errno;
+}
+
+int mhi_sys_mremap(void *from, size_t size, void *to)
+{
+    return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED ? -errno : 0;
+}
+
 int mhi_sys_thread_read(mhi_sys_thread *thread)
 {
     *thread = (mhi_sys_thread){ 0 };
@@ -81,6 +101,13 @@ int mhi_sys_thread_read(mhi_sys_thread *thread)
     if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &thread->signal_mask, sizeof thread->signal_mask) != 0)
         return -errno;
     return prctl(PR_GET_NAME, thread->name, 0, 0, 0) == 0 ? 0 : -errno;
+}
+
+int mhi_sys_rseq_renew(const mhi_sys_thread *thread)
+{
+    if (syscall(SYS_rseq, thread->rseq, thread->rseq_bytes, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) != 0)
+        return -errno;
+    return syscall(SYS_rseq, thread->rseq, thread->rseq_bytes, 0, RSEQ_SIG) == 0 ? 0 : -errno;
 }
 
 int mhi_sys_action_read(int signal, mhi_sys_action *action)
