@@ -17,7 +17,6 @@
 #include "error.h"
 #include "format.h"
 #include "process/numbers.h"
-#include "snapshot/trust.h"
 #include "sys/sys.h"
 
 void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...)
@@ -256,37 +255,11 @@ static int check_memory(mh_error *err)
     return mhi_obstacles_end(&found, "unmap it in the body, or map it after the with", err);
 }
 
-/* ---- the machine ---- */
-
-static int check_pagemap(mh_error *err)
-{
-    uint64_t entry;
-    int fd = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
-    int result = fd < 0 ? fd : mhi_sys_pread_all(fd, &entry, sizeof entry, (uintptr_t)&entry / MHI_PAGE * sizeof entry);
-    if (fd >= 0)
-        mhi_sys_close(fd);
-    return result < 0 ? mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "/proc/self/pagemap can't be read, so written pages can't be told: %s",
-                                 strerrordesc_np(-result)) : MH_OK;
-}
-
-static int check_thread(mh_error *err)
-{
-    mhi_sys_thread thread;
-    uint64_t features;
-    int result = mhi_sys_thread_read(&thread);
-    if (result < 0)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "the kernel does not tell what it keeps of a thread (CONFIG_CHECKPOINT_RESTORE): %s",
-                        strerrordesc_np(-result));
-    result = mhi_sys_shadow_stack(&features);
-    if (result < 0)
-        return mhi_fail_sys(err, result, "cannot tell whether there is a shadow stack");
-    return features == 0 ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the process has a shadow stack, which no program can make anew "
-                                            "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
-}
+/* ---- all ---- */
 
 int mhi_obstacles_check(mh_error *err)
 {
-    int (*const checks[])(mh_error *err) = { mhi_trust_process, check_thread, check_pagemap, check_children, check_memory };
+    int (*const checks[])(mh_error *err) = { mhi_machine_check, check_children, check_memory };
     int status = MH_OK;
     for (size_t i = 0; i < sizeof checks / sizeof *checks && status == MH_OK; i++)
         status = checks[i](err);

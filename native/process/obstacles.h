@@ -31,5 +31,7 @@ bool mhi_is_fresh_shared(const mhi_mapping *mapping);
 /* Each assumption that process snapshots make of the machine, tried for real: as mh_probe. MH_OK with err->detail not empty: it does
  * not hold, but there is another way. */
 int mhi_process_probe(uint32_t i, const char **name, mh_error *err);
+/* Those of them that may hold for one process and not for another. */
+int mhi_machine_check(mh_error *err);
 
 #endif
