@@ -206,6 +206,14 @@ typedef struct {
 /* False in a process that was not resumed. */
 bool mh_read_resumed(mh_resumed *resumed);
 
+/* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
+ * `kind` is "script", then `name` is its path, or "module". `arguments`: NULL if the snapshot serves any, else the program's own,
+ * NULL-terminated; then the working directory counts, too. 128 KiB hold every text that the launcher can find. */
+int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, const char *const *arguments,
+                    mh_error *err);
+/* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found before. */
+int mh_link_command(const char *command, const char *path, mh_error *err);
+
 /* ---- What the audit found (valid from mh_commit to mh_close) ------------------------------------------------- */
 
 enum { MH_TARGET_HEAP = 1, MH_TARGET_STACK = 2, MH_TARGET_MAPPING = 3, MH_TARGET_ARENA = 4 /* another arena */ };

@@ -2,7 +2,9 @@
  *
  *     entry.S      leaves the kernel's stack for one of our own
  *     main.c       which snapshot, is it sound, trusted and not stale; else executes the program cold
- *     command.c    what the command line names
+ *     command.c    what the command line asks for
+ *     arguments.c  what the resumed process will be told
+ *     cold.c       executes the program as if there were no snapshot
  *     reopen.c     descriptors
  *     resume.c     maps the segments and goes where the committing process was
  *     runtime.c    the few functions of a C library that the shared sources use
@@ -15,6 +17,7 @@
 #ifndef MHI_LAUNCHER_H
 #define MHI_LAUNCHER_H
 #include "format.h"
+#include "launcher/request.h"
 #include "snapshot/image.h"
 
 /* What the kernel gave us, as main.c found it. */
@@ -22,11 +25,23 @@ typedef struct {
     int argc;
     char **argv, **envp;
     uintptr_t stack_start, stack_end; /* of the kernel's stack, generously; page-aligned */
+    uint64_t began_ns;                /* CLOCK_MONOTONIC at the first instruction */
     uintptr_t vdso;                   /* AT_SYSINFO_EHDR: where the code of the vdso is; 0: none */
 } mhi_startup;
 
-/* reopen.c: opens the descriptors of the image at their numbers. MH_ERR_STALE: one cannot be had as it was, or its number is taken. */
-int mhi_reopen(const struct mh_image *image, mh_error *err);
+/* reopen.c: opens the descriptors of the image at their numbers; may move that of the image itself. MH_ERR_STALE: one cannot be had
+ * as it was, or its number is taken; then none is open. */
+int mhi_reopen(struct mh_image *image, mh_error *err);
+/* reopen.c: closes them again. */
+void mhi_reopen_undo(const struct mh_image *image);
+
+/* arguments.c: copies the command line and the environment, without MHI_COLD_VARIABLE, to where they stay; NULL: no memory. The first
+ * argument is `interpreter`, unless the request brings its own; the path of the image is left empty. */
+mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interpreter, char *const *envp);
+
+/* cold.c: executes the program: by the interpreter of `image` (may be NULL), beside the launcher, or in PATH, whichever is first. */
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
+    __attribute__((noreturn));
 
 /* resume.c: becomes the process that the image holds, with `arguments`, which must lie in our region. Returns only on failure. */
 int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err);

@@ -118,14 +118,16 @@ static int open_file(mapper *m, uint64_t input, mh_error *err)
     return MH_OK;
 }
 
-/* The stack: the kernel extends no mapping of a file, so its bytes are read. It grows by itself from there, to RLIMIT_STACK. */
-static int map_stack(const mapper *m, const mhi_file_segment *segment, mh_error *err)
+/* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file; this one grows
+ * by itself, to RLIMIT_STACK. Memory to share with children: the file is shared with everybody. */
+static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *err)
 {
-    int status = map(segment, segment->sg_bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, err);
+    int flags = segment->sg_flags & MHI_SEGMENT_GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_SHARED;
+    int status = map(segment, segment->sg_bytes, MAP_ANONYMOUS | flags, -1, err);
     if (status != MH_OK)
         return status;
     int result = mhi_sys_pread_all(m->image->fd, (void *)segment->sg_address, segment->sg_bytes, segment->sg_offset);
-    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read the stack of the snapshot");
+    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
 }
 
 static int map_zero(const mhi_file_segment *segment, uint64_t bytes, mh_error *err)
@@ -161,8 +163,8 @@ static int map_segments(mapper *m, mh_error *err)
     uint64_t zeroed = 0; /* fresh memory was mapped up to here */
     int status = MH_OK;
     for (const mhi_file_segment *each = segments; each < end && status == MH_OK; each++) {
-        bool is_stack = each->sg_flags & MHI_SEGMENT_GROWS;
-        if (is_anonymous(each) && !is_stack && each->sg_address >= zeroed) {
+        bool is_read = each->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED);
+        if (is_anonymous(each) && !is_read && each->sg_address >= zeroed) {
             uint64_t span = zero_span(each, end);
             zeroed = each->sg_address + span;
             status = span == 0 ? MH_OK : map_zero(each, span, err);
@@ -170,7 +172,7 @@ static int map_segments(mapper *m, mh_error *err)
         if (status != MH_OK || each->sg_kind == MH_SEGMENT_ZERO)
             continue;
         if (each->sg_kind == MH_SEGMENT_MEMORY) {
-            status = is_stack ? map_stack(m, each, err) : map(each, each->sg_bytes, MAP_PRIVATE, m->image->fd, err);
+            status = is_read ? map_read(m, each, err) : map(each, each->sg_bytes, MAP_PRIVATE, m->image->fd, err);
             continue;
         }
         status = open_file(m, each->sg_input, err);

@@ -33,13 +33,19 @@ static uint64_t digest(const char *value)
     return sum == 0 ? 1 : sum;
 }
 
-static uint64_t digest_now(char *const *environment, const char *name)
+const char *mhi_environment_get(char *const *environment, const char *name)
 {
     size_t length = strlen(name);
     for (; environment != NULL && *environment != NULL; environment++)
         if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return digest(*environment + length + 1);
-    return 0;
+            return *environment + length + 1;
+    return NULL;
+}
+
+static uint64_t digest_now(char *const *environment, const char *name)
+{
+    const char *value = mhi_environment_get(environment, name);
+    return value == NULL ? 0 : digest(value);
 }
 
 int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_error *err)

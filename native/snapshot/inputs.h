@@ -35,6 +35,8 @@ int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err);
 /* The CPU, the C library and the page size. */
 int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err);
 
+/* environment.c: the value of a variable of an environ, or NULL. */
+const char *mhi_environment_get(char *const *environment, const char *name);
 /* environment.c: every variable of an environ, as an input of kind ENV. */
 int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_error *err);
 /* environment.c: takes those over that every load depends on. */

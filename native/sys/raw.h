@@ -1,6 +1,7 @@
 /* raw.h - system calls without a C library, for the launcher. Results are the kernel's: -errno on failure. */
 #ifndef MHI_RAW_H
 #define MHI_RAW_H
+#include <stdint.h>
 #include <sys/syscall.h>
 
 static inline long mhi_raw_6(long number, long a, long b, long c, long d, long e, long f)
@@ -19,5 +20,9 @@ static inline long mhi_raw_3(long number, long a, long b, long c) { return mhi_r
 static inline long mhi_raw_2(long number, long a, long b) { return mhi_raw_3(number, a, b, 0); }
 static inline long mhi_raw_1(long number, long a) { return mhi_raw_2(number, a, 0); }
 static inline long mhi_raw_0(long number) { return mhi_raw_1(number, 0); }
+
+/* What the kernel put behind the environment, as pairs of an AT_* and a value; before anything else of sys_raw.c is called. */
+void mhi_raw_begin(const uint64_t *auxv);
+uint64_t mhi_raw_clock_ns(void); /* CLOCK_MONOTONIC */
 
 #endif

@@ -1,0 +1,148 @@
+/* command.c - spells commands, and publishes the links by which the launcher finds their snapshots. */
+#define _GNU_SOURCE
+#include "snapshot/command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "snapshot/checksum.h"
+#include "snapshot/inputs.h"
+#include "snapshot/trust.h"
+#include "sys/sys.h"
+
+/* ---- the text ---- */
+
+typedef struct {
+    char *text;
+    uint64_t size, used; /* used counts what did not fit, too */
+} spelling;
+
+static void put(spelling *s, char byte)
+{
+    if (s->used < s->size)
+        s->text[s->used] = byte;
+    s->used++;
+}
+
+static void put_field(spelling *s, const char *label, const char *value)
+{
+    for (; *label != '\0'; label++)
+        put(s, *label);
+    for (; *value != '\0'; value++) {
+        if (*value == '\n' || *value == '\\')
+            put(s, '\\');
+        put(s, *value == '\n' ? 'n' : *value);
+    }
+}
+
+/* A real path, or the directory of one. */
+static int put_path(spelling *s, const char *label, const char *path, bool is_directory_wanted, mh_error *err)
+{
+    char real[PATH_MAX], directory[PATH_MAX];
+    int result = mhi_sys_realpath(path, real, sizeof real);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot resolve %s", path);
+    if (is_directory_wanted)
+        mhi_path_directory(real, directory);
+    put_field(s, label, is_directory_wanted ? directory : real);
+    return MH_OK;
+}
+
+static int spell(spelling *s, const char *launcher, const char *kind, const char *name, const char *const *arguments, mh_error *err)
+{
+    bool is_module = strcmp(kind, MHI_COMMAND_MODULE) == 0;
+    int status = put_path(s, "", launcher, true, err);
+    if (status == MH_OK && is_module)
+        put_field(s, "\nmodule ", name);
+    else if (status == MH_OK)
+        status = put_path(s, "\nscript ", name, false, err);
+    if (arguments != NULL)
+        put_field(s, "\narguments", "");
+    for (; arguments != NULL && *arguments != NULL; arguments++)
+        put_field(s, "\n ", *arguments);
+    if (status == MH_OK && (is_module || arguments != NULL))
+        status = put_path(s, "\nin ", ".", false, err);
+    put(s, '\0');
+    return status;
+}
+
+int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name,
+                    const char *const *arguments, mh_error *err)
+{
+    if (size == 0 || launcher == NULL || kind == NULL || name == NULL ||
+        (strcmp(kind, MHI_COMMAND_SCRIPT) != 0 && strcmp(kind, MHI_COMMAND_MODULE) != 0))
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is of the kind '" MHI_COMMAND_SCRIPT "' or '" MHI_COMMAND_MODULE "', and has a name");
+    spelling s = { .text = text, .size = size < MHI_COMMAND_BYTES ? size : MHI_COMMAND_BYTES };
+    int status = spell(&s, launcher, kind, name, arguments, err);
+    if (status == MH_OK && s.used > s.size)
+        status = mhi_fail(err, MH_ERR_NOSPACE, 0, "the command takes %" PRIu64 " bytes, there is room for %" PRIu64, s.used, s.size);
+    if (status != MH_OK)
+        text[0] = '\0';
+    return status;
+}
+
+/* ---- the link ---- */
+
+/* As the XDG base directory specification has it: a path that is not absolute counts as none. */
+int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err)
+{
+    const char *base = mhi_environment_get(environment, "XDG_CACHE_HOME"), *between = "";
+    if (base == NULL || *base != '/')
+        base = mhi_environment_get(environment, "HOME"), between = "/.cache";
+    if (base == NULL || *base != '/')
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "neither XDG_CACHE_HOME nor HOME names a directory for the user's snapshots");
+    uint64_t sum = mhi_checksum(command, strlen(command));
+    int length = snprintf(path, PATH_MAX, "%s%s/magicheap/commands/%016" PRIx64, base, between, sum);
+    return length < PATH_MAX ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
+}
+
+/* The directories of the link that are ours alone: made for the user, where they are missing. */
+static int make_directories(char *link, mh_error *err)
+{
+    int result = 0;
+    for (char *slash = link + 1; (slash = strchr(slash, '/')) != NULL && (result == 0 || result == -EEXIST); slash++) {
+        *slash = '\0';
+        result = mhi_sys_mkdir(link, 0700);
+        *slash = '/';
+    }
+    if (result < 0 && result != -EEXIST)
+        return mhi_fail_sys(err, result, "cannot make the directory of %s", link);
+    return MH_OK;
+}
+
+static int publish(const char *link, const char *path, mh_error *err)
+{
+    char directory[PATH_MAX], temporary[64];
+    mhi_path_directory(link, directory);
+    int fd = mhi_sys_open(directory, O_PATH | O_DIRECTORY, 0);
+    if (fd < 0)
+        return mhi_fail_sys(err, fd, "cannot open %s", directory);
+    snprintf(temporary, sizeof temporary, "%s.%d", mhi_path_name(link), mhi_sys_process_id());
+    mhi_sys_unlinkat(fd, temporary); /* of a process that had this number and died here */
+    int result = mhi_sys_symlinkat(path, fd, temporary);
+    if (result == 0)
+        result = mhi_sys_renameat(fd, temporary, mhi_path_name(link));
+    if (result < 0)
+        mhi_sys_unlinkat(fd, temporary);
+    mhi_sys_close(fd);
+    return result < 0 ? mhi_fail_sys(err, result, "cannot make the link %s", link) : MH_OK;
+}
+
+int mh_link_command(const char *command, const char *path, mh_error *err)
+{
+    char link[PATH_MAX];
+    if (command == NULL || path == NULL || *path != '/')
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is linked to the absolute path of its snapshot");
+    int status = mhi_command_link(link, command, environ, err);
+    if (status == MH_OK)
+        status = make_directories(link, err);
+    if (status == MH_OK)
+        status = mhi_trust_directories(link, err); /* the launcher would not follow it */
+    return status == MH_OK ? publish(link, path, err) : status;
+}

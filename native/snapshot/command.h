@@ -1,0 +1,29 @@
+/* command.h - how a command line finds its snapshot.
+ *
+ * A command is spelled as a text; a symbolic link whose name is the checksum of the text leads to the snapshot, and the snapshot
+ * holds the text itself, so that two texts of one checksum are told apart. There are two spellings: the general one, for programs
+ * whose snapshot serves any arguments, and the exact one:
+ *
+ *     <directory of the launcher>           <directory of the launcher>
+ *     script <path>                         module <name>
+ *                                           arguments
+ *                                            <each, behind a space>
+ *                                           in <working directory>
+ *
+ * "in" is there also for a module, which is looked for in the working directory first. Paths are real ones. In what is
+ * between <>, a newline is \n and a backslash is \\, so that no two commands share a text.
+ */
+#ifndef MHI_COMMAND_H
+#define MHI_COMMAND_H
+#include "magicheap.h"
+
+enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found by no link; arbitrary */
+
+#define MHI_COMMAND_SCRIPT "script"
+#define MHI_COMMAND_MODULE "module"
+
+/* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment this is.
+ * MH_ERR_UNSUPPORTED: the environment names none. */
+int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err);
+
+#endif

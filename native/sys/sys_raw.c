@@ -1,0 +1,124 @@
+/* sys_raw.c - the system calls of sys.h that the launcher makes, without a C library. */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "sys/raw.h"
+#include "sys/sys.h"
+
+static uint64_t page_size;
+static bool is_secure;
+
+/* Copied: what the kernel left goes away with its stack. */
+void mhi_raw_begin(const uint64_t *auxv)
+{
+    for (; auxv[0] != AT_NULL; auxv += 2) {
+        if (auxv[0] == AT_PAGESZ)
+            page_size = auxv[1];
+        if (auxv[0] == AT_SECURE)
+            is_secure = auxv[1] != 0;
+    }
+}
+
+uint64_t mhi_raw_clock_ns(void)
+{
+    struct timespec now = { 0 };
+    mhi_raw_2(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* No signal handler is installed here, so nothing is ever interrupted. */
+
+int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, int fd, uint64_t offset)
+{
+    long result = mhi_raw_6(SYS_mmap, (long)address, (long)size, prot, flags, fd, (long)offset);
+    *out = result < 0 ? NULL : (void *)result;
+    return result < 0 ? (int)result : 0;
+}
+
+int mhi_sys_munmap(void *address, size_t size) { return (int)mhi_raw_2(SYS_munmap, (long)address, (long)size); }
+int mhi_sys_madvise(void *address, size_t size, int advice) { return (int)mhi_raw_3(SYS_madvise, (long)address, (long)size, advice); }
+long mhi_sys_page_size(void) { return (long)page_size; }
+
+int mhi_sys_open(const char *path, int flags, mode_t mode)
+{
+    return (int)mhi_raw_4(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, mode);
+}
+
+int mhi_sys_close(int fd) { return (int)mhi_raw_1(SYS_close, fd); }
+
+/* The kernel's struct stat is the C library's on x86-64. */
+int mhi_sys_fstat(int fd, struct stat *out) { return (int)mhi_raw_2(SYS_fstat, fd, (long)out); }
+int mhi_sys_stat(const char *path, struct stat *out) { return (int)mhi_raw_2(SYS_stat, (long)path, (long)out); }
+int mhi_sys_lstat(const char *path, struct stat *out) { return (int)mhi_raw_2(SYS_lstat, (long)path, (long)out); }
+
+ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    return mhi_raw_4(SYS_pread64, fd, (long)buffer, (long)size, (long)offset);
+}
+
+uid_t mhi_sys_euid(void) { return (uid_t)mhi_raw_0(SYS_geteuid); }
+bool mhi_sys_secure_exec(void) { return is_secure; }
+
+ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size)
+{
+    long length = mhi_raw_3(SYS_readlink, (long)path, (long)buffer, (long)size);
+    if (length >= 0 && (size_t)length >= size)
+        return -ENAMETOOLONG;
+    if (length >= 0)
+        buffer[length] = '\0';
+    return length;
+}
+
+/* The kernel resolves the path, and tells the result. */
+int mhi_sys_realpath(const char *path, char *buffer, size_t size)
+{
+    char self[64];
+    int fd = mhi_sys_open(path, O_PATH, 0);
+    if (fd < 0)
+        return fd;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    ssize_t length = mhi_sys_readlink(self, buffer, size);
+    mhi_sys_close(fd);
+    return length < 0 ? (int)length : 0;
+}
+
+int mhi_sys_action_read(int signal, mhi_sys_action *action)
+{
+    return (int)mhi_raw_4(SYS_rt_sigaction, signal, 0, (long)action, sizeof action->mask);
+}
+
+int mhi_sys_execve(const char *path, char *const *argv, char *const *envp)
+{
+    return (int)mhi_raw_3(SYS_execve, (long)path, (long)argv, (long)envp);
+}
+
+/* Those that opening and mapping a file may meet. */
+const char *mhi_sys_error_text(int code)
+{
+    switch (code) {
+    case EPERM: return "Operation not permitted";
+    case ENOENT: return "No such file or directory";
+    case EIO: return "Input/output error";
+    case EBADF: return "Bad file descriptor";
+    case ENOMEM: return "Cannot allocate memory";
+    case EACCES: return "Permission denied";
+    case ENOTDIR: return "Not a directory";
+    case EINVAL: return "Invalid argument";
+    case ENFILE: return "Too many open files in system";
+    case EMFILE: return "Too many open files";
+    case ENXIO: return "No such device or address";
+    case ENAMETOOLONG: return "File name too long";
+    case ENOSYS: return "Function not implemented";
+    case ELOOP: return "Too many levels of symbolic links";
+    case ENODATA: return "No data available";
+    case ESTALE: return "Stale file handle";
+    default: return "unexpected error";
+    }
+}
+
+const char *mhi_sys_libc_version(void) { return NULL; }
