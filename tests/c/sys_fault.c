@@ -38,6 +38,12 @@
     X(ssize_t, pread, (int fd, void *to, size_t n, uint64_t off), (fd, to, n, off))                                   \
     X(ssize_t, pwrite, (int fd, const void *from, size_t n, uint64_t off), (fd, from, n, off))                        \
     X(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))                                                       \
+    X(ssize_t, read_directory, (int fd, void *to, size_t n), (fd, to, n))                                             \
+    X(int, is_same_open, (int fd, int other), (fd, other))                                                            \
+    X(int, has_children, (void), ())                                                                                  \
+    X(int, shadow_stack, (uint64_t *features), (features))                                                            \
+    X(int, thread_read, (mhi_sys_thread *thread), (thread))                                                           \
+    X(int, fork, (void), ())                                                                                          \
     X(int, random, (void *to, size_t n), (to, n))                                                                     \
     X(ssize_t, readlink, (const char *path, char *to, size_t n), (path, to, n))                                       \
     X(int, realpath, (const char *path, char *to, size_t n), (path, to, n))

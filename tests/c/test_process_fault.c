@@ -1,0 +1,161 @@
+/* test_process_fault.c - looking for obstacles with any system call failing: nothing that was there is overlooked.
+ *
+ * A call that fails must either be an error or make no difference; and it leaves no descriptor open and no memory behind.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "process/descriptors.h"
+#include "process/obstacles.h"
+#include "sys_fault.h"
+#include "test_snapshot.h"
+
+static int next_descriptor(void)
+{
+    int fd = dup(0);
+    CHECK(fd >= 0 && close(fd) == 0);
+    return fd;
+}
+
+/* Runs `look` with each of its calls failing; `finds` is what it returns when none does. */
+static void fail_each_call(int (*look)(mh_error *err), int finds)
+{
+    static const int codes[] = { EIO, ENOMEM, EACCES, EMFILE };
+    mh_error err = { 0 };
+    int free_descriptor = next_descriptor();
+    sys_fault_select(NULL);
+    sys_fault_arm(0, 0);
+    CHECK_EQUAL(look(&err), finds);
+    uint64_t n_calls = sys_fault_calls();
+    CHECK(n_calls > 2);
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        for (uint64_t n = 1; n <= n_calls; n++) {
+            err = (mh_error){ 0 };
+            sys_fault_arm(n, codes[i]);
+            int status = look(&err);
+            sys_fault_disarm();
+            if (status != finds && (status >= 0 || err.status != status || strlen(err.detail) < 10))
+                harness_fail(__FILE__, __LINE__, err.detail);
+            CHECK_EQUAL(next_descriptor(), free_descriptor);
+        }
+}
+
+/* ---- descriptors ---- */
+
+static int collect_two(mh_error *err)
+{
+    mhi_descriptors found;
+    int status = mhi_descriptors_collect(&found, NULL, 0, err);
+    CHECK_EQUAL(found.n_items, status == MH_OK ? 2 : 0);
+    for (size_t i = 0; i < found.n_items; i++)
+        CHECK(found.items[i].path[0] == '/' && found.items[i].inode != 0 && found.items[i].offset == 3);
+    mhi_descriptors_release(&found);
+    return status;
+}
+
+static void collect_files(void *context)
+{
+    int first = open(context, O_RDWR | O_CREAT, 0600), second = open(context, O_RDONLY | O_CLOEXEC);
+    CHECK(write(first, "text", 4) == 4 && lseek(first, 3, SEEK_SET) == 3 && lseek(second, 3, SEEK_SET) == 3);
+    fail_each_call(collect_two, MH_OK);
+}
+
+TEST(file_is_never_forgotten) { IN_CHILD(collect_files, (void *)scratch("two")); }
+
+static int collect_none(mh_error *err)
+{
+    mhi_descriptors found;
+    int status = mhi_descriptors_collect(&found, NULL, 0, err);
+    CHECK(found.items == NULL && found.n_items == 0);
+    return status;
+}
+
+static void collect_pipe(void *context)
+{
+    (void)context;
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    fail_each_call(collect_none, MH_ERR_UNSUPPORTED);
+}
+
+TEST(pipe_is_never_forgotten) { IN_CHILD(collect_pipe, NULL); }
+
+static int remember(mh_error *err)
+{
+    (void)err;
+    mhi_descriptors_remember();
+    return MH_OK;
+}
+
+TEST(remembering_fails_quietly) { fail_each_call(remember, MH_OK); }
+
+/* ---- obstacles ---- */
+
+TEST(process_without_obstacles_stays_so_or_cannot_tell)
+{
+    fail_each_call(mhi_obstacles_check, MH_OK);
+    fail_each_call(mhi_threads_check, MH_OK);
+}
+
+TEST(child_is_never_overlooked)
+{
+    pid_t child = fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    fail_each_call(mhi_obstacles_check, MH_ERR_UNSUPPORTED);
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+}
+
+TEST(shared_memory_is_never_overlooked)
+{
+    int fd = open(scratch("shared"), O_RDWR | O_CREAT, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, 4096) == 0);
+    void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(memory != MAP_FAILED && close(fd) == 0);
+    fail_each_call(mhi_obstacles_check, MH_ERR_UNSUPPORTED);
+    CHECK(munmap(memory, 4096) == 0);
+}
+
+static void *wait_twice(void *barrier)
+{
+    pthread_barrier_wait(barrier);
+    pthread_barrier_wait(barrier);
+    return NULL;
+}
+
+TEST(thread_is_never_overlooked)
+{
+    pthread_t thread;
+    pthread_barrier_t barrier;
+    CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0 && pthread_create(&thread, NULL, wait_twice, &barrier) == 0);
+    pthread_barrier_wait(&barrier);
+    fail_each_call(mhi_threads_check, MH_ERR_UNSUPPORTED);
+    pthread_barrier_wait(&barrier);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+/* ---- probes ---- */
+
+static int probe_all(mh_error *err)
+{
+    const char *name;
+    int status, worst = MH_OK;
+    mh_error each;
+    for (uint32_t i = 0; (status = mhi_process_probe(i, &name, &each)) != MH_ERR_ARGUMENT; i++)
+        if (status != MH_OK) {
+            worst = status;
+            *err = each;
+        }
+    return worst;
+}
+
+TEST(probe_that_fails_says_so) { fail_each_call(probe_all, MH_OK); }
+
+int main(int argc, char **argv)
+{
+    for (int fd = 3; fd < 1024; fd++) /* what the test's own runner left open would be in each case */
+        close(fd);
+    return harness_main(argc, argv);
+}
