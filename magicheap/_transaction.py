@@ -1,10 +1,8 @@
-"""The transaction: attach a snapshot, or run the body cold and commit what it loaded.
+"""The transaction: what both kinds share, and the function that makes one.
 
-T1  A warm run has its root before the body starts; a root that can't be restored makes the run cold.
+T1  Nothing here decides whether a snapshot is sound or stale: mh_open does, from what a commit recorded.
 T2  An exception in the body commits nothing and passes through.
-T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why. Only a root that could
-    never be stored is an error, since no later run would fare better.
-T4  Nothing here decides whether a snapshot is sound or stale: mh_open does, from what a commit recorded.
+T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import os
 import sys
 
 from magicheap import _log
-from magicheap._errors import MagicHeapError, MagicHeapWarning, RootError, StaleError, call
+from magicheap._errors import MagicHeapWarning, call
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -42,23 +40,23 @@ def magic_transaction(
     key: str = "",
     refresh: bool = False,
 ) -> MagicTransaction:
-    """Return the context manager in which a program loads what later runs will map.
+    """Return the context manager in which a program loads what later runs will find loaded.
 
     path      the snapshot; None: one per script, in the user's cache directory
-    process   True: snapshot the whole process. False: the C heap of the body, with `root` leading into it
-    audit     what to do about pointers that leave the arena: "refuse" to commit, or commit and "warn"
-    capacity  address space that the heap may grow into, in bytes; None: 256 GiB
+    process   True: snapshot the whole process; later runs begin behind the `with`. What stands before it is as it was in the run
+              that committed, so read arguments, environment and standard input behind it. False: snapshot the C heap of the
+              body, with `root` leading into it; later runs map it
+    audit     heap only: what to do about pointers that leave the arena: "refuse" to commit, or commit and "warn"
+    capacity  heap only: address space that the heap may grow into, in bytes; None: 256 GiB
     env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like
     inputs    files that make it stale, besides those that the body opens and the modules it imports
     key       text that must be equal for a snapshot to be taken: name there what else the body depends on, such as
               sys.argv or the working directory
     refresh   True: run cold even if there is a snapshot, and replace it
 
-    NotImplementedError: process=True. ValueError: an argument that makes no sense, or no path where there is no script.
+    ValueError: an argument that makes no sense, or no path where there is no script.
     OSError, on entering: one of `inputs` is not there.
     """
-    if process:
-        raise NotImplementedError("process snapshots do not exist yet: pass process=False for a heap snapshot")
     if audit not in _AUDITS:
         raise ValueError(f"audit is {audit!r}, expected 'refuse' or 'warn'")
     if capacity is not None and capacity <= 0:
@@ -66,13 +64,21 @@ def magic_transaction(
     if isinstance(env, str) or isinstance(inputs, str | bytes):
         raise ValueError("env and inputs take several names: pass a list")
     env = tuple(env)
+    constants = sys._getframe(1).f_code.co_consts
+    is_constant = (path is None or path in constants) and (not key or key in constants)  # written down where we are called
     if path is None:
         path, key = _default_path(key)
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
+    if process:
+        from magicheap._process import ProcessTransaction
+
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, _full_key(key), env, tuple(inputs), is_constant)
+    from magicheap._heap import HeapTransaction
+
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return MagicTransaction(path, options, _full_key(key), env, tuple(inputs))
+    return HeapTransaction(path, options, _full_key(key), env, tuple(inputs))
 
 
 def _default_path(key: str) -> tuple[str, str]:
@@ -96,14 +102,14 @@ class MagicTransaction:
     """One transaction: made by magic_transaction, entered once by `with`.
 
     path           of the snapshot, absolute once entered
-    was_committed  True in a warm run: `root` is what an earlier run stored
-    root           what later runs get: cffi pointers into the arena, numpy arrays, or a picklable graph of them
+    was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never runs warm
+    root           of a heap: what later runs get: cffi pointers into the arena, numpy arrays, or a picklable graph of them
     reason         why the run is cold; "" when warm
     committed      True once this run has committed
-    audit          AuditResult of this run's commit, also when it was refused; None before
+    audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
     """
 
-    def __init__(self, path: str, options: dict[str, int], key: str, env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
+    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
         self.path = path
         self.was_committed = False
         self.root: Any = None
@@ -151,19 +157,22 @@ class MagicTransaction:
                 lib.mh_abandon(self._tx)
                 _log.info("nothing committed: the body raised %s", kind.__name__)
 
-    # ---- entering ----
+    # ---- of each kind ----
 
     def _open(self) -> None:
-        self._open_native(**self._options)
-        if self.was_committed:
-            self._restore()
-        if not self.was_committed:
-            self._begin()
+        """Take the snapshot, or begin."""
+        raise NotImplementedError
 
-    def _open_native(self, **options: int) -> None:
+    def _finish(self, recorder: Recorder) -> None:
+        """Commit, or warn and abandon."""
+        raise NotImplementedError
+
+    # ---- of both ----
+
+    def _open_native(self, **options: Any) -> None:
         names = [ffi.new("char[]", os.fsencode(name)) for name in self._env]
         env = ffi.new("char *[]", [*names, ffi.NULL])
-        key = ffi.new("char[]", self._key.encode())
+        key = ffi.new("char[]", self._key.encode(errors="surrogateescape"))
         tx = ffi.new("mh_transaction **")
         call(lib.mh_open, tx, os.fsencode(self.path), ffi.new("mh_options *", {**options, "env": env, "key": key}))
         self._tx = ffi.gc(tx[0], lib.mh_close)  # not at the end of the `with`: another thread may ask for the progress
@@ -171,16 +180,8 @@ class MagicTransaction:
         self.was_committed = lib.mh_was_committed(self._tx)
         self.reason = _text(lib.mh_reason(self._tx))
 
-    def _restore(self) -> None:
-        from magicheap._root import restore_root
-
-        try:
-            self.root = restore_root(self._tx)
-        except Exception as error:  # unpickling runs other people's code (T1)
-            self._open_native(**{**self._options, "ignore_snapshot": True})
-            self.reason = f"the root cannot be restored: {type(error).__name__}: {error}"
-
     def _begin(self) -> None:
+        from magicheap._errors import MagicHeapError
         from magicheap._inputs import Recorder
 
         recorder = Recorder(self._inputs)
@@ -192,49 +193,21 @@ class MagicTransaction:
         self._recorder = recorder
         recorder.start()
 
-    # ---- leaving ----
+    def _add_inputs(self, recorder: Recorder) -> None:
+        from magicheap._errors import StaleError
 
-    def _finish(self, recorder: Recorder) -> None:
-        if self.root is None:
-            lib.mh_abandon(self._tx)
-            self._warn(f"magic.root was not set: the snapshot {self.path} was not made, as later runs would get nothing")
-            return
-        try:
-            self._commit(recorder)
-        except RootError:
-            raise  # T3
-        except (MagicHeapError, OSError) as error:
-            findings = self.audit.describe() if self.audit else ""
-            self._warn(f"the snapshot {self.path} was not made: {error}{findings}")
-        finally:
-            if not self.committed:
-                lib.mh_abandon(self._tx)
-
-    def _commit(self, recorder: Recorder) -> None:
-        from magicheap._audit import read_audit
-        from magicheap._root import store_root
-
-        store_root(self._tx, self.root)
         paths = recorder.paths()
         for path in paths:
             call(lib.mh_add_file, self._tx, os.fsencode(path), path=path)
             _log.debug("input: %s", path)
         if changed := recorder.changed(paths):
             raise StaleError(f"{changed} changed while it was being loaded: run again")
-        try:
-            call(lib.mh_commit, self._tx, path=self.path)
-        finally:
-            self.audit = read_audit(self._tx)
-        self.committed = True
-        _log.info("committed %s", self.path)
-        if self.audit.n_findings:
-            self._warn(f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}")
 
     def _warn(self, message: str) -> None:
         import warnings
 
         level, frame = 1, sys._getframe()
-        while frame.f_back and frame.f_globals.get("__name__") == __name__:  # to the program's own `with`
+        while frame.f_back and str(frame.f_globals.get("__name__")).startswith("magicheap."):  # to the program's own `with`
             level, frame = level + 1, frame.f_back
         warnings.warn(message, MagicHeapWarning, stacklevel=level)
 

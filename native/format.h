@@ -82,7 +82,7 @@ typedef struct {
 /* Of a segment of a process snapshot. */
 enum {
     MHI_SEGMENT_GROWS = 1,     /* ZERO or MEMORY: part of the main thread's stack, which grows downwards */
-    MHI_SEGMENT_SHARED = 2,    /* FILE: mapped MAP_SHARED, and never writable */
+    MHI_SEGMENT_SHARED = 2,    /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared with the children of each process */
     MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
     MHI_SEGMENT_HUGE = 16,     /* had MADV_HUGEPAGE */

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 
 #include "error.h"
+#include "process/obstacles.h"
 #include "process/process.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
@@ -111,6 +112,8 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
         .sg_offset = c->to->file_end,
         .sg_flags = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_HUGE),
     };
+    if (mapping->is_shared)
+        segment.sg_flags |= MHI_SEGMENT_SHARED;
     bool is_hidden = !(mapping->prot & PROT_READ);
     int result = is_hidden ? mhi_sys_mprotect((void *)start, end - start, PROT_READ) : 0;
     if (result < 0)
@@ -292,6 +295,8 @@ static int take_mapping(capture *c, const mhi_mapping *mapping)
         return take_vdso(c, mapping);
     if (mapping->is_device || mapping->is_hugetlb)
         return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%s is mapped: %.300s", mapping->is_device ? "a device" : "hugetlb memory", mapping->name);
+    if (mhi_is_fresh_shared(mapping))
+        return add_written(c, mapping, mapping->start, mapping->end);
     if (mapping->is_shared && (mapping->prot & PROT_WRITE))
         return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared and writable", mapping->name);
     return mapping->inode != 0 ? take_file(c, mapping) : take_anonymous(c, mapping);

@@ -14,6 +14,7 @@
 
 #include "error.h"
 #include "process/fork.h"
+#include "process/obstacles.h"
 #include "process/process.h"
 #include "snapshot/image.h"
 #include "snapshot/tables.h"
@@ -62,14 +63,32 @@ static int scrub_environment(mh_transaction *tx, mh_error *err)
     return mh_scrub(tx, (void *)layout.env_start, layout.env_end - layout.env_start, err);
 }
 
+static void release(mh_transaction *tx)
+{
+    if (tx->capture != NULL)
+        mhi_descriptors_release(&tx->capture->descriptors);
+    mhi_fork_release(tx->capture);
+    tx->capture = NULL;
+}
+
 int mh_arm(mh_transaction *tx, mh_error *err)
 {
     int status = refuse_state(tx, err);
     if (status == MH_OK && tx->capture != NULL)
         status = mhi_fail(err, MH_ERR_ARGUMENT, 0, "mh_arm was called before");
     if (status == MH_OK)
+        status = mhi_obstacles_check(err);
+    if (status == MH_OK)
         status = scrub_environment(tx, err);
-    return status == MH_OK ? mhi_fork_arm(&tx->capture, tx->writer.fd, tx->scrubs, tx->n_scrubs, err) : status;
+    if (status == MH_OK)
+        status = mhi_fork_arm(&tx->capture, tx->writer.fd, tx->scrubs, tx->n_scrubs, err);
+    if (status != MH_OK)
+        return status;
+    const int own[] = { tx->writer.fd, tx->writer.lock, tx->writer.directory };
+    status = mhi_descriptors_collect(&tx->capture->descriptors, own, sizeof own / sizeof *own, err);
+    if (status != MH_OK)
+        release(tx);
+    return status;
 }
 
 /* ---- inputs ---- */
@@ -129,9 +148,10 @@ static int wait_for(mh_transaction *tx, int child, mh_error *err)
     return tx->capture->status;
 }
 
-static int publish(mh_transaction *tx, mh_error *err)
+static int write_rest(mh_transaction *tx, mhi_process_tables *process, mh_error *err)
 {
-    mhi_capture *capture = tx->capture;
+    const mhi_capture *capture = tx->capture;
+    const mhi_descriptors *open = &capture->descriptors;
     mhi_file_header header = {
         .hd_magic = MHI_MAGIC,
         .hd_version = MHI_FORMAT_VERSION,
@@ -139,6 +159,34 @@ static int publish(mh_transaction *tx, mh_error *err)
         .hd_state = MHI_STATE_COMPLETE,
         .hd_created_ns = mhi_sys_wall_clock_ns(),
     };
+    mhi_file_descriptor *descriptors = calloc(open->n_items + 1, sizeof *descriptors);
+    const char **names = calloc(open->n_items + 1, sizeof *names);
+    int status = descriptors == NULL || names == NULL ? mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory") : MH_OK;
+    for (size_t i = 0; i < open->n_items && status == MH_OK; i++) {
+        const mhi_descriptor *from = &open->items[i];
+        names[i] = from->path;
+        descriptors[i] = (mhi_file_descriptor){
+            .ds_fd = (uint32_t)from->fd,
+            .ds_flags = from->flags,
+            .ds_is_cloexec = from->is_cloexec,
+            .ds_offset = from->offset,
+            .ds_inode = from->inode,
+            .ds_device = from->device,
+        };
+    }
+    process->descriptors = descriptors;
+    process->descriptor_names = names;
+    process->n_descriptors = open->n_items;
+    if (status == MH_OK)
+        status = mhi_commit_rest(tx, &header, capture->segments, capture->n_segments, process, err);
+    free(descriptors);
+    free(names);
+    return status;
+}
+
+static int publish(mh_transaction *tx, mh_error *err)
+{
+    const mhi_capture *capture = tx->capture;
     mhi_process_tables process = {
         .names = capture->names,
         .process = capture->process,
@@ -152,7 +200,7 @@ static int publish(mh_transaction *tx, mh_error *err)
         status = mhi_commit_inputs(tx, err);
     if (status == MH_OK)
         status = add_mapped_files(tx, err);
-    return status == MH_OK ? mhi_commit_rest(tx, &header, capture->segments, capture->n_segments, &process, err) : status;
+    return status == MH_OK ? write_rest(tx, &process, err) : status;
 }
 
 int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
@@ -165,8 +213,7 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
     status = wait_for(tx, child, err);
     if (status == MH_OK)
         status = publish(tx, err);
-    mhi_fork_release(tx->capture);
-    tx->capture = NULL;
+    release(tx);
     mhi_writer_close(&tx->writer);
     tx->state = status == MH_OK ? MHI_COMMITTED : MHI_ENDED;
     return status;

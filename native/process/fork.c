@@ -22,7 +22,10 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "process/descriptors.h"
+#include "process/first.h"
 #include "process/fork.h"
+#include "process/obstacles.h"
 #include "process/process.h"
 #include "sys/sys.h"
 
@@ -31,11 +34,15 @@ static int armed_thread;         /* id of the thread that will call fork */
 static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
 extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
 
-/* The fork goes through in any case; a child that has nothing to do ends at once, and the parent finds the reason. */
+/* The fork goes through in any case; a child that may not write ends at once, and the parent finds the reason. */
 static void prepare(void)
 {
-    if (armed != NULL && armed_thread != mhi_sys_thread_id())
+    if (armed == NULL)
+        return;
+    if (armed_thread != mhi_sys_thread_id())
         armed = NULL; /* another thread was faster: its fork is no commit */
+    else
+        armed->refusal = mhi_threads_check(&armed->error);
 }
 
 static void parent(void) { armed = NULL; }
@@ -48,13 +55,20 @@ static void child(void)
     armed = NULL;
     if (mhi_registers_save(&capture->process) == 0) {
         mhi_sys_die_with_parent();
-        capture->status = mhi_capture_write(capture);
+        capture->status = capture->refusal == MH_OK ? mhi_capture_write(capture) : capture->refusal;
         mhi_sys_exit(0);
     }
     environ = arguments->ar_envp; /* a later run, from here on */
+    mhi_descriptors_remember();
 }
 
-__attribute__((constructor)) static void register_handlers(void) { pthread_atfork(prepare, parent, child); }
+/* Where they can't be moved to the front, a handler that was registered before us has run when a resumed process begins, as in any
+ * child of a fork, but does not run in it. */
+__attribute__((constructor)) static void register_handlers(void)
+{
+    pthread_atfork(prepare, parent, child);
+    mhi_first_move_to_front(prepare, parent, child);
+}
 
 int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err)
 {

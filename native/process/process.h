@@ -13,6 +13,7 @@
 #define MHI_PROCESS_H
 #include "format.h"
 #include "magicheap.h"
+#include "process/descriptors.h"
 #include "process/mappings.h"
 #include "snapshot/transaction.h"
 
@@ -29,6 +30,7 @@ typedef struct mhi_capture {
     int fd;                    /* the file to write to */
     const mhi_scrub *scrubs;   /* zero these first */
     uint64_t n_scrubs;
+    int refusal;               /* found as fork began; MH_OK: none */
     int status;                /* MH_ERR_SYSTEM until the child has done its work */
     mh_error error;
     uint64_t file_end;         /* where the last segment ends */
@@ -38,6 +40,7 @@ typedef struct mhi_capture {
     uint64_t n_segments, names_bytes;
     mhi_file_segment segments[MHI_CAPTURE_SEGMENTS];
     char names[MHI_CAPTURE_NAMES];
+    mhi_descriptors descriptors;          /* the parent's: what is open */
     mhi_mappings mappings;                /* the child's working memory: on its stack it would be in the image */
     uint64_t pagemap[MHI_CAPTURE_PAGES];
 } mhi_capture;
