@@ -86,7 +86,7 @@ static const char *check_file_segment(const struct mh_image *image, const mhi_fi
 static uint32_t flags_allowed(uint32_t kind)
 {
     switch (kind) {
-    case MH_SEGMENT_MEMORY: return MHI_SEGMENT_GROWS | MHI_SEGMENT_HUGE;
+    case MH_SEGMENT_MEMORY: return MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE;
     case MH_SEGMENT_FILE: return MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE;
     default: return MHI_SEGMENT_GROWS | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_HUGE;
     }
