@@ -13,6 +13,8 @@ LAYERS = {
     "llama": {"llama._kernels"},
     "magicheap": {"magicheap._native"},
     "native/kernels": set(),
+    "native/process": {"native/snapshot", "native/heap", "native/sys", "native/format.h", "native/error.h", "native/include"},
+    "native/launcher": {"native/snapshot", "native/sys", "native/format.h", "native/error.h", "native/include"},
     "native/snapshot": {"native/heap", "native/sys", "native/format.h", "native/error.h", "native/include"},
     "native/heap": {"native/sys", "native/error.h", "native/include"},
     "native/sys": {"native/error.h", "native/include"},
