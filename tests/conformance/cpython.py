@@ -5,11 +5,18 @@
 PYTHON is what tools/cpython_suite.sh prints. FILE is a name such as test_os; by default all are run.
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from suites import TIMEOUT_S, Suite, main
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
 # What needs a network, a screen or gigabytes is off.
@@ -18,12 +25,12 @@ RESOURCES = "all,-network,-urlfetch,-gui,-audio,-largefile"
 HANGING = "*VSOCK*"
 
 
-def suite(python: Path, options: tuple[str, ...] = ()) -> Suite:
-    """Return CPython's tests as `python` has them; `options` are regrtest's."""
-    common = ["-u", RESOURCES, "-i", HANGING, "--timeout", str(TIMEOUT_S - 10), *options]
+def suite(python: Path, chosen: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Suite:
+    """Return CPython's tests as `python` has them; `chosen` are regrtest's options that choose among the tests of a file."""
+    common = ["-u", RESOURCES, "-i", HANGING, "--timeout", str(TIMEOUT_S - 10)]
 
     def arguments(file: str, report: Path) -> list[str]:
-        return [*common, "--junit-xml", str(report), file]
+        return [*common, *chosen.get(file, ()), "--junit-xml", str(report), file]
 
     return Suite(python, "test", HERE / "cpython_program.py", arguments)
 

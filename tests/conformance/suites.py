@@ -30,6 +30,10 @@ TIMEOUT_S = 300  # for one file; the slowest here takes a third of that
 OUTPUT_LINES = 40  # of a failing file: enough for a traceback
 
 
+class NotResumedError(RuntimeError):
+    """There is nothing to compare: the program runs cold every time."""
+
+
 class Suite(NamedTuple):
     """How one project's tests are run."""
 
@@ -154,14 +158,14 @@ def run_resumed(suite: Suite, file: str) -> Result:
 
 
 def prepare(suite: Suite) -> None:
-    """Commit the suite's program anew; exit with what it printed if the run after that is not resumed."""
+    """Commit the suite's program anew. NotResumedError, with what it printed: the run after that is not resumed."""
     shutil.rmtree(suite.cache, ignore_errors=True)
     suite.cache.mkdir(parents=True)
     command = [suite.python.with_name("magic"), suite.program, ONLY_SAY]
     nothing = suite._replace(arguments=lambda file, report: [])
     cold, warm = (run(nothing, command, "") for _ in range(2))
     if (cold.status, warm.status) != (NOT_RESUMED, 0):
-        sys.exit(f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n{cold.output}{warm.output}")
+        raise NotResumedError(f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n{cold.output}{warm.output}")
 
 
 def compare(suite: Suite, file: str) -> Comparison:
@@ -212,4 +216,7 @@ def main(doc: str, make: Callable[[Path], Suite], files_of: Callable[[Path], lis
     parser.add_argument("files", nargs="*", metavar="FILE")
     options = parser.parse_args()
     python = options.python.absolute()
-    return conclude(compare_all(make(python), options.files or files_of(python), options.jobs))
+    try:
+        return conclude(compare_all(make(python), options.files or files_of(python), options.jobs))
+    except NotResumedError as error:
+        sys.exit(str(error))
