@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
+_is_first = True  # no transaction of this program was entered yet
 
 
 class ProcessTransaction(MagicTransaction):
@@ -38,6 +39,8 @@ class ProcessTransaction(MagicTransaction):
     # ---- entering ----
 
     def _open(self) -> None:
+        global _is_first
+        self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
         reason = f"the body of another transaction, {_active.path}, is running" if _active else why_not()
@@ -62,8 +65,11 @@ class ProcessTransaction(MagicTransaction):
     def _command_text(self) -> bytes:
         """Return the command line by which the launcher is to find the snapshot; b"": by none.
 
-        The launcher evaluates no Python. So the command serves any arguments only where path and key can't depend on them.
+        The launcher evaluates no Python. So it can lead to a program's first transaction only, and serves any arguments only where
+        path and key can't depend on them.
         """
+        if not self._is_first:
+            return b""
         skipped = _n_skipped(sys.orig_argv)
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":

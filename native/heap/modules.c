@@ -143,10 +143,20 @@ uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id)
     return 0;
 }
 
+/* The executable has no name in the linker's list. /proc tells it, but in a process that was resumed that is the launcher's: so it is asked
+ * as the library is loaded. */
+static char executable[PATH_MAX];
+
+__attribute__((constructor)) static void remember_executable(void)
+{
+    if (mhi_sys_readlink("/proc/self/exe", executable, sizeof executable) < 0)
+        executable[0] = '\0';
+}
+
 bool mhi_elf_path(const mhi_elf *elf, char *path, size_t size)
 {
     if (elf->path[0] == '\0')
-        return mhi_sys_readlink("/proc/self/exe", path, size) >= 0;
+        return executable[0] != '\0' && (size_t)snprintf(path, size, "%s", executable) < size;
     return (size_t)snprintf(path, size, "%s", elf->path) < size;
 }
 

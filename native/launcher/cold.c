@@ -71,7 +71,7 @@ static void execute_in_path(const program *p)
 
 void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
 {
-    const program p = { request, arguments, with_reason(arguments, reason) };
+    const program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason) };
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
     if (request->kind == NULL)
         execute(&p, recorded);

@@ -188,5 +188,6 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    mhi_go_cold(&l.request, l.arguments, l.image, err.detail);
+    bool is_first_run = l.image == NULL && err.sys_errno == ENOENT; /* nothing has gone wrong: the program will see for itself */
+    mhi_go_cold(&l.request, l.arguments, l.image, is_first_run ? NULL : err.detail);
 }
