@@ -41,6 +41,7 @@ int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, in
 }
 
 int mhi_sys_munmap(void *address, size_t size) { return (int)mhi_raw_2(SYS_munmap, (long)address, (long)size); }
+int mhi_sys_mprotect(void *address, size_t size, int prot) { return (int)mhi_raw_3(SYS_mprotect, (long)address, (long)size, prot); }
 int mhi_sys_madvise(void *address, size_t size, int advice) { return (int)mhi_raw_3(SYS_madvise, (long)address, (long)size, advice); }
 long mhi_sys_page_size(void) { return (long)page_size; }
 
