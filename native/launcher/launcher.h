@@ -6,6 +6,7 @@
  *     arguments.c  what the resumed process will be told
  *     cold.c       executes the program as if there were no snapshot
  *     reopen.c     descriptors
+ *     vdso.c       the kernel's own code, to its place
  *     resume.c     maps the segments and goes where the committing process was
  *     runtime.c    the few functions of a C library that the shared sources use
  *
@@ -42,6 +43,9 @@ mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interp
 /* cold.c: executes the program: by the interpreter of `image` (may be NULL), beside the launcher, or in PATH, whichever is first. */
 void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
     __attribute__((noreturn));
+
+/* vdso.c: moves the kernel's vdso, whose code is at `vdso`, to where the image has it. */
+int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err);
 
 /* resume.c: becomes the process that the image holds, with `arguments`, which must lie in our region. Returns only on failure. */
 int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err);

@@ -2,7 +2,7 @@
  *
  * The steps, in an order that matters:
  *     the kernel's stack goes         nobody stands on it (entry.S), and what it held was copied
- *     the vdso moves                  to where the image's C library calls it; before anything is mapped in its way
+ *     the vdso moves (vdso.c)         to where the image's C library calls it; before anything is mapped in its way
  *     the segments                    over whatever was there; the address space is empty but for the launcher and the vdso
  *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their memory
  *     the arguments                   are stored where fork.c of the image looks for them
@@ -12,7 +12,6 @@
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
@@ -22,64 +21,15 @@
 
 #include "error.h"
 #include "launcher/launcher.h"
-#include "snapshot/checksum.h"
 #include "snapshot/inputs.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
-
-/* Where the vdso waits if it has to move by less than its size; in our region, beyond what else is there. */
-#define WAITING_ROOM 0x218000000000ull
 
 enum {
     RSEQ_SIGNATURE = 0x53053053, /* RSEQ_SIG of the ABI, in sys/rseq.h */
     RSEQ_CPU_UNINITIALIZED = -1,
     MMAP_DROPPABLE = 0x08,       /* MAP_DROPPABLE of linux/mman.h, since 6.11 */
 };
-
-/* ---- vdso ---- */
-
-/* Bytes that the vdso's code is mapped with: its ELF header is the kernel's, hence sound. */
-static uint64_t code_bytes(uintptr_t vdso)
-{
-    const Elf64_Ehdr *header = (const void *)vdso;
-    const Elf64_Phdr *segments = (const void *)(vdso + header->e_phoff);
-    for (unsigned i = 0; i < header->e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD)
-            return (segments[i].p_memsz + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
-    return 0;
-}
-
-static int move(const uint64_t *bytes, size_t n, uint64_t from, uint64_t to)
-{
-    for (size_t i = 0; i < n; from += bytes[i], to += bytes[i], i++) {
-        long result = mhi_raw_5(SYS_mremap, (long)from, (long)bytes[i], (long)bytes[i], MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
-        if (result < 0)
-            return (int)result;
-    }
-    return 0;
-}
-
-static int move_vdso(const mhi_file_process *process, uintptr_t vdso, mh_error *err)
-{
-    size_t n = 0;
-    uint64_t total = 0;
-    while (n < 4 && process->pr_vdso_bytes[n] != 0)
-        total += process->pr_vdso_bytes[n++];
-    if (n == 0)
-        return MH_OK; /* the image's process had none, so nothing in it calls ours */
-    uint64_t code = process->pr_vdso_bytes[n - 1], from = vdso - (total - code), to = process->pr_vdso;
-    if (vdso == 0 || code_bytes(vdso) != code || mhi_checksum((const void *)vdso, code) != process->pr_vdso_checksum)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the kernel has changed: its vdso is another one");
-    bool is_in_the_way = from < to + total && to < from + total;
-    int result = 0;
-    if (is_in_the_way && from != to) {
-        result = move(process->pr_vdso_bytes, n, from, WAITING_ROOM);
-        from = WAITING_ROOM;
-    }
-    if (result == 0 && from != to)
-        result = move(process->pr_vdso_bytes, n, from, to);
-    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "the kernel does not let its vdso be moved");
-}
 
 /* ---- segments ---- */
 
@@ -266,7 +216,7 @@ int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arg
     const mhi_file_process *process = image->process;
     mapper m = { .image = image, .fd = -1 };
     mhi_sys_munmap((void *)startup->stack_start, startup->stack_end - startup->stack_start);
-    int status = move_vdso(process, startup->vdso, err);
+    int status = mhi_vdso_place(process, startup->vdso, err);
     if (status == MH_OK)
         status = map_segments(&m, err);
     if (status == MH_OK)

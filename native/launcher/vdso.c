@@ -1,0 +1,146 @@
+/* vdso.c - puts the kernel's vdso where the image's C library calls it.
+ *
+ * The vdso is code that the kernel maps into every process, in front of it the data that the code reads. Each process has it elsewhere, and
+ * the C library keeps pointers into it. So it is moved, data and code alike, to where the committing process had it. A kernel that has
+ * sealed it (mseal) does not allow that. Then a substitute is put there: the same code, in which each function begins with the
+ * system call that it is there to avoid. Time then costs what a system call costs, and everything else is as before.
+ */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "error.h"
+#include "launcher/launcher.h"
+#include "snapshot/checksum.h"
+#include "sys/raw.h"
+#include "sys/sys.h"
+
+/* Where it waits if it has to move by less than its size; in our region, beyond what else is there. */
+#define WAITING_ROOM 0x218000000000ull
+
+enum { N_AREAS = sizeof((mhi_file_process *)0)->pr_vdso_bytes / sizeof *((mhi_file_process *)0)->pr_vdso_bytes };
+
+/* Of the image's vdso. */
+typedef struct {
+    const uint64_t *bytes; /* of each area; the last one is the code */
+    size_t n;
+    uint64_t start, total, code_bytes;
+} place;
+
+static place read_place(const mhi_file_process *process)
+{
+    place p = { .bytes = process->pr_vdso_bytes, .start = process->pr_vdso };
+    while (p.n < N_AREAS && p.bytes[p.n] != 0)
+        p.total += p.bytes[p.n++];
+    p.code_bytes = p.n == 0 ? 0 : p.bytes[p.n - 1];
+    return p;
+}
+
+/* Bytes that the running vdso's code is mapped with: its ELF header is the kernel's, hence sound. */
+static uint64_t code_bytes(uintptr_t vdso)
+{
+    const Elf64_Ehdr *header = (const void *)vdso;
+    const Elf64_Phdr *segments = (const void *)(vdso + header->e_phoff);
+    for (unsigned i = 0; i < header->e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD)
+            return (segments[i].p_memsz + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
+    return 0;
+}
+
+/* ---- moved ---- */
+
+static int move_areas(const place *p, uint64_t from, uint64_t to)
+{
+    for (size_t i = 0; i < p->n; from += p->bytes[i], to += p->bytes[i], i++) {
+        long result = mhi_raw_5(SYS_mremap, (long)from, (long)p->bytes[i], (long)p->bytes[i], MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
+        if (result < 0)
+            return (int)result;
+    }
+    return 0;
+}
+
+static int move(const place *p, uint64_t from)
+{
+    if (from == p->start)
+        return 0;
+    if (from >= p->start + p->total || p->start >= from + p->total)
+        return move_areas(p, from, p->start);
+    int result = move_areas(p, from, WAITING_ROOM);
+    return result == 0 ? move_areas(p, WAITING_ROOM, p->start) : result;
+}
+
+/* ---- substituted ---- */
+
+static int number_of(const char *function)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } calls[] = {
+        { "__vdso_clock_gettime", SYS_clock_gettime }, { "__vdso_clock_getres", SYS_clock_getres }, { "__vdso_gettimeofday", SYS_gettimeofday },
+        { "__vdso_time", SYS_time },                   { "__vdso_getcpu", SYS_getcpu },             { "__vdso_getrandom", SYS_getrandom },
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        if (strcmp(calls[i].name, function) == 0)
+            return calls[i].number;
+    return -1;
+}
+
+/* The system call takes the same arguments in the same registers. */
+static void write_call(uint8_t *at, int number)
+{
+    static const uint8_t rest[] = { 0x0f, 0x05, 0xc3 }; /* syscall; ret */
+    at[0] = 0xb8;                                       /* mov $number, %eax */
+    memcpy(at + 1, &number, sizeof number);
+    memcpy(at + 1 + sizeof number, rest, sizeof rest);
+}
+
+/* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of one with it. */
+static const char *write_calls(uint8_t *code)
+{
+    const Elf64_Ehdr *header = (const void *)code;
+    const Elf64_Shdr *sections = (const void *)(code + header->e_shoff);
+    for (unsigned i = 0; i < header->e_shnum; i++) {
+        if (sections[i].sh_type != SHT_DYNSYM)
+            continue;
+        const Elf64_Sym *symbols = (const void *)(code + sections[i].sh_offset);
+        const char *names = (const char *)code + sections[sections[i].sh_link].sh_offset;
+        for (size_t k = 0; k < sections[i].sh_size / sizeof *symbols; k++) {
+            int number = number_of(names + symbols[k].st_name);
+            if (number >= 0 && symbols[k].st_shndx != SHN_UNDEF)
+                write_call(code + symbols[k].st_value, number);
+        }
+        return NULL;
+    }
+    return "it has no symbols";
+}
+
+static int substitute(const place *p, uintptr_t vdso, mh_error *err)
+{
+    if (vdso - (p->total - p->code_bytes) < p->start + p->total && p->start < vdso + p->code_bytes)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and it overlaps the snapshot's");
+    void *start;
+    int result = mhi_sys_mmap(&start, (void *)p->start, p->total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot put a substitute for the vdso at 0x%lx", p->start);
+    uint8_t *code = (uint8_t *)p->start + (p->total - p->code_bytes);
+    memcpy(code, (const void *)vdso, p->code_bytes);
+    const char *wrong = write_calls(code);
+    if (wrong != NULL)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and no substitute can be made: %s", wrong);
+    result = mhi_sys_mprotect(code, p->code_bytes, PROT_READ | PROT_EXEC);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot make the substitute of the vdso executable");
+}
+
+int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err)
+{
+    place p = read_place(process);
+    if (p.n == 0)
+        return MH_OK; /* the image's process had none, so nothing in it calls ours */
+    if (vdso == 0 || code_bytes(vdso) != p.code_bytes || mhi_checksum((const void *)vdso, p.code_bytes) != process->pr_vdso_checksum)
+        return mhi_fail(err, MH_ERR_STALE, 0, "the kernel has changed: its vdso is another one");
+    int result = move(&p, vdso - (p.total - p.code_bytes));
+    return result == 0 ? MH_OK : substitute(&p, vdso, err);
+}
