@@ -13,6 +13,8 @@
 #include "launcher/runtime.h"
 #include "sys/sys.h"
 
+enum { FIRST_REAL_TIME = 32 };
+
 static bool is_reason(const char *variable)
 {
     size_t length = sizeof MHI_COLD_VARIABLE - 1;
@@ -60,10 +62,11 @@ static void copy(void *context, const char *text, bool is_variable)
     w->next += size;
 }
 
+/* Nobody starts programs with a real-time signal ignored; to ask for those takes as long as finding the snapshot. */
 static uint64_t ignored_signals(void)
 {
     uint64_t ignored = 0;
-    for (int signal = 1; signal <= 64; signal++) {
+    for (int signal = 1; signal < FIRST_REAL_TIME; signal++) {
         mhi_sys_action action;
         if (mhi_sys_action_read(signal, &action) == 0 && action.handler == (uintptr_t)SIG_IGN)
             ignored |= 1ull << (signal - 1);

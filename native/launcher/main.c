@@ -27,7 +27,8 @@ typedef struct {
     mhi_startup startup;
     mhi_request request;
     mhi_arguments *arguments;
-    struct mh_image *image; /* the last that was opened, or NULL */
+    struct mh_image *image;   /* the last that was opened, or NULL */
+    char directory[PATH_MAX]; /* where the launcher is; "" if the kernel does not tell */
 } launch;
 
 /* ---- one snapshot ---- */
@@ -105,7 +106,7 @@ static int try_command(launch *l, const char *const *arguments, mh_error *err)
     static char command[MHI_COMMAND_BYTES];
     char link[PATH_MAX], path[PATH_MAX];
     const mhi_request *request = &l->request;
-    int status = mh_command_text(command, sizeof command, "/proc/self/exe", request->kind, request->name, arguments, err);
+    int status = mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, arguments, err);
     if (status == MH_OK)
         status = mhi_command_link(link, command, l->arguments->ar_envp, err);
     if (status == MH_OK)
@@ -165,6 +166,14 @@ static void answer(const mhi_startup *startup)
     mhi_exit(0);
 }
 
+static void find_directory(char directory[PATH_MAX])
+{
+    char own[PATH_MAX];
+    directory[0] = '\0';
+    if (mhi_sys_readlink("/proc/self/exe", own, sizeof own) > 0)
+        mhi_path_directory(own, directory);
+}
+
 void mhi_launch(uint64_t *initial) __attribute__((noreturn));
 
 void mhi_launch(uint64_t *initial)
@@ -179,8 +188,8 @@ void mhi_launch(uint64_t *initial)
         mhi_print(2, wrong);
         mhi_exit(2);
     }
-    ssize_t length = mhi_sys_readlink("/proc/self/exe", interpreter, PATH_MAX);
-    strcpy(length < 0 ? interpreter : strrchr(interpreter, '/') + 1, "python3");
+    find_directory(l.directory);
+    snprintf(interpreter, sizeof interpreter, "%s%spython3", l.directory, strcmp(l.directory, "/") == 0 ? "" : "/");
     l.arguments = mhi_arguments_make(&l.request, interpreter, l.startup.envp);
     if (l.arguments == NULL) {
         mhi_print(2, "magic: no memory\n");

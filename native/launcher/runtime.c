@@ -21,14 +21,14 @@
 /* Behind the launcher itself; arbitrary. */
 #define MEMORY_START (MHI_LAUNCHER_START + (1ull << 32))
 
-enum { POOL_BYTES = 256 << 10 }; /* enough for the tables of most images: the kernel gives it with the program */
+enum { POOL_BYTES = 16 << 10 }; /* for what is small; larger blocks get pages of their own */
 
 void *mhi_memory(size_t size)
 {
     static uint64_t next = MEMORY_START;
     void *place;
     size_t pages = (size + MHI_PAGE - 1) & ~(size_t)(MHI_PAGE - 1);
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE; /* all of it is used: one trap instead of many */
     if (pages < size || mhi_sys_mmap(&place, (void *)next, pages, PROT_READ | PROT_WRITE, flags, -1, 0) < 0)
         return NULL;
     next += pages;

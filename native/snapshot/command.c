@@ -41,50 +41,59 @@ static void put_field(spelling *s, const char *label, const char *value)
     }
 }
 
-/* A real path, or the directory of one. */
-static int put_path(spelling *s, const char *label, const char *path, bool is_directory_wanted, mh_error *err)
+static int put_path(spelling *s, const char *label, const char *path, mh_error *err)
 {
-    char real[PATH_MAX], directory[PATH_MAX];
+    char real[PATH_MAX];
     int result = mhi_sys_realpath(path, real, sizeof real);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot resolve %s", path);
-    if (is_directory_wanted)
-        mhi_path_directory(real, directory);
-    put_field(s, label, is_directory_wanted ? directory : real);
+    put_field(s, label, real);
     return MH_OK;
 }
 
-static int spell(spelling *s, const char *launcher, const char *kind, const char *name, const char *const *arguments, mh_error *err)
+static int put_command(spelling *s, const char *directory, const char *kind, const char *name, const char *const *arguments, mh_error *err)
 {
     bool is_module = strcmp(kind, MHI_COMMAND_MODULE) == 0;
-    int status = put_path(s, "", launcher, true, err);
-    if (status == MH_OK && is_module)
+    int status = MH_OK;
+    put_field(s, "", directory);
+    if (is_module)
         put_field(s, "\nmodule ", name);
-    else if (status == MH_OK)
-        status = put_path(s, "\nscript ", name, false, err);
+    else
+        status = put_path(s, "\nscript ", name, err);
     if (arguments != NULL)
         put_field(s, "\narguments", "");
     for (; arguments != NULL && *arguments != NULL; arguments++)
         put_field(s, "\n ", *arguments);
     if (status == MH_OK && (is_module || arguments != NULL))
-        status = put_path(s, "\nin ", ".", false, err);
+        status = put_path(s, "\nin ", ".", err);
     put(s, '\0');
+    return status;
+}
+
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+                      const char *const *arguments, mh_error *err)
+{
+    spelling s = { .text = text, .size = size < MHI_COMMAND_BYTES ? size : MHI_COMMAND_BYTES };
+    int status = put_command(&s, directory, kind, name, arguments, err);
+    if (status == MH_OK && s.used > s.size)
+        status = mhi_fail(err, MH_ERR_NOSPACE, 0, "the command takes %" PRIu64 " bytes, there is room for %" PRIu64, s.used, s.size);
+    if (status != MH_OK)
+        text[0] = '\0';
     return status;
 }
 
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name,
                     const char *const *arguments, mh_error *err)
 {
+    char real[PATH_MAX], directory[PATH_MAX];
     if (size == 0 || launcher == NULL || kind == NULL || name == NULL ||
         (strcmp(kind, MHI_COMMAND_SCRIPT) != 0 && strcmp(kind, MHI_COMMAND_MODULE) != 0))
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is of the kind '" MHI_COMMAND_SCRIPT "' or '" MHI_COMMAND_MODULE "', and has a name");
-    spelling s = { .text = text, .size = size < MHI_COMMAND_BYTES ? size : MHI_COMMAND_BYTES };
-    int status = spell(&s, launcher, kind, name, arguments, err);
-    if (status == MH_OK && s.used > s.size)
-        status = mhi_fail(err, MH_ERR_NOSPACE, 0, "the command takes %" PRIu64 " bytes, there is room for %" PRIu64, s.used, s.size);
-    if (status != MH_OK)
-        text[0] = '\0';
-    return status;
+    int result = mhi_sys_realpath(launcher, real, sizeof real);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot resolve the launcher's path %s", launcher);
+    mhi_path_directory(real, directory);
+    return mhi_command_spell(text, size, directory, kind, name, arguments, err);
 }
 
 /* ---- the link ---- */

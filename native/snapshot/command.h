@@ -15,6 +15,8 @@
  */
 #ifndef MHI_COMMAND_H
 #define MHI_COMMAND_H
+#include <stdint.h>
+
 #include "magicheap.h"
 
 enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found by no link; arbitrary */
@@ -22,6 +24,9 @@ enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found
 #define MHI_COMMAND_SCRIPT "script"
 #define MHI_COMMAND_MODULE "module"
 
+/* mh_command_text for a launcher in `directory`, a real path. */
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+                      const char *const *arguments, mh_error *err);
 /* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment this is.
  * MH_ERR_UNSUPPORTED: the environment names none. */
 int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { EAX, EBX, ECX, EDX };
+#define EXTENDED 0x80000000u
 /* State that the kernel must have enabled in XCR0 before the instructions may be used. */
 enum { NO_STATE = 0, YMM = 0x6, ZMM = 0xe6, AMX = 0x60000 };
 
@@ -76,34 +77,45 @@ static const struct {
     { "fma4", 0x80000001, 0, ECX, 16, YMM },
 };
 
-static void query(uint32_t leaf, uint32_t subleaf, uint32_t word[4])
+/* The answer to the last question. The instruction traps in virtual machines, where it takes microseconds: nothing is asked twice. */
+typedef struct {
+    uint32_t highest, leaf, subleaf, word[4];
+} answer;
+
+static answer begin(void)
 {
-    if (!__get_cpuid_count(leaf, subleaf, &word[EAX], &word[EBX], &word[ECX], &word[EDX]))
-        memset(word, 0, 4 * sizeof *word);
+    answer last = { 0 };
+    __cpuid(0, last.highest, last.word[EBX], last.word[ECX], last.word[EDX]);
+    return last;
 }
 
-static bool has_xsave(void)
+/* The extended leaf of the list is there wherever 64-bit mode is; an invalid subleaf answers with zeros, an invalid leaf does not. */
+static const uint32_t *query(answer *last, uint32_t leaf, uint32_t subleaf)
 {
-    uint32_t word[4];
-    query(1, 0, word);
-    return word[ECX] >> 27 & 1; /* OSXSAVE: the kernel uses it, and XGETBV is allowed */
+    if (last->leaf == leaf && last->subleaf == subleaf)
+        return last->word;
+    memset(last->word, 0, sizeof last->word);
+    if (leaf >= EXTENDED || leaf <= last->highest)
+        __cpuid_count(leaf, subleaf, last->word[EAX], last->word[EBX], last->word[ECX], last->word[EDX]);
+    last->leaf = leaf, last->subleaf = subleaf;
+    return last->word;
 }
 
-static uint32_t enabled_state(void)
+static uint32_t enabled_state(answer *last)
 {
     uint32_t low = 0, high;
-    if (has_xsave())
+    if (query(last, 1, 0)[ECX] >> 27 & 1) /* OSXSAVE: the kernel uses it, and XGETBV is allowed */
         __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }
 
-void mhi_cpu_features(char text[MHI_CPU_TEXT_BYTES])
+uint32_t mhi_cpu_features(char text[MHI_CPU_TEXT_BYTES])
 {
-    uint32_t state = enabled_state(), word[4] = { 0 }, leaf = 0, subleaf = 0;
+    answer last = begin();
+    uint32_t state = enabled_state(&last);
     size_t used = 0;
     for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
-        if (features[i].leaf != leaf || features[i].subleaf != subleaf) /* the instruction traps in virtual machines: ask once */
-            query(leaf = features[i].leaf, subleaf = features[i].subleaf, word);
+        const uint32_t *word = query(&last, features[i].leaf, features[i].subleaf);
         if (!(word[features[i].word] >> features[i].bit & 1) || (features[i].state & ~state))
             continue;
         size_t length = strlen(features[i].name);
@@ -112,14 +124,7 @@ void mhi_cpu_features(char text[MHI_CPU_TEXT_BYTES])
         text[used++] = ' ';
     }
     text[used - (used > 0)] = '\0';
-}
-
-uint32_t mhi_cpu_xsave_bytes(void)
-{
-    uint32_t word[4] = { 0 };
-    if (has_xsave())
-        query(0xd, 0, word);
-    return word[EBX];
+    return state == 0 ? 0 : query(&last, 0xd, 0)[EBX];
 }
 
 static bool is_word_of(const char *word, size_t length, const char *text)

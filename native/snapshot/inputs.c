@@ -176,8 +176,7 @@ int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err)
 int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err)
 {
     char features[MHI_CPU_TEXT_BYTES];
-    mhi_cpu_features(features);
-    mhi_file_input cpu = { .in_kind = MH_INPUT_CPU, .in_bytes = mhi_cpu_xsave_bytes() };
+    mhi_file_input cpu = { .in_kind = MH_INPUT_CPU, .in_bytes = mhi_cpu_features(features) };
     mhi_file_input libc = { .in_kind = MH_INPUT_SYSTEM };
     mhi_file_input page = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = (uint64_t)mhi_sys_page_size() };
     int status = mhi_inputs_add(inputs, &cpu, NULL, features, err);

@@ -57,14 +57,14 @@ static int check_key(const char *was, const char *is, mh_error *err)
 static int check_cpu(const mhi_file_input *was, const char *features, mh_error *err)
 {
     char has[MHI_CPU_TEXT_BYTES];
-    mhi_cpu_features(has);
+    uint32_t xsave_bytes = mhi_cpu_features(has);
     int length;
     const char *missing = mhi_cpu_missing(features, has, &length);
     if (missing != NULL)
         return mhi_fail(err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length, missing);
-    if (mhi_cpu_xsave_bytes() != was->in_bytes)
+    if (xsave_bytes != was->in_bytes)
         return mhi_fail(err, MH_ERR_STALE, 0, "the CPU's XSAVE area has %u bytes, the snapshot was made with %" PRIu64,
-                        mhi_cpu_xsave_bytes(), was->in_bytes);
+                        xsave_bytes, was->in_bytes);
     return MH_OK;
 }
 

@@ -290,9 +290,11 @@ TEST(newer_format_says_so_in_its_own_words)
     mhi_file_header newer = whole_header;
     newer.hd_version = 3;
     check_header(newer, MH_ERR_FORMAT, "has format 3, this build reads 2");
-    mhi_file_header process = whole_header;
-    process.hd_kind = MH_KIND_PROCESS;
-    check_header(process, MH_ERR_FORMAT, "is a snapshot of kind 2");
+    mhi_file_header kind = whole_header;
+    kind.hd_kind = 3;
+    check_header(kind, MH_ERR_FORMAT, "is a snapshot of kind 3");
+    kind.hd_kind = MH_KIND_PROCESS;
+    check_header(kind, MH_ERR_CORRUPT, "the number of its tables");
     mhi_file_header unfinished = whole_header;
     unfinished.hd_state = 0;
     check_header(unfinished, MH_ERR_CORRUPT, "incomplete");
