@@ -33,7 +33,7 @@ class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
     def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
-        super().__init__(path, options, f"{key} {_call_stack()}", env, inputs)
+        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()}", env, inputs)
         self._is_constant = is_constant
 
     # ---- entering ----
@@ -138,7 +138,11 @@ class ProcessTransaction(MagicTransaction):
         """Go on in a resumed process."""
         resumed = ffi.new("mh_resumed *")
         lib.mh_read_resumed(resumed)
-        sys.argv[:] = [os.fsdecode(ffi.string(resumed.argv[i])) for i in range(resumed.n_skipped, resumed.argc)]
+        sys.orig_argv[:] = [os.fsdecode(ffi.string(resumed.argv[i])) for i in range(resumed.argc)]
+        arguments = sys.orig_argv[resumed.n_skipped :]
+        if sys.orig_argv[resumed.n_skipped - 1] in ("-c", "-m"):
+            arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
+        sys.argv[:] = arguments
         self.was_committed, self.reason = True, ""
         _log.info("warm: %s", self.path)
 
@@ -173,6 +177,11 @@ def _n_skipped(words: list[str]) -> int:
         if word in _OPTIONS_WITH_VALUE:
             i += 1
     return i
+
+
+def _interpreter_options() -> str:
+    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it starts."""
+    return f"{sys.flags} -W{sys.warnoptions} -X{sys._xoptions}"
 
 
 def _call_stack() -> str:

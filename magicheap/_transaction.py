@@ -95,7 +95,8 @@ def _default_path(key: str) -> tuple[str, str]:
 def _full_key(key: str) -> str:
     """Join the user's key to what the interpreter is: another one would read the same files differently."""
     flags = f"-O{sys.flags.optimize} utf8={sys.flags.utf8_mode}"
-    return f"{key} {sys.executable} {flags} {sys.implementation.name} {' '.join(sys.version.split())}".lstrip()
+    interpreter = f"{os.path.dirname(sys.executable)} {os.path.realpath(sys.executable)}"  # by whatever name: python, python3
+    return f"{key} {interpreter} {flags} {sys.implementation.name} {' '.join(sys.version.split())}".lstrip()
 
 
 class MagicTransaction:

@@ -134,7 +134,7 @@ def test_another_interpreter(load, tmp_path):
     (site_packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
     where = {sysconfig.get_path("platlib"), str(Path(magicheap.__file__).parent.parent)}
     (site_packages / "same.pth").write_text("\n".join(where))  # another interpreter that finds the same packages
-    expect_cold_once(load, "env/bin/python", python=tmp_path / "env/bin/python")
+    expect_cold_once(load, "env/bin", python=tmp_path / "env/bin/python")
 
 
 def test_bytecode_is_no_input(load, tmp_path):
