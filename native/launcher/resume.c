@@ -39,12 +39,12 @@ typedef struct {
     int fd;         /* -1: none */
 } mapper;
 
-static int map(const mhi_file_segment *segment, uint64_t bytes, int flags, int fd, mh_error *err)
+static int map(const mhi_file_segment *segment, int flags, int fd, mh_error *err)
 {
     void *place;
-    int result = mhi_sys_mmap(&place, (void *)segment->sg_address, bytes, (int)segment->sg_prot, MAP_FIXED | MAP_NORESERVE | flags, fd,
+    int result = mhi_sys_mmap(&place, (void *)segment->sg_address, segment->sg_bytes, (int)segment->sg_prot, MAP_FIXED | MAP_NORESERVE | flags, fd,
                               fd < 0 ? 0 : segment->sg_offset);
-    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", bytes, segment->sg_address);
+    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
 }
 
 /* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should be. */
@@ -73,61 +73,39 @@ static int open_file(mapper *m, uint64_t input, mh_error *err)
 static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *err)
 {
     int flags = segment->sg_flags & MHI_SEGMENT_GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_SHARED;
-    int status = map(segment, segment->sg_bytes, MAP_ANONYMOUS | flags, -1, err);
+    int status = map(segment, MAP_ANONYMOUS | flags, -1, err);
     if (status != MH_OK)
         return status;
     int result = mhi_sys_pread_all(m->image->fd, (void *)segment->sg_address, segment->sg_bytes, segment->sg_offset);
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
 }
 
-static int map_zero(const mhi_file_segment *segment, uint64_t bytes, mh_error *err)
+static int map_zero(const mhi_file_segment *segment, mh_error *err)
 {
     bool is_droppable = segment->sg_flags & MHI_SEGMENT_DROPPABLE;
-    int status = map(segment, bytes, MAP_ANONYMOUS | (is_droppable ? MMAP_DROPPABLE : MAP_PRIVATE), -1, err);
+    int status = map(segment, MAP_ANONYMOUS | (is_droppable ? MMAP_DROPPABLE : MAP_PRIVATE), -1, err);
     if (status == MH_OK && (segment->sg_flags & MHI_SEGMENT_WIPED))
-        mhi_sys_madvise((void *)segment->sg_address, bytes, MADV_WIPEONFORK);
+        mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, MADV_WIPEONFORK);
     return status;
-}
-
-static bool is_anonymous(const mhi_file_segment *segment) { return segment->sg_kind == MH_SEGMENT_ZERO || segment->sg_kind == MH_SEGMENT_MEMORY; }
-
-/* How far fresh memory may reach from here in one mapping: what has bytes in the snapshot is laid over it. */
-static uint64_t zero_span(const mhi_file_segment *segment, const mhi_file_segment *end)
-{
-    uint64_t span = 0, zeros = 0;
-    for (const mhi_file_segment *each = segment; each < end; each++) {
-        bool fits = is_anonymous(each) && each->sg_prot == segment->sg_prot && each->sg_flags == segment->sg_flags &&
-                    each->sg_address == segment->sg_address + span;
-        if (!fits)
-            break;
-        span += each->sg_bytes;
-        if (each->sg_kind == MH_SEGMENT_ZERO)
-            zeros = span;
-    }
-    return zeros;
 }
 
 static int map_segments(mapper *m, mh_error *err)
 {
     const mhi_file_segment *segments = m->image->segments, *end = segments + m->image->n_segments;
-    uint64_t zeroed = 0; /* fresh memory was mapped up to here */
     int status = MH_OK;
     for (const mhi_file_segment *each = segments; each < end && status == MH_OK; each++) {
-        bool is_read = each->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED);
-        if (is_anonymous(each) && !is_read && each->sg_address >= zeroed) {
-            uint64_t span = zero_span(each, end);
-            zeroed = each->sg_address + span;
-            status = span == 0 ? MH_OK : map_zero(each, span, err);
-        }
-        if (status != MH_OK || each->sg_kind == MH_SEGMENT_ZERO)
+        if (each->sg_kind == MH_SEGMENT_ZERO) {
+            status = map_zero(each, err);
             continue;
+        }
         if (each->sg_kind == MH_SEGMENT_MEMORY) {
-            status = is_read ? map_read(m, each, err) : map(each, each->sg_bytes, MAP_PRIVATE, m->image->fd, err);
+            bool is_read = each->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED);
+            status = is_read ? map_read(m, each, err) : map(each, MAP_PRIVATE, m->image->fd, err);
             continue;
         }
         status = open_file(m, each->sg_input, err);
         if (status == MH_OK)
-            status = map(each, each->sg_bytes, each->sg_flags & MHI_SEGMENT_SHARED ? MAP_SHARED : MAP_PRIVATE, m->fd, err);
+            status = map(each, each->sg_flags & MHI_SEGMENT_SHARED ? MAP_SHARED : MAP_PRIVATE, m->fd, err);
     }
     if (m->fd >= 0)
         mhi_sys_close(m->fd);

@@ -2,7 +2,7 @@
  *
  * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which pagemap tells.
  * Pages of a private mapping that were not written are still the file's, so only the file is named. Pages of anonymous memory that
- * were not written are zero, and so are many that were: neither is stored.
+ * were not written are zero, and so are many that were: neither is stored, unless that would cost a mapping more.
  *
  * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the stack lies
  *     below the frame that the registers lead back to.
@@ -26,7 +26,8 @@
 #include "sys/sys.h"
 
 enum {
-    GAP_PAGES = 16,         /* unwritten pages between written ones that are stored too: a mapping costs more than they do */
+    GAP_PAGES = 32,         /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
+    SMALL_PAGES = 16,       /* a mapping of a file that is stored, so that the file need not be opened: for the extension modules */
     PIECE_BYTES = 1 << 20,  /* checksummed and written at once: fits the second-level cache */
 };
 
@@ -43,7 +44,9 @@ typedef struct {
     const char *last_path;    /* the path that was compared last, in names, */
     uint64_t last_inode;      /* and the inode that the kernel says its mapping has */
     uint64_t last_device;
+    uint64_t last_bytes;      /* of the file, in whole pages */
     bool last_is_there;
+    mhi_checksum_state state; /* of the segment that was written last, so that it can be continued */
 } capture;
 
 static int fail(capture *c, int result, const char *what)
@@ -53,12 +56,17 @@ static int fail(capture *c, int result, const char *what)
 
 /* ---- segments ---- */
 
+static int too_many(capture *c)
+{
+    return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "the process has more than %d separate pieces of memory", MHI_CAPTURE_SEGMENTS);
+}
+
 static int add_segment(capture *c, mhi_file_segment segment)
 {
     if (segment.sg_bytes == 0)
         return MH_OK;
     if (c->to->n_segments == MHI_CAPTURE_SEGMENTS)
-        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "the process has more than %d separate pieces of memory", MHI_CAPTURE_SEGMENTS);
+        return too_many(c);
     c->to->segments[c->to->n_segments++] = segment;
     return MH_OK;
 }
@@ -85,44 +93,58 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
 }
 
 /* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. */
-static int write_memory(capture *c, mhi_file_segment *segment)
+static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
-    mhi_checksum_state state;
-    mhi_checksum_begin(&state, MHI_CHECKSUM_SEED);
-    for (uint64_t done = 0; done < segment->sg_bytes; done += PIECE_BYTES) {
-        uint64_t left = segment->sg_bytes - done;
-        const void *piece = (const void *)(segment->sg_address + done);
-        size_t size = left < PIECE_BYTES ? left : PIECE_BYTES;
-        int result = mhi_sys_pwrite_all(c->to->fd, piece, size, segment->sg_offset + done);
+    for (uint64_t place = start; place < end; place += PIECE_BYTES) {
+        const void *piece = (const void *)place;
+        size_t size = end - place < PIECE_BYTES ? end - place : PIECE_BYTES;
+        int result = mhi_sys_pwrite_all(c->to->fd, piece, size, c->to->file_end);
         if (result < 0)
             return fail(c, result, "the new snapshot can't be written");
-        mhi_checksum_stripes(&state, piece, size);
+        mhi_checksum_stripes(&c->state, piece, size);
+        c->to->file_end += size;
     }
-    segment->sg_checksum = mhi_checksum_end(&state, NULL, 0);
     return MH_OK;
+}
+
+/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its own, still empty. */
+static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uint64_t start)
+{
+    mhi_capture *to = c->to;
+    uint32_t flags = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE);
+    mhi_file_segment *last = to->n_segments == 0 ? NULL : &to->segments[to->n_segments - 1];
+    if (last != NULL && last->sg_kind == MH_SEGMENT_MEMORY && last->sg_address + last->sg_bytes == start && last->sg_prot == mapping->prot &&
+        last->sg_flags == flags && flags == 0)
+        return last;
+    if (to->n_segments == MHI_CAPTURE_SEGMENTS)
+        return NULL;
+    mhi_checksum_begin(&c->state, MHI_CHECKSUM_SEED);
+    to->segments[to->n_segments] = (mhi_file_segment){
+        .sg_kind = MH_SEGMENT_MEMORY,
+        .sg_prot = mapping->prot,
+        .sg_address = start,
+        .sg_offset = to->file_end,
+        .sg_flags = flags,
+    };
+    return &to->segments[to->n_segments++];
 }
 
 static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
-    mhi_file_segment segment = {
-        .sg_kind = MH_SEGMENT_MEMORY,
-        .sg_prot = mapping->prot,
-        .sg_address = start,
-        .sg_bytes = end - start,
-        .sg_offset = c->to->file_end,
-        .sg_flags = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_HUGE),
-    };
-    if (mapping->is_shared)
-        segment.sg_flags |= MHI_SEGMENT_SHARED;
+    mhi_file_segment *segment = segment_for(c, mapping, start);
+    if (segment == NULL)
+        return too_many(c);
     bool is_hidden = !(mapping->prot & PROT_READ);
     int result = is_hidden ? mhi_sys_mprotect((void *)start, end - start, PROT_READ) : 0;
     if (result < 0)
         return fail(c, result, "memory can't be made readable");
-    int status = write_memory(c, &segment);
+    int status = write_memory(c, start, end);
     if (is_hidden && mhi_sys_mprotect((void *)start, end - start, (int)mapping->prot) < 0 && status == MH_OK)
         return fail(c, -EACCES, "memory can't be protected again");
-    c->to->file_end += segment.sg_bytes;
-    return status == MH_OK ? add_segment(c, segment) : status;
+    segment->sg_bytes += end - start;
+    mhi_checksum_state state = c->state;
+    segment->sg_checksum = mhi_checksum_end(&state, NULL, 0);
+    return status;
 }
 
 /* ---- pages ---- */
@@ -147,7 +169,10 @@ static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t ad
 typedef struct {
     uint64_t done;        /* segments were made up to here */
     uint64_t start, end;  /* of the run at hand; start == end: none */
+    uint64_t limit;       /* up to where the mapping can be read: it may reach behind the end of its file */
 } run;
+
+enum { GAP_BYTES = GAP_PAGES * MHI_PAGE };
 
 static int end_run(capture *c, const mhi_mapping *mapping, run *at)
 {
@@ -163,17 +188,26 @@ static int end_run(capture *c, const mhi_mapping *mapping, run *at)
 static int take_page(capture *c, const mhi_mapping *mapping, run *at, uint64_t address)
 {
     int status = MH_OK;
-    if (at->start == at->end || address - at->end > GAP_PAGES * (uint64_t)MHI_PAGE) {
+    if (at->start == at->end || address - at->end > GAP_BYTES) {
         status = end_run(c, mapping, at);
-        at->start = address;
+        at->start = address - at->done > GAP_BYTES ? address : at->done;
     }
     at->end = address + MHI_PAGE;
     return status;
 }
 
+static uint64_t readable_end(const capture *c, const mhi_mapping *mapping)
+{
+    uint64_t bytes = mapping->end - mapping->start;
+    if (c->name == 0)
+        return mapping->end;
+    uint64_t left = c->last_bytes > mapping->offset ? c->last_bytes - mapping->offset : 0;
+    return mapping->start + (left < bytes ? left : bytes);
+}
+
 static int split(capture *c, const mhi_mapping *mapping)
 {
-    run at = { .done = mapping->start, .start = mapping->start, .end = mapping->start };
+    run at = { .done = mapping->start, .start = mapping->start, .end = mapping->start, .limit = readable_end(c, mapping) };
     int status = MH_OK;
     for (uint64_t page = mapping->start; page < mapping->end && status == MH_OK;) {
         uint64_t n = (mapping->end - page) / MHI_PAGE;
@@ -185,6 +219,8 @@ static int split(capture *c, const mhi_mapping *mapping)
             if (is_written(c, mapping, page, c->to->pagemap[i]))
                 status = take_page(c, mapping, &at, page);
     }
+    if (at.start != at.end && at.end < at.limit && at.limit - at.end <= GAP_BYTES)
+        at.end = at.limit;
     if (status == MH_OK)
         status = end_run(c, mapping, &at);
     return status == MH_OK ? add_unwritten(c, mapping, at.done, mapping->end) : status;
@@ -205,7 +241,6 @@ static int keep_name(capture *c, const char *path)
         return mhi_fail(&to->error, MH_ERR_UNSUPPORTED, 0, "the paths of the process's mapped files are too long");
     c->name = to->names_bytes;
     c->last_path = memcpy(to->names + c->name, path, size);
-    c->last_inode = 0;
     to->names_bytes += size;
     return MH_OK;
 }
@@ -218,23 +253,31 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
     if (c->last_inode != mapping->inode || c->last_device != mapping->device) {
         struct stat found;
         c->last_is_there = mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->inode;
+        c->last_bytes = c->last_is_there ? ((uint64_t)found.st_size + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1) : 0;
         c->last_inode = mapping->inode;
         c->last_device = mapping->device;
     }
     return c->last_is_there;
 }
 
+static bool is_small(const capture *c, const mhi_mapping *mapping)
+{
+    return mapping->end - mapping->start <= SMALL_PAGES * (uint64_t)MHI_PAGE && readable_end(c, mapping) == mapping->end &&
+           mapping->prot != PROT_NONE && !mapping->is_shared;
+}
+
 static int take_file(capture *c, const mhi_mapping *mapping)
 {
-    int status = keep_name(c, mapping->name);
+    if (!is_there(c, mapping) && mapping->is_shared)
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared, and no longer what lies at that path", mapping->name);
+    if (!is_there(c, mapping))
+        return add_written(c, mapping, mapping->start, mapping->end);
+    int status = keep_name(c, mapping->name); /* also of a file that is stored: it is an input */
     if (status != MH_OK)
         return status;
-    if (is_there(c, mapping))
-        return mapping->is_shared ? add_unwritten(c, mapping, mapping->start, mapping->end) : split(c, mapping);
-    c->name = 0;
     if (mapping->is_shared)
-        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared, and no longer what lies at that path", mapping->name);
-    return add_written(c, mapping, mapping->start, mapping->end);
+        return add_unwritten(c, mapping, mapping->start, mapping->end);
+    return is_small(c, mapping) ? add_written(c, mapping, mapping->start, mapping->end) : split(c, mapping);
 }
 
 /* Of the main thread's stack only what is in use: below the stack pointer there is nothing but what was. */

@@ -119,17 +119,11 @@ static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_erro
 
 static int add_mapped_files(mh_transaction *tx, mh_error *err)
 {
-    const mhi_capture *capture = tx->capture;
-    uint64_t last = 0;
+    const char *path = tx->capture->names + 1, *end = tx->capture->names + tx->capture->names_bytes;
     int status = MH_OK;
-    for (uint64_t i = 0; i < capture->n_segments && status == MH_OK; i++) {
-        if (capture->segments[i].sg_kind != MH_SEGMENT_FILE || capture->segments[i].sg_input == last)
-            continue;
-        last = capture->segments[i].sg_input;
-        const char *path = capture->names + last;
+    for (; path < end && status == MH_OK; path += strlen(path) + 1)
         if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL && mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
             status = mhi_inputs_add_file(&tx->inputs, path, err);
-    }
     return status;
 }
 
