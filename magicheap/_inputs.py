@@ -57,6 +57,11 @@ class Recorder:
         global _recorder
         _recorder = None
 
+    def forget(self) -> None:
+        """Drop what was recorded."""
+        self._seen.clear()
+        self._written.clear()
+
     def paths(self) -> list[str]:
         """Return the inputs there are, absolute and sorted."""
         self._see_modules()

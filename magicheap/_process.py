@@ -3,11 +3,14 @@
 P1  The exchange happens only when mh_open has found the snapshot sound and not stale, and nothing of this process would be lost that
     its user would miss (_surroundings.py). Whatever fails after it executes the program cold, with the reason in MAGICHEAP_COLD.
 P2  Inside the body nothing is different from a cold run without us, except for the pools that _pools.py keeps small.
-P3  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
+P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the collector leaves the
+    objects of the image alone, and the transaction itself lives on.
+P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
+_kept: list[ProcessTransaction] = []  # of a resumed process (P3)
 _is_first = True  # no transaction of this program was entered yet
 
 
@@ -33,7 +37,7 @@ class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
     def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
-        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()}", env, inputs)
+        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
         self._is_constant = is_constant
 
     # ---- entering ----
@@ -122,11 +126,13 @@ class ProcessTransaction(MagicTransaction):
 
     def _commit(self, recorder: Recorder) -> None:
         self._add_inputs(recorder)
+        recorder.forget()
         _flush()
         call(lib.mh_arm, self._tx)
-        child = os.fork()
+        child = _fork_frozen()
         if child == 0:
-            self._take_up()  # P3
+            _kept.append(self)  # P3
+            self._take_up()  # P4
             return
         call(lib.mh_commit_child, self._tx, child, path=self.path)
         self.committed = True
@@ -145,6 +151,19 @@ class ProcessTransaction(MagicTransaction):
         sys.argv[:] = arguments
         self.was_committed, self.reason = True, ""
         _log.info("warm: %s", self.path)
+
+
+def _fork_frozen() -> int:
+    """Fork with all objects where the collector does not look, as gc.freeze advises; this process, which goes on, takes them back."""
+    n_before, child = gc.get_freeze_count(), -1
+    gc.collect()
+    gc.freeze()
+    try:
+        child = os.fork()
+    finally:
+        if child != 0 and n_before == 0:
+            gc.unfreeze()
+    return child
 
 
 def _flush() -> None:
