@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "process/obstacles.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -48,7 +49,6 @@ int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *
 
 typedef struct {
     char name[64];
-    char state;      /* a letter of proc(5) */
     unsigned flags;  /* the kernel's PF_* */
 } task;
 
@@ -67,14 +67,14 @@ static int read_task(const char *path, task *found)
         return (int)size;
     text[size] = '\0';
     char *name = strchr(text, '('), *end = strrchr(text, ')');
-    if (name == NULL || end == NULL || sscanf(end, ") %c %*d %*d %*d %*d %*d %u", &found->state, &found->flags) != 2)
+    if (name == NULL || end == NULL || sscanf(end, ") %*c %*d %*d %*d %*d %*d %u", &found->flags) != 1)
         return -ENODATA;
     snprintf(found->name, sizeof found->name, "%.*s", (int)(end - name - 1), name + 1);
     return 0;
 }
 
-/* One that has ended, or is about to and has done all its work. */
-static bool is_ending(const task *found) { return found->state == 'Z' || found->state == 'X' || found->flags & TASK_IS_EXITING; }
+/* Has ended, or is about to and has done all its work. */
+static bool is_ending(const task *found) { return found->flags & TASK_IS_EXITING; }
 
 /* ---- children ---- */
 
@@ -154,7 +154,6 @@ int mhi_threads_check(mh_error *err)
 
 static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
 
-/* The C library maps a new semaphore under a temporary name, which it then removes: sem_open, then sem_unlink. */
 bool mhi_is_fresh_shared(const mhi_mapping *mapping)
 {
     return mapping->is_shared && mapping->is_deleted && !mapping->is_hugetlb && !mapping->is_device &&
@@ -168,6 +167,22 @@ static int read_is_forked(bool *is_forked)
     int result = read_task("/proc/self/stat", &self);
     *is_forked = result == 0 && self.flags & TASK_HAS_NOT_EXECUTED;
     return result;
+}
+
+/* The C library makes a semaphore under a temporary name, by which the kernel calls it ever after, and links it to its own. So only the
+ * directory tells whether it still has that: whether somebody else may open it. */
+static int read_is_named(uint64_t inode, bool *is_named)
+{
+    _Alignas(struct dirent64) char entries[4096];
+    int reader = mhi_sys_open("/dev/shm", O_RDONLY | O_DIRECTORY, 0);
+    ssize_t size = reader < 0 ? reader : 1;
+    *is_named = false;
+    while (size > 0 && (size = mhi_sys_read_directory(reader, entries, sizeof entries)) > 0)
+        for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen)
+            *is_named |= ((const struct dirent64 *)(entries + at))->d_ino == inode;
+    if (reader >= 0)
+        mhi_sys_close(reader);
+    return size < 0 ? (int)size : 0;
 }
 
 static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
@@ -216,13 +231,19 @@ static int add_view(views *seen, const mhi_mapping *mapping, bool *is_second)
 
 static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *mapping, bool is_forked)
 {
-    bool is_second = false;
+    bool is_second = false, is_named = false;
     const char *kind = memory_kind(mapping, is_forked);
-    int result = kind == NULL && mhi_is_fresh_shared(mapping) ? add_view(seen, mapping, &is_second) : 0;
-    kind = is_second ? "shared memory mapped twice" : kind;
+    if (kind == NULL && mhi_is_fresh_shared(mapping)) {
+        int result = add_view(seen, mapping, &is_second);
+        if (result == 0 && begins(mapping->name, "/dev/shm/"))
+            result = read_is_named(mapping->inode, &is_named);
+        if (result < 0)
+            return result;
+        kind = is_second ? "shared memory mapped twice" : is_named ? "a semaphore with a name" : NULL;
+    }
     if (kind != NULL)
         mhi_obstacles_add(found, "%s is in use (%.160s at 0x%llx)", kind, mapping->name, (unsigned long long)mapping->start);
-    return result;
+    return 0;
 }
 
 static bool is_of_launcher(const mhi_mapping *mapping) { return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END; }

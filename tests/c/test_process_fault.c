@@ -5,11 +5,26 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "process/descriptors.h"
 #include "process/obstacles.h"
 #include "sys_fault.h"
 #include "test_snapshot.h"
+
+/* A child that waits to be killed, at the latest by our end. */
+static pid_t fork_idle(void)
+{
+    pid_t parent = getpid(), child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (child == 0 && getppid() == parent)
+        pause();
+    if (child == 0)
+        _exit(1);
+    return child;
+}
 
 static int next_descriptor(void)
 {
@@ -100,10 +115,7 @@ TEST(process_without_obstacles_stays_so_or_cannot_tell)
 
 TEST(child_is_never_overlooked)
 {
-    pid_t child = fork();
-    if (child == 0)
-        for (;;)
-            pause();
+    pid_t child = fork_idle();
     fail_each_call(mhi_obstacles_check, MH_ERR_UNSUPPORTED);
     CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
 }
