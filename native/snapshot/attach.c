@@ -160,13 +160,10 @@ static int map_arena(mh_arena **arena, const struct mh_image *image, const loade
 int mhi_attach(mh_arena **arena, const struct mh_image *image, mh_error *err)
 {
     *arena = NULL;
-    int status = mhi_image_expect(image, MH_KIND_HEAP, err);
-    if (status != MH_OK)
-        return status;
     loaded *modules = calloc(image->n_modules + 1, sizeof *modules);
     if (modules == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    status = find_modules(image, modules, err);
+    int status = find_modules(image, modules, err);
     if (status == MH_OK)
         status = map_arena(arena, image, modules, err);
     free(modules);

@@ -120,7 +120,7 @@ int mhi_image_open(struct mh_image **opened, const char *absolute, bool trusted_
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)
 {
     if (image->header.hd_kind != (uint32_t)kind)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of a %s, expected that of a %s", image->path,
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is the snapshot of a %s, not of a %s", image->path,
                         kind == MH_KIND_HEAP ? "process" : "heap", kind == MH_KIND_HEAP ? "heap" : "process");
     return MH_OK;
 }

@@ -37,22 +37,13 @@ static int attach(mh_transaction *tx, const struct mh_image *image, mh_error *er
     return MH_OK;
 }
 
-static int check_kind(const mh_transaction *tx, const struct mh_image *image, mh_error *err)
-{
-    uint32_t expected = tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP;
-    if (image->header.hd_kind == expected)
-        return MH_OK;
-    return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is the snapshot of a %s, not of a %s", tx->path, tx->is_process ? "heap" : "process",
-                    tx->is_process ? "process" : "heap");
-}
-
 static int take(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
     struct mh_image *image;
     int status = mhi_image_open(&image, tx->path, true, err);
     if (status != MH_OK)
         return status;
-    status = check_kind(tx, image, err);
+    status = mhi_image_expect(image, tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP, err);
     if (status == MH_OK)
         status = mhi_inputs_check(image, key, options->env, mhi_options_environment(options), err);
     if (status == MH_OK && asks_for_verify())
