@@ -20,7 +20,7 @@ import ctypes
 import os
 import sys
 from io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, FileIO, TextIOWrapper
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from magicheap._errors import UnsupportedError
 
@@ -67,7 +67,11 @@ def take_up(kept: Kept) -> None:
     """Make the streams anew. OSError: a descriptor that Python can't use, such as a directory."""
     for fd, (name, stream) in enumerate(zip(NAMES, kept.streams, strict=True)):
         old = getattr(sys, f"__{name}__")
-        text = _renew(fd, stream, kept) if _is_open(fd) else _close(stream)
+        text = None
+        if _is_open(fd):
+            text = _renew(fd, stream, kept)
+        else:
+            _close(stream)
         if old is None or old is stream.text:
             setattr(sys, f"__{name}__", text)
             if getattr(sys, name) is old:
@@ -133,7 +137,7 @@ def _renew(fd: int, stream: Stream, kept: Kept) -> TextIOWrapper | None:
     raw = FileIO(fd, mode, closefd=False)  # not the old one again: __init__ leaves it as seekable as it was
     buffer: FileIO | BufferedReader | BufferedWriter = raw
     if stream.buffer or not (fd and kept.is_unbuffered):
-        kind = BufferedWriter if fd else BufferedReader
+        kind: Any = BufferedWriter if fd else BufferedReader
         buffer = stream.buffer or kind.__new__(kind)
         buffer.__init__(raw, _buffer_bytes(raw))  # type: ignore[misc]
     raw.name = f"<{NAMES[fd]}>"

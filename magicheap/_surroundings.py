@@ -1,16 +1,131 @@
-"""Whether this process may be exchanged for a snapshot, and be committed."""
+"""Whether this process may be exchanged for a snapshot, or be committed: not where somebody watches it, or works inside it.
+
+Asked at every start, so it imports nothing and looks only at what is loaded already.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
-def why_not() -> str:
-    """Return "" or the reason."""
-    if "pytest" in sys.modules:
-        return "pytest is running"
-    if sys.gettrace() is not None:
-        return "a debugger is tracing"
-    if hasattr(sys, "ps1") or sys.flags.interactive:
-        return "the interpreter is interactive"
+# Modules whose code runs the program: while one is on the stack, the process is theirs. A name stands for its submodules, too.
+_RUNNERS = {
+    "pytest": ("_pytest", "pytest"),
+    "unittest": ("unittest.case", "unittest.main", "unittest.runner", "unittest.suite", "unittest.loader"),
+    "doctest": ("doctest",),
+    "a debugger": ("bdb", "pdb", "debugpy", "pydevd", "_pydevd_bundle"),
+    "coverage": ("coverage",),
+    "a profiler": ("cProfile", "profile", "trace", "pyinstrument", "scalene", "line_profiler", "memory_profiler"),
+    "an interactive prompt": ("code", "idlelib", "IPython", "ptpython", "bpython"),
+    "a notebook": ("ipykernel",),
+    "a worker of multiprocessing": ("multiprocessing.process", "multiprocessing.spawn", "multiprocessing.forkserver"),
+    "an asyncio loop": ("asyncio.base_events", "asyncio.runners", "uvloop"),
+}
+_RUNNER_OF = {module: runner for runner, modules in _RUNNERS.items() for module in modules}
+_N_TOOLS = 6  # ids of sys.monitoring, PEP 669
+
+_pid = os.getpid()  # of the process that began
+
+
+def begin() -> None:
+    """This process is not a child of one that began elsewhere: it was resumed."""
+    global _pid
+    _pid = os.getpid()
+
+
+def why_not(is_resumed: bool = False) -> str:
+    """Return "" or the reason, as a sentence."""
+    return _wrong_machine() or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or _input_is_read()
+
+
+def _wrong_machine() -> str:
+    if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
+        return "process snapshots are for Linux on x86-64"
     return ""
+
+
+def _wrong_place(is_resumed: bool) -> str:
+    import _signal
+
+    if os.getpid() != _pid:
+        return "this process was forked from the one that began"
+    try:
+        _signal.signal(0, _signal.SIG_DFL)  # number 0 is refused after what matters here has been
+    except ValueError as error:
+        if "main thread" in str(error):
+            return "this is not the main thread of the main interpreter"
+    if not is_resumed and not _is_own_interpreter():
+        return f"the interpreter is embedded in another program: {os.readlink('/proc/self/exe')}"
+    greenlet = sys.modules.get("greenlet")
+    if greenlet is not None and greenlet.getcurrent().parent is not None:
+        return "this is not the main greenlet"
+    return ""
+
+
+def _is_own_interpreter() -> bool:
+    try:
+        return os.path.samefile(sys.executable, "/proc/self/exe")
+    except OSError:
+        return False
+
+
+def _watched() -> str:
+    if sys.gettrace() is not None:
+        return "a debugger or coverage is tracing (sys.settrace)"
+    if sys.getprofile() is not None:
+        return "a profiler is active (sys.setprofile)"
+    monitoring: Any = getattr(sys, "monitoring", None)
+    for tool in range(_N_TOOLS if monitoring else 0):
+        if name := monitoring.get_tool(tool):
+            return f"{name} is monitoring (sys.monitoring)"
+    with open("/proc/self/status", "rb") as status:
+        tracer = next((line.split()[1] for line in status if line.startswith(b"TracerPid:")), b"0")
+    return f"process {tracer.decode()} is tracing" if tracer != b"0" else ""
+
+
+def _interactive() -> str:
+    if hasattr(sys, "ps1") or sys.flags.interactive or sys.flags.inspect or os.environ.get("PYTHONINSPECT"):
+        return "the interpreter is interactive"
+    ipython: Any = sys.modules.get("IPython")
+    return "IPython is running" if ipython is not None and ipython.get_ipython() is not None else ""
+
+
+def _runner() -> str:
+    frame: FrameType | None = sys._getframe()
+    while frame:
+        name = str(frame.f_globals.get("__name__"))
+        runner = _RUNNER_OF.get(name) or _RUNNER_OF.get(name.partition(".")[0])
+        if runner:
+            return f"{runner} runs the program ({name})"
+        frame = frame.f_back
+    return ""
+
+
+def _input_is_read() -> str:
+    """What is buffered in this process would be lost to the program that goes on in its place."""
+    text: Any = sys.__stdin__
+    try:
+        if text is None or text.closed:
+            return ""
+        text.reconfigure(errors=text.errors)  # changes nothing, and is refused once something was read
+        is_read = _is_buffered(text.buffer)
+    except ValueError:  # io.UnsupportedOperation; or it was detached, and somebody else reads
+        is_read = True
+    return "standard input has been read from" if is_read else ""
+
+
+def _is_buffered(buffer: Any) -> bool:
+    """Peek, with an empty file in the place of standard input: it may have nothing to read yet, and then nobody may wait."""
+    standard, empty = os.dup(0), os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.dup2(empty, 0)
+        return bool(buffer.peek(1))
+    finally:
+        os.dup2(standard, 0)
+        os.close(standard)
+        os.close(empty)

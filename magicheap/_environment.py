@@ -1,0 +1,140 @@
+"""The environment of a resumed process: the one it was started with, and on top of it what the program itself had changed.
+
+    delta = changes(initial)          # in the committing process, behind the body
+    areas = inherited(initial)        # for mh_scrub
+    take_up(environ, delta)           # in a resumed process
+
+`initial` is what the process was started with, a list of NAME=VALUE: read_initial(), or what the launcher gave to a process that
+was itself resumed.
+
+E1  No value that the committing process inherited is kept where the interpreter and the C library keep their environment, nor
+    in `initial`, nor does anything here leave a copy. What the program made of one (a client that holds a key) is the
+    program's, and stays.
+E2  os.environ stays the same object and its dict the same dict, and the C library's environ says the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import posix
+import sys
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Area = tuple[int, int]  # address, size in bytes
+
+_HEADER_BYTES = bytes.__basicsize__ - 1  # what comes before the text of a bytes object
+
+_libc = ctypes.CDLL(None)
+_c_environ = ctypes.POINTER(ctypes.c_void_p).in_dll(_libc, "environ")
+for _function in (_libc.strlen, _libc.strcspn):
+    _function.restype = ctypes.c_size_t
+_libc.strlen.argtypes, _libc.strcspn.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_char_p]
+
+
+class Delta(NamedTuple):
+    """What the program did to its environment; `c_`: where the C library's differs from os.environ."""
+
+    set: dict[bytes, bytes]
+    removed: frozenset[bytes]
+    c_set: dict[bytes, bytes]
+    c_removed: frozenset[bytes]
+
+
+def read_initial() -> list[bytes]:
+    """Return the environment that the kernel started this process with. OSError: there is no /proc."""
+    size, length = 1 << 16, 1 << 16
+    while length == size:
+        size *= 2
+        block = bytearray(size)
+        with open("/proc/self/environ", "rb", buffering=0) as file:
+            length = 0
+            while read := file.readinto(memoryview(block)[length:]):
+                length += read
+        entries = [] if length == size else _split(block, length)
+        block[:] = bytes(size)  # E1
+    return entries
+
+
+def changes(initial: list[bytes]) -> Delta:
+    """Return how the environment differs from `initial`."""
+    before, now = _by_name(initial), posix.environ
+    changed = {name: value for name, value in now.items() if not _has(before, name, value)}
+    c_set, c_names = {}, set()
+    for name, view in _c_entries():
+        c_names.add(name)
+        if now.get(name) != view:
+            c_set[name] = bytes(view)
+    return Delta(changed, frozenset(before.keys() - now.keys()), c_set, frozenset(now.keys() - c_names))
+
+
+def inherited(initial: list[bytes]) -> list[Area]:
+    """Return where values lie that are still those of `initial`, and where `initial` itself does."""
+    before = _by_name(initial)
+    areas = [_text(entry) for entry in initial]
+    for name in posix.environ:
+        if _has(before, name, posix.environ[name]) and _n_holders(posix.environ, name) == _ONE_HOLDER:  # else the program's, too
+            areas.append(_text(posix.environ[name]))
+    for name, view in _c_entries():
+        if _has(before, name, view):
+            areas.append((ctypes.addressof(ctypes.c_char.from_buffer(view)), len(view)))
+    return [area for area in areas if area[1] > 1]  # shorter bytes objects are the interpreter's own, and tell nothing
+
+
+def take_up(environ: dict[bytes, bytes], delta: Delta) -> None:
+    """Replace what os.environ and the C library have by `environ` and what the program had changed. C has `environ` already."""
+    now = posix.environ
+    now.clear()
+    now.update(environ)
+    for name in delta.removed & now.keys():
+        del now[name]
+        os.unsetenv(name)
+    now.update(delta.set)
+    for name, value in {**delta.set, **delta.c_set}.items():
+        os.putenv(name, value)
+    for name in delta.c_removed:
+        os.unsetenv(name)
+
+
+def _split(block: bytearray, length: int) -> list[bytes]:
+    entries, start = [], 0
+    while (end := block.find(b"\0", start, length)) >= 0:
+        entries.append(bytes(memoryview(block)[start:end]))
+        start = end + 1
+    return entries
+
+
+def _by_name(entries: list[bytes]) -> dict[bytes, bytes]:
+    """Return the entries by their names; of several the first counts, as for getenv and for os.environ."""
+    return {entry[: entry.find(b"=", 1)]: entry for entry in reversed(entries) if b"=" in entry[1:]}
+
+
+def _has(entries: dict[bytes, bytes], name: bytes, value: bytes | memoryview) -> bool:
+    entry = entries.get(name)
+    return entry is not None and memoryview(entry)[len(name) + 1 :] == value
+
+
+def _c_entries() -> Iterator[tuple[bytes, memoryview]]:
+    """Yield (name, value) of the C library's environ; the value's `obj` lies where its entry does."""
+    i = 0
+    while _c_environ and (address := _c_environ[i]):
+        i += 1
+        n_name, length = _libc.strcspn(address, b"="), _libc.strlen(address)
+        if 0 < n_name < length:
+            entry = (ctypes.c_char * length).from_address(address)
+            yield ctypes.string_at(address, n_name), memoryview(entry).cast("B")[n_name + 1 :]
+
+
+def _text(value: bytes) -> Area:
+    return id(value) + _HEADER_BYTES, len(value)
+
+
+def _n_holders(container: dict[bytes, bytes], name: bytes) -> int:
+    return sys.getrefcount(container[name])
+
+
+_ONE_HOLDER = _n_holders({b"": bytes(2)}, b"")  # as this interpreter counts

@@ -1,0 +1,142 @@
+"""Thread pools of libraries: none may be alive when a process is committed, and each has its full size again afterwards.
+
+    with limited_pools():        # around the body
+        ...
+    kept = prepare()             # in the committing process, last thing before the fork
+    take_up(kept)                # in a resumed process
+    live_threads()               # Python's own, for the refusal
+
+The body runs with all threads there are. OpenMP can end its threads when asked, OpenBLAS does so by itself at fork, and both start
+them again when they are needed, so that nothing else must be small. Rayon can't end its threads: Hugging Face's tokenizers, which
+has them, is told not to begin. What still lives at the fork is for others to judge (native/process/obstacles.h).
+
+A pool sized by the number of CPUs is sized anew in a process that may use another number. Where the program or OMP_NUM_THREADS and
+its like chose the number, it stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import sys
+import threading
+from typing import NamedTuple
+
+import threadpoolctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+_PARALLELISM = "TOKENIZERS_PARALLELISM"  # read at every use, unlike the size of a pool
+_OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
+_ATTRIBUTES_BYTES = 56  # sizeof(pthread_attr_t) of glibc on x86-64
+
+_libc = ctypes.CDLL(None)
+_libc.getenv.restype = ctypes.c_void_p
+
+
+class Kept(NamedTuple):
+    """What prepare found."""
+
+    n_cpus: int
+    controllers: tuple[Any, ...]  # of threadpoolctl: those sized by n_cpus
+    is_torch_sized: bool
+    stack_limit_bytes: int  # soft RLIMIT_STACK: what glibc gives new threads
+
+
+@contextlib.contextmanager
+def limited_pools() -> Iterator[None]:
+    """Keep those pools from starting that can't be ended."""
+    is_ours = _libc.getenv(_PARALLELISM.encode()) is None
+    if is_ours:
+        os.putenv(_PARALLELISM, "false")  # not os.environ: the program shall not see it
+    try:
+        yield
+    finally:
+        if is_ours and _PARALLELISM not in os.environ:
+            os.unsetenv(_PARALLELISM)
+
+
+def prepare() -> Kept:
+    """End what can be ended."""
+    _end_tqdm()
+    n_cpus = _n_cpus()
+    controllers = threadpoolctl.ThreadpoolController().lib_controllers
+    sized = tuple(controller for controller in controllers if controller.num_threads == n_cpus)
+    torch = sys.modules.get("torch")
+    is_torch_sized = torch is not None and torch.get_num_threads() == n_cpus
+    for controller in controllers:
+        _end_openmp(controller)
+    return Kept(n_cpus, sized, is_torch_sized, _stack_limit_bytes())
+
+
+def take_up(kept: Kept) -> None:
+    """Size the pools for the CPUs that this process may use, and new threads' stacks by its limit."""
+    n_cpus = _n_cpus()
+    if n_cpus != kept.n_cpus:
+        for controller in kept.controllers:
+            controller.set_num_threads(n_cpus)
+        if kept.is_torch_sized:
+            sys.modules["torch"].set_num_threads(n_cpus)
+    limit_bytes = _stack_limit_bytes()
+    if limit_bytes != kept.stack_limit_bytes:
+        _size_stacks(kept.stack_limit_bytes, limit_bytes)
+
+
+def live_threads() -> list[str]:
+    """Return the names of Python's threads besides this one, with what they run."""
+    own = threading.get_ident()
+    return [_describe(thread) for thread in threading.enumerate() if thread.ident != own]
+
+
+def _describe(thread: threading.Thread) -> str:
+    target = getattr(thread, "_target", None)
+    name = getattr(target, "__qualname__", None) or type(thread).__qualname__
+    return f"{thread.name} ({name})"
+
+
+def _n_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _end_tqdm() -> None:
+    """End the thread that watches over progress bars; the next bar starts another."""
+    for thread in threading.enumerate():
+        if type(thread).__module__ == "tqdm._monitor":
+            thread.exit()  # type: ignore[attr-defined]
+
+
+def _end_openmp(controller: Any) -> None:
+    """End an OpenMP pool of this thread; those of other threads prevent the commit by being alive."""
+    if controller.user_api == "openmp":
+        pause = getattr(ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD), "omp_pause_resource_all", None)
+        if pause is not None:
+            pause(_OMP_PAUSE_HARD)
+
+
+def _stack_limit_bytes() -> int:
+    return resource.getrlimit(resource.RLIMIT_STACK)[0]
+
+
+def _size_stacks(before_bytes: int, now_bytes: int) -> None:
+    """Do what glibc does with the limit when a process starts, unless the program chose a size of its own."""
+    attributes, size = ctypes.create_string_buffer(_ATTRIBUTES_BYTES), ctypes.c_size_t()
+    _libc.pthread_getattr_default_np(attributes)
+    _libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+    if size.value == _default_stack_bytes(before_bytes):
+        _libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_default_stack_bytes(now_bytes)))
+        _libc.pthread_setattr_default_np(attributes)
+    _libc.pthread_attr_destroy(attributes)
+
+
+def _default_stack_bytes(limit_bytes: int) -> int:
+    """Return what __pthread_initialize_minimal_internal makes of RLIMIT_STACK in glibc's nptl/nptl-stack.c."""
+    if limit_bytes == resource.RLIM_INFINITY:
+        return 2 << 20  # ARCH_STACK_DEFAULT_SIZE
+    smallest = os.sysconf("SC_THREAD_STACK_MIN")
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    return -(-max(limit_bytes, smallest) // page_bytes) * page_bytes

@@ -1,0 +1,105 @@
+"""What Python does about the difference between the process that was committed and the one that goes on.
+
+    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm; after the fork: go_on(kept)
+    take_up(resumed, kept)               # first thing behind os.fork() in a resumed process
+
+`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of the beginning
+of the transaction. Each of kept.areas is to be given to mh_scrub.
+
+R1  All that is needed after the resume is imported before the fork.
+R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another. It has not
+    read or written a descriptor, and executing the program cold is as good as having done so at once.
+R3  The fork handlers of libraries have run. What belongs to the kernel (working directory, umask, limits, ids) is right by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import NamedTuple
+
+from magicheap import _environment, _exit, _pools, _reseed, _streams, _surroundings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SIGNALS_OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # ignored in every Python process
+
+
+class Resumed(NamedTuple):
+    """What a resumed process was started with."""
+
+    argv: list[str]  # as sys.argv
+    orig_argv: list[str]  # as sys.orig_argv
+    environ: dict[bytes, bytes]
+    ignored_signals: frozenset[int]
+    path: str  # of the snapshot
+
+
+class Kept(NamedTuple):
+    """What prepare found, for the resumed process."""
+
+    areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
+    ignored_signals: frozenset[int]
+    is_temporary_directory_found: bool  # by tempfile, not named by the program
+    environment: _environment.Delta
+    streams: _streams.Kept
+    seeds: _reseed.Kept
+    pools: _pools.Kept
+    exit: _exit.Kept
+
+
+def ignored_signals() -> frozenset[int]:
+    """Return the signals that are ignored, without those that Python itself ignores. OSError: there is no /proc."""
+    with open("/proc/self/status", "rb") as status:
+        mask = next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
+    return frozenset(number for number in range(1, mask.bit_length() + 1) if mask >> (number - 1) & 1) - _SIGNALS_OF_PYTHON
+
+
+def prepare(initial: list[bytes], ignored: frozenset[int]) -> Kept:
+    """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was changed."""
+    pools = _pools.prepare()
+    streams = _streams.prepare()
+    tempfile: Any = sys.modules.get("tempfile")
+    is_found = tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
+    environment, seeds = _environment.changes(initial), _reseed.prepare()
+    areas = _environment.inherited(initial)
+    return Kept(areas, ignored, is_found, environment, streams, seeds, pools, _exit.prepare())
+
+
+def go_on(kept: Kept) -> None:
+    """In the process that has committed, or has failed to."""
+    _exit.go_on(kept.exit)
+
+
+def take_up(resumed: Resumed, kept: Kept) -> None:
+    """Make this process what it would be if it had been started with `resumed`."""
+    _environment.take_up(resumed.environ, kept.environment)
+    sys.argv[:] = resumed.argv
+    sys.orig_argv[:] = resumed.orig_argv
+    _take_up_signals(resumed.ignored_signals - _SIGNALS_OF_PYTHON, kept.ignored_signals)
+    time.tzset()
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
+    _surroundings.begin()
+    _reseed.take_up(kept.seeds)
+    if kept.is_temporary_directory_found:
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
+    _pools.take_up(kept.pools)
+    _streams.take_up(kept.streams)
+    _exit.take_up(kept.exit)
+
+
+def _take_up_signals(now: frozenset[int], before: frozenset[int]) -> None:
+    """Ignore what whoever started this process has ignored, and nothing that only the committing process was started to ignore.
+
+    Handlers that the program has set stay; so does what it chose to ignore, unless it had been ignored anyway.
+    """
+    for number in now ^ before:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        old, new = (default, signal.SIG_IGN) if number in now else (signal.SIG_IGN, default)
+        if signal.getsignal(number) == old:
+            signal.signal(number, new)
