@@ -15,6 +15,8 @@ def main(model: str, *quick: str) -> None:
     for title, command in [
         ("Allocator", ["bench_alloc.py", *rounds]),
         ("Snapshots", ["bench_snapshot.py", *quick]),
+        ("Processes", ["bench_process.py", *quick]),
+        ("Examples", ["bench_libraries.py", *runs]),
         ("magic-llama", ["bench_llama.py", model, *runs]),
         ("Kernels", ["bench_kernels.py", model, *runs]),
     ]:
