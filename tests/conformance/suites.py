@@ -4,7 +4,7 @@ C1  A run counts as resumed only where the process never executed the body of th
     says so itself, and ends with NOT_RESUMED if it had to load. That run has committed, so a second try must be resumed.
 C2  A file passes with exit status 0. Each test that passed plain must be in the resumed report, as passed, whether its file
     passes or not: a test that is skipped or gone has not passed.
-C3  A failure is tried once more, by itself. What passes then is flaky: shown, and not held against either side.
+C3  Where the two differ, what failed is tried once more. What passes then is flaky: shown, and not held against either side.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Result(NamedTuple):
         """True for a pass, and for a file that finds nothing to run on this machine (status 0, no report)."""
         return self.status == 0
 
+    def failed(self) -> set[str]:
+        return {test for test, found in self.tests.items() if found == "failed"}
+
     def count(self, outcome: str) -> int:
         return sum(found == outcome for found in self.tests.values())
 
@@ -65,7 +68,7 @@ class Comparison(NamedTuple):
     file: str
     plain: Result
     resumed: Result
-    is_flaky: bool  # one of the two passed at the second try only
+    is_flaky: bool  # no longer worse at the second try
 
     def lost(self) -> list[str]:
         """Return the tests that passed plain and did not resumed."""
@@ -169,15 +172,13 @@ def prepare(suite: Suite) -> None:
 
 
 def compare(suite: Suite, file: str) -> Comparison:
-    """Run `file` both ways; a side that fails gets a second try (C3)."""
-    plain, resumed = run_plain(suite, file), run_resumed(suite, file)
-    first = Comparison(file, plain, resumed, is_flaky=False)
-    if plain.is_sound() and not first.is_worse():
+    """Run `file` both ways; twice where the two differ (C3)."""
+    first = Comparison(file, run_plain(suite, file), run_resumed(suite, file), is_flaky=False)
+    if first.plain.failed() == first.resumed.failed() and not first.is_worse():
         return first
-    if not plain.is_sound():
-        plain = run_plain(suite, file)
+    plain = first.plain if first.plain.is_sound() else run_plain(suite, file)
     again = Comparison(file, plain, run_resumed(suite, file), is_flaky=False)
-    return again._replace(is_flaky=again.plain.is_sound() and not again.is_worse())
+    return again._replace(is_flaky=not again.is_worse())
 
 
 def compare_all(suite: Suite, files: Iterable[str], jobs: int) -> list[Comparison]:
