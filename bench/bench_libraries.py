@@ -39,12 +39,15 @@ def measure(name, arguments, n_runs, directory):
     env = {**QUIET, "XDG_CACHE_HOME": directory}
     plain, resumed = [], []
     cold = timed(magic, env)
+    images = list(Path(directory, "magicheap").glob(f"{name}-*.magic"))
+    if not images:
+        sys.exit(f"{name} did not commit: it has said why")
     for _ in range(n_runs):
         plain.append(timed(python, {**env, "MAGICHEAP_DISABLE": "1"}))
         resumed.append(timed(magic, env))
     if any(run.output != cold.output for run in plain + resumed):
         sys.exit(f"{name} printed something else when it was resumed: please report this")
-    (image,) = Path(directory, "magicheap").glob(f"{name}-*.magic")
+    (image,) = images
     with held(magic, env=env) as (pid,):
         private = memory(pid)["Private_Dirty"]
     plain_s, resumed_s = (statistics.median(run.whole_s for run in runs) for runs in (plain, resumed))

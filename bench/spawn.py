@@ -15,7 +15,8 @@ from typing import NamedTuple
 MAGIC = Path(sys.executable).with_name("magic")
 PAGE_BYTES = 4096
 KERNELS_OWN = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
-QUIET = {name: value for name, value in os.environ.items() if not name.startswith("MAGICHEAP_")}
+# Without what would change how the interpreter or magicheap starts.
+QUIET = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICHEAP_", "PYTHON"))}
 
 
 class Run(NamedTuple):
