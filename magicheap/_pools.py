@@ -24,8 +24,6 @@ import sys
 import threading
 from typing import NamedTuple
 
-import threadpoolctl
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +63,7 @@ def prepare() -> Kept:
     """End what can be ended."""
     _end_tqdm()
     n_cpus = _n_cpus()
-    controllers = threadpoolctl.ThreadpoolController().lib_controllers
+    controllers = _controllers()
     sized = tuple(controller for controller in controllers if controller.num_threads == n_cpus)
     torch = sys.modules.get("torch")
     is_torch_sized = torch is not None and torch.get_num_threads() == n_cpus
@@ -97,6 +95,17 @@ def _describe(thread: threading.Thread) -> str:
     target = getattr(thread, "_target", None)
     name = getattr(target, "__qualname__", None) or type(thread).__qualname__
     return f"{thread.name} ({name})"
+
+
+def _controllers() -> list[Any]:
+    """Return threadpoolctl's objects for the libraries that are loaded."""
+    is_set = "KMP_DUPLICATE_LIB_OK" in os.environ
+    import threadpoolctl
+
+    if not is_set:
+        os.environ.pop("KMP_DUPLICATE_LIB_OK", None)  # its import sets this; the program did not ask for it
+    controllers: list[Any] = threadpoolctl.ThreadpoolController().lib_controllers
+    return controllers
 
 
 def _n_cpus() -> int:
