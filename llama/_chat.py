@@ -9,6 +9,7 @@ the template wrote have been found.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 from llama._model import ModelError
 
@@ -62,6 +63,16 @@ def _shield(texts, tokenizer):
 
 
 def _render(template, **variables):
+    from jinja2 import TemplateError
+
+    try:
+        return _compiled(template).render(**variables)
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError(f"the chat template refuses this conversation: {error!s:.200}; try --raw") from None
+
+
+@lru_cache(1)  # what is compiled when a model is committed need not be compiled again
+def _compiled(template):
     import json
 
     from jinja2 import TemplateError
@@ -75,7 +86,4 @@ def _render(template, **variables):
     environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda pattern: time.strftime(pattern)
-    try:
-        return environment.from_string(template).render(**variables)
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"the chat template refuses this conversation: {error!s:.200}; try --raw") from None
+    return environment.from_string(template)

@@ -1,28 +1,31 @@
 """magic-llama: put a question to a model, from a shell script or a terminal.
 
 stdout carries the model's answer and nothing else; standard error is silent unless something is wrong, asked for, or
-shown on a terminal while a model loads. Every later run maps the model that the first one loaded.
+shown on a terminal while a model loads. What takes long is kept in snapshots (_layers.py).
 """
 
+import contextlib
 import os
 import stat
 import sys
 import time
 
+from llama import _layers
+from llama._chat import prompt_tokens
+from llama._dialogue import Dialogue, report
 from llama._load import load
-from llama._model import Model, ModelError
+from llama._model import ModelError
 from llama._options import UsageError, parse
-from llama._progress import Bars
+from llama._progress import Bar
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
-LAYOUT = 1  # of what load() builds: raise it when an older snapshot's model would be read wrongly
+NO_PROMPT = "no prompt: give one with -p, or pipe it in"
 
 
-def main(argv=None):
+def main():
     """Run the command and return its exit status, as --help explains it."""
-    args = parse(argv)
     try:
-        run(args)
+        run()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except UsageError as error:
@@ -48,18 +51,24 @@ def discard_stdout(status):
     return status
 
 
-def run(args):
-    started = time.perf_counter()
-    if sys.stdout is None:
-        raise UsageError("stdout is closed: there is nowhere to answer")
-    prompt, args.system = joined_prompt(args), clean(args.system)
-    model, how = open_model(args)
-    if args.timings:
-        print(f"magic-llama: model   {how} in {(time.perf_counter() - started) * 1e3:.1f} ms", file=sys.stderr)
-    from llama._dialogue import Dialogue
+def run():
+    check_prompt(args := options())
+    model = open_model(args)
+    dialogue = open_dialogue(model, options())  # not `args`, here and below: this may be another run (L2 of _layers.py)
+    answer_all(dialogue, options())
 
-    dialogue = Dialogue(model, args)
+
+def options():
+    args = parse()
+    args.system = clean(args.system)
+    return args
+
+
+def answer_all(dialogue, args):
+    """Answer the prompt, then whatever is typed."""
     try:
+        prompt = joined_prompt(args)
+        dialogue.set_options(args)
         if prompt:
             dialogue.answer(prompt)
         while args.interactive and (turn := ask()) is not None:
@@ -71,13 +80,24 @@ def run(args):
         dialogue.close()
 
 
-def joined_prompt(args):
-    """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask."""
+# ---- what is asked ----
+
+
+def check_prompt(args):
+    """Raise UsageError if it is known without reading stdin that there is nothing to answer, or nowhere to."""
+    if sys.stdout is None:
+        raise UsageError("stdout is closed: there is nowhere to answer")
     if args.interactive and not (sys.stdin and sys.stdin.isatty()):
         raise UsageError("-i needs a terminal on stdin; without -i, stdin is joined to the prompt")
+    if not (args.prompt or args.interactive or is_piped()):
+        raise UsageError(NO_PROMPT)
+
+
+def joined_prompt(args):
+    """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask."""
     prompt = "\n\n".join(part for part in (clean(args.prompt), read_stdin()) if part)
     if not prompt and not args.interactive:
-        raise UsageError("no prompt: give one with -p, or pipe it in")
+        raise UsageError(NO_PROMPT)
     return prompt
 
 
@@ -86,14 +106,17 @@ def clean(argument):
     return os.fsencode(argument).decode("utf-8", "replace")
 
 
+def is_piped():
+    """Tell whether stdin is a pipe or file, whose text belongs to the prompt."""
+    if sys.stdin is None:  # closed
+        return False
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
 def read_stdin():
     """Return what a pipe or file on stdin holds, without the newlines at its end, as $(...) does; else ""."""
-    if sys.stdin is None:  # closed
-        return ""
-    mode = os.fstat(sys.stdin.fileno()).st_mode
-    if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
-        return ""
-    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n") if is_piped() else ""
 
 
 def ask():
@@ -108,40 +131,73 @@ def ask():
             return line.rstrip("\n")
 
 
+# ---- what is kept ----
+
+
 def open_model(args):
-    """Return the Model and how it came: "loaded", or "mapped" from the snapshot that an earlier run left."""
-    bars = Bars(args.model)
+    """Return the Model, from its layer if it may."""
+    if args.no_snapshot:
+        (model, seconds), is_made = load_model(args), True
+    else:
+        key = model_key(args)
+        path = args.snapshot or _layers.default_path(args.model, key)
+        (model, seconds), is_made = _layers.layer(
+            _layers.MODEL, lambda: load_model(args, is_kept=True), path, key, is_last=not has_prefix(args)
+        )
+    if options().timings:
+        report(f"model   {'loaded' if is_made else 'resumed, was loaded'} in {seconds * 1e3:.1f} ms")
+    return model
+
+
+def model_key(args):
+    return f"magic-llama {args.quantize or ''} {os.path.realpath(args.model)}"
+
+
+def load_model(args, is_kept=False):
+    """Return (the Model, seconds it took). is_kept: with all that any answer would have to make first."""
+    started, bar = time.perf_counter(), Bar(args.model)
     try:
-        if args.no_snapshot:
-            return load(args.model, quantize=args.quantize, progress=bars.loading), "loaded"
-        return open_snapshot(args, bars)
+        model = load(args.model, quantize=args.quantize, progress=bar.loading)
     finally:
-        bars.close()
+        bar.close()
+    if is_kept:
+        with contextlib.suppress(ModelError):  # an answer will say the same, if it comes to that
+            prompt_tokens(model, [{"role": "user", "content": "Hello, world"}])
+    return model, time.perf_counter() - started
 
 
-def open_snapshot(args, bars):
-    from magicheap import magic_transaction
-
-    path = os.path.realpath(args.model)
-    key = f"magic-llama {LAYOUT} {args.quantize or ''} {path}"
-    with magic_transaction(args.snapshot or default_snapshot(path, key), process=False, key=key) as magic:
-        if not magic.was_committed:
-            magic.root = load(args.model, quantize=args.quantize, progress=bars.loading).pointer
-            bars.committing(magic.commit_progress)
-    return Model(magic.root), "mapped" if magic.was_committed else "loaded"
+def has_prefix(args):
+    return bool(args.system or args.prefix_file)
 
 
-def default_snapshot(path, key):
-    """Return where this model's snapshot is kept; make that directory for the user alone."""
-    from hashlib import blake2b
+def open_dialogue(model, args):
+    """Return the Dialogue; if it has a prefix, evaluated, from its layer if it may."""
+    if not has_prefix(args):
+        return Dialogue(model, args)
+    prefix = read_prefix(args.prefix_file)
+    if args.no_snapshot:
+        (dialogue, n_tokens, seconds), is_made = evaluate(model, args, prefix), True
+    else:
+        key = f"{model_key(args)} {args.ctx} {args.raw} {_layers.digest(repr((args.system, prefix)))}"
+        path = f"{args.snapshot}.prefix" if args.snapshot else _layers.default_path(args.model, key)
+        (dialogue, n_tokens, seconds), is_made = _layers.layer(
+            _layers.PREFIX, lambda: evaluate(model, args, prefix), path, key, is_last=True
+        )
+    if options().timings:
+        report(f"prefix  {n_tokens:5} tokens {'' if is_made else 'resumed, were '}evaluated in {seconds * 1e3:.1f} ms")
+    return dialogue
 
-    from platformdirs import user_cache_dir
 
-    directory = user_cache_dir("magicheap")
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    stem = os.path.splitext(os.path.basename(path))[0][:64]
-    return os.path.join(directory, f"{stem}-{blake2b(os.fsencode(key), digest_size=8).hexdigest()}.magic")
+def read_prefix(path):
+    """Return the text of --prefix-file; "" if there is none."""
+    if path is None:
+        return ""
+    with open(path, "rb") as file:
+        return file.read().decode("utf-8", "replace")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def evaluate(model, args, prefix):
+    """Return (a Dialogue that has evaluated its prefix, how many tokens, seconds it took)."""
+    started = time.perf_counter()
+    dialogue = Dialogue(model, args, prefix)
+    return dialogue, dialogue.evaluate_prefix(), time.perf_counter() - started

@@ -14,27 +14,43 @@ STOPPED = {"end": "the answer ended", "length": "-n was reached", "context": "th
 
 
 class Dialogue:
-    """A conversation with a Model, as the options `args` want it. Close it before the model."""
+    """A conversation with a Model that begins with the options' system message and the text `prefix`. Close it before the model.
 
-    def __init__(self, model, args):
-        self._model, self._limit, self._timings = model, args.n, args.timings
+    Before answer() comes set_options(), which may follow in another process: until then only what belongs to the text is known.
+    """
+
+    def __init__(self, model, args, prefix=""):
+        self._model, self._prefix = model, prefix
         self._is_chat = bool(model.chat_template) and not args.raw
         if args.system and not self._is_chat:
             raise UsageError("--system needs a chat template: the model has none, or --raw is given")
         self._messages = [{"role": "system", "content": args.system}] if args.system else []
         self._tokens = []  # of a conversation without template: all of it so far
+        self._session = Session(model, args.ctx)
+
+    def evaluate_prefix(self):
+        """Evaluate what comes before the first turn, whatever that will be, and end the threads; return how many tokens."""
+        first, second = (self._prompt_tokens(*self._with_turn(turn)) for turn in ("a", "b"))
+        shared = os.path.commonprefix([first, second])
+        self._session.feed(shared)
+        self._session.rest()
+        return len(shared)
+
+    def set_options(self, args):
+        """Take from the options what concerns the answers of this run."""
+        self._limit, self._timings = args.n, args.timings
         self._ends_lines = args.interactive or sys.stdout.isatty()
+        self._session.n_threads = args.threads
         self._sampler = Sampler(
             temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, seed=args.seed
         )
-        self._session = Session(model, args.ctx, args.threads)
 
     def answer(self, turn):
         """Stream the answer to the user's next turn; what was said is remembered even if it is interrupted.
 
         Raises UsageError when the conversation does not fit the context.
         """
-        messages = [*self._messages, {"role": "user", "content": turn}]
+        messages, turn = self._with_turn(turn)
         tokens = self._prompt_tokens(messages, turn)
         text, answered = [], []
         start = time.perf_counter()
@@ -44,12 +60,18 @@ class Dialogue:
             evaluated = time.perf_counter()
             self._stream(text, answered)
         finally:
+            self._prefix = ""
             self._messages = [*messages, {"role": "assistant", "content": "".join(text)}]
             self._tokens = tokens + answered
         if self._timings:
             report(f"prompt  {speed(len(fresh), evaluated - start)}")
             stopped = STOPPED[self._session.stop_reason]
             report(f"answer  {speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
+
+    def _with_turn(self, turn):
+        """Return the messages with the user's next turn, and that turn with the prefix if it is the first."""
+        turn = self._prefix + turn
+        return [*self._messages, {"role": "user", "content": turn}], turn
 
     def _prompt_tokens(self, messages, turn):
         if self._is_chat:

@@ -47,21 +47,21 @@ class Session:
     """The KV cache of one conversation, and the threads that fill it. Close it before its Model.
 
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
-    n_threads: as many as this process may use CPUs, unless given. Results do not depend on it.
+    n_threads: as many as this process may use CPUs, unless given. Results do not depend on it. They start with the next feed(),
+        and run until rest() or close().
     """
 
     def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None) -> None:
         self._session = self._pool = ffi.NULL
         self.model = model
         self.tokens: list[int] = []  # what the KV cache holds
-        session, pool = ffi.new("mk_session **"), ffi.new("mk_pool **")
+        session = ffi.new("mk_session **")
         n_ctx = min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
         check(lib.mk_session_new(session, model.pointer, n_ctx))
         self._session = session[0]
-        check(lib.mk_pool_new(pool, n_threads or lib.mk_cpu_count()))
-        self._pool = pool[0]
         self._logits = ffi.new("float[]", model.config.n_vocab)
         self.n_ctx = n_ctx
+        self.n_threads = n_threads
         self.stop_reason: str | None = None  # of the last generate(): "end", "length" or "context"
 
     @property
@@ -78,6 +78,8 @@ class Session:
         """Append tokens. Raises ContextError if they do not all fit, ValueError for one that does not exist."""
         if len(tokens) > self.room:
             check(lib.MK_ERR_CONTEXT)
+        if not self._pool:
+            self._start_threads()
         for at in range(0, len(tokens), PIECE):
             piece = tokens[at : at + PIECE]
             last = self._logits if at + PIECE >= len(tokens) else ffi.NULL
@@ -114,6 +116,16 @@ class Session:
             if count != limit:
                 self.feed([token])
 
+    def _start_threads(self):
+        pool = ffi.new("mk_pool **")
+        check(lib.mk_pool_new(pool, self.n_threads or lib.mk_cpu_count()))
+        self._pool = pool[0]
+
+    def rest(self) -> None:
+        """End the threads, as before a fork; `n_threads` may be set anew."""
+        lib.mk_pool_free(self._pool)
+        self._pool = ffi.NULL
+
     def _open(self):
         if not self._session:
             raise ValueError("the session is closed")
@@ -121,9 +133,9 @@ class Session:
 
     def close(self) -> None:
         """Free the cache and stop the threads."""
+        self.rest()
         lib.mk_session_free(self._session)
-        lib.mk_pool_free(self._pool)
-        self._session = self._pool = ffi.NULL
+        self._session = ffi.NULL
 
     def __enter__(self) -> Session:
         return self

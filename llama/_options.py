@@ -3,7 +3,10 @@
 import argparse
 import math
 
-EXIT_STATUSES = """exit status:
+EPILOG = """Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, resumes behind
+them; so what many prompts share belongs into --system or --prefix-file. MAGICHEAP_DISABLE=1 runs without any snapshot.
+
+exit status:
   0    answered
   1    the model cannot be read, memory is short, or stdout cannot be written
   2    wrong options, no prompt, or a prompt longer than the context
@@ -21,7 +24,7 @@ def parse(argv=None):
     parser = argparse.ArgumentParser(
         prog="magic-llama",
         description="Ask a LLaMA-family model. Text piped to stdin is joined to the prompt.",
-        epilog=EXIT_STATUSES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -39,10 +42,11 @@ def parse(argv=None):
     add("--seed", type=at_least(0), metavar="S", help="seed of the sampling (random)")
     add("--raw", action="store_true", help="continue the prompt as it is: no chat template")
     add("--system", default="", metavar="TEXT", help="system message for the chat template")
+    add("--prefix-file", metavar="FILE", help="text that begins the first prompt, as it is: examples, a document")
     add("--quantize", choices=("q8_0", "q4_0", "q4_1"), help="quantise float weights as they are loaded")
     kept = parser.add_mutually_exclusive_group()
-    kept.add_argument("--snapshot", metavar="FILE", help="where the loaded model is kept (the user's cache directory)")
-    kept.add_argument("--no-snapshot", action="store_true", help="load the model anew, keep nothing")
+    kept.add_argument("--snapshot", metavar="FILE", help="where the loaded model is kept, and FILE.prefix beside it (the user's cache directory)")
+    kept.add_argument("--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix")
     add("--timings", action="store_true", help="say on stderr how long it took and why it stopped")
     add("--version", action=_Version)
     return parser.parse_args(argv)

@@ -17,6 +17,12 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 TIMEOUT_S = 120  # arbitrary: far more than any command here takes, so that waiting for input is a failure
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Even --no-snapshot starts from one of the imports; these tests share it with nobody."""
+    ENVIRONMENT["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A model of random weights: babbles at once, in tokens that are mostly single bytes."""
@@ -25,7 +31,7 @@ def tiny(tmp_path_factory):
 
 def command(model, *arguments):
     snapshot = [] if "--snapshot" in arguments else ["--no-snapshot"]
-    return [sys.executable, "-P", "-m", "llama._cli", "-m", str(model), *snapshot, *map(str, arguments)]
+    return [sys.executable, "-P", "-m", "llama", "-m", str(model), *snapshot, *map(str, arguments)]
 
 
 def run(model, *arguments, status=0, **options):

@@ -1,0 +1,12 @@
+"""magic-llama: `python -m llama`, which the launcher resumes behind the imports."""
+
+import sys
+
+from llama import _layers
+
+_layers.import_all()
+
+if __name__ == "__main__":
+    from llama._cli import main
+
+    sys.exit(main())
