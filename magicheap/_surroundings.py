@@ -99,6 +99,8 @@ def _runner() -> str:
     frame: FrameType | None = sys._getframe()
     while frame:
         name = str(frame.f_globals.get("__name__"))
+        if name == "__main__":  # of python -m
+            name = str(getattr(frame.f_globals.get("__spec__"), "name", name))
         runner = _RUNNER_OF.get(name) or _RUNNER_OF.get(name.partition(".")[0])
         if runner:
             return f"{runner} runs the program ({name})"
@@ -116,6 +118,8 @@ def _input_is_read() -> str:
         is_read = _is_buffered(text.buffer)
     except ValueError:  # io.UnsupportedOperation; or it was detached, and somebody else reads
         is_read = True
+    except OSError:  # the descriptor was closed
+        is_read = False
     return "standard input has been read from" if is_read else ""
 
 
