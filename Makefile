@@ -2,6 +2,7 @@
 # make test     everything: C unit tests (plain and sanitized), then pytest
 # make bench    what the README's table holds
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
+# make conformance   all of CPython's and numpy's own tests, plain and resumed (most of an hour), and 20,000 resumes
 # make clean    remove all that the others made; the tree itself they leave clean
 #
 # PYTHON=... chooses the interpreter that the environment in .venv is made from.
@@ -19,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python test-libraries bench bench-libraries model clean
+.PHONY: demo test test-c test-python test-libraries bench bench-libraries conformance model clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
@@ -41,6 +42,11 @@ test-libraries: $(LIBRARIES)/magicheap.stamp
 
 bench-libraries: $(LIBRARIES)/magicheap.stamp
 	$(LIBRARIES)/bin/python bench/bench_libraries.py
+
+conformance: $(VENV)/test.stamp
+	suite=$$(tools/cpython_suite.sh $(BIN)/python $(CURDIR)/build/cpython) && $(BIN)/python tests/conformance/cpython.py --python "$$suite"
+	$(BIN)/python tests/conformance/numpy_suite.py
+	$(BIN)/python tests/conformance/resumes.py
 
 model: $(MODEL)
 
