@@ -1,7 +1,7 @@
-"""What happened and why, through the logging module: silent unless MAGICHEAP_LOG or the program asks.
+"""What happened and why: silent, unless MAGICHEAP_LOG or the program asks.
 
-MAGICHEAP_LOG=info or debug prints to standard error. logging costs more to import than a warm start, so it is not
-imported for a program that uses neither.
+MAGICHEAP_LOG=info or debug prints to standard error. Otherwise it goes to the logger "magicheap", if the program uses logging at all:
+importing it costs more than a warm start.
 """
 
 from __future__ import annotations
@@ -9,34 +9,25 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import logging
+_LEVELS = ("debug", "info")
 
 
 def info(message: str, *values: object) -> None:
     """Tell what a user who asks "why?" wants to know."""
-    if logger := _logger():
-        logger.info(message, *values)
+    _tell("info", message, values)
 
 
 def debug(message: str, *values: object) -> None:
     """Tell what somebody who looks for a fault wants to know."""
-    if logger := _logger():
-        logger.debug(message, *values)
+    _tell("debug", message, values)
 
 
-def _logger() -> logging.Logger | None:
-    level = os.environ.get("MAGICHEAP_LOG", "").upper()
-    if not level and "logging" not in sys.modules:
-        return None
-    import logging
+def _tell(level: str, message: str, values: tuple[object, ...]) -> None:
+    asked = os.environ.get("MAGICHEAP_LOG", "").lower()
+    if asked in _LEVELS:
+        if _LEVELS.index(level) >= _LEVELS.index(asked) and sys.stderr is not None:
+            print("magicheap:", message % values, file=sys.stderr, flush=True)
+    elif "logging" in sys.modules:
+        import logging
 
-    logger = logging.getLogger("magicheap")
-    if level in ("INFO", "DEBUG") and not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("magicheap: %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = False  # the program's own handlers would print it a second time
-    return logger
+        logging.getLogger("magicheap").log(logging.INFO if level == "info" else logging.DEBUG, message, *values)

@@ -15,16 +15,17 @@ import os
 import sys
 
 from magicheap import _log
-from magicheap._errors import MagicHeapError, call
+from magicheap._errors import MagicHeapError, UnsupportedError, call
 from magicheap._native import ffi, lib
 from magicheap._transaction import MagicTransaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from magicheap._inputs import Recorder
+    from magicheap._resumed import Kept, Resumed
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
@@ -47,7 +48,9 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
-        reason = f"the body of another transaction, {_active.path}, is running" if _active else why_not()
+        self._resumed = ffi.new("mh_resumed *")
+        is_resumed = lib.mh_read_resumed(self._resumed)
+        reason = f"the body of another transaction, {_active.path}, is running" if _active else why_not(is_resumed)
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
@@ -56,10 +59,13 @@ class ProcessTransaction(MagicTransaction):
         self.reason = cold or self.reason
         if lib.mh_is_resumable(self._tx):
             self._resume()
+        for entry in self._environment:
+            ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
         self._begin()
 
     def _native_options(self, **more: Any) -> dict[str, Any]:
-        self._environment = [ffi.new("char[]", entry) for entry in _initial_environment()]
+        self._initial = self._initial_environment()
+        self._environment = [ffi.new("char[]", entry) for entry in self._initial]
         self._environ = ffi.new("char *[]", [*self._environment, ffi.NULL])
         self._program = ffi.new("char[]", os.fsencode(sys.executable))
         self._command = ffi.new("char[]", self._command_text())
@@ -77,8 +83,8 @@ class ProcessTransaction(MagicTransaction):
         skipped = _n_skipped(sys.orig_argv)
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":
-            kind, name = "module", sys.orig_argv[skipped]
-        if name is None or skipped > (2 if kind == "module" else 1) or not os.access(_launcher(), os.X_OK):
+            kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
+        if name is None or skipped > {"script": 1, "module": 2, "installed": 3}[kind] or not os.access(_launcher(), os.X_OK):
             return b""
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv[skipped + 1 :]]
         arguments = ffi.NULL if self._is_constant else ffi.new("char *[]", [*words, ffi.NULL])
@@ -101,10 +107,22 @@ class ProcessTransaction(MagicTransaction):
         except (MagicHeapError, OSError) as error:
             self.reason = f"the snapshot can't be resumed: {error}"
 
+    def _initial_environment(self) -> list[bytes]:
+        from magicheap._environment import read_initial
+
+        resumed = self._resumed
+        return [ffi.string(resumed.envp[i]) for i in range(resumed.envc)] if resumed.path else read_initial()
+
     def _begin(self) -> None:
         global _active
         super()._begin()
         if self._recorder:
+            from magicheap._pools import limited_pools
+            from magicheap._resumed import ignored_signals
+
+            self._ignored = ignored_signals()
+            self._limits = limited_pools()
+            self._limits.__enter__()
             _active = self
 
     # ---- leaving ----
@@ -113,44 +131,81 @@ class ProcessTransaction(MagicTransaction):
         global _active
         if _active is self:
             _active = None
+            self._limits.__exit__(None, None, None)
         super().__exit__(*raised)
 
     def _finish(self, recorder: Recorder) -> None:
         try:
             self._commit(recorder)
-        except (MagicHeapError, OSError) as error:
-            self._warn(f"the snapshot {self.path} was not made: {error}")
+        except Exception as error:  # of other people's code, too, that is told to prepare for the fork
+            what = "" if isinstance(error, MagicHeapError | OSError) else f"{type(error).__name__}: "
+            self._warn(f"the snapshot {self.path} was not made: {what}{error}")
         finally:
             if not self.committed and not self.was_committed:
                 lib.mh_abandon(self._tx)
 
     def _commit(self, recorder: Recorder) -> None:
+        from magicheap import _pools, _resumed
+
         self._add_inputs(recorder)
         recorder.forget()
+        if threads := _pools.live_threads():
+            raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
         _flush()
-        call(lib.mh_arm, self._tx)
-        child = _fork_frozen()
-        if child == 0:
-            _kept.append(self)  # P3
-            self._take_up()  # P4
-            return
-        call(lib.mh_commit_child, self._tx, child, path=self.path)
+        kept = _resumed.prepare(self._initial, self._ignored)
+        try:
+            for address, size_bytes in kept.areas:
+                call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
+            call(lib.mh_arm, self._tx)
+            if (child := _fork_frozen()) == 0:
+                _kept.append(self)  # P3
+                self._take_up(kept)  # P4
+                return
+            call(lib.mh_commit_child, self._tx, child, path=self.path)
+        finally:
+            if not self.was_committed:
+                _resumed.go_on(kept)
         self.committed = True
         _log.info("committed %s", self.path)
         if len(self._command) > 1:
             call(lib.mh_link_command, self._command, os.fsencode(self.path), path=self.path)
 
-    def _take_up(self) -> None:
-        """Go on in a resumed process."""
-        resumed = ffi.new("mh_resumed *")
-        lib.mh_read_resumed(resumed)
-        sys.orig_argv[:] = [os.fsdecode(ffi.string(resumed.argv[i])) for i in range(resumed.argc)]
-        arguments = sys.orig_argv[resumed.n_skipped :]
-        if sys.orig_argv[resumed.n_skipped - 1] in ("-c", "-m"):
-            arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
-        sys.argv[:] = arguments
+    def _take_up(self, kept: Kept) -> None:
+        """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold."""
+        from magicheap import _resumed
+
         self.was_committed, self.reason = True, ""
+        started = self._resumed
+        lib.mh_read_resumed(started)
+        words = [ffi.string(started.argv[i]) for i in range(started.argc)]
+        entries = [ffi.string(started.envp[i]) for i in range(started.envc)]
+        try:
+            _resumed.take_up(_started_with(words, entries, started), kept)
+        except BaseException as error:
+            _execute_cold(words, entries, f"the process cannot be resumed: {type(error).__name__}: {error}")
         _log.info("warm: %s", self.path)
+
+
+def _started_with(words: list[bytes], entries: list[bytes], started: Any) -> Resumed:
+    from magicheap._resumed import Resumed
+
+    orig_argv = [os.fsdecode(word) for word in words]
+    arguments = orig_argv[started.n_skipped :]
+    if orig_argv[started.n_skipped - 1] in ("-c", "-m"):
+        arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
+    environ = {entry[:at]: entry[at + 1 :] for entry in reversed(entries) if (at := entry.find(b"=", 1)) > 0}  # the first counts
+    ignored = frozenset(number for number in range(1, 65) if started.ignored_signals >> (number - 1) & 1)
+    return Resumed(arguments, orig_argv, environ, ignored, os.fsdecode(ffi.string(started.path)))
+
+
+def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:
+    variables = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    variables[COLD_VARIABLE.encode()] = os.fsencode(reason.replace("\0", "?"))
+    try:
+        os.execve(sys.executable, words, variables)
+    finally:  # nothing else may run here
+        os.write(2, os.fsencode(f"magicheap: {reason}, and {sys.executable} can't be executed\n"))
+        os._exit(127)
 
 
 def _fork_frozen() -> int:
@@ -170,15 +225,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-
-
-def _initial_environment() -> list[bytes]:
-    """Return the environment that this process was started with, as NAME=VALUE."""
-    resumed = ffi.new("mh_resumed *")
-    if lib.mh_read_resumed(resumed):
-        return [ffi.string(resumed.envp[i]) for i in range(resumed.envc)]
-    with open("/proc/self/environ", "rb") as file:
-        return file.read().rstrip(b"\0").split(b"\0")
 
 
 def _launcher() -> str:
