@@ -86,7 +86,8 @@ def take_up(kept: Kept) -> None:
 
 
 def live_threads() -> list[str]:
-    """Return the names of Python's threads besides this one, with what they run."""
+    """Return the names of Python's threads besides this one, with what they run; those that prepare can end are ended."""
+    _end_tqdm()
     own = threading.get_ident()
     return [_describe(thread) for thread in threading.enumerate() if thread.ident != own]
 

@@ -12,6 +12,10 @@ def commit(n=1, argv=(), environ=None, ignored=frozenset()):
     sys.stdout.flush()
     for _ in range(n):
         if os.fork() == 0:
+            for name in os.environb:  # C's environment is made by the launcher
+                os.unsetenv(name)
+            for item in new.items():
+                os.putenv(*item)
             _resumed.take_up(_resumed.Resumed(list(argv), ["python", *argv], new, ignored, "a snapshot"), kept)
             return
         code = os.waitstatus_to_exitcode(os.wait()[1])
