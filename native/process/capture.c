@@ -28,7 +28,6 @@
 enum {
     GAP_PAGES = 32,         /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
     SMALL_PAGES = 16,       /* a mapping of a file that is stored, so that the file need not be opened: for the extension modules */
-    PIECE_BYTES = 1 << 20,  /* checksummed and written at once: fits the second-level cache */
 };
 
 /* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
@@ -92,12 +91,17 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
     });
 }
 
-/* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. */
+/* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. The stack that we stand
+ * on is another one at each call, so of that a copy is written and checksummed. */
 static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
-    for (uint64_t place = start; place < end; place += PIECE_BYTES) {
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    bool is_own_stack = here >= start && here < end;
+    for (uint64_t place = start; place < end; place += MHI_CAPTURE_PIECE) {
         const void *piece = (const void *)place;
-        size_t size = end - place < PIECE_BYTES ? end - place : PIECE_BYTES;
+        size_t size = end - place < MHI_CAPTURE_PIECE ? end - place : MHI_CAPTURE_PIECE;
+        if (is_own_stack)
+            piece = memcpy(c->to->piece, piece, size);
         int result = mhi_sys_pwrite_all(c->to->fd, piece, size, c->to->file_end);
         if (result < 0)
             return fail(c, result, "the new snapshot can't be written");

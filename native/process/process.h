@@ -21,6 +21,7 @@ enum {
     MHI_CAPTURE_SEGMENTS = 1 << 18, /* four times the kernel's default limit of mappings; they take memory as they are used */
     MHI_CAPTURE_NAMES = 8 << 20,    /* bytes; paths of mapped files, each once in a row */
     MHI_CAPTURE_SIGNALS = 64,
+    MHI_CAPTURE_PIECE = 1 << 20,    /* bytes checksummed and written at once: fits the second-level cache */
     MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
 };
 
@@ -43,6 +44,7 @@ typedef struct mhi_capture {
     mhi_descriptors descriptors;          /* the parent's: what is open */
     mhi_mappings mappings;                /* the child's working memory: on its stack it would be in the image */
     uint64_t pagemap[MHI_CAPTURE_PAGES];
+    uint8_t piece[MHI_CAPTURE_PIECE];     /* of the child's own stack, as it is written */
 } mhi_capture;
 
 /* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns again, with 1. */
