@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from magicheap import __version__
 from magicheap._errors import CorruptError, MagicHeapError
-from magicheap._image import Image, open_image, probe_machine
-from magicheap._paths import cache_directory
+from magicheap._doctor import probe_machine
+from magicheap._image import Image, open_image
+from magicheap._paths import cache_directory, dangling_links
 from magicheap._processes import processes_using
 from magicheap._show import moment, show_json, show_table, size
 
+_PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
 _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
 
 
@@ -29,6 +31,8 @@ class Listed(NamedTuple):
     created_ns: int  # 0 if it can't be read
     problem: str  # why a run here and now would not take it, or ""
     is_lost: bool  # nor would any other run
+    kind: str = ""  # "heap" or "process"; "" if it can't be read
+    parent: str = ""  # the snapshot it is a layer on, or ""; "?" if that is not there any more
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,8 +101,7 @@ def _info(options: argparse.Namespace) -> int:
         ("kind", f"{header['kind']}, format {header['format_version']}"),
         ("size", f"{size(header['file_bytes'])}, {size(header['stored_bytes'])} stored"),
         ("committed", moment(header["created_ns"])),
-        ("arena", f"{header['address']:#x}, {header['live_blocks']} live blocks, root {header['root']:#x}"),
-        ("relocations", f"{header['n_relocations']} into {len(report['modules'])} libraries"),
+        *(_rows_of_process(report) if report["process"] else _rows_of_heap(report)),
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
         ("state", report["stale"] and f"stale: {report['stale']}" or "a run here and now would take it"),
     ]
@@ -111,10 +114,32 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rows_of_heap(report: dict[str, Any]) -> list[tuple[str, str]]:
+    header = report["info"]
+    return [
+        ("arena", f"{header['address']:#x}, {header['live_blocks']} live blocks, root {header['root']:#x}"),
+        ("relocations", f"{header['n_relocations']} into {len(report['modules'])} libraries"),
+    ]
+
+
+def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
+    process, segments = report["process"], _by_kind(report["segments"])
+    memory = [f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {len(parts)} parts" for kind, parts in segments.items()]
+    launcher, *words = process["command"].split("\n")
+    return [
+        ("answers to", f"{launcher}/magic {', '.join(word.strip() for word in words)}" if launcher else "no command of the launcher"),
+        ("layer on", _PARENTS.get(report["parent"], report["parent"])),
+        ("memory", ", ".join(memory)),
+        ("carries", f"{process['n_descriptors']} open files, {process['n_signals']} signal dispositions"),
+    ]
+
+
 def _report(image: Image) -> dict[str, Any]:
     return {
         "path": os.path.abspath(image.path),
         "info": image.info._asdict(),
+        "process": image.process and image.process._asdict(),
+        "parent": image.parent(),
         "stale": image.staleness(),
         "segments": [segment._asdict() for segment in image.segments],
         "inputs": [found._asdict() for found in image.inputs],
@@ -123,9 +148,9 @@ def _report(image: Image) -> dict[str, Any]:
     }
 
 
-def _by_kind(inputs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _by_kind(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     kinds: dict[str, list[dict[str, Any]]] = {}
-    for found in inputs:
+    for found in entries:
         kinds.setdefault(found["kind"], []).append(found)
     return kinds
 
@@ -149,11 +174,26 @@ def _ls(options: argparse.Namespace) -> int:
         show_json([snapshot._asdict() for snapshot in found])
         return 0
     rows = [
-        (each.path, size(each.stored_bytes), each.created_ns and moment(each.created_ns) or "?", each.problem or "fresh")
-        for each in found
+        (
+            "  " * depth + each.path,
+            each.kind or "?",
+            size(each.stored_bytes),
+            each.created_ns and moment(each.created_ns) or "?",
+            each.problem or "fresh",
+        )
+        for depth, each in _nested(found)
     ]
-    show_table(("snapshot", "size", "committed", "state"), rows)
+    show_table(("snapshot", "kind", "size", "committed", "state"), rows)
     return 0
+
+
+def _nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> Iterator[tuple[int, Listed]]:
+    """Yield each layer below its parent, if that is listed too. No cycles: a parent was there before its layers."""
+    paths = {each.path for each in found}
+    for each in found:
+        if each.parent == parent if parent else each.parent not in paths:
+            yield depth, each
+            yield from _nested(found, each.path, depth + 1)
 
 
 def _clean(options: argparse.Namespace) -> int:
@@ -170,6 +210,10 @@ def _clean(options: argparse.Namespace) -> int:
             Path(snapshot.path).unlink(missing_ok=True)
         freed_bytes, n_removed = freed_bytes + snapshot.stored_bytes, n_removed + 1
         print(f"{'would remove' if options.dry_run else 'removed'} {snapshot.path}: {snapshot.problem or 'fresh'}")
+    for link in dangling_links():
+        if not options.dry_run:
+            Path(link).unlink(missing_ok=True)
+        print(f"{'would remove' if options.dry_run else 'removed'} {link}: the snapshot it leads to is gone")
     print(f"{n_removed} snapshots, {size(freed_bytes)}")
     return 0
 
@@ -181,7 +225,9 @@ def _listed(directory: str | None) -> Iterator[Listed]:
     for path in (os.path.join(directory, name) for name in names):
         try:
             with open_image(path) as image:
-                yield Listed(path, image.info.stored_bytes, image.info.created_ns, image.staleness(), image.has_lost_a_file())
+                header = image.info
+                state = image.staleness(), image.has_lost_a_file()
+                yield Listed(path, header.stored_bytes, header.created_ns, *state, header.kind, image.parent())
         except CorruptError as error:
             yield Listed(path, os.stat(path).st_blocks * 512, 0, str(error), True)
         except (MagicHeapError, OSError):
@@ -196,5 +242,6 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         show_json([probe._asdict() for probe in probes])
     else:
-        show_table(("probe", "result"), [(probe.name, probe.obstacle or "ok") for probe in probes], title=directory)
+        rows = [(probe.kind, probe.name, probe.obstacle or (f"ok, but {probe.remark}" if probe.remark else "ok")) for probe in probes]
+        show_table(("for", "probe", "result"), rows, title=directory)
     return 1 if any(probe.obstacle for probe in probes) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from magicheap._errors import MagicHeapError, call
@@ -43,10 +43,21 @@ class Info(NamedTuple):
     created_ns: int  # since the epoch
     n_relocations: int
     live_blocks: int
+    checksum: int  # tells one snapshot from another
+
+
+class Process(NamedTuple):
+    """What only the snapshot of a process has."""
+
+    command: str  # that the launcher finds it by, a line for each part; "": none
+    program: str  # what a cold run executes: the interpreter
+    parent_checksum: int  # of the snapshot that this one is a layer on; 0: none
+    n_descriptors: int  # open files
+    n_signals: int  # whose disposition is not the default
 
 
 class Segment(NamedTuple):
-    """A part of the file that is mapped."""
+    """A range of addresses, and what is mapped there."""
 
     kind: str
     prot: int
@@ -54,6 +65,7 @@ class Segment(NamedTuple):
     size_bytes: int
     file_offset: int
     checksum: int
+    input: int  # of kind "file": index of the input that names the file; else 0
 
 
 class Input(NamedTuple):
@@ -88,6 +100,26 @@ class Image:
         raw = self._raw
         kind = _KINDS.get(raw.kind, f"kind {raw.kind}")
         return Info(kind, *(getattr(raw, field) for field in Info._fields[1:]))
+
+    @property
+    def process(self) -> Process | None:
+        """None: the snapshot of a heap."""
+        raw = ffi.new("mh_process_info *")
+        if lib.mh_image_read_process(self._native, raw) != lib.MH_OK:
+            return None
+        return Process(text_of(raw.command), text_of(raw.program), raw.parent_checksum, raw.n_descriptors, raw.n_signals)
+
+    def parent(self) -> str:
+        """Return the path of the snapshot that this one is a layer on, or ""; "?" if it isn't there any more."""
+        if self.process is None or not self.process.parent_checksum:
+            return ""
+        inputs = self.inputs
+        mapped = {segment.input for segment in self.segments if segment.kind == "file"}
+        for path in (inputs[i].name for i in sorted(mapped) if inputs[i].kind == "file"):
+            with suppress(MagicHeapError, OSError), open_image(path) as image:
+                if image.info.checksum == self.process.parent_checksum:
+                    return path
+        return "?"
 
     @property
     def segments(self) -> list[Segment]:
@@ -138,23 +170,6 @@ def open_image(path: str) -> Iterator[Image]:
         lib.mh_image_close(image[0])
 
 
-class Probe(NamedTuple):
-    """One assumption about the machine, tried for real."""
-
-    name: str
-    obstacle: str  # "" if it holds
-
-
-def probe_machine(directory: str) -> list[Probe]:
-    """Try everything that heap snapshots in `directory` need."""
-    probes: list[Probe] = []
-    name, err = ffi.new("const char **"), ffi.new("mh_error *")
-    while (status := lib.mh_probe(len(probes), name, os.fsencode(directory), err)) != lib.MH_ERR_ARGUMENT:
-        obstacle = "" if status == lib.MH_OK else _text(err.detail) or _text(lib.mh_strerror(status))
-        probes.append(Probe(_text(name[0]), obstacle))
-    return probes
-
-
 def _is_lost(was: Input) -> bool:
     try:
         found = os.stat(was.name)
@@ -170,13 +185,14 @@ def _segment(raw: Any) -> Segment:
 
 
 def _input(raw: Any) -> Input:
-    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), _text(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns)
+    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), text_of(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns)
 
 
 def _module(raw: Any) -> Module:
-    return Module(_text(raw.path), _text(raw.build_id), raw.n_relocations)
+    return Module(text_of(raw.path), text_of(raw.build_id), raw.n_relocations)
 
 
-def _text(chars: Any) -> str:
+def text_of(chars: Any) -> str:
+    """Return a C string as os.fsdecode would."""
     text: str = ffi.string(chars).decode(errors="surrogateescape")
     return text

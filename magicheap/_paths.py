@@ -16,6 +16,19 @@ def cache_directory() -> str:
     return os.path.join(platformdirs.user_cache_dir(), "magicheap")
 
 
+def dangling_links() -> list[str]:
+    """Return the links by which the launcher would find a snapshot that is not there."""
+    directory = os.path.join(cache_directory(), "commands")
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    paths = [os.path.join(directory, name) for name in names]
+    return [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
+
+
+def launcher_path() -> str:
+    """Return the path of the launcher that was installed beside this interpreter."""
+    return os.path.join(os.path.dirname(sys.executable), "magic")
+
+
 def default_path() -> str:
     """Return the path of this script's snapshot, and make its directory for the user alone.
 

@@ -207,8 +207,8 @@ typedef struct {
 bool mh_read_resumed(mh_resumed *resumed);
 
 /* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
- * `kind` is "script", then `name` is its path, or "module". `arguments`: NULL if the snapshot serves any, else the program's own,
- * NULL-terminated; then the working directory counts, too. 128 KiB hold every text that the launcher can find. */
+ * `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P. `arguments`: NULL if the snapshot serves
+ * any, else the program's own, NULL-terminated; then the working directory counts, too. 128 KiB hold every text that can be found. */
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, const char *const *arguments,
                     mh_error *err);
 /* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found before. */
@@ -268,15 +268,31 @@ typedef struct {
     uint32_t n_segments, n_inputs, n_modules;
     uint64_t n_relocations;
     uint64_t live_blocks;
+    uint64_t checksum;        /* of the header, and so of all but the segments' bytes: tells one snapshot from another */
 } mh_image_info;
 
-typedef struct { int kind; uint32_t prot; uint64_t address, size_bytes, file_offset, checksum; } mh_segment_info;
+typedef struct {
+    char command[512];        /* that the launcher finds it by, as mh_command_text spells it; "": none */
+    char program[512];        /* what a cold run executes: the interpreter */
+    uint64_t parent_checksum; /* of the snapshot that this one is a layer on; 0: none */
+    uint32_t n_descriptors;   /* open files */
+    uint32_t n_signals;       /* whose disposition is not the default */
+} mh_process_info;
+
+typedef struct {
+    int kind;                 /* MH_SEGMENT_* */
+    uint32_t prot;
+    uint64_t address, size_bytes, file_offset, checksum;
+    uint32_t input;           /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
+} mh_segment_info;
 typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; } mh_input_info;
 typedef struct { char path[512]; char build_id[72]; /* hexadecimal, "" without one */ uint64_t n_relocations; } mh_module_info;
 
 int mh_image_open(mh_image **image, const char *path, mh_error *err);
 void mh_image_close(mh_image *image);
 void mh_image_read_info(const mh_image *image, mh_image_info *info);
+/* MH_ERR_ARGUMENT for a heap snapshot. */
+int mh_image_read_process(const mh_image *image, mh_process_info *process);
 int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *segment);
 int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input);
 int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *module);
@@ -288,6 +304,9 @@ int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_e
 /* MH_OK if this machine can do heap snapshots; else MH_ERR_UNSUPPORTED or MH_ERR_SYSTEM with the first obstacle. Each probe is one
  * assumption about the machine, tried for real. i counts from 0; name is a constant; MH_ERR_ARGUMENT past the last. */
 int mh_probe(uint32_t i, const char **name, const char *directory, mh_error *err);
+/* The same for process snapshots, which need all of mh_probe, too. MH_OK with err->detail not empty: the assumption does not hold, but
+ * there is another way. */
+int mh_process_probe(uint32_t i, const char **name, mh_error *err);
 /* cffi:end */
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -28,10 +28,7 @@ int mhi_threads_check(mh_error *err);
  * found that there are none. It needs its bytes, and to be shared with what the later run forks: MAP_SHARED | MAP_ANONYMOUS. */
 bool mhi_is_fresh_shared(const mhi_mapping *mapping);
 
-/* Each assumption that process snapshots make of the machine, tried for real: as mh_probe. MH_OK with err->detail not empty: it does
- * not hold, but there is another way. */
-int mhi_process_probe(uint32_t i, const char **name, mh_error *err);
-/* Those of them that may hold for one process and not for another. */
+/* probe.c: those of mh_process_probe's assumptions that may hold for one process and not for another. */
 int mhi_machine_check(mh_error *err);
 
 #endif

@@ -250,7 +250,7 @@ static const struct {
     { "no debugger", probe_trace, false },
 };
 
-int mhi_process_probe(uint32_t i, const char **name, mh_error *err)
+int mh_process_probe(uint32_t i, const char **name, mh_error *err)
 {
     *name = NULL;
     if (i >= sizeof probes / sizeof *probes)

@@ -25,7 +25,23 @@ void mh_image_read_info(const mh_image *image, mh_image_info *info)
         .n_modules = (uint32_t)image->n_modules,
         .n_relocations = image->n_relocations,
         .live_blocks = header->hd_live_blocks,
+        .checksum = header->hd_checksum,
     };
+}
+
+int mh_image_read_process(const mh_image *image, mh_process_info *process)
+{
+    const mhi_file_process *from = image->process;
+    if (from == NULL)
+        return MH_ERR_ARGUMENT;
+    *process = (mh_process_info){
+        .parent_checksum = from->pr_parent_checksum,
+        .n_descriptors = (uint32_t)image->n_descriptors,
+        .n_signals = (uint32_t)image->n_signals,
+    };
+    snprintf(process->command, sizeof process->command, "%s", mhi_image_string(image, from->pr_command));
+    snprintf(process->program, sizeof process->program, "%s", mhi_image_string(image, from->pr_program));
+    return MH_OK;
 }
 
 int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *segment)
@@ -40,6 +56,7 @@ int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *se
         .size_bytes = from->sg_bytes,
         .file_offset = from->sg_offset,
         .checksum = from->sg_checksum,
+        .input = (uint32_t)from->sg_input,
     };
     return MH_OK;
 }

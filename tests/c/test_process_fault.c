@@ -155,7 +155,7 @@ static int probe_all(mh_error *err)
     const char *name;
     int status, worst = MH_OK;
     mh_error each;
-    for (uint32_t i = 0; (status = mhi_process_probe(i, &name, &each)) != MH_ERR_ARGUMENT; i++)
+    for (uint32_t i = 0; (status = mh_process_probe(i, &name, &each)) != MH_ERR_ARGUMENT; i++)
         if (status != MH_OK) {
             worst = status;
             *err = each;

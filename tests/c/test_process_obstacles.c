@@ -303,9 +303,9 @@ TEST(every_probe_holds_here_or_says_why_not)
     const char *name;
     mh_error err;
     uint32_t n = 0;
-    for (; mhi_process_probe(n, &name, &err) != MH_ERR_ARGUMENT; n++) {
+    for (; mh_process_probe(n, &name, &err) != MH_ERR_ARGUMENT; n++) {
         CHECK(name != NULL && strlen(name) > 3);
-        int status = mhi_process_probe(n, &name, &err);
+        int status = mh_process_probe(n, &name, &err);
         CHECK(status == MH_OK || (strlen(err.detail) > 20 && (status == MH_ERR_UNSUPPORTED || status == MH_ERR_UNTRUSTED)));
     }
     CHECK(name == NULL && n >= 10);
@@ -318,7 +318,7 @@ TEST(probe_finds_what_lies_where_the_launcher_must)
     bool is_found = false;
     void *place = mmap((void *)0x210000000000, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(place != MAP_FAILED);
-    for (uint32_t i = 0; mhi_process_probe(i, &name, &err) != MH_ERR_ARGUMENT; i++)
+    for (uint32_t i = 0; mh_process_probe(i, &name, &err) != MH_ERR_ARGUMENT; i++)
         is_found |= strstr(err.detail, "where the launcher must") != NULL;
     CHECK(munmap(place, PAGE) == 0 && is_found);
 }

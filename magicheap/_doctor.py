@@ -1,0 +1,80 @@
+"""Tries what snapshots need of this machine: each assumption by itself, and then a small process as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from magicheap._image import text_of
+from magicheap._native import ffi, lib
+from magicheap._paths import launcher_path
+
+_TIMEOUT_S = 60  # arbitrary: a thousand times what it takes
+_TINY = """
+from magicheap import magic_transaction
+with magic_transaction("tiny.magic"):
+    pass
+"""
+
+
+class Probe(NamedTuple):
+    """One assumption about the machine, tried for real."""
+
+    kind: str  # of the snapshots that need it: "heap" (and so both) or "process"
+    name: str
+    obstacle: str  # "" if it holds
+    remark: str = ""  # what it costs that another way had to be found
+
+
+def probe_machine(directory: str) -> list[Probe]:
+    """Try everything that snapshots in `directory` need."""
+    heap = list(_probes("heap", lib.mh_probe, os.fsencode(directory)))
+    process = [*_probes("process", lib.mh_process_probe), _probe_launcher()]
+    if not any(probe.obstacle for probe in (*heap, *process)):
+        process.append(_probe_tiny(directory))
+    return heap + process
+
+
+def _probes(kind: str, run: Callable[..., int], *arguments: Any) -> Iterator[Probe]:
+    name, err, i = ffi.new("const char **"), ffi.new("mh_error *"), 0
+    while (status := run(i, name, *arguments, err)) != lib.MH_ERR_ARGUMENT:
+        detail = text_of(err.detail)
+        obstacle = "" if status == lib.MH_OK else detail or text_of(lib.mh_strerror(status))
+        yield Probe(kind, text_of(name[0]), obstacle, detail if status == lib.MH_OK else "")
+        i += 1
+
+
+def _probe_launcher() -> Probe:
+    path = launcher_path()
+    is_there = os.access(path, os.X_OK)
+    return Probe("process", "launcher beside the interpreter", "" if is_there else f"{path} can't be executed: install magicheap again")
+
+
+def _probe_tiny(directory: str) -> Probe:
+    """Commit a process that does nothing, and resume it."""
+    name = "commit and resume of a small process"
+    try:
+        with tempfile.TemporaryDirectory(prefix="magicheap-doctor-", dir=directory) as place:
+            script = os.path.join(place, "tiny.py")
+            with open(script, "w") as file:
+                file.write(_TINY)
+            obstacle = _run(sys.executable, script, "committed ") or _run(launcher_path(), script, "warm: ")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        obstacle = str(error)
+    return Probe("process", name, obstacle)
+
+
+def _run(program: str, script: str, expected: str) -> str:
+    """Run the script; return "" if magicheap logs what is `expected`, else all that it says."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAGICHEAP_")}
+    env |= {"MAGICHEAP_LOG": "info", "XDG_CACHE_HOME": os.path.dirname(script)}
+    done = subprocess.run(
+        [program, script], cwd=os.path.dirname(script), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
+    if done.returncode == 0 and f"magicheap: {expected}" in done.stderr:
+        return ""
+    return f"{os.path.basename(program)} ended with status {done.returncode}: {' '.join(done.stderr.split())}"
