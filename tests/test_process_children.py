@@ -49,7 +49,7 @@ def test_exit_status(life, after, status, errors):
 
 
 def test_ctrl_c_reaches_a_resumed_process(life):
-    life.write(program("print('waits', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')"))
+    life.write(program("try:\n    print('waits', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')"))
     with life.start("python", "program.py") as process:
         assert [process.stdout.readline(), process.stdout.readline()] == ["body\n", "waits\n"]
         process.send_signal(signal.SIGINT)
