@@ -30,7 +30,7 @@ enum {
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
     INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
     /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own business. */
-    FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_PATH | O_DIRECTORY | O_NOFOLLOW,
+    FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_DIRECTORY | O_NOFOLLOW,
 };
 
 typedef struct {
@@ -174,6 +174,8 @@ static void tell(char *text, size_t size, const open_file *file)
         snprintf(text, size, "%s (%.160s)", device_kind(file->target), file->target);
     else if (file->target[0] != '/' || begins(file->target, "/memfd:"))
         snprintf(text, size, kind != NULL ? "%s (%.160s)" : "%s%.160s", kind != NULL ? kind : "", file->target);
+    else if (file->flags & O_PATH)
+        snprintf(text, size, "a mere path (O_PATH, %.160s)", file->target);
     else if (begins(file->target, "/proc/"))
         snprintf(text, size, "of this one process (%.160s)", file->target);
     else
@@ -219,7 +221,7 @@ static bool is_of_process(const char *path) { return begins(path, "/proc/") && p
 
 static bool can_be_opened_again(const open_file *file)
 {
-    bool is_file = S_ISREG(file->status.st_mode) || S_ISDIR(file->status.st_mode);
+    bool is_file = (S_ISREG(file->status.st_mode) || S_ISDIR(file->status.st_mode)) && !(file->flags & O_PATH);
     return (is_file || is_common_device(&file->status)) && is_at_path(file) && !is_of_process(file->target);
 }
 
@@ -323,6 +325,11 @@ static void refuse_copies(collection *into)
         }
 }
 
+static int by_number(const void *one, const void *other)
+{
+    return ((const mhi_descriptor *)one)->fd - ((const mhi_descriptor *)other)->fd;
+}
+
 static int keep_carried(const mhi_descriptors *descriptors, mh_error *err)
 {
     int *larger = reallocarray(carried, descriptors->n_items + 1, sizeof *carried);
@@ -344,6 +351,8 @@ int mhi_descriptors_collect(mhi_descriptors *out, const int *own, size_t n_own, 
         status = into.failed < 0 ? mhi_fail_sys(err, result, "cannot list the open descriptors in /proc/self/fd")
                                  : mhi_fail_sys(err, result, "cannot tell what descriptor %d is", into.failed);
     } else {
+        if (out->n_items > 0)
+            qsort(out->items, out->n_items, sizeof *out->items, by_number);
         refuse_copies(&into);
         status = mhi_obstacles_end(&into.found, "close it in the body, or open it after the with", err);
     }

@@ -14,7 +14,7 @@ typedef struct {
 } mhi_descriptor;
 
 typedef struct {
-    mhi_descriptor *items; /* in no order */
+    mhi_descriptor *items; /* by number */
     size_t n_items;
 } mhi_descriptors;
 
