@@ -18,16 +18,22 @@ typedef struct {
     const mhi_request *request;
     const mhi_arguments *arguments;
     char **envp; /* with the reason */
+    int result;  /* of the last execve that found something */
 } program;
 
 /* Returns only on failure. A reason that makes the environment too large is left out. */
-static void execute(const program *p, const char *interpreter)
+static void execute(program *p, const char *interpreter)
 {
     char *own = p->arguments->ar_argv[0];
+    if (*interpreter != '/')
+        return;
     if (p->request->kind != NULL)
         p->arguments->ar_argv[0] = (char *)interpreter; /* by this name Python finds its environment */
-    if (*interpreter == '/' && mhi_sys_execve(interpreter, p->arguments->ar_argv, p->envp) == -E2BIG)
-        mhi_sys_execve(interpreter, p->arguments->ar_argv, p->arguments->ar_envp);
+    int result = mhi_sys_execve(interpreter, p->arguments->ar_argv, p->envp);
+    if (result == -E2BIG)
+        result = mhi_sys_execve(interpreter, p->arguments->ar_argv, p->arguments->ar_envp);
+    if (result != -ENOENT && result != -ENOTDIR)
+        p->result = result;
     p->arguments->ar_argv[0] = own;
 }
 
@@ -44,7 +50,7 @@ static char **with_reason(const mhi_arguments *arguments, const char *reason)
     return envp;
 }
 
-static void execute_beside(const program *p)
+static void execute_beside(program *p)
 {
     static const char *const names[] = { "python3", "python" };
     char own[PATH_MAX], path[PATH_MAX + 16];
@@ -57,7 +63,7 @@ static void execute_beside(const program *p)
     }
 }
 
-static void execute_in_path(const program *p)
+static void execute_in_path(program *p)
 {
     const char *directories = mhi_environment_get(p->arguments->ar_envp, "PATH");
     while (directories != NULL && *directories != '\0') {
@@ -71,13 +77,15 @@ static void execute_in_path(const program *p)
 
 void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
 {
-    const program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason) };
+    program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason), -ENOENT };
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
     if (request->kind == NULL)
         execute(&p, recorded);
     execute_beside(&p);
     execute(&p, recorded);
     execute_in_path(&p);
-    mhi_print(2, "magic: no Python: there is no python3 beside the launcher or in PATH that can be executed\n");
+    mhi_print(2, "magic: cannot execute Python, looked for as python3 beside the launcher and in PATH: ");
+    mhi_print(2, mhi_sys_error_text(-p.result));
+    mhi_print(2, "\n");
     mhi_exit(127);
 }

@@ -104,6 +104,8 @@ const char *mhi_sys_error_text(int code)
     switch (code) {
     case EPERM: return "Operation not permitted";
     case ENOENT: return "No such file or directory";
+    case E2BIG: return "Argument list too long";
+    case ENOEXEC: return "Exec format error";
     case EIO: return "Input/output error";
     case EBADF: return "Bad file descriptor";
     case ENOMEM: return "Cannot allocate memory";
