@@ -26,8 +26,9 @@ static void each_text(const mhi_request *request, const char *interpreter, char 
 {
     if (request->kind != NULL)
         take(context, interpreter, false);
-    if (request->option != NULL) {
-        take(context, request->option, false);
+    if (request->module != NULL) {
+        take(context, "-P", false);
+        take(context, "-m", false);
         take(context, request->module, false);
     }
     for (char *const *each = request->rest; *each != NULL; each++)

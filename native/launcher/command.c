@@ -10,7 +10,7 @@ const char mhi_usage[] = "usage: magic SCRIPT [ARGUMENT...]\n"
                          "       magic -m MODULE [ARGUMENT...]\n"
                          "       magic --help | --version\n"
                          "Runs a Python program; one that uses magic_transaction resumes from its snapshot, if there is a good one.\n"
-                         "Under the name magic-MODULE it runs that module. MAGICHEAP_DISABLE=1 runs the program as if there were none.\n";
+                         "Under the name magic-MODULE it runs that module as installed, not what lies in the working directory. MAGICHEAP_DISABLE=1 runs the program as if there were none.\n";
 
 static const char module_prefix[] = "magic-";
 
@@ -50,8 +50,9 @@ const char *mhi_request_parse(mhi_request *request, int argc, char **argv)
         return parse_resume(request, argc, argv);
     *request = (mhi_request){ .kind = MHI_COMMAND_MODULE, .rest = argv + 1, .n_skipped = 2 };
     if (strncmp(own_name, module_prefix, sizeof module_prefix - 1) == 0 && own_name[sizeof module_prefix - 1] != '\0') {
+        request->kind = MHI_COMMAND_INSTALLED;
         request->name = request->module = own_name + sizeof module_prefix - 1;
-        request->option = "-m";
+        request->n_skipped = 3;
         request->arguments = (const char *const *)argv + 1;
         return NULL;
     }

@@ -58,6 +58,8 @@ static int put_command(spelling *s, const char *directory, const char *kind, con
     put_field(s, "", directory);
     if (is_module)
         put_field(s, "\nmodule ", name);
+    else if (strcmp(kind, MHI_COMMAND_INSTALLED) == 0)
+        put_field(s, "\ninstalled ", name);
     else
         status = put_path(s, "\nscript ", name, err);
     if (arguments != NULL)
@@ -82,13 +84,18 @@ int mhi_command_spell(char *text, uint64_t size, const char *directory, const ch
     return status;
 }
 
+static bool is_kind(const char *kind)
+{
+    return strcmp(kind, MHI_COMMAND_SCRIPT) == 0 || strcmp(kind, MHI_COMMAND_MODULE) == 0 || strcmp(kind, MHI_COMMAND_INSTALLED) == 0;
+}
+
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name,
                     const char *const *arguments, mh_error *err)
 {
     char real[PATH_MAX], directory[PATH_MAX];
-    if (size == 0 || launcher == NULL || kind == NULL || name == NULL ||
-        (strcmp(kind, MHI_COMMAND_SCRIPT) != 0 && strcmp(kind, MHI_COMMAND_MODULE) != 0))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is of the kind '" MHI_COMMAND_SCRIPT "' or '" MHI_COMMAND_MODULE "', and has a name");
+    if (size == 0 || launcher == NULL || kind == NULL || name == NULL || !is_kind(kind))
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is of the kind '" MHI_COMMAND_SCRIPT "', '" MHI_COMMAND_MODULE "' or '"
+                        MHI_COMMAND_INSTALLED "', and has a name");
     int result = mhi_sys_realpath(launcher, real, sizeof real);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot resolve the launcher's path %s", launcher);

@@ -5,13 +5,13 @@
  * whose snapshot serves any arguments, and the exact one:
  *
  *     <directory of the launcher>           <directory of the launcher>
- *     script <path>                         module <name>
+ *     script <path>                         module <name>, or installed <name>
  *                                           arguments
  *                                            <each, behind a space>
  *                                           in <working directory>
  *
- * "in" is there also for a module, which is looked for in the working directory first. Paths are real ones. In what is
- * between <>, a newline is \n and a backslash is \\, so that no two commands share a text.
+ * "in" is there also for a module, which is looked for in the working directory first; not for an installed one, which is not.
+ * Paths are real ones. In what is between <>, a newline is \n and a backslash is \\, so that no two commands share a text.
  */
 #ifndef MHI_COMMAND_H
 #define MHI_COMMAND_H
@@ -22,7 +22,8 @@
 enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found by no link; arbitrary */
 
 #define MHI_COMMAND_SCRIPT "script"
-#define MHI_COMMAND_MODULE "module"
+#define MHI_COMMAND_MODULE "module"       /* python -m */
+#define MHI_COMMAND_INSTALLED "installed" /* python -P -m: without the working directory in sys.path */
 
 /* mh_command_text for a launcher in `directory`, a real path. */
 int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,

@@ -40,6 +40,7 @@ TEST(command_is_spelled_as_the_header_draws_it)
     CHECK(getcwd(cwd, sizeof cwd) != NULL);
     CHECK(strcmp(spell(launcher, "script", script, NULL), made("%s\nscript %s", scratch_directory, script)) == 0);
     CHECK(strcmp(spell(launcher, "module", "json.tool", NULL), made("%s\nmodule json.tool\nin %s", scratch_directory, cwd)) == 0);
+    CHECK(strcmp(spell(launcher, "installed", "llama", NULL), made("%s\ninstalled llama", scratch_directory)) == 0);
     CHECK(strcmp(spell(launcher, "script", script, WORDS("", "a b")),
                  made("%s\nscript %s\narguments\n \n a b\nin %s", scratch_directory, script, cwd)) == 0);
     CHECK(strcmp(spell(launcher, "module", "m", WORDS()), made("%s\nmodule m\narguments\nin %s", scratch_directory, cwd)) == 0);
