@@ -4,13 +4,12 @@ P1  The exchange happens only when mh_open has found the snapshot sound and not 
     its user would miss (_surroundings.py). Whatever fails after it executes the program cold, with the reason in MAGICHEAP_COLD.
 P2  Inside the body nothing is different from a cold run without us, except for the pools that _pools.py keeps small.
 P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the collector leaves the
-    objects of the image alone, and the transaction itself lives on.
+    objects of the image alone (_exit.py), and the transaction itself lives on.
 P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -157,7 +156,7 @@ class ProcessTransaction(MagicTransaction):
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
-            if (child := _fork_frozen()) == 0:
+            if (child := os.fork()) == 0:
                 _kept.append(self)  # P3
                 self._take_up(kept)  # P4
                 return
@@ -206,19 +205,6 @@ def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoRe
     finally:  # nothing else may run here
         os.write(2, os.fsencode(f"magicheap: {reason}, and {sys.executable} can't be executed\n"))
         os._exit(127)
-
-
-def _fork_frozen() -> int:
-    """Fork with all objects where the collector does not look, as gc.freeze advises; this process, which goes on, takes them back."""
-    n_before, child = gc.get_freeze_count(), -1
-    gc.collect()
-    gc.freeze()
-    try:
-        child = os.fork()
-    finally:
-        if child != 0 and n_before == 0:
-            gc.unfreeze()
-    return child
 
 
 def _flush() -> None:

@@ -32,6 +32,10 @@ class ReseedError(MagicHeapError):
     """A library that is loaded could not be given fresh entropy."""
 
 
+_retired: list[object] = []  # freeing what the image holds would write to it
+_committing_pids: set[int] = set()  # of all processes whose image this one goes on from
+
+
 class Kept(NamedTuple):
     """What prepare found: steps to take, each with the name of its library."""
 
@@ -79,7 +83,9 @@ def _renew_multiprocessing() -> None:
 
 def _renew_tempfile() -> None:
     tempfile: Any = sys.modules["tempfile"]
-    tempfile._name_sequence = None  # it compares process ids, which repeat from container to container
+    if tempfile._name_sequence is not None:  # it compares process ids, which repeat from container to container
+        _retired.append(tempfile._name_sequence)
+        tempfile._name_sequence = None
 
 
 class _ClockSequence:
@@ -116,7 +122,8 @@ _STEPS: dict[str, Callable[[], None]] = {
 
 
 class _Openssl:
-    """One loaded copy of OpenSSL. It reseeds itself when the process id differs, which it need not after a resume.
+    """One loaded copy of OpenSSL. It reseeds itself when the process id differs from that of its last use, which it need not after a resume:
+    ids repeat from container to container. Where they differ it is left alone, since reaching for it costs a tenth of the resume.
 
     Called once at the commit, too: what it does when it is first used would cost every resume some milliseconds.
     """
@@ -124,9 +131,14 @@ class _Openssl:
     def __init__(self, path: str) -> None:
         self._add = ctypes.CDLL(path, mode=os.RTLD_NOLOAD).RAND_add
         self._add.argtypes, self._add.restype = [ctypes.c_char_p, ctypes.c_int, ctypes.c_double], None
-        self()
+        _committing_pids.add(os.getpid())
+        self._reseed()
 
     def __call__(self) -> None:
+        if os.getpid() in _committing_pids:
+            self._reseed()
+
+    def _reseed(self) -> None:
         self._add(os.urandom(_SEED_BYTES), _SEED_BYTES, _SEED_BYTES)
 
 

@@ -46,6 +46,7 @@ class Kept(NamedTuple):
     areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
     ignored_signals: frozenset[int]
     is_temporary_directory_found: bool  # by tempfile, not named by the program
+    time_zone: bytes | None  # TZ
     environment: _environment.Delta
     streams: _streams.Kept
     seeds: _reseed.Kept
@@ -68,7 +69,7 @@ def prepare(initial: list[bytes], ignored: frozenset[int]) -> Kept:
     is_found = tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
     environment, seeds = _environment.changes(initial), _reseed.prepare()
     areas = _environment.inherited(initial)
-    return Kept(areas, ignored, is_found, environment, streams, seeds, pools, _exit.prepare())
+    return Kept(areas, ignored, is_found, os.environb.get(b"TZ"), environment, streams, seeds, pools, _exit.prepare())
 
 
 def go_on(kept: Kept) -> None:
@@ -82,7 +83,8 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
     sys.argv[:] = resumed.argv
     sys.orig_argv[:] = resumed.orig_argv
     _take_up_signals(resumed.ignored_signals - _SIGNALS_OF_PYTHON, kept.ignored_signals)
-    time.tzset()
+    if resumed.environ.get(b"TZ") != kept.time_zone:
+        time.tzset()
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
     _surroundings.begin()
     _reseed.take_up(kept.seeds)

@@ -5,7 +5,8 @@
 
 The objects stay, since others hold them (`from sys import stdout`, handlers of logging): each layer's __init__ is run again on
 the very same object, which drops what is buffered and finds out anew what depends on the descriptor: seekability, buffer size,
-and whether it is a terminal. Only the FileIO is another; the old one, which has but the descriptor's number, goes on working. The
+and whether it is a terminal. Where the descriptor is of the same kind as at the commit (a terminal, a pipe: nothing that has a
+position), all of that is as it was, and nothing is done. Only the FileIO is another; the old one, which has but the descriptor's number, goes on working. The
 rules are those of create_stdio in CPython's Python/pylifecycle.c.
 
 What the program had changed by reconfigure() stays: encoding, errors, write_through, and line_buffering where it was not the
@@ -18,11 +19,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import sys
 from io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, NamedTuple
 
 from magicheap._errors import UnsupportedError
+from magicheap._surroundings import input_is_read
 
 NAMES = ("stdin", "stdout", "stderr")  # by descriptor
 _LARGEST_BUFFER_BYTES = 8 << 20  # io.open's own bound, since CPython 3.14
@@ -34,6 +37,9 @@ _libc.fflush.argtypes = _libc.__fpurge.argtypes = [ctypes.c_void_p]
 _libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 
 
+Kind = tuple[int, int, int, bool]  # type, device number unless a terminal, block size in bytes, is a terminal
+
+
 class Stream(NamedTuple):
     """One of the three at the commit: the layers above its descriptor, each None where there is none."""
 
@@ -41,6 +47,7 @@ class Stream(NamedTuple):
     buffer: BufferedReader | BufferedWriter | None  # None also when unbuffered
     raw: FileIO | None
     line_buffering: bool | None  # the program's own choice; None: the default
+    kind: Kind | None  # of the descriptor, if another of this kind would be told by nothing
 
 
 class Kept(NamedTuple):
@@ -68,6 +75,8 @@ def take_up(kept: Kept) -> None:
     for fd, (name, stream) in enumerate(zip(NAMES, kept.streams, strict=True)):
         old = getattr(sys, f"__{name}__")
         text = None
+        if stream.kind and stream.kind == _kind(fd):
+            continue
         if _is_open(fd):
             text = _renew(fd, stream, kept)
         else:
@@ -99,8 +108,24 @@ def _find(fd: int) -> Stream:
         layers = _layers(text, fd)
         if layers:
             own = text if text is getattr(sys, f"__{NAMES[fd]}__") else None
-            return Stream(own, *layers, _chosen_line_buffering(own, fd))
-    return Stream(None, None, None, None)
+            return Stream(own, *layers, _chosen_line_buffering(own, fd), _kind(fd) if _is_pristine(own, fd) else None)
+    return Stream(None, None, None, None, None)
+
+
+def _is_pristine(text: TextIOWrapper | None, fd: int) -> bool:
+    """Tell whether nothing is buffered; output was flushed."""
+    return text is not None and not text.closed and (fd != 0 or not input_is_read())
+
+
+def _kind(fd: int) -> Kind | None:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    if not (stat.S_ISCHR(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
+        return None
+    is_terminal = stat.S_ISCHR(found.st_mode) and os.isatty(fd)
+    return stat.S_IFMT(found.st_mode), 0 if is_terminal else found.st_rdev, found.st_blksize, is_terminal
 
 
 def _layers(text: object, fd: int) -> tuple[BufferedReader | BufferedWriter | None, FileIO] | None:

@@ -40,7 +40,7 @@ def begin() -> None:
 
 def why_not(is_resumed: bool = False) -> str:
     """Return "" or the reason, as a sentence."""
-    return _wrong_machine() or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or _input_is_read()
+    return _wrong_machine() or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or input_is_read()
 
 
 def _wrong_machine() -> str:
@@ -108,8 +108,8 @@ def _runner() -> str:
     return ""
 
 
-def _input_is_read() -> str:
-    """What is buffered in this process would be lost to the program that goes on in its place."""
+def input_is_read() -> str:
+    """Return "" or the reason: what is buffered in this process would be lost to the program that goes on in its place."""
     text: Any = sys.__stdin__
     try:
         if text is None or text.closed:
