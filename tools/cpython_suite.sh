@@ -31,7 +31,8 @@ unpack_python() {
             -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)" "$@" >&2
     }
     apt update
-    (cd "$directory" && apt download "python$version-minimal" "libpython$version-minimal" "libpython$version-stdlib" "libpython$version-testsuite")
+    lib=libpython$version
+    (cd "$directory" && apt download "python$version-minimal" $lib-minimal $lib-stdlib $lib-testsuite python3-distutils python3-lib2to3)
     for package in "$directory"/*.deb; do dpkg -x "$package" "$directory/root"; done
 }
 
@@ -45,7 +46,10 @@ if [ ! -f "$directory/complete" ]; then
         echo "Debian's tests are of Python $found, expected $wanted: update the system, or use an interpreter that has its tests." >&2
         exit 1
     fi
-    ask 'sysconfig.get_path("purelib")' >"$directory/venv/lib/python$version/site-packages/environment.pth"
+    packages=$directory/venv/lib/python$version/site-packages
+    ask 'sysconfig.get_path("purelib")' >"$packages/environment.pth"
+    # The tests use numpy where there is one, of the age of that Python.
+    echo 'import sys; sys.modules["numpy"] = None' >"$packages/without_numpy.pth"
     rm -rf "$directory/lists" "$directory/cache" "$directory"/*.deb
     touch "$directory/complete"
 fi

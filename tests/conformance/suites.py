@@ -160,6 +160,13 @@ def run_resumed(suite: Suite, file: str) -> Result:
     return run(suite, command, file) if result.status == NOT_RESUMED else result  # C1
 
 
+def heed_interrupts() -> None:
+    """What runs in the background of a shell ignores these, and so would the tests, which send them to themselves."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def prepare(suite: Suite) -> None:
     """Commit the suite's program anew. NotResumedError, with what it printed: the run after that is not resumed."""
     shutil.rmtree(suite.cache, ignore_errors=True)
@@ -183,6 +190,7 @@ def compare(suite: Suite, file: str) -> Comparison:
 
 def compare_all(suite: Suite, files: Iterable[str], jobs: int) -> list[Comparison]:
     """Compare every file, `jobs` at a time, saying how each went; return what did."""
+    heed_interrupts()
     prepare(suite)
     done = []
     with ThreadPoolExecutor(jobs) as pool:
