@@ -123,11 +123,13 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return RETRY(pread(fd, buffer, size, (off_t)offset));
 }
 
+/* Not the C library's pwrite: while there are threads that one marks its own as cancellable, and a process that writes itself out would
+ * have the mark in the image. */
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
     if (exceeds_file_limit(offset + size))
         return -EFBIG;
-    return RETRY(pwrite(fd, buffer, size, (off_t)offset));
+    return RETRY(syscall(SYS_pwrite64, fd, buffer, size, offset));
 }
 
 ssize_t mhi_sys_read(int fd, void *buffer, size_t size) { return RETRY(read(fd, buffer, size)); }
