@@ -36,10 +36,8 @@ def link_of(life):  # noqa: F811
     return link
 
 
-def goes_cold(life, why, commits=True):  # noqa: F811
-    """Both runs are cold if the first does not commit, else the second is warm."""
-    ran = life.run("magic", "program.py", "a")
-    assert ran.out == "body\nFalse a\n" and why in ran.reason and ran.has_committed == commits, ran
+def goes_cold(life, why):  # noqa: F811
+    assert life.cold("magic", "program.py", "a", why=why) == "False a\n"
 
 
 # ---- cold ----
@@ -49,6 +47,7 @@ def goes_cold(life, why, commits=True):  # noqa: F811
 def test_a_program_without_a_snapshot_gets_its_arguments(life, words):  # noqa: F811
     script = life.write(PLAIN, "plain.py")
     expected = [os.fsencode(word) for word in words]
+    life.env["MAGICHEAP_COLD"] = "of the caller, whom it concerned"
     found = subprocess.run([LAUNCHER, script, *words], env=life.env, capture_output=True, text=True, check=True)
     assert found.stdout == f"{[os.fsencode(script), *expected]} None\n"
     found = subprocess.run([LAUNCHER, "-m", "plain", *words], cwd=life.directory, env=life.env, capture_output=True, text=True, check=True)
@@ -154,10 +153,13 @@ def test_a_snapshot_or_a_link_of_another_user_is_not_taken(committed):
     goes_cold(committed, "belongs to user 65534")
 
 
-def test_a_directory_that_anybody_may_write_to_is_not_trusted(committed):
-    committed.cache.chmod(0o777)
-    goes_cold(committed, "so anybody could exchange what is in it", commits=False)
-    committed.cache.chmod(0o700)
+@pytest.mark.parametrize("which", [".", "commands"])
+def test_a_directory_that_anybody_may_write_to_is_not_trusted(committed, which):
+    directory = committed.cache / which
+    directory.chmod(0o777)
+    ran = committed.run("magic", "program.py")
+    assert ran.out == "body\nFalse\n" and "so anybody could exchange what is in it" in ran.reason
+    directory.chmod(0o700)
     committed.warm("magic", "program.py")
 
 
@@ -171,6 +173,17 @@ def test_a_link_that_leads_astray_makes_the_run_cold(committed):
         link.symlink_to(target)
         goes_cold(committed, why)
         assert committed.warm("magic", "program.py") == "True\n"
+
+
+def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noqa: F811
+    life.write(PROGRAM.replace("magic_transaction()", "magic_transaction(sys.argv[1])"))
+    assert life.cold("magic", "program.py", "one") == "False one\n"
+    assert life.warm("magic", "program.py", "one") == "True one\n"
+    assert life.cold("magic", "program.py", "two", why="there is no snapshot") == "False two\n"
+    for word in ("one", "two"):
+        assert life.warm("magic", "program.py", word, cwd=life.directory) == f"True {word}\n"
+    (life.directory / "below").mkdir()
+    assert life.cold("magic", "../program.py", "one", cwd=life.directory / "below") == "False one\n"
 
 
 @as_root
@@ -197,7 +210,7 @@ def test_a_large_environment_is_handed_on(committed):
     assert committed.warm("magic", "program.py", "b", env=large) == "True True b\n"
 
 
-def test_arguments_that_leave_no_room_for_the_interpreters_name_are_an_error(life):  # noqa: F811
+def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):  # noqa: F811
     life.write(PLAIN, "p.py")
 
     def limit():
@@ -205,7 +218,8 @@ def test_arguments_that_leave_no_room_for_the_interpreters_name_are_an_error(lif
 
     def start(first, n):
         words = ["magic", first, *["x"] * n]  # shorter than the interpreter's path
-        return subprocess.run(words, executable=LAUNCHER, cwd=life.directory, env={}, preexec_fn=limit, capture_output=True, text=True)
+        env = {"MAGICHEAP_DISABLE": "1"}  # a reason to be passed on
+        return subprocess.run(words, executable=LAUNCHER, cwd=life.directory, env=env, preexec_fn=limit, capture_output=True, text=True)
 
     low, high = 0, 40_000
     while high - low > 1:  # the largest number that the kernel takes
@@ -215,6 +229,9 @@ def test_arguments_that_leave_no_room_for_the_interpreters_name_are_an_error(lif
             low = n
         except OSError:
             high = n
+    assert start("p.py", low - 1000).stdout.endswith("] MAGICHEAP_DISABLE is set\n")
+    room = len(str(PYTHON.with_name("python3"))) - len("magic")
+    assert start("p.py", low - room // (2 + 8) - 1).stdout.endswith("] None\n")  # a word takes 2 bytes and a pointer
     found = start("p.py", low)
     assert found.returncode == 127 and "Argument list too long" in found.stderr
 
@@ -256,7 +273,8 @@ OPEN_FILES = """
             print("body")
             first = read.readline()
             os.set_inheritable(log.fileno(), True)
-        print(log.fileno(), os.get_inheritable(log.fileno()), os.get_inheritable(read.fileno()), first.strip(), read.readline().strip(), flush=True)
+        print(log.fileno(), os.get_inheritable(log.fileno()), os.get_inheritable(read.fileno()))
+        print(first.strip(), read.readline().strip(), os.lseek(read.fileno(), 0, os.SEEK_CUR), flush=True)
         log.write("written\\n")
 """
 
@@ -273,7 +291,7 @@ def with_files(life):  # noqa: F811
 def test_open_files_are_opened_again_where_they_stood(with_files):
     ran = with_files.run("python", "program.py")
     number = ran.out.split()[0]
-    assert ran.out == f"{number} True False one two\n" and ran.err == ""
+    assert ran.out == f"{number} True False\none two 8192\n" and ran.err == ""
     assert (with_files.directory / "log").read_text() == "written\nwritten\n"
 
 
