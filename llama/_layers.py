@@ -64,14 +64,14 @@ def _import_all():
     import llama._gguf  # noqa: F401
 
 
-def default_path(model_path, key):
-    """Return where the snapshot of a model with this key is kept; make that directory for the user alone."""
+def default_path(model_path, key, suffix=""):
+    """Return where the snapshot of a model with this key is kept, named after both; make that directory for the user alone."""
     from platformdirs import user_cache_dir
 
     directory = user_cache_dir("magicheap")
     os.makedirs(directory, mode=0o700, exist_ok=True)
     stem = os.path.splitext(os.path.basename(model_path))[0][:64]
-    return os.path.join(directory, f"{stem}-{digest(key)}.magic")
+    return os.path.join(directory, f"{stem}{suffix}-{digest(key)}.magic")
 
 
 def digest(text):
