@@ -186,6 +186,20 @@ def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noq
     assert life.cold("magic", "../program.py", "one", cwd=life.directory / "below") == "False one\n"
 
 
+@pytest.mark.parametrize("path", ["", "sys.argv[1]"], ids=["general command", "exact command"])
+def test_a_resume_starts_no_python(life, path):  # noqa: F811
+    environment = life.directory / "environment"  # a virtual one, to be crippled
+    (environment / "bin").mkdir(parents=True)
+    shutil.copy(LAUNCHER, environment / "bin/magic")
+    shutil.copy(PYTHON.parent.parent / "pyvenv.cfg", environment)
+    (environment / "lib").symlink_to(PYTHON.parent.parent / "lib")
+    (environment / "bin/python3").symlink_to(PYTHON.resolve())
+    life.write(PROGRAM.replace("magic_transaction()", f"magic_transaction({path})"))
+    life.cold(environment / "bin/magic", "program.py", "x")
+    (environment / "bin/python3").unlink()
+    assert life.warm(environment / "bin/magic", "program.py", "x", env={"PATH": ""}) == "True x\n"
+
+
 @as_root
 def test_a_launcher_with_privileges_of_its_own_takes_no_snapshot(committed):
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # where others may look
