@@ -58,7 +58,7 @@ int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_err
         int status = mhi_inputs_add(variables, &entry, *each, NULL, err);
         if (status != MH_OK)
             return status;
-        variables->items[variables->n - 1].name[equals - *each] = '\0';
+        memset(variables->items[variables->n - 1].name + (equals - *each), 0, strlen(equals)); /* values may be secret, and memory committed */
     }
     return MH_OK;
 }
