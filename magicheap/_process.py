@@ -98,6 +98,7 @@ class ProcessTransaction(MagicTransaction):
     def _resume(self) -> None:
         """Become the snapshot; return only if that fails."""
         _flush()
+        self._link()  # as when it was made; that cache may have been another, or emptied
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv]
         argv = ffi.new("char *[]", [*words, ffi.NULL])
         launcher = ffi.new("char[]", os.fsencode(_launcher()))
@@ -111,6 +112,14 @@ class ProcessTransaction(MagicTransaction):
 
         resumed = self._resumed
         return [ffi.string(resumed.envp[i]) for i in range(resumed.envc)] if resumed.path else read_initial()
+
+    def _link(self) -> None:
+        """Let the launcher find the snapshot by the command line of this run. Without, it begins as a plain Python does."""
+        if len(self._command) > 1:
+            try:
+                call(lib.mh_link_command, self._command, os.fsencode(self.path))
+            except (MagicHeapError, OSError) as error:
+                _log.info("%s will not find this snapshot: %s", _launcher(), error)
 
     def _begin(self) -> None:
         global _active
@@ -166,8 +175,7 @@ class ProcessTransaction(MagicTransaction):
                 _resumed.go_on(kept)
         self.committed = True
         _log.info("committed %s", self.path)
-        if len(self._command) > 1:
-            call(lib.mh_link_command, self._command, os.fsencode(self.path), path=self.path)
+        self._link()
 
     def _take_up(self, kept: Kept) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold."""

@@ -86,7 +86,8 @@ enum {
     MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
     MHI_SEGMENT_HUGE = 16,     /* had MADV_HUGEPAGE */
-    MHI_SEGMENT_FLAGS = 31,
+    MHI_SEGMENT_NOT_DUMPED = 32, /* ZERO: had MADV_DONTDUMP, so that no layer stores it either */
+    MHI_SEGMENT_FLAGS = 63,
 };
 
 typedef struct {

@@ -104,7 +104,7 @@ def run(source, arguments, descriptors, more=(), flags=(), env=()):
                 os.close(fd)
 
     given = [subprocess.DEVNULL if fd is None else fd for fd in descriptors.given]
-    command = [sys.executable, *flags, "-c", source, *map(str, arguments)]
+    command = [sys.executable, "-P", *flags, "-c", source, *map(str, arguments)]
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONIOENCODING")}
     status = subprocess.call(
         command, stdin=given[0], stdout=given[1], stderr=given[2], pass_fds=more, preexec_fn=close_the_closed,

@@ -82,10 +82,15 @@ static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *
 
 static int map_zero(const mhi_file_segment *segment, mh_error *err)
 {
+    static const struct {
+        uint32_t flag;
+        int advice;
+    } advices[] = { { MHI_SEGMENT_WIPED, MADV_WIPEONFORK }, { MHI_SEGMENT_NOT_DUMPED, MADV_DONTDUMP }, { MHI_SEGMENT_HUGE, MADV_HUGEPAGE } };
     bool is_droppable = segment->sg_flags & MHI_SEGMENT_DROPPABLE;
     int status = map(segment, MAP_ANONYMOUS | (is_droppable ? MMAP_DROPPABLE : MAP_PRIVATE), -1, err);
-    if (status == MH_OK && (segment->sg_flags & MHI_SEGMENT_WIPED))
-        mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, MADV_WIPEONFORK);
+    for (size_t i = 0; i < sizeof advices / sizeof *advices && status == MH_OK; i++)
+        if (segment->sg_flags & advices[i].flag)
+            mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, advices[i].advice);
     return status;
 }
 

@@ -74,7 +74,7 @@ static uint32_t segment_flags(const mhi_mapping *mapping)
 {
     return (mapping->grows_down ? MHI_SEGMENT_GROWS : 0) | (mapping->is_shared ? MHI_SEGMENT_SHARED : 0) |
            (mapping->is_droppable ? MHI_SEGMENT_DROPPABLE : 0) | (mapping->is_wiped ? MHI_SEGMENT_WIPED : 0) |
-           (mapping->is_huge ? MHI_SEGMENT_HUGE : 0);
+           (mapping->is_huge ? MHI_SEGMENT_HUGE : 0) | (mapping->is_not_dumped && mapping->inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
 }
 
 /* Part of a mapping that is as it would be freshly mapped. */
@@ -91,16 +91,17 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
     });
 }
 
-/* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. The stack that we stand
- * on is another one at each call, so of that a copy is written and checksummed. */
+/* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes under
+ * our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed as a copy. */
 static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    bool is_own_stack = here >= start && here < end;
+    uint64_t rseq = c->to->process.pr_rseq;
+    bool is_alive = (here >= start && here < end) || (rseq >= start && rseq < end);
     for (uint64_t place = start; place < end; place += MHI_CAPTURE_PIECE) {
         const void *piece = (const void *)place;
         size_t size = end - place < MHI_CAPTURE_PIECE ? end - place : MHI_CAPTURE_PIECE;
-        if (is_own_stack)
+        if (is_alive)
             piece = memcpy(c->to->piece, piece, size);
         int result = mhi_sys_pwrite_all(c->to->fd, piece, size, c->to->file_end);
         if (result < 0)
@@ -227,7 +228,8 @@ static int split(capture *c, const mhi_mapping *mapping)
         at.end = at.limit;
     if (status == MH_OK)
         status = end_run(c, mapping, &at);
-    return status == MH_OK ? add_unwritten(c, mapping, at.done, mapping->end) : status;
+    /* What lies behind the end of the file is left out: nobody can have read it, and a snapshot must not name what its file does not hold. */
+    return status == MH_OK && at.done < at.limit ? add_unwritten(c, mapping, at.done, at.limit) : status;
 }
 
 /* ---- mappings ---- */
@@ -280,7 +282,7 @@ static int take_file(capture *c, const mhi_mapping *mapping)
     if (status != MH_OK)
         return status;
     if (mapping->is_shared)
-        return add_unwritten(c, mapping, mapping->start, mapping->end);
+        return add_unwritten(c, mapping, mapping->start, readable_end(c, mapping));
     return is_small(c, mapping) ? add_written(c, mapping, mapping->start, mapping->end) : split(c, mapping);
 }
 

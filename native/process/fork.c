@@ -29,19 +29,15 @@
 #include "process/process.h"
 #include "sys/sys.h"
 
-static mhi_capture *armed;       /* of the fork to come; NULL: an ordinary one */
-static int armed_thread;         /* id of the thread that will call fork */
+/* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch without allocating. */
+static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
 static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
 extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
 
 /* The fork goes through in any case; a child that may not write ends at once, and the parent finds the reason. */
 static void prepare(void)
 {
-    if (armed == NULL)
-        return;
-    if (armed_thread != mhi_sys_thread_id())
-        armed = NULL; /* another thread was faster: its fork is no commit */
-    else
+    if (armed != NULL)
         armed->refusal = mhi_threads_check(&armed->error);
 }
 
@@ -86,7 +82,6 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
     capture->status = mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
     capture->process.pr_arguments = (uintptr_t)&arguments;
     capture->process.pr_curbrk = (uintptr_t)&__curbrk;
-    armed_thread = mhi_sys_thread_id();
     armed = capture;
     *made = capture;
     return MH_OK;

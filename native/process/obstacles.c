@@ -76,6 +76,9 @@ static int read_task(const char *path, task *found)
 /* Has ended, or is about to and has done all its work. */
 static bool is_ending(const task *found) { return found->flags & TASK_IS_EXITING; }
 
+/* jemalloc's, as in libarrow: its fork handlers end it and begin another. */
+static bool survives_fork(const task *found) { return strcmp(found->name, "jemalloc_bg_thd") == 0; }
+
 /* ---- children ---- */
 
 static int add_child(mhi_obstacles *found, int child)
@@ -136,7 +139,7 @@ static int add_thread(void *context, int reader, int thread)
         return 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
     int result = read_task(path, &its);
-    if (result == 0 && !is_ending(&its)) /* pthread_join returns a little before its thread has left /proc */
+    if (result == 0 && !is_ending(&its) && !survives_fork(&its)) /* pthread_join returns a little before its thread has left /proc */
         mhi_obstacles_add(context, "thread %d (%s) is running", thread, its.name);
     return result == -ENOENT || result == -ESRCH ? 0 : result;
 }

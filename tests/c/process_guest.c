@@ -130,7 +130,7 @@ static void prepare_states(void)
     CHECK(madvise(not_dumped, PAGE, MADV_DONTDUMP) == 0 && madvise(wiped, PAGE, MADV_WIPEONFORK) == 0);
     snprintf(path, sizeof path, "%s.file", argument);
     int fd = open_file(path, 100 * PAGE + 10);
-    of_file = map(101 * PAGE, prot, MAP_PRIVATE, fd);
+    of_file = map(200 * PAGE, prot, MAP_PRIVATE, fd); /* half of it behind the end */
     of_file[50 * PAGE] = of_file[100 * PAGE + 11] = 'm';
     CHECK(close(fd) == 0);
     snprintf(path, sizeof path, "%s.gone", argument);

@@ -107,6 +107,20 @@ TEST(layer_holds_only_what_changed_and_goes_with_its_parent)
     check_guest(&each, "layer\n", 0);
 }
 
+TEST(environment_of_the_commit_is_not_in_the_file)
+{
+    static const char secret[] = "correct horse battery staple";
+    size_t size;
+    CHECK(setenv("GUEST_SECRET", secret, 1) == 0);
+    guest each = { .name = "memory", .path = scratch("secret") };
+    check_guest(&each, "cold: there is no snapshot", 0);
+    CHECK(unsetenv("GUEST_SECRET") == 0);
+    char *bytes = read_file(each.path, &size);
+    CHECK(memmem(bytes, size, secret, sizeof secret - 1) == NULL && memmem(bytes, size, "on the heap", 11) != NULL);
+    free(bytes);
+    check_guest(&each, "resumed\n", 0);
+}
+
 TEST(hundreds_of_resumes_all_succeed)
 {
     guest each = { .name = "threads", .path = scratch("often") };
