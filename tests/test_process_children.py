@@ -140,6 +140,18 @@ def test_input_and_output_are_those_of_each_run(life):
     assert out == "FROM A PIPE\n" and err.endswith("errors\n")
 
 
+@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "012"])
+def test_streams_that_are_closed(life, closed):
+    life.write(program("open('seen', 'w').write(repr([name for name in ('stdin', 'stdout', 'stderr') if getattr(sys, name) is None]))"))
+    life.cold("python", "program.py")
+    closing = " ".join(f"{number}>&-" for number in closed)
+    seen = []
+    for disabled in ("1", "0"):
+        life.run("/bin/sh", "-c", f"exec {LAUNCHER} program.py {closing}", env={"MAGICHEAP_DISABLE": disabled, "MAGICHEAP_LOG": ""})
+        seen.append((life.directory / "seen").read_text())
+    assert seen[0] == seen[1] and seen[0].count("std") == len(closed)
+
+
 def test_a_terminal(life):
     life.write(program("print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stdout.line_buffering, os.get_terminal_size().columns >= 0, input('? '))"))
     (life.directory / "in.txt").write_text("answer\n")
