@@ -299,11 +299,6 @@ def test_an_argument_that_makes_no_sense_is_a_value_error(options, what, monkeyp
         magic_transaction(**{"path": "x.magic", "process": False, **options})
 
 
-def test_process_snapshots_are_refused_by_name():
-    with pytest.raises(NotImplementedError, match="pass process=False"):
-        magic_transaction("x.magic")
-
-
 def test_a_transaction_is_entered_once(program):
     again = program("""
         from magicheap import magic_transaction
