@@ -1,41 +1,51 @@
-"""How long `magic-llama` takes from exec to exit: without a snapshot, making one, and from one.
+"""How long `magic-llama` takes to its first token: from nothing, and from each of its layers.
 
     python bench/bench_llama.py MODEL.gguf [--runs N]
 
-The three kinds of run take turns, so that a drift of the machine's speed meets all alike; medians, and ratios pair by pair.
+The prompt is short, or preceded by a system message of about 500 tokens. The kinds of run take turns, so that a drift of the
+machine's speed meets all alike; medians, and ratios pair by pair. Every run but the first finds its layers made.
 """
 
 import argparse
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from spawn import QUIET, timed
 
 MAGIC_LLAMA = Path(sys.executable).with_name("magic-llama")
 PROMPT = "Hi there"
+SYSTEM = "You are helpful, and you count: " + " ".join(map(str, range(155)))  # 3 tokens a number, in SmolLM2's vocabulary
+KINDS = {  # by what a run starts from: its options, and its variables
+    "no snapshot": ([], {"MAGICHEAP_DISABLE": "1"}),
+    "imports": (["--no-snapshot"], {}),
+    "model": ([], {}),
+}
 
 
-def run(model: str, n_tokens: int, *options: str) -> float:
-    """Return the seconds of one whole process."""
-    command = [MAGIC_LLAMA, "-m", model, "-p", PROMPT, "-n", str(n_tokens), "--temp", "0", *options]
-    start = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
+def seconds(model: str, cache: str, prompt: list[str], n_tokens: int, options: list[str], variables: dict[str, str]) -> tuple[float, float]:
+    """Return the seconds to the first token and to the end of one process."""
+    command = [str(MAGIC_LLAMA), "-m", model, "-n", str(n_tokens), "--temp", "0", *prompt, *options]
+    run = timed(command, {**QUIET, "XDG_CACHE_HOME": cache, **variables})
+    return run.first_s, run.whole_s
 
 
-def measure(model: str, n_tokens: int, runs: int, snapshot: Path) -> dict[str, list[float]]:
-    """Return seconds by kind of run, taken in turns."""
-    times: dict[str, list[float]] = {"no snapshot": [], "cold, commits": [], "warm": []}
+def measure(model: str, runs: int, cache: str) -> dict[str, dict[str, list[float]]]:
+    """Return seconds by kind of run, then by column."""
+    short, long, kept = ["-p", PROMPT], ["-p", f"{SYSTEM} {PROMPT}"], ["--system", SYSTEM, "-p", PROMPT]
+    times: dict[str, dict[str, list[float]]] = {kind: {"short": [], "long": [], "64": []} for kind in (*KINDS, "prefix", "first run")}
     for _ in range(runs + 1):
-        snapshot.unlink(missing_ok=True)
-        times["no snapshot"].append(run(model, n_tokens, "--no-snapshot"))
-        times["cold, commits"].append(run(model, n_tokens, "--snapshot", str(snapshot)))
-        if not snapshot.exists():
-            sys.exit("the cold run did not commit: see `magicheap doctor`")
-        times["warm"].append(run(model, n_tokens, "--snapshot", str(snapshot)))
-    return {kind: seconds[1:] for kind, seconds in times.items()}  # the first round warms the page cache
+        shutil.rmtree(cache, ignore_errors=True)
+        times["first run"]["short"].append(seconds(model, cache, short, 1, [], {})[0])
+        times["first run"]["long"].append(seconds(model, cache, kept, 1, [], {})[0])
+        for kind, (options, variables) in KINDS.items():
+            times[kind]["short"].append(seconds(model, cache, short, 1, options, variables)[0])
+            times[kind]["long"].append(seconds(model, cache, long, 1, options, variables)[0])
+            times[kind]["64"].append(seconds(model, cache, short, 64, options, variables)[1])
+        times["prefix"]["long"].append(seconds(model, cache, kept, 1, [], {})[0])
+    return {kind: {column: each[1:] for column, each in columns.items()} for kind, columns in times.items()}  # the first warms the page cache
 
 
 def main() -> None:
@@ -43,16 +53,17 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--runs", type=int, default=7, help="counted rounds (default %(default)s)")
     options = parser.parse_args()
-    print("| magic-llama, whole process | 1 token, s | x | 64 tokens, s | x |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
-        columns = [measure(options.model, n, options.runs, Path(scratch) / "magic.dat") for n in (1, 64)]
-    for kind in columns[0]:
+        times = measure(options.model, options.runs, f"{scratch}/cache")
+    print("| magic-llama, from | first token, s | x | behind 500 tokens, s | x | 64 tokens, s | x |\n|---|---|---|---|---|---|---|")
+    for kind, columns in times.items():
         cells = []
-        for column in columns:
-            ratio = statistics.median(base / own for base, own in zip(column["no snapshot"], column[kind]))
-            cells += [f"{statistics.median(column[kind]):.3f}", f"{ratio:.2f}"]
+        for column, own in columns.items():
+            ratio = statistics.median(base / each for base, each in zip(times["no snapshot"][column], own)) if own else None
+            cells += [f"{statistics.median(own):.3f}", f"{ratio:.2f}"] if own else ["", ""]
         print(f"| {kind} | {' | '.join(cells)} |")
-    print("\nx: how many times as fast as without a snapshot, the median of the rounds' ratios.")
+    print("\nx: how many times as fast as without a snapshot, the median of the rounds' ratios. first run: makes its layers; behind 500")
+    print("tokens, only that of the prefix.")
 
 
 if __name__ == "__main__":

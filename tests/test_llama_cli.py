@@ -281,8 +281,25 @@ def n_tokens(text):
         model.close()
 
 
-def test_ctrl_c_ends_an_answer_but_not_the_chat():
-    terminal = Terminal()
+def test_a_prefix_belongs_to_the_first_turn_only(tmp_path):
+    (tmp_path / "prefix").write_text("My name is Bob. ")
+    terminal = Terminal("--timings", "--prefix-file", tmp_path / "prefix", "-n", 4)
+    assert "prefix " in terminal.wait_for_prompt()
+    terminal.type("Say hello.\n")
+    terminal.wait_for_prompt()
+    terminal.type("Again.\n")
+    evaluated = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    terminal.end()
+    turn = "<|im_end|>\n<|im_start|>user\nAgain.<|im_end|>\n<|im_start|>assistant\n"
+    assert evaluated == 1 + n_tokens(turn), "the fourth token of the answer was not evaluated yet"
+
+
+@pytest.mark.parametrize("way", ["without snapshot", "from a snapshot"])
+def test_ctrl_c_ends_an_answer_but_not_the_chat(way, tmp_path):
+    snapshot = ("--snapshot", tmp_path / "s") if way == "from a snapshot" else ()
+    if snapshot:
+        run(real_model_path(), "-p", "Hello", "-n", 1, *snapshot)
+    terminal = Terminal(*snapshot)
     terminal.wait_for_prompt()
     terminal.type("Count from one to a thousand in words.\n")
     assert os.read(terminal.process.stdout.fileno(), 1)
