@@ -210,7 +210,7 @@ def _clean(options: argparse.Namespace) -> int:
             Path(snapshot.path).unlink(missing_ok=True)
         freed_bytes, n_removed = freed_bytes + snapshot.stored_bytes, n_removed + 1
         print(f"{'would remove' if options.dry_run else 'removed'} {snapshot.path}: {snapshot.problem or 'fresh'}")
-    for link in dangling_links():
+    for link in dangling_links(options.directory or cache_directory()):
         if not options.dry_run:
             Path(link).unlink(missing_ok=True)
         print(f"{'would remove' if options.dry_run else 'removed'} {link}: the snapshot it leads to is gone")

@@ -145,11 +145,9 @@ class Image:
         call(lib.mh_image_verify, self._native, path=self.path)
 
     def staleness(self) -> str:
-        """Return why a run with the same key could not attach this here and now, or ""."""
-        key = next((found.name for found in self.inputs if found.kind == "key"), "")
-        text = ffi.new("char[]", key.encode(errors="surrogateescape"))
+        """Return why a run with the same key could not take this here and now, or ""."""
         try:
-            call(lib.mh_image_check_inputs, self._native, ffi.new("mh_options *", {"key": text}), path=self.path)
+            call(lib.mh_image_check_inputs, self._native, ffi.NULL, path=self.path)
         except (MagicHeapError, OSError) as error:
             return str(error)
         return ""

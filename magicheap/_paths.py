@@ -16,9 +16,9 @@ def cache_directory() -> str:
     return os.path.join(platformdirs.user_cache_dir(), "magicheap")
 
 
-def dangling_links() -> list[str]:
-    """Return the links by which the launcher would find a snapshot that is not there."""
-    directory = os.path.join(cache_directory(), "commands")
+def dangling_links(directory: str) -> list[str]:
+    """Return the links in a cache directory by which the launcher would find a snapshot that is not there."""
+    directory = os.path.join(directory, "commands")
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     paths = [os.path.join(directory, name) for name in names]
     return [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
@@ -29,12 +29,12 @@ def launcher_path() -> str:
     return os.path.join(os.path.dirname(sys.executable), "magic")
 
 
-def default_path() -> str:
+def default_path(script: str | None = None) -> str:
     """Return the path of this script's snapshot, and make its directory for the user alone.
 
-    ValueError: there is no script (an interactive interpreter, a notebook, python -c).
+    script  None: the one that runs. ValueError: there is none (an interactive interpreter, a notebook, python -c).
     """
-    script = getattr(sys.modules["__main__"], "__file__", None)
+    script = script or getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         raise ValueError("no script to name the snapshot after: pass magic_transaction a path")
     import hashlib

@@ -47,11 +47,17 @@ static int check_file(const mhi_file_input *was, const char *path, mh_error *err
     return MH_OK;
 }
 
+/* A key may be long, so what is told of it begins with the word that differs. */
 static int check_key(const char *was, const char *is, mh_error *err)
 {
-    if (is != NULL && strcmp(was, is) != 0)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the key is '%.200s', the snapshot's is '%.200s'", is, was);
-    return MH_OK;
+    if (is == NULL || strcmp(was, is) == 0)
+        return MH_OK;
+    size_t word = 0;
+    for (size_t i = 0; was[i] == is[i]; i++)
+        if (is[i] == ' ')
+            word = i + 1;
+    const char *before = word == 0 ? "" : "... ";
+    return mhi_fail(err, MH_ERR_STALE, 0, "the key is '%s%.200s', the snapshot's is '%s%.200s'", before, is + word, before, was + word);
 }
 
 static int check_cpu(const mhi_file_input *was, const char *features, mh_error *err)

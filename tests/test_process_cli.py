@@ -1,0 +1,148 @@
+"""The command `magicheap` on snapshots of processes: what it prints, what it removes, what it tries."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from process_fixtures import life  # noqa: F401
+
+PROGRAM = """
+    import sys
+    from magicheap import magic_transaction
+    with magic_transaction({path}) as magic:
+        print("body")
+        reads = open("data.txt")
+        loaded = list(range(1_000_000))
+    if sys.argv[1:]:
+        with magic_transaction("layer.magic"):
+            layer = len(loaded)
+        sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def made(life, magicheap):  # noqa: F811
+    """A directory with a program that has committed to the cache, and the command that looks there."""
+    (life.directory / "data.txt").write_text("data")
+    life.env = {**os.environ, **life.env}  # as `magicheap` has it, or it would find variables changed
+    life.write(PROGRAM.format(path=""))
+    life.cold("python", "program.py")
+
+    def command(*arguments, **options):
+        return magicheap(*arguments, env={"XDG_CACHE_HOME": str(life.directory / "cache"), **options.pop("env", {})}, **options)
+
+    return life, command
+
+
+@pytest.fixture
+def layers(life, magicheap):  # noqa: F811
+    """A directory with base.magic, and layer.magic on top of it."""
+    (life.directory / "data.txt").write_text("data")
+    life.env = {**os.environ, **life.env}  # as `magicheap` has it, or it would find variables changed
+    life.write(PROGRAM.format(path="'base.magic'"))
+    life.cold("python", "program.py")
+    assert life.run("python", "program.py", "layer").has_committed
+    return life.directory
+
+
+def rows(text):
+    return dict(line.split("\t") for line in text.splitlines())
+
+
+def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
+    life, command = made  # noqa: F811
+    shown = rows(command("info", life.snapshot()))
+    assert shown["kind"] == "process, format 2"
+    assert shown["answers to"].endswith(f"/magic script {life.directory}/program.py")
+    assert shown["layer on"] == "nothing" and shown["carries"].startswith("1 open files")
+    assert {part.split()[2] for part in shown["memory"].split(", ")} == {"memory", "file", "zero"}
+    assert "library" in shown["depends on"] and "arena" not in shown
+    assert shown["state"] == "a run here and now would take it"
+
+
+def test_info_says_why_a_process_is_stale(made):
+    life, command = made  # noqa: F811
+    os.utime(life.directory / "program.py", (1, 1))
+    assert rows(command("info", life.snapshot()))["state"].startswith(f"stale: {life.directory}/program.py has changed")
+
+
+def test_info_json_holds_everything(made):
+    life, command = made  # noqa: F811
+    report = json.loads(command("info", life.snapshot(), "--json"))
+    assert report["info"]["kind"] == "process" and report["parent"] == "" and report["stale"] == ""
+    assert report["process"]["n_descriptors"] == 1 and report["process"]["program"].startswith("/")
+    memory = sum(segment["size_bytes"] for segment in report["segments"] if segment["kind"] == "memory")
+    assert 8_000_000 < memory < report["info"]["file_bytes"]
+    files = [segment for segment in report["segments"] if segment["kind"] == "file"]
+    assert all(report["inputs"][segment["input"]]["kind"] in ("file", "library") for segment in files)
+
+
+def test_verify_reads_all_that_is_in_the_file(made):
+    life, command = made  # noqa: F811
+    path = life.snapshot()
+    assert command("verify", path) == f"{path}: ok\n"
+    report = json.loads(command("info", path, "--json"))
+    sound = path.read_bytes()
+    memory = [segment for segment in report["segments"] if segment["kind"] == "memory"]
+    for segment in (memory[0], memory[len(memory) // 2], memory[-1]):
+        damaged = bytearray(sound)
+        damaged[segment["file_offset"] + segment["size_bytes"] - 1] ^= 1
+        path.write_bytes(damaged)
+        assert "CorruptError" in command("verify", path, status=1)
+
+
+def test_ls_shows_layers_below_their_parents(layers, magicheap):
+    base, layer = magicheap("ls", layers).splitlines()
+    assert base.startswith(f"{layers}/base.magic\tprocess\t") and layer.startswith(f"  {layers}/layer.magic\tprocess\t")
+    assert base.endswith("\tfresh") and layer.endswith("\tfresh")
+    parents = {os.path.basename(each["path"]): each["parent"] for each in json.loads(magicheap("ls", layers, "--json"))}
+    assert parents == {"base.magic": "", "layer.magic": f"{layers}/base.magic"}
+    assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == f"{layers}/base.magic"
+
+
+def test_a_layer_whose_parent_is_gone_is_listed_as_stale_and_cleaned(layers, magicheap):
+    (layers / "base.magic").unlink()
+    (line,) = magicheap("ls", layers).splitlines()
+    assert line.startswith(f"{layers}/layer.magic\t") and "base.magic no longer exists" in line
+    assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == "a snapshot that is not there any more"
+    assert "removed " in magicheap("clean", layers)
+    assert not (layers / "layer.magic").exists()
+
+
+def test_a_resumed_process_is_among_those_that_use_it(layers, life, magicheap):  # noqa: F811
+    with life.start("magic", "program.py", "stay", stdin=subprocess.PIPE, env={"MAGICHEAP_LOG": ""}) as process:
+        users = []
+        while not users and process.poll() is None:
+            users = json.loads(magicheap("info", layers / "layer.magic", "--json"))["processes"]
+        assert [use["pid"] for use in users] == [process.pid]
+        process.communicate("\n", timeout=60)
+
+
+def test_clean_removes_links_that_lead_nowhere(made):
+    life, command = made  # noqa: F811
+    (link,) = (life.cache / "commands").iterdir()
+    assert command("clean") == "0 snapshots, 0 bytes\n" and link.is_symlink()
+    life.snapshot().unlink()
+    assert f"would remove {link}" in command("clean", "--dry-run") and link.is_symlink()
+    assert command("clean") == f"removed {link}: the snapshot it leads to is gone\n0 snapshots, 0 bytes\n"
+    assert not link.is_symlink()
+    life.cold("magic", "program.py")
+    assert command("clean", "--all").count("removed ") == 2
+    assert os.listdir(life.cache / "commands") == [] == list(life.cache.glob("*.magic"))
+
+
+def test_doctor_commits_and_resumes_a_process(magicheap, tmp_path):
+    probes = json.loads(magicheap("doctor", tmp_path, "--json"))
+    tried = {probe["name"]: probe for probe in probes if probe["kind"] == "process"}
+    assert {"launcher beside the interpreter", "commit and resume of a small process", "vdso that can be moved"} <= set(tried)
+    assert not any(probe["obstacle"] for probe in probes) and os.listdir(tmp_path) == []
+
+
+def test_doctor_says_what_is_missing(tmp_path):
+    (tmp_path / "bin").mkdir()
+    lonely = f"import sys; sys.executable = {str(tmp_path / 'bin/python')!r}; from magicheap._cli import main; sys.exit(main(['doctor', {str(tmp_path)!r}]))"
+    done = subprocess.run([sys.executable, "-P", "-c", lonely], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"launcher beside the interpreter\t{tmp_path}/bin/magic can't be executed" in done.stdout
+    assert "commit and resume" not in done.stdout, "it is not tried where it can't work"
