@@ -2,7 +2,7 @@
 
     delta = changes(initial)          # in the committing process, behind the body
     areas = inherited(initial)        # for mh_scrub
-    take_up(environ, delta)           # in a resumed process
+    take_up(entries, delta)           # in a resumed process, with a list like `initial`
 
 `initial` is what the process was started with, a list of NAME=VALUE: read_initial(), or what the launcher gave to a process that
 was itself resumed.
@@ -80,16 +80,19 @@ def inherited(initial: list[bytes]) -> list[Area]:
         if _has(before, name, posix.environ[name]) and _n_holders(posix.environ, name) == _ONE_HOLDER:  # else the program's, too
             areas.append(_text(posix.environ[name]))
     for name, view in _c_entries():
-        if _has(before, name, view):
+        if len(view) and _has(before, name, view):
             areas.append((ctypes.addressof(ctypes.c_char.from_buffer(view)), len(view)))
     return [area for area in areas if area[1] > 1]  # shorter bytes objects are the interpreter's own, and tell nothing
 
 
-def take_up(environ: dict[bytes, bytes], delta: Delta) -> None:
-    """Replace what os.environ and the C library have by `environ` and what the program had changed. C has `environ` already."""
+def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
+    """Replace what os.environ and the C library have by `entries` and what the program had changed; C has `entries` already. Return TZ."""
     now = posix.environ
     now.clear()
-    now.update(environ)
+    for entry in entries:
+        name, equals, value = entry.partition(b"=")
+        if equals and name:
+            now.setdefault(name, value)
     for name in delta.removed & now.keys():
         del now[name]
         os.unsetenv(name)
@@ -98,6 +101,7 @@ def take_up(environ: dict[bytes, bytes], delta: Delta) -> None:
         os.putenv(name, value)
     for name in delta.c_removed:
         os.unsetenv(name)
+    return now.get(b"TZ")
 
 
 def _split(block: bytearray, length: int) -> list[bytes]:

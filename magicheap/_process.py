@@ -20,6 +20,7 @@ from magicheap._transaction import MagicTransaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -110,8 +111,7 @@ class ProcessTransaction(MagicTransaction):
     def _initial_environment(self) -> list[bytes]:
         from magicheap._environment import read_initial
 
-        resumed = self._resumed
-        return [ffi.string(resumed.envp[i]) for i in range(resumed.envc)] if resumed.path else read_initial()
+        return _strings_of(self._resumed)[1] if self._resumed.path else read_initial()
 
     def _link(self) -> None:
         """Let the launcher find the snapshot by the command line of this run. Without, it begins as a plain Python does."""
@@ -155,6 +155,7 @@ class ProcessTransaction(MagicTransaction):
     def _commit(self, recorder: Recorder) -> None:
         from magicheap import _pools, _resumed
 
+        take_up = _resumed.take_up
         self._add_inputs(recorder)
         recorder.forget()
         if threads := _pools.live_threads():
@@ -167,7 +168,7 @@ class ProcessTransaction(MagicTransaction):
             call(lib.mh_arm, self._tx)
             if (child := os.fork()) == 0:
                 _kept.append(self)  # P3
-                self._take_up(kept)  # P4
+                self._take_up(take_up, kept)  # P4
                 return
             call(lib.mh_commit_child, self._tx, child, path=self.path)
         finally:
@@ -177,32 +178,27 @@ class ProcessTransaction(MagicTransaction):
         _log.info("committed %s", self.path)
         self._link()
 
-    def _take_up(self, kept: Kept) -> None:
-        """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold."""
-        from magicheap import _resumed
+    def _take_up(self, take_up: Callable[[Resumed, Kept], None], kept: Kept) -> None:
+        """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
+        Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports nothing.
+        """
         self.was_committed, self.reason = True, ""
         started = self._resumed
         lib.mh_read_resumed(started)
-        words = [ffi.string(started.argv[i]) for i in range(started.argc)]
-        entries = [ffi.string(started.envp[i]) for i in range(started.envc)]
+        words, entries = _strings_of(started)
         try:
-            _resumed.take_up(_started_with(words, entries, started), kept)
+            arguments = [os.fsdecode(word) for word in words]
+            take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
         except BaseException as error:
             _execute_cold(words, entries, f"the process cannot be resumed: {type(error).__name__}: {error}")
         _log.info("warm: %s", self.path)
 
 
-def _started_with(words: list[bytes], entries: list[bytes], started: Any) -> Resumed:
-    from magicheap._resumed import Resumed
-
-    orig_argv = [os.fsdecode(word) for word in words]
-    arguments = orig_argv[started.n_skipped :]
-    if orig_argv[started.n_skipped - 1] in ("-c", "-m"):
-        arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
-    environ = {entry[:at]: entry[at + 1 :] for entry in reversed(entries) if (at := entry.find(b"=", 1)) > 0}  # the first counts
-    ignored = frozenset(number for number in range(1, 65) if started.ignored_signals >> (number - 1) & 1)
-    return Resumed(arguments, orig_argv, environ, ignored, os.fsdecode(ffi.string(started.path)))
+def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
+    """Return arguments and environment; the strings of each stand one behind the other (native/launcher/arguments.c)."""
+    both = bytes(ffi.buffer(started.argv[0], started.path - started.argv[0])).split(b"\0")
+    return both[: started.argc], both[started.argc : started.argc + started.envc]
 
 
 def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:

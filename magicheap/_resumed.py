@@ -27,24 +27,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_SIGNALS_OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # ignored in every Python process
+_SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
 
 
-class Resumed(NamedTuple):
-    """What a resumed process was started with."""
-
-    argv: list[str]  # as sys.argv
-    orig_argv: list[str]  # as sys.orig_argv
-    environ: dict[bytes, bytes]
-    ignored_signals: frozenset[int]
-    path: str  # of the snapshot
+# What a resumed process was started with: as sys.orig_argv, how many of these come before sys.argv, the environment as
+# NAME=VALUE, and a bit for each signal that was ignored (its number - 1).
+Resumed = tuple[list[str], int, list[bytes], int]
 
 
 class Kept(NamedTuple):
     """What prepare found, for the resumed process."""
 
     areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
-    ignored_signals: frozenset[int]
+    ignored_signals: int
     is_temporary_directory_found: bool  # by tempfile, not named by the program
     time_zone: bytes | None  # TZ
     environment: _environment.Delta
@@ -54,14 +49,13 @@ class Kept(NamedTuple):
     exit: _exit.Kept
 
 
-def ignored_signals() -> frozenset[int]:
-    """Return the signals that are ignored, without those that Python itself ignores. OSError: there is no /proc."""
+def ignored_signals() -> int:
+    """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there is no /proc."""
     with open("/proc/self/status", "rb") as status:
-        mask = next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
-    return frozenset(number for number in range(1, mask.bit_length() + 1) if mask >> (number - 1) & 1) - _SIGNALS_OF_PYTHON
+        return next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")) & ~_SIGNALS_OF_PYTHON
 
 
-def prepare(initial: list[bytes], ignored: frozenset[int]) -> Kept:
+def prepare(initial: list[bytes], ignored: int) -> Kept:
     """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was changed."""
     pools = _pools.prepare()
     streams = _streams.prepare()
@@ -79,11 +73,12 @@ def go_on(kept: Kept) -> None:
 
 def take_up(resumed: Resumed, kept: Kept) -> None:
     """Make this process what it would be if it had been started with `resumed`."""
-    _environment.take_up(resumed.environ, kept.environment)
-    sys.argv[:] = resumed.argv
-    sys.orig_argv[:] = resumed.orig_argv
-    _take_up_signals(resumed.ignored_signals - _SIGNALS_OF_PYTHON, kept.ignored_signals)
-    if resumed.environ.get(b"TZ") != kept.time_zone:
+    orig_argv, n_skipped, entries, ignored = resumed
+    time_zone = _environment.take_up(entries, kept.environment)
+    _take_up_arguments(orig_argv, n_skipped)
+    if (ignored := ignored & ~_SIGNALS_OF_PYTHON) != kept.ignored_signals:
+        _take_up_signals(ignored, kept.ignored_signals)
+    if time_zone != kept.time_zone:
         time.tzset()
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
     _surroundings.begin()
@@ -95,13 +90,21 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
     _exit.take_up(kept.exit)
 
 
-def _take_up_signals(now: frozenset[int], before: frozenset[int]) -> None:
+def _take_up_arguments(orig_argv: list[str], n_skipped: int) -> None:
+    arguments = orig_argv[n_skipped:]
+    if orig_argv[n_skipped - 1] in ("-c", "-m"):
+        arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
+    sys.orig_argv[:] = orig_argv
+    sys.argv[:] = arguments
+
+
+def _take_up_signals(now: int, before: int) -> None:
     """Ignore what whoever started this process has ignored, and nothing that only the committing process was started to ignore.
 
     Handlers that the program has set stay; so does what it chose to ignore, unless it had been ignored anyway.
     """
-    for number in now ^ before:
+    for number in (number for number in range(1, signal.NSIG) if (now ^ before) >> (number - 1) & 1):
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        old, new = (default, signal.SIG_IGN) if number in now else (signal.SIG_IGN, default)
+        old, new = (default, signal.SIG_IGN) if now >> (number - 1) & 1 else (signal.SIG_IGN, default)
         if signal.getsignal(number) == old:
             signal.signal(number, new)

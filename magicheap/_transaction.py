@@ -85,7 +85,9 @@ def _default_path(key: str) -> tuple[str, str]:
     """Return the script's own snapshot and a key that ties it to the caller's line: another transaction may not take it."""
     from magicheap._paths import default_path
 
-    path, caller = default_path(), sys._getframe(2)
+    caller = sys._getframe(2)
+    is_child = caller.f_globals.get("__name__") == "__mp_main__"  # of multiprocessing, which runs the script anew under this name
+    path = default_path(caller.f_code.co_filename if is_child else None)
     if path in _default_paths:
         raise ValueError("this script's own snapshot is taken already: pass each further transaction a path")
     _default_paths.add(path)

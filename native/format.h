@@ -163,7 +163,7 @@ typedef struct {
     uint64_t pr_vdso_bytes[4]; /* size of each area, 0 behind the last */
     uint64_t pr_vdso_checksum; /* of the last area, the code */
     uint64_t pr_signal_stack, pr_signal_stack_bytes; /* sigaltstack; 0: none */
-    uint64_t pr_signal_mask;
+    uint64_t pr_signal_mask;   /* what the program has blocked, besides what it inherited */
     char pr_name[16];          /* of the thread, NUL-terminated */
     uint64_t pr_program;       /* string: what to execute when the run goes cold: the interpreter */
     uint64_t pr_command;       /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
@@ -197,6 +197,7 @@ typedef struct {
     char **ar_envp;            /* NULL-terminated */
     uint64_t ar_n_skipped;     /* how many of ar_argv come before sys.argv */
     uint64_t ar_ignored;       /* signals that were ignored when the launcher began; bit signal - 1 */
+    uint64_t ar_blocked;       /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
     uint64_t ar_began_ns;      /* CLOCK_MONOTONIC at the launcher's first instruction */
     uint64_t ar_image_checksum;/* hd_checksum of what was resumed */
     char *ar_image_path;

@@ -16,7 +16,8 @@ def commit(n=1, argv=(), environ=None, ignored=frozenset()):
                 os.unsetenv(name)
             for item in new.items():
                 os.putenv(*item)
-            _resumed.take_up(_resumed.Resumed(list(argv), ["python", *argv], new, ignored, "a snapshot"), kept)
+            entries = [b"=".join(item) for item in new.items()]
+            _resumed.take_up((["python", *argv], 1, entries, sum(1 << (number - 1) for number in ignored)), kept)
             return
         code = os.waitstatus_to_exitcode(os.wait()[1])
     _resumed.go_on(kept)

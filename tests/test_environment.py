@@ -48,7 +48,7 @@ import ctypes, subprocess
 from magicheap import _environment
 delta = _environment.changes(_environment.read_initial())
 {AS_THE_LAUNCHER}
-_environment.take_up(new, delta)
+_environment.take_up([b"=".join(item) for item in new.items()], delta)
 out = subprocess.run(["env"], capture_output=True, text=True).stdout
 print(*sorted(line for line in out.splitlines() if not line.startswith("PATH=")), sep="\\n")
 """)

@@ -384,7 +384,7 @@ static int take_thread(capture *c)
     process->pr_rseq_bytes = thread.rseq_bytes;
     process->pr_signal_stack = thread.signal_stack;
     process->pr_signal_stack_bytes = thread.signal_stack_bytes;
-    process->pr_signal_mask = thread.signal_mask;
+    process->pr_signal_mask = thread.signal_mask & ~c->to->inherited_mask;
     memcpy(process->pr_name, thread.name, sizeof process->pr_name);
     process->pr_start_code = layout.start_code;
     process->pr_end_code = layout.end_code;

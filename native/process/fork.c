@@ -31,6 +31,7 @@
 
 /* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
+static uint64_t inherited_mask;  /* signals that were blocked as the library was loaded, before any that the program blocks */
 static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
 extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
 
@@ -55,6 +56,7 @@ static void child(void)
         mhi_sys_exit(0);
     }
     environ = arguments->ar_envp; /* a later run, from here on */
+    inherited_mask = arguments->ar_blocked;
     mhi_descriptors_remember();
 }
 
@@ -62,6 +64,9 @@ static void child(void)
  * child of a fork, but does not run in it. */
 __attribute__((constructor)) static void register_handlers(void)
 {
+    mhi_sys_thread thread;
+    if (mhi_sys_thread_read(&thread) == 0)
+        inherited_mask = thread.signal_mask;
     pthread_atfork(prepare, parent, child);
     mhi_first_move_to_front(prepare, parent, child);
 }
@@ -80,6 +85,7 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
     capture->scrubs = scrubs;
     capture->n_scrubs = n_scrubs;
     capture->status = mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
+    capture->inherited_mask = inherited_mask;
     capture->process.pr_arguments = (uintptr_t)&arguments;
     capture->process.pr_curbrk = (uintptr_t)&__curbrk;
     armed = capture;

@@ -31,6 +31,7 @@ typedef struct mhi_capture {
     int fd;                    /* the file to write to */
     const mhi_scrub *scrubs;   /* zero these first */
     uint64_t n_scrubs;
+    uint64_t inherited_mask;   /* signals that whoever started the process had blocked */
     int refusal;               /* found as fork began; MH_OK: none */
     int status;                /* MH_ERR_SYSTEM until the child has done its work */
     mh_error error;
