@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 300  # for one file; the slowest here takes a third of that
 OUTPUT_LINES = 40  # of a failing file: enough for a traceback
+LOST_SHOWN = 10  # where a file ends early all of its tests are lost
 
 
 class NotResumedError(RuntimeError):
@@ -80,8 +81,9 @@ class Comparison(NamedTuple):
         return bool(self.lost()) or (self.plain.is_sound() and not self.resumed.is_sound())
 
     def describe(self) -> str:
-        tail = "\n".join(self.resumed.output.splitlines()[-OUTPUT_LINES:])
-        return f"{self.file}: plain {verdict(self.plain)}, resumed {verdict(self.resumed)}\n" + "\n".join([*self.lost(), tail])
+        lost = self.lost()
+        head = f"{self.file}: plain {verdict(self.plain)}, resumed {verdict(self.resumed)}, {len(lost)} tests lost"
+        return "\n".join([head, *lost[:LOST_SHOWN], *self.resumed.output.splitlines()[-OUTPUT_LINES:]])
 
 
 def verdict(result: Result) -> str:
