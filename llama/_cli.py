@@ -15,7 +15,7 @@ from llama._chat import prompt_tokens
 from llama._dialogue import Dialogue, report
 from llama._load import load
 from llama._model import ModelError
-from llama._options import UsageError, parse
+from llama._options import UsageError, options
 from llama._progress import Bar
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
@@ -58,12 +58,6 @@ def run():
     answer_all(dialogue, options())
 
 
-def options():
-    args = parse()
-    args.system = clean(args.system)
-    return args
-
-
 def answer_all(dialogue, args):
     """Answer the prompt, then whatever is typed."""
     try:
@@ -95,15 +89,10 @@ def check_prompt(args):
 
 def joined_prompt(args):
     """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask."""
-    prompt = "\n\n".join(part for part in (clean(args.prompt), read_stdin()) if part)
+    prompt = "\n\n".join(part for part in (args.prompt, read_stdin()) if part)
     if not prompt and not args.interactive:
         raise UsageError(NO_PROMPT)
     return prompt
-
-
-def clean(argument):
-    """Return a command-line argument as text: bytes that are not UTF-8 become U+FFFD."""
-    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 def is_piped():

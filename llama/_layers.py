@@ -16,6 +16,8 @@ import os
 import sys
 from hashlib import blake2b
 
+from platformdirs import user_cache_dir
+
 from magicheap import magic_transaction
 
 IMPORTS, MODEL, PREFIX = 1, 2, 3
@@ -49,7 +51,7 @@ def restart(number):
 
 
 def import_all():
-    """Import what every answer of a chat model needs."""
+    """Import what every answer of a chat model needs, and make the parser of its options."""
     layer(IMPORTS, _import_all)
 
 
@@ -62,12 +64,13 @@ def _import_all():
     import llama._chat  # noqa: F401
     import llama._cli  # noqa: F401
     import llama._gguf  # noqa: F401
+    from llama._options import parser
+
+    parser()
 
 
 def default_path(model_path, key, suffix=""):
     """Return where the snapshot of a model with this key is kept, named after both; make that directory for the user alone."""
-    from platformdirs import user_cache_dir
-
     directory = user_cache_dir("magicheap")
     os.makedirs(directory, mode=0o700, exist_ok=True)
     stem = os.path.splitext(os.path.basename(model_path))[0][:64]

@@ -2,6 +2,9 @@
 
 import argparse
 import math
+import os
+import sys
+from functools import lru_cache
 
 EPILOG = """Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, resumes behind
 them; so what many prompts share belongs into --system or --prefix-file. MAGICHEAP_DISABLE=1 runs without any snapshot.
@@ -19,8 +22,26 @@ class UsageError(Exception):
     """The command asks for what cannot be done; exit status 2."""
 
 
-def parse(argv=None):
-    """Return the options; exits with status 2 and a usage message when they are wrong."""
+def options():
+    """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they are wrong."""
+    return _parse(tuple(sys.argv[1:]))
+
+
+@lru_cache(1)
+def _parse(words):
+    args = parser().parse_args(words)
+    args.prompt, args.system = clean(args.prompt), clean(args.system)
+    return args
+
+
+def clean(argument):
+    """Return a command-line argument as text: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(argument).decode("utf-8", "replace")
+
+
+@lru_cache(1)
+def parser():
+    """Return the one argparse parser."""
     parser = argparse.ArgumentParser(
         prog="magic-llama",
         description="Ask a LLaMA-family model. Text piped to stdin is joined to the prompt.",
@@ -49,7 +70,7 @@ def parse(argv=None):
     kept.add_argument("--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix")
     add("--timings", action="store_true", help="say on stderr how long it took and why it stopped")
     add("--version", action=_Version)
-    return parser.parse_args(argv)
+    return parser
 
 
 def at_least(least):
