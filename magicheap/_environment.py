@@ -10,7 +10,8 @@ was itself resumed.
 E1  No value that the committing process inherited is kept where the interpreter and the C library keep their environment, nor
     in `initial`, nor does anything here leave a copy. What the program made of one (a client that holds a key) is the
     program's, and stays.
-E2  os.environ stays the same object and its dict the same dict, and the C library's environ says the same.
+E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is another: emptying
+    the old one would write to every value in it.
 """
 
 from __future__ import annotations
@@ -87,12 +88,12 @@ def inherited(initial: list[bytes]) -> list[Area]:
 
 def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
     """Replace what os.environ and the C library have by `entries` and what the program had changed; C has `entries` already. Return TZ."""
-    now = posix.environ
-    now.clear()
+    now: dict[bytes, bytes] = {}
     for entry in entries:
         name, equals, value = entry.partition(b"=")
         if equals and name:
             now.setdefault(name, value)
+    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined, assignment]
     for name in delta.removed & now.keys():
         del now[name]
         os.unsetenv(name)
@@ -114,7 +115,7 @@ def _split(block: bytearray, length: int) -> list[bytes]:
 
 def _by_name(entries: list[bytes]) -> dict[bytes, bytes]:
     """Return the entries by their names; of several the first counts, as for getenv and for os.environ."""
-    return {entry[: entry.find(b"=", 1)]: entry for entry in reversed(entries) if b"=" in entry[1:]}
+    return {entry[:end]: entry for entry in reversed(entries) if (end := entry.find(b"=", 1)) > 0}
 
 
 def _has(entries: dict[bytes, bytes], name: bytes, value: bytes | memoryview) -> bool:

@@ -5,7 +5,8 @@ import textwrap
 import pytest
 from resumed_harness import PRELUDE
 
-OLD = {"OLD": "only the old", "BOTH": "old", "CHANGED": "old", "REMOVED": "old", "C_REMOVED": "old", "SECRET": "sesame, open now"}
+LONG = "sesame-" + "0123456789abcdef" * 60  # its objects come from malloc, not from Python's own allocator
+OLD = {"LONG": LONG, "OLD": "only the old", "BOTH": "old", "CHANGED": "old", "REMOVED": "old", "C_REMOVED": "old", "SECRET": "sesame, open now"}
 NEW = """{b"NEW": b"only the new", b"BOTH": b"new", b"CHANGED": b"new", b"REMOVED": b"new", b"C_REMOVED": b"new", b"PATH": os.environb[b"PATH"]}"""
 CHANGES = """
 os.environ.update(CHANGED="by the program", SET="by the program")
@@ -80,9 +81,10 @@ def places(reversed_text):
 """
 
 
+@pytest.mark.parametrize("name", ["SECRET", "LONG"])
 @pytest.mark.parametrize("use", ["pass", "_environment.changes(_environment.read_initial())", "os.putenv('OTHER', '1')"])
-def test_no_copy_of_a_value_is_left(run, use):
-    backwards = OLD["SECRET"][::-1].encode()
+def test_no_copy_of_a_value_is_left(run, name, use):
+    backwards = OLD[name][::-1].encode()
     lines = run(f"""
 from magicheap import _environment
 {SEARCH}
