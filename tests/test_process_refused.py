@@ -46,11 +46,10 @@ def test_what_was_closed_in_the_body_is_no_obstacle(life):  # noqa: F811
 
 
 def test_a_file_that_was_open_and_is_replaced(life):  # noqa: F811
-    (life.directory / "data.txt").write_text("0123456789")
     life.write(FRAME.format(body="log = open('log.txt', 'a+')", after="log.write('x'); log.close()"))
     life.cold("python", "program.py")
-    (life.directory / "log.txt").unlink()
-    (life.directory / "log.txt").write_text("")
+    (life.directory / "new.txt").write_text("")  # beside the old one, so that it can't get its inode
+    (life.directory / "new.txt").replace(life.directory / "log.txt")
     life.cold("magic", "program.py", why="log.txt")
     life.warm("magic", "program.py")
 
