@@ -41,7 +41,8 @@ def default_path(script: str | None = None) -> str:
 
     script = os.path.realpath(script)
     digest = hashlib.blake2b(os.fsencode(script), digest_size=8).hexdigest()
-    stem = os.path.splitext(os.path.basename(script))[0][:64]  # names have at most 255 bytes, of up to 4 a character
+    name = os.path.dirname(script) if os.path.basename(script) == "__main__.py" else script  # of a package, its own
+    stem = os.path.splitext(os.path.basename(name))[0][:64]  # names have at most 255 bytes, of up to 4 a character
     directory = cache_directory()
     with contextlib.suppress(OSError):  # then mh_begin says what is wrong, and the program runs cold
         os.makedirs(directory, mode=0o700, exist_ok=True)

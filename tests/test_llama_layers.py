@@ -78,6 +78,7 @@ def test_each_layer_is_made_once_and_answers_as_if_there_were_none(ask):
     assert ask(model, *SAMPLED, *system) == (plain, ["resumed", "resumed", "resumed"])
     assert ask(model, *SAMPLED, *system, "-t", 1) == (plain, ["resumed", "resumed", "resumed"])
     assert ask(model, *SAMPLED, *system, "--no-snapshot")[0] == plain
+    assert ask.layers()[0].name.startswith("llama-"), "the imports' snapshot is named after the package"
     alone, how = ask(model, *SAMPLED)
     assert how == ["resumed", "resumed"]
     assert ask(model, *SAMPLED, env={"MAGICHEAP_DISABLE": "1"})[0] == alone != plain
