@@ -20,7 +20,7 @@ def answer(*command, stdin=subprocess.DEVNULL, env=()):
 
 
 def ask(source, *flags, **options):
-    return answer(sys.executable, *flags, "-c", textwrap.dedent(source), **options)
+    return answer(sys.executable, "-P", *flags, "-c", textwrap.dedent(source), **options)
 
 
 @pytest.fixture
