@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
-_kept: list[ProcessTransaction] = []  # of a resumed process (P3)
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_kept: list[tuple[ProcessTransaction, Kept]] = []  # of a resumed process (P3)
 _is_first = True  # no transaction of this program was entered yet
 
 
@@ -167,7 +168,7 @@ class ProcessTransaction(MagicTransaction):
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             if (child := os.fork()) == 0:
-                _kept.append(self)  # P3
+                _kept.append((self, kept))  # P3
                 self._take_up(take_up, kept)  # P4
                 return
             call(lib.mh_commit_child, self._tx, child, path=self.path)
@@ -188,7 +189,7 @@ class ProcessTransaction(MagicTransaction):
         lib.mh_read_resumed(started)
         words, entries = _strings_of(started)
         try:
-            arguments = [os.fsdecode(word) for word in words]
+            arguments = [word.decode(_ENCODING, _ERRORS) for word in words]
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
         except BaseException as error:
             _execute_cold(words, entries, f"the process cannot be resumed: {type(error).__name__}: {error}")
@@ -196,9 +197,9 @@ class ProcessTransaction(MagicTransaction):
 
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
-    """Return arguments and environment; the strings of each stand one behind the other (native/launcher/arguments.c)."""
-    both = bytes(ffi.buffer(started.argv[0], started.path - started.argv[0])).split(b"\0")
-    return both[: started.argc], both[started.argc : started.argc + started.envc]
+    """Return arguments and environment."""
+    both, argc = ffi.unpack(started.strings, started.strings_bytes).split(b"\0"), started.argc
+    return both[:argc], both[argc:-1]
 
 
 def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import stat
 import sys
 from io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, NamedTuple
 
 from magicheap._errors import UnsupportedError
+from magicheap._native import lib
 from magicheap._surroundings import input_is_read
 
 NAMES = ("stdin", "stdout", "stderr")  # by descriptor
@@ -32,12 +32,9 @@ _LARGEST_BUFFER_BYTES = 8 << 20  # io.open's own bound, since CPython 3.14
 _FULLY_BUFFERED, _LINE_BUFFERED = 0, 1  # _IOFBF, _IOLBF of glibc's stdio.h
 
 _libc = ctypes.CDLL(None)
-_c_stdin, _c_stdout = (ctypes.c_void_p.in_dll(_libc, name) for name in NAMES[:2])
-_libc.fflush.argtypes = _libc.__fpurge.argtypes = [ctypes.c_void_p]
+_c_stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
+_libc.fflush.argtypes = [ctypes.c_void_p]
 _libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-
-
-Kind = tuple[int, int, int, bool]  # type, device number unless a terminal, block size in bytes, is a terminal
 
 
 class Stream(NamedTuple):
@@ -47,7 +44,7 @@ class Stream(NamedTuple):
     buffer: BufferedReader | BufferedWriter | None  # None also when unbuffered
     raw: FileIO | None
     line_buffering: bool | None  # the program's own choice; None: the default
-    kind: Kind | None  # of the descriptor, if another of this kind would be told by nothing
+    kind: int  # of the descriptor; 0: it has a position, or something is buffered
 
 
 class Kept(NamedTuple):
@@ -75,7 +72,7 @@ def take_up(kept: Kept) -> None:
     for fd, (name, stream) in enumerate(zip(NAMES, kept.streams, strict=True)):
         old = getattr(sys, f"__{name}__")
         text = None
-        if stream.kind and stream.kind == _kind(fd):
+        if stream.kind and stream.kind == lib.mh_descriptor_kind(fd):
             continue
         if _is_open(fd):
             text = _renew(fd, stream, kept)
@@ -85,9 +82,8 @@ def take_up(kept: Kept) -> None:
             setattr(sys, f"__{name}__", text)
             if getattr(sys, name) is old:
                 setattr(sys, name, text)
-    _libc.__fpurge(_c_stdin)
-    if not kept.is_unbuffered:
-        _libc.setvbuf(_c_stdout, None, _LINE_BUFFERED if os.isatty(1) else _FULLY_BUFFERED, 0)
+        if fd == 1 and not kept.is_unbuffered:
+            _libc.setvbuf(_c_stdout, None, _LINE_BUFFERED if os.isatty(1) else _FULLY_BUFFERED, 0)
 
 
 # ---- before the fork ----
@@ -108,24 +104,13 @@ def _find(fd: int) -> Stream:
         layers = _layers(text, fd)
         if layers:
             own = text if text is getattr(sys, f"__{NAMES[fd]}__") else None
-            return Stream(own, *layers, _chosen_line_buffering(own, fd), _kind(fd) if _is_pristine(own, fd) else None)
-    return Stream(None, None, None, None, None)
+            return Stream(own, *layers, _chosen_line_buffering(own, fd), lib.mh_descriptor_kind(fd) if _is_pristine(own, fd) else 0)
+    return Stream(None, None, None, None, 0)
 
 
 def _is_pristine(text: TextIOWrapper | None, fd: int) -> bool:
     """Tell whether nothing is buffered; output was flushed."""
     return text is not None and not text.closed and (fd != 0 or not input_is_read())
-
-
-def _kind(fd: int) -> Kind | None:
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return None
-    if not (stat.S_ISCHR(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
-        return None
-    is_terminal = stat.S_ISCHR(found.st_mode) and os.isatty(fd)
-    return stat.S_IFMT(found.st_mode), 0 if is_terminal else found.st_rdev, found.st_blksize, is_terminal
 
 
 def _layers(text: object, fd: int) -> tuple[BufferedReader | BufferedWriter | None, FileIO] | None:

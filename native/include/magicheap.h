@@ -202,9 +202,14 @@ typedef struct {
     uint64_t ignored_signals;  /* bit signal - 1: whoever started the process had it ignored */
     uint64_t began_ns;         /* CLOCK_MONOTONIC at the launcher's first instruction */
     const char *path;          /* of the snapshot */
+    const char *strings;       /* all of argv, then all of envp, one behind the other with their NUL bytes */
+    uint64_t strings_bytes;
 } mh_resumed;
 /* False in a process that was not resumed. */
 bool mh_read_resumed(mh_resumed *resumed);
+/* A number that is the same for descriptors that a program can't tell apart: terminals, pipes, the same device. 0: closed, or it has a
+ * position, as files do. */
+uint64_t mh_descriptor_kind(int fd);
 
 /* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
  * `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P. `arguments`: NULL if the snapshot serves

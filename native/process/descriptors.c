@@ -24,6 +24,7 @@
 #include "error.h"
 #include "process/numbers.h"
 #include "process/obstacles.h"
+#include "snapshot/checksum.h"
 #include "sys/sys.h"
 
 enum {
@@ -369,4 +370,14 @@ void mhi_descriptors_release(mhi_descriptors *descriptors)
         free(descriptors->items[i].path);
     free(descriptors->items);
     *descriptors = (mhi_descriptors){ 0 };
+}
+
+uint64_t mh_descriptor_kind(int fd)
+{
+    struct stat found;
+    if (mhi_sys_fstat(fd, &found) < 0 || !(S_ISCHR(found.st_mode) || S_ISFIFO(found.st_mode) || S_ISSOCK(found.st_mode)))
+        return 0;
+    bool is_terminal = S_ISCHR(found.st_mode) && mhi_sys_is_terminal(fd);
+    const uint64_t parts[] = { found.st_mode & S_IFMT, is_terminal ? 0 : found.st_rdev, (uint64_t)found.st_blksize, is_terminal };
+    return mhi_checksum(parts, sizeof parts) | 1;
 }

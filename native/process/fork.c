@@ -17,6 +17,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -57,6 +59,7 @@ static void child(void)
     }
     environ = arguments->ar_envp; /* a later run, from here on */
     inherited_mask = arguments->ar_blocked;
+    __fpurge(stdin); /* what the committing process had read ahead is not this one's input */
     mhi_descriptors_remember();
 }
 
@@ -116,6 +119,8 @@ bool mh_read_resumed(mh_resumed *resumed)
         .ignored_signals = arguments->ar_ignored,
         .began_ns = arguments->ar_began_ns,
         .path = arguments->ar_image_path,
+        .strings = arguments->ar_argv[0],
+        .strings_bytes = (uint64_t)(arguments->ar_image_path - arguments->ar_argv[0]),
     };
     return true;
 }

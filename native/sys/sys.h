@@ -101,6 +101,7 @@ int mhi_sys_wait(int child, int *status);                /* as waitpid */
 int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
 int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
+bool mhi_sys_is_terminal(int fd);
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */
 
 #endif

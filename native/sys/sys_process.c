@@ -152,6 +152,8 @@ int mhi_sys_shadow_stack(uint64_t *features)
     return syscall(SYS_arch_prctl, SHADOW_STACK_STATUS, features) == 0 || errno == EINVAL || errno == EOPNOTSUPP ? 0 : -errno;
 }
 
+bool mhi_sys_is_terminal(int fd) { return isatty(fd); }
+
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp)
 {
     execve(path, argv, envp);
