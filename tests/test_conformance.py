@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tests/conformance"))
 import cpython  # noqa: E402
 import numpy_suite  # noqa: E402
 import resumes  # noqa: E402
-from suites import NOT_RESUMED, Comparison, Result, compare_all, prepare  # noqa: E402
+from suites import NOT_RESUMED, NOTHING_TO_RUN, Comparison, Result, compare_all, prepare  # noqa: E402
 
 JOBS = 6
 N_RESUMES = 500  # of either kind: 1,000 values of each source
@@ -107,11 +107,12 @@ PASSES = Result(0, {"a": "passed", "b": "passed", "c": "skipped"}, "")
         PASSES._replace(status=2),
         PASSES._replace(status=None),
         PASSES._replace(status=NOT_RESUMED, tests={}),
+        PASSES._replace(status=NOTHING_TO_RUN, tests={}),
         PASSES._replace(tests={}),
         PASSES._replace(tests={"a": "passed", "b": "skipped"}),
         PASSES._replace(tests={"a": "passed"}),
     ],
-    ids=["fails", "hangs", "is not resumed", "reports nothing", "skips a test", "loses a test"],
+    ids=["fails", "hangs", "is not resumed", "selects nothing", "reports nothing", "skips a test", "loses a test"],
 )
 def test_a_file_that_passes_plain_is_worse_when_it_resumed(resumed):
     assert Comparison("file", PASSES, resumed, is_flaky=False).is_worse()

@@ -2,8 +2,8 @@
 
 C1  A run counts as resumed only where the process never executed the body of the transaction: each program that is resumed
     says so itself, and ends with NOT_RESUMED if it had to load. That run has committed, so a second try must be resumed.
-C2  A file passes with exit status 0. Each test that passed plain must be in the resumed report, as passed, whether its file
-    passes or not: a test that is skipped or gone has not passed.
+C2  A file passes with exit status 0, or has nothing to run. Each test that passed plain must be in the resumed report, as
+    passed, whether its file passes or not: a test that is skipped or gone has not passed.
 C3  Where the two differ, what failed is tried once more. What passes then is flaky: shown, and not held against either side.
 """
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 TIMEOUT_S = 300  # for one file; the slowest here takes a third of that
+NOTHING_TO_RUN = 5  # exit status of pytest where it selected no test of a file
 OUTPUT_LINES = 40  # of a failing file: enough for a traceback
 LOST_SHOWN = 10  # where a file ends early all of its tests are lost
 
@@ -55,8 +56,8 @@ class Result(NamedTuple):
     output: str
 
     def is_sound(self) -> bool:
-        """True for a pass, and for a file that finds nothing to run on this machine (status 0, no report)."""
-        return self.status == 0
+        """True for a pass, and for a file that finds nothing to run on this machine: then nothing is lost either."""
+        return self.status in (0, NOTHING_TO_RUN)
 
     def failed(self) -> set[str]:
         return {test for test, found in self.tests.items() if found == "failed"}
@@ -91,7 +92,7 @@ def verdict(result: Result) -> str:
         return "not resumed"
     if result.status is None:
         return "timeout"
-    if result.status:
+    if not result.is_sound():
         return f"failed ({result.status if result.status > 0 else signal.Signals(-result.status).name})"
     return f"{result.count('passed')} passed" if result.tests else "nothing to run"
 
@@ -99,7 +100,8 @@ def verdict(result: Result) -> str:
 def environment(suite: Suite) -> dict[str, str]:
     """Return the environment of either side: the user's, without what would make them differ or the tests fail."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "MAGICHEAP"))}
-    return {**kept, "XDG_CACHE_HOME": str(suite.cache)}
+    path = f"{suite.python.parent}:{os.environ.get('PATH', os.defpath)}"  # numpy's tests build with the meson that is there
+    return {**kept, "PATH": path, "XDG_CACHE_HOME": str(suite.cache)}
 
 
 def run(suite: Suite, command: list[str | Path], file: str) -> Result:
