@@ -73,7 +73,13 @@ def _run(program: str, script: str, expected: str) -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAGICHEAP_")}
     env |= {"MAGICHEAP_LOG": "info", "XDG_CACHE_HOME": os.path.dirname(script)}
     done = subprocess.run(
-        [program, script], cwd=os.path.dirname(script), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
+        [program, script],
+        cwd=os.path.dirname(script),
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
     )
     if done.returncode == 0 and f"magicheap: {expected}" in done.stderr:
         return ""

@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from process_fixtures import life  # noqa: F401  # for every test of process snapshots
 
 ROOT = Path(__file__).parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]  # the source tree has no compiled half

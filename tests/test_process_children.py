@@ -5,7 +5,7 @@ import pty
 import signal
 
 import pytest
-from process_fixtures import LAUNCHER, TIMEOUT_S, life  # noqa: F401
+from process_fixtures import LAUNCHER, TIMEOUT_S
 
 START = """
 import asyncio, atexit, multiprocessing, os, signal, subprocess, sys, threading, time
@@ -101,10 +101,18 @@ def test_multiprocessing(life, method):
         ("print(subprocess.run(['/bin/echo', 'hello'], capture_output=True, text=True).stdout.strip())", "hello\n"),
         ("print(subprocess.run([sys.executable, '-c', 'import sys; sys.exit(4)']).returncode)", "4\n"),
         ("print(os.waitstatus_to_exitcode(os.system('exit 6')))", "6\n"),
-        ("child = os.fork()\nif not child:\n    os._exit(len(loaded) // 200)\nprint(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))", "5\n"),
+        (
+            "child = os.fork()\nif not child:\n    os._exit(len(loaded) // 200)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
+            "5\n",
+        ),
         ("print(list(ThreadPoolExecutor(4).map(loaded.__getitem__, range(5))))", "[0, 1, 2, 3, 4]\n"),
         ("threading.Timer(0.01, print, ['timer']).start()", "timer\n"),
-        ("async def main():\n    await asyncio.sleep(0.001)\n    return await asyncio.to_thread(sum, loaded)\nprint(asyncio.run(main()))", "499500\n"),
+        (
+            "async def main():\n    await asyncio.sleep(0.001)\n    return await asyncio.to_thread(sum, loaded)\n"
+            "print(asyncio.run(main()))",
+            "499500\n",
+        ),
         (
             "async def main():\n    child = await asyncio.create_subprocess_exec('/bin/echo', 'x', stdout=-1)\n"
             "    return (await child.communicate())[0]\nprint(asyncio.run(main()))",

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from process_fixtures import life  # noqa: F401
 
 PROGRAM = """
     import sys
@@ -23,7 +22,7 @@ PROGRAM = """
 
 
 @pytest.fixture
-def made(life, magicheap):  # noqa: F811
+def made(life, magicheap):
     """A directory with a program that has committed to the cache, and the command that looks there."""
     (life.directory / "data.txt").write_text("data")
     life.env = {**os.environ, **life.env}  # as `magicheap` has it, or it would find variables changed
@@ -37,7 +36,7 @@ def made(life, magicheap):  # noqa: F811
 
 
 @pytest.fixture
-def layers(life, magicheap):  # noqa: F811
+def layers(life, magicheap):
     """A directory with base.magic, and layer.magic on top of it."""
     (life.directory / "data.txt").write_text("data")
     life.env = {**os.environ, **life.env}  # as `magicheap` has it, or it would find variables changed
@@ -52,7 +51,7 @@ def rows(text):
 
 
 def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
-    life, command = made  # noqa: F811
+    life, command = made
     shown = rows(command("info", life.snapshot()))
     assert shown["kind"] == "process, format 2"
     assert shown["answers to"].endswith(f"/magic script {life.directory}/program.py")
@@ -63,13 +62,13 @@ def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
 
 
 def test_info_says_why_a_process_is_stale(made):
-    life, command = made  # noqa: F811
+    life, command = made
     os.utime(life.directory / "program.py", (1, 1))
     assert rows(command("info", life.snapshot()))["state"].startswith(f"stale: {life.directory}/program.py has changed")
 
 
 def test_info_json_holds_everything(made):
-    life, command = made  # noqa: F811
+    life, command = made
     report = json.loads(command("info", life.snapshot(), "--json"))
     assert report["info"]["kind"] == "process" and report["parent"] == "" and report["stale"] == ""
     assert report["process"]["n_descriptors"] == 1 and report["process"]["program"].startswith("/")
@@ -80,7 +79,7 @@ def test_info_json_holds_everything(made):
 
 
 def test_verify_reads_all_that_is_in_the_file(made):
-    life, command = made  # noqa: F811
+    life, command = made
     path = life.snapshot()
     assert command("verify", path) == f"{path}: ok\n"
     report = json.loads(command("info", path, "--json"))
@@ -111,7 +110,7 @@ def test_a_layer_whose_parent_is_gone_is_listed_as_stale_and_cleaned(layers, mag
     assert not (layers / "layer.magic").exists()
 
 
-def test_a_resumed_process_is_among_those_that_use_it(layers, life, magicheap):  # noqa: F811
+def test_a_resumed_process_is_among_those_that_use_it(layers, life, magicheap):
     with life.start("magic", "program.py", "stay", stdin=subprocess.PIPE, env={"MAGICHEAP_LOG": ""}) as process:
         users = []
         while not users and process.poll() is None:
@@ -121,7 +120,7 @@ def test_a_resumed_process_is_among_those_that_use_it(layers, life, magicheap): 
 
 
 def test_clean_removes_links_that_lead_nowhere(made):
-    life, command = made  # noqa: F811
+    life, command = made
     (link,) = (life.cache / "commands").iterdir()
     assert command("clean") == "0 snapshots, 0 bytes\n" and link.is_symlink()
     life.snapshot().unlink()
@@ -142,7 +141,7 @@ def test_doctor_commits_and_resumes_a_process(magicheap, tmp_path):
 
 def test_doctor_says_what_is_missing(tmp_path):
     (tmp_path / "bin").mkdir()
-    lonely = f"import sys; sys.executable = {str(tmp_path / 'bin/python')!r}; from magicheap._cli import main; sys.exit(main(['doctor', {str(tmp_path)!r}]))"
-    done = subprocess.run([sys.executable, "-P", "-c", lonely], capture_output=True, text=True, timeout=60)
+    lonely = "import sys; sys.executable = sys.argv[1]; from magicheap._cli import main; sys.exit(main(['doctor', sys.argv[2]]))"
+    done = subprocess.run([sys.executable, "-P", "-c", lonely, tmp_path / "bin/python", tmp_path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and f"launcher beside the interpreter\t{tmp_path}/bin/magic can't be executed" in done.stdout
     assert "commit and resume" not in done.stdout, "it is not tried where it can't work"

@@ -1,7 +1,7 @@
 """What can't be carried, and machines that can't do it: the program goes on without a snapshot, and one warning says why."""
 
 import pytest
-from process_fixtures import LAUNCHER, life  # noqa: F401
+from process_fixtures import LAUNCHER
 
 FRAME = """
 import ctypes, mmap, multiprocessing, os, select, socket, subprocess, sys, tempfile, threading, time
@@ -29,7 +29,7 @@ AFTER = {"child": "kept.kill(); kept.wait()", "thread": "event.set(); kept.join(
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_carried_is_named_in_one_warning(life, what):  # noqa: F811
+def test_what_cannot_be_carried_is_named_in_one_warning(life, what):
     body, name = REFUSED[what]
     life.write(FRAME.format(body=body, after=AFTER.get(what, "")))
     for how in ("python", "magic"):
@@ -39,13 +39,13 @@ def test_what_cannot_be_carried_is_named_in_one_warning(life, what):  # noqa: F8
     assert not (life.directory / "x.magic").exists()
 
 
-def test_what_was_closed_in_the_body_is_no_obstacle(life):  # noqa: F811
+def test_what_was_closed_in_the_body_is_no_obstacle(life):
     life.write(FRAME.format(body="[os.close(fd) for fd in os.pipe()]; subprocess.run(['/bin/true']); socket.socket().close()", after=""))
     assert life.cold("python", "program.py") == "goes on True\n"
     assert life.warm("magic", "program.py") == "goes on False\n"
 
 
-def test_a_file_that_was_open_and_is_replaced(life):  # noqa: F811
+def test_a_file_that_was_open_and_is_replaced(life):
     life.write(FRAME.format(body="log = open('log.txt', 'a+')", after="log.write('x'); log.close()"))
     life.cold("python", "program.py")
     (life.directory / "new.txt").write_text("")  # beside the old one, so that it can't get its inode
@@ -54,7 +54,7 @@ def test_a_file_that_was_open_and_is_replaced(life):  # noqa: F811
     life.warm("magic", "program.py")
 
 
-def test_in_a_thread_or_under_a_debugger_it_runs_cold(life):  # noqa: F811
+def test_in_a_thread_or_under_a_debugger_it_runs_cold(life):
     life.write("""
         import sys, threading
         from magicheap import magic_transaction
@@ -121,7 +121,7 @@ PROGRAM = FRAME.format(body="loaded = list(range(10_000))", after="print(sum(loa
 
 
 @pytest.mark.parametrize("name", DENIED)
-def test_a_sandbox_that_denies_a_system_call(life, name):  # noqa: F811
+def test_a_sandbox_that_denies_a_system_call(life, name):
     life.write(PROGRAM)
     life.write(SANDBOX, "sandbox.py")
     expected = "49995000 10000000\n"

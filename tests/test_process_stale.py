@@ -10,7 +10,6 @@ from pathlib import Path
 
 import magicheap as installed
 import pytest
-from process_fixtures import life  # noqa: F401
 from snapshot_bytes import Snapshot
 
 PROGRAM = """
@@ -27,7 +26,7 @@ PROGRAM = """
 
 
 @pytest.fixture
-def loaded(life):  # noqa: F811
+def loaded(life):
     """A directory whose program has every kind of input, committed."""
     for name, text in {"data.txt": "data", "named.txt": "named", "helper.py": "VALUE = 1\n"}.items():
         (life.directory / name).write_text(text)
@@ -40,7 +39,7 @@ def loaded(life):  # noqa: F811
     return life
 
 
-def expect_cold_once(life, why, how="magic", **options):  # noqa: F811
+def expect_cold_once(life, why, how="magic", **options):
     """The next run is cold because of `why`; those after it are warm, however they start."""
     out = life.cold(how, "program.py", why=why, **options)
     assert life.warm("magic", "program.py", **options) == life.warm("python", "program.py", **options) == out
@@ -79,7 +78,14 @@ def test_a_file_that_is_gone(loaded):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("LC_ALL", "C"), ("LANG", "C.UTF-8"), ("OMP_NUM_THREADS", "1"), ("MKL_DYNAMIC", "FALSE"), ("PYTHONNODEBUGRANGES", "1"), ("MY_SETTING", "on")],
+    [
+        ("LC_ALL", "C"),
+        ("LANG", "C.UTF-8"),
+        ("OMP_NUM_THREADS", "1"),
+        ("MKL_DYNAMIC", "FALSE"),
+        ("PYTHONNODEBUGRANGES", "1"),
+        ("MY_SETTING", "on"),
+    ],
 )
 def test_a_variable_that_was_set(loaded, name, value):
     expect_cold_once(loaded, name, env={name: value})
@@ -124,7 +130,7 @@ def test_a_library_that_was_replaced(loaded, how):
     loaded.cold(how, "program.py", why="libc.so.6 has changed")
 
 
-def test_an_input_that_changes_while_it_is_loaded_prevents_the_commit(life):  # noqa: F811
+def test_an_input_that_changes_while_it_is_loaded_prevents_the_commit(life):
     (life.directory / "data.txt").write_text("one")
     life.write("""
         import os
@@ -156,7 +162,7 @@ LAYERS = """
 
 
 @pytest.fixture
-def layers(life):  # noqa: F811
+def layers(life):
     """A directory with a base and a layer on it."""
     (life.directory / "data.txt").write_text("data")
     life.write(LAYERS)
@@ -198,7 +204,7 @@ def test_what_only_the_layer_depends_on_leaves_the_parent_alone(layers):
     assert layers.run("magic", "program.py").out == "1500000 other True []\n"
 
 
-def test_three_layers(life):  # noqa: F811
+def test_three_layers(life):
     life.write("""
         import sys
         from magicheap import magic_transaction

@@ -5,13 +5,23 @@ import resource
 import signal
 
 import pytest
-from process_fixtures import LAUNCHER, life  # noqa: F401
+from process_fixtures import LAUNCHER
 
 
-def program(after, before="", body="", imports="ctypes, json, os, resource, signal, subprocess, sys, threading"):
+START = """
+import ctypes, json, os, resource, signal, subprocess, sys, threading
+from magicheap import magic_transaction
+{before}
+with magic_transaction("x.magic"):
+    print("body")
+    {body}
+{after}
+"""
+
+
+def program(after, before="", body=""):
     """A program that commits, then runs `after`."""
-    lines = [f"import {imports}", before, "from magicheap import magic_transaction", "with magic_transaction('x.magic'):", "    print('body')"]
-    return "\n".join([*lines, *(f"    {line}" for line in body.splitlines()), after]) + "\n"
+    return START.format(after=after, before=before, body=body)
 
 
 def test_environment_as_python_c_and_children_see_it(life):
@@ -43,21 +53,22 @@ def test_no_secret_of_the_committing_environment_is_in_the_file(life):
 
 def test_working_directory(life):
     path = life.write(program("print(os.getcwd(), os.path.abspath('x'))"))
-    path.write_text(path.read_text().replace("'x.magic'", repr(str(life.directory / "x.magic"))))
+    path.write_text(path.read_text().replace('"x.magic"', repr(str(life.directory / "x.magic"))))
     life.cold("python", path)
     (life.directory / "other").mkdir()
     assert life.warm("magic", path, cwd=life.directory / "other") == f"{life.directory}/other {life.directory}/other/x\n"
 
 
 def test_a_working_directory_that_is_gone(life):
-    path = life.write(program("print(os.path.exists('.'))").replace("'x.magic'", repr(str(life.directory / "x.magic"))))
+    path = life.write(program("print(os.path.exists('.'))").replace('"x.magic"', repr(str(life.directory / "x.magic"))))
     life.cold("python", path)
     (life.directory / "gone").mkdir()
     assert life.warm("/bin/sh", "-c", f"cd gone && rmdir ../gone && exec {LAUNCHER} {path}") == "True\n"
 
 
 def test_umask_and_limits(life):
-    life.write(program("mask = os.umask(0); print(oct(mask), resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.getpriority(os.PRIO_PROCESS, 0))"))
+    shown = "oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.getpriority(os.PRIO_PROCESS, 0)"
+    life.write(program(f"print({shown})"))
 
     def settle():
         os.umask(0o027)

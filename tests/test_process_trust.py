@@ -1,4 +1,4 @@
-"""A process snapshot that somebody else could have made, that is damaged, or that changes under those who use it: never more than a cold run."""
+"""A process snapshot that somebody else could have made, that is damaged, or replaced while others use it: at worst a cold run."""
 
 import os
 import random
@@ -7,7 +7,7 @@ import signal
 import struct
 
 import pytest
-from process_fixtures import LAUNCHER, PYTHON, TIMEOUT_S, life  # noqa: F401
+from process_fixtures import LAUNCHER, PYTHON, TIMEOUT_S
 from snapshot_bytes import HEADER_BYTES, Snapshot
 
 PROGRAM = """
@@ -24,7 +24,7 @@ PROGRAM = """
 
 
 @pytest.fixture
-def made(life, tmp_path):  # noqa: F811
+def made(life, tmp_path):
     """A directory with a program that has committed, and the snapshot."""
     tmp_path.chmod(0o700)
     life.write(PROGRAM)
@@ -43,7 +43,7 @@ def test_a_snapshot_is_its_users_alone(made):
 @pytest.mark.parametrize("how", ["python", "magic"])
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
 def test_a_file_that_others_can_write(made, how, mode):
-    life, path = made  # noqa: F811
+    life, path = made
     path.chmod(mode)
     life.cold(how, "program.py", why="others can write it")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -52,7 +52,7 @@ def test_a_file_that_others_can_write(made, how, mode):
 
 @pytest.mark.parametrize("how", ["python", "magic"])
 def test_a_symbolic_link(made, tmp_path, how):
-    life, path = made  # noqa: F811
+    life, path = made
     path.rename(tmp_path / "elsewhere.magic")
     path.symlink_to("elsewhere.magic")
     life.cold(how, "program.py", why="symbolic link")
@@ -61,7 +61,7 @@ def test_a_symbolic_link(made, tmp_path, how):
 
 @pytest.mark.parametrize("how", ["python", "magic"])
 def test_a_directory_in_which_others_can_put_files(made, tmp_path, how):
-    life, _ = made  # noqa: F811
+    life, _ = made
     tmp_path.chmod(0o777)
     ran = life.run(how, "program.py")
     assert ran.out.startswith("body\n") and str(tmp_path) in ran.reason and not ran.has_committed
@@ -72,14 +72,14 @@ def test_a_directory_in_which_others_can_put_files(made, tmp_path, how):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("how", ["python", "magic"])
 def test_a_file_of_somebody_else(made, how):
-    life, path = made  # noqa: F811
+    life, path = made
     os.chown(path, 12345, -1)
     life.cold(how, "program.py", why="belongs to user 12345")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
 def test_a_link_of_somebody_else(made):
-    life, _ = made  # noqa: F811
+    life, _ = made
     (link,) = (life.cache / "commands").iterdir()
     os.chown(link, 12345, -1, follow_symlinks=False)
     ran = life.run("magic", "program.py")
@@ -88,7 +88,7 @@ def test_a_link_of_somebody_else(made):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a program raise its privileges")
 def test_a_program_with_raised_privileges(made, tmp_path):
-    life, _ = made  # noqa: F811
+    life, _ = made
     shutil.copy(LAUNCHER, tmp_path / "magic")
     (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {PYTHON} "$@"\n')
     (tmp_path / "python3").chmod(0o755)
@@ -101,7 +101,7 @@ def test_a_program_with_raised_privileges(made, tmp_path):
 # ---- damage ----
 
 
-def runs_cold(life, path, content, why="x.magic", ways=("magic", "python")):  # noqa: F811
+def runs_cold(life, path, content, why="x.magic", ways=("magic", "python")):
     """With this content of the snapshot it runs cold because of `why`, to its end."""
     for how in ways:
         path.write_bytes(content)
@@ -116,7 +116,7 @@ def spread(start, end, n):
 
 
 def test_any_damaged_byte_of_the_header_or_the_tables(made):
-    life, path = made  # noqa: F811
+    life, path = made
     sound = path.read_bytes()
     tables = Snapshot(path).table(1).offset
     for at in [8, 12, 16, 20, 24, 96, 104, *spread(0, HEADER_BYTES, 6), *spread(tables, len(sound), 14)]:
@@ -126,7 +126,7 @@ def test_any_damaged_byte_of_the_header_or_the_tables(made):
 
 
 def test_a_lie_with_sound_checksums_about_a_segment(made):
-    life, path = made  # noqa: F811
+    life, path = made
     segments = Snapshot(path).table(1)
     sound = path.read_bytes()
     lies = [(8, 0), (8, 1 << 46), (8, 0x2000_0000_0000), (16, 1), (16, 1 << 50), (24, 1 << 60), (24, 3), (0, 9), (4, 64), (48, 77)]
@@ -140,18 +140,18 @@ def test_a_lie_with_sound_checksums_about_a_segment(made):
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 4095, 4096, 2 << 20, -4096, -1])
 def test_a_truncated_file(made, n_bytes):
-    life, path = made  # noqa: F811
+    life, path = made
     runs_cold(life, path, path.read_bytes()[:n_bytes])
 
 
 @pytest.mark.parametrize("content", [b"\0" * 10_000, b"\x7fELF" + b"x" * 10_000], ids=["zeros", "elf"])
 def test_a_foreign_file(made, content):
-    life, path = made  # noqa: F811
+    life, path = made
     runs_cold(life, path, content)
 
 
 def test_damaged_memory_is_found_when_asked_for(made, magicheap):
-    life, path = made  # noqa: F811
+    life, path = made
     assert magicheap("verify", path) == f"{path}: ok\n"
     with open(path, "r+b") as file:
         file.seek((2 << 20) + 5000)
@@ -167,7 +167,7 @@ def test_damaged_memory_is_found_when_asked_for(made, magicheap):
 
 
 def test_sixteen_that_run_go_on_when_the_snapshot_is_replaced_or_removed(made):
-    life, path = made  # noqa: F811
+    life, path = made
     running = [life.start("magic", "program.py", "stay", stdin=-1) for _ in range(16)]
     assert [process.stdout.readline() for process in running] == ["resumed\n"] * 16
     os.utime(life.directory / "program.py")
@@ -177,7 +177,7 @@ def test_sixteen_that_run_go_on_when_the_snapshot_is_replaced_or_removed(made):
     assert ends == [f"4999950000 {os.geteuid()}\n"] * 16 and {process.returncode for process in running} == {0}
 
 
-def test_two_cold_runs_at_once_commit_once(life):  # noqa: F811
+def test_two_cold_runs_at_once_commit_once(life):
     life.write("""
         import sys
         from magicheap import magic_transaction
@@ -196,8 +196,9 @@ def test_two_cold_runs_at_once_commit_once(life):  # noqa: F811
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_load_that_is_ended_leaves_what_there_was(made, number):
-    life, path = made  # noqa: F811
-    (life.directory / "other.py").write_text((life.directory / "program.py").read_text().replace("range(100_000)", "(print('in it', flush=True), sys.stdin.readline())"))
+    life, path = made
+    text = (life.directory / "program.py").read_text()
+    life.write(text.replace("range(100_000)", "(print('in it', flush=True), sys.stdin.readline())"), "other.py")
     before = path.read_bytes()
     with life.start("python", "other.py", stdin=-1) as process:
         assert [process.stdout.readline(), process.stdout.readline()] == ["body\n", "in it\n"]

@@ -1,7 +1,7 @@
 """Every way to start a program, and every place in it where a transaction may stand."""
 
 import pytest
-from process_fixtures import LAUNCHER, life  # noqa: F401
+from process_fixtures import LAUNCHER
 
 PROGRAM = """
     import sys
@@ -52,7 +52,7 @@ def test_a_launcher_that_is_named_after_a_module(life):
 
 
 def test_a_command_given_as_text(life):
-    text = "from magicheap import magic_transaction\nwith magic_transaction('x.magic') as magic:\n    print('body')\nimport sys\nprint(sys.argv)\n"
+    text = "from magicheap import magic_transaction as begin\nwith begin('x.magic'):\n    print('body')\nimport sys\nprint(sys.argv)\n"
     assert life.cold("python", "-c", text, "a") == "['-c', 'a']\n"
     assert life.warm("python", "-c", text, "b") == "['-c', 'b']\n"
 
