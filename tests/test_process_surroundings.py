@@ -117,7 +117,7 @@ def ignore_and_block():
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 
 
-@pytest.mark.parametrize("at_commit", [None, ignore], ids=["plain", "ignored"])
+@pytest.mark.parametrize("at_commit", [None, ignore, ignore_and_block], ids=["plain", "ignored", "blocked"])
 def test_signals_that_whoever_starts_a_run_ignores_or_blocks(life, at_commit):
     handler = "def print_it(number, frame): print('handled', number, flush=True)"
     life.write(program(SIGNALS, before=handler, body="signal.signal(signal.SIGUSR1, print_it)"))
