@@ -54,14 +54,9 @@ static int read_info(open_file *file)
 {
     char path[48], text[INFO_BYTES], *flags;
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", file->fd);
-    int reader = mhi_sys_open(path, O_RDONLY, 0);
-    if (reader < 0)
-        return reader;
-    ssize_t size = mhi_sys_read(reader, text, sizeof text - 1);
-    mhi_sys_close(reader);
-    if (size < 0)
-        return (int)size;
-    text[size] = '\0';
+    int result = mhi_sys_read_text(path, text, sizeof text);
+    if (result < 0)
+        return result;
     if (strncmp(text, "pos:\t", 5) != 0 || (flags = strstr(text, "\nflags:\t")) == NULL)
         return -ENODATA;
     file->offset = strtoull(text + 5, NULL, 10);

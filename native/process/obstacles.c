@@ -58,14 +58,9 @@ enum { TASK_IS_EXITING = 0x4, TASK_HAS_NOT_EXECUTED = 0x40 };
 static int read_task(const char *path, task *found)
 {
     char text[512]; /* the fields needed are at the front */
-    int fd = mhi_sys_open(path, O_RDONLY, 0);
-    if (fd < 0)
-        return fd;
-    ssize_t size = mhi_sys_read(fd, text, sizeof text - 1);
-    mhi_sys_close(fd);
-    if (size < 0)
-        return (int)size;
-    text[size] = '\0';
+    int result = mhi_sys_read_text(path, text, sizeof text);
+    if (result < 0)
+        return result;
     char *name = strchr(text, '('), *end = strrchr(text, ')');
     if (name == NULL || end == NULL || sscanf(end, ") %*c %*d %*d %*d %*d %*d %u", &found->flags) != 1)
         return -ENODATA;
@@ -97,15 +92,9 @@ static int add_children_of_thread(void *context, int reader, int thread)
     (void)reader;
     char path[64], text[4096], *rest = text;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", thread);
-    int fd = mhi_sys_open(path, O_RDONLY, 0);
-    if (fd < 0)
-        return fd;
-    ssize_t size = mhi_sys_read(fd, text, sizeof text - 1);
-    mhi_sys_close(fd);
-    if (size < 0)
-        return (int)size;
-    text[size] = '\0';
-    int result = 0;
+    int result = mhi_sys_read_text(path, text, sizeof text);
+    if (result < 0)
+        return result;
     for (long child; result == 0 && (child = strtol(rest, &rest, 10)) > 0;)
         result = add_child(context, (int)child);
     return result;

@@ -102,13 +102,9 @@ static int probe_pagemap(mh_error *err)
 static int probe_trace(mh_error *err)
 {
     char text[2048];
-    int fd = mhi_sys_open("/proc/self/status", O_RDONLY, 0);
-    ssize_t size = fd < 0 ? fd : mhi_sys_read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        mhi_sys_close(fd);
-    if (size < 0)
-        return unsupported(err, (int)size, "/proc/self/status can't be read");
-    text[size] = '\0';
+    int result = mhi_sys_read_text("/proc/self/status", text, sizeof text);
+    if (result < 0)
+        return unsupported(err, result, "/proc/self/status can't be read");
     const char *tracer = strstr(text, "\nTracerPid:\t");
     long id = tracer == NULL ? 0 : strtol(tracer + strlen("\nTracerPid:\t"), NULL, 10);
     return id == 0 ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "process %ld traces this one (a debugger, strace): it would lose track", id);

@@ -52,6 +52,9 @@ int mhi_sys_is_same_open(int fd, int other);                 /* 1: two descripto
 int mhi_sys_socket_option(int fd, int option);               /* of SOL_SOCKET, one that is an int */
 int mhi_sys_socket_peer(int fd, void *address, size_t size); /* a struct sockaddr, cut off after size */
 
+/* The beginning of a file of /proc, as far as there is room, NUL-terminated. 0 or -errno. */
+int mhi_sys_read_text(const char *path, char *text, size_t size);
+
 /* All of it or an error: -ENODATA when the file ends first. */
 int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset);
 int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset);

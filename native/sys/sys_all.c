@@ -1,7 +1,8 @@
-/* sys_all.c - reading and writing all of a range, over calls that may do less. */
+/* sys_all.c - what is made of several calls: reading and writing all of a range, and a text of /proc. */
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset)
 {
@@ -26,5 +27,18 @@ int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset)
             return -ENOSPC; /* a write of nothing is how a full device without an errno looks */
         done += (size_t)n;
     }
+    return 0;
+}
+
+int mhi_sys_read_text(const char *path, char *text, size_t size)
+{
+    int fd = mhi_sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    ssize_t length = mhi_sys_read(fd, text, size - 1);
+    mhi_sys_close(fd);
+    if (length < 0)
+        return (int)length;
+    text[length] = '\0';
     return 0;
 }

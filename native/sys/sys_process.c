@@ -23,14 +23,9 @@ enum { START_CODE = 26, END_CODE = 27, START_STACK = 28, START_DATA = 45, END_DA
 static int read_fields(uint64_t fields[N_FIELDS])
 {
     char text[2048];
-    int fd = mhi_sys_open("/proc/self/stat", O_RDONLY, 0);
-    if (fd < 0)
-        return fd;
-    ssize_t size = mhi_sys_read(fd, text, sizeof text - 1);
-    mhi_sys_close(fd);
-    if (size < 0)
-        return (int)size;
-    text[size] = '\0';
+    int result = mhi_sys_read_text("/proc/self/stat", text, sizeof text);
+    if (result < 0)
+        return result;
     char *field = strrchr(text, ')'); /* the name of the program, field 2, may hold anything */
     for (int i = 3; i < N_FIELDS; i++) {
         if (field == NULL || (field = strchr(field + 1, ' ')) == NULL)
