@@ -101,6 +101,11 @@ def _finalize(young: list[Any], files: Iterable[weakref.ref[io.IOBase]]) -> None
             todo[_layer(each)].append(each)
     for each in (each for layer in todo for each in layer):
         ctypes.pythonapi.PyObject_CallFinalizer(each)  # tells what is raised, as ever, and never calls one twice
+    for stream in (sys.stdout, sys.stderr):  # CPython puts its own in their place before it flushes them once more
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
 
 
 def _layer(each: object) -> int:

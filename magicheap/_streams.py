@@ -32,8 +32,9 @@ _LARGEST_BUFFER_BYTES = 8 << 20  # io.open's own bound, since CPython 3.14
 _FULLY_BUFFERED, _LINE_BUFFERED = 0, 1  # _IOFBF, _IOLBF of glibc's stdio.h
 
 _libc = ctypes.CDLL(None)
-_c_stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
-_libc.fflush.argtypes = [ctypes.c_void_p]
+_c_stdin, _c_stdout = (ctypes.c_void_p.in_dll(_libc, name) for name in NAMES[:2])
+_libc.fflush.argtypes = _libc.__fpurge.argtypes = _libc.__fbufsize.argtypes = [ctypes.c_void_p]
+_libc.__fbufsize.restype = ctypes.c_size_t
 _libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 
 
@@ -52,23 +53,26 @@ class Kept(NamedTuple):
 
     streams: tuple[Stream, ...]  # by descriptor
     is_unbuffered: bool  # python -u
+    is_read_by_c: bool  # the C library has a buffer for standard input
     encoding: str  # of a stream that has no object yet
     errors: str
 
 
 def prepare() -> Kept:
     """Flush all output, so that it is written once, and note what there is. UnsupportedError: too little to go by."""
-    _flush()
-    streams = tuple(_find(fd) for fd in range(3))
+    is_flushed = _flush()
+    streams = tuple(_find(fd, is_flushed) for fd in range(3))
     models = [stream.text for stream in streams[:2] if stream.text]  # errors of stderr are always backslashreplace
     if not models:
         raise UnsupportedError("standard input and standard output are closed: how later runs would decode theirs cannot be told")
     is_unbuffered = any(stream.raw and not stream.buffer for stream in streams[1:])
-    return Kept(streams, is_unbuffered, models[0].encoding, models[0].errors or "strict")
+    return Kept(streams, is_unbuffered, _libc.__fbufsize(_c_stdin) > 0, models[0].encoding, models[0].errors or "strict")
 
 
 def take_up(kept: Kept) -> None:
     """Make the streams anew. OSError: a descriptor that Python can't use, such as a directory."""
+    if kept.is_read_by_c:
+        _libc.__fpurge(_c_stdin)
     for fd, (name, stream) in enumerate(zip(NAMES, kept.streams, strict=True)):
         old = getattr(sys, f"__{name}__")
         text = None
@@ -89,28 +93,31 @@ def take_up(kept: Kept) -> None:
 # ---- before the fork ----
 
 
-def _flush() -> None:
+def _flush() -> bool:
+    """Return whether nothing is left to be written."""
+    is_flushed = True
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
             stream.flush()  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):  # None; no space, nobody reads; closed: the program will hear of it
-            pass
+            is_flushed = False
     _libc.fflush(None)
+    return is_flushed
 
 
-def _find(fd: int) -> Stream:
+def _find(fd: int, is_flushed: bool) -> Stream:
     """Find the layers: usually below sys.__stdout__; below sys.stdout if the program has detached them from there."""
     for text in (getattr(sys, f"__{NAMES[fd]}__"), getattr(sys, NAMES[fd])):
         layers = _layers(text, fd)
         if layers:
             own = text if text is getattr(sys, f"__{NAMES[fd]}__") else None
-            return Stream(own, *layers, _chosen_line_buffering(own, fd), lib.mh_descriptor_kind(fd) if _is_pristine(own, fd) else 0)
+            return Stream(own, *layers, _chosen_line_buffering(own, fd), lib.mh_descriptor_kind(fd) if _is_pristine(own, fd, is_flushed) else 0)
     return Stream(None, None, None, None, 0)
 
 
-def _is_pristine(text: TextIOWrapper | None, fd: int) -> bool:
-    """Tell whether nothing is buffered; output was flushed."""
-    return text is not None and not text.closed and (fd != 0 or not input_is_read())
+def _is_pristine(text: TextIOWrapper | None, fd: int, is_flushed: bool) -> bool:
+    """Tell whether nothing is buffered."""
+    return text is not None and not text.closed and (is_flushed if fd else not input_is_read())
 
 
 def _layers(text: object, fd: int) -> tuple[BufferedReader | BufferedWriter | None, FileIO] | None:

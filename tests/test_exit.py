@@ -43,6 +43,8 @@ ENDS = {
     "a collector frozen": ("import gc; gc.freeze(); print('last')", 0),
     "a collector thawed": ("import gc; gc.unfreeze(); print('last')", 0),
     "a child process": ("import multiprocessing; multiprocessing.get_context('fork').Process(target=print, args=('child',)).start()", 0),
+    "a file that tells of its end": ("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False))\n"
+                                     "class A(io.StringIO):\n    def close(self): print('closed'); super().close()\na = A()", 0),
     "another stdout": ("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False)); print('flushed')", 0),
 }  # fmt: skip
 
@@ -100,8 +102,9 @@ commit()
 """
 
 
-def test_what_was_loaded_is_not_taken_apart(run):
-    assert run(FINALIZED.format(before="loaded = {1: Loaded()}", after="")) == ("", "")
+@pytest.mark.parametrize("collector", ["", "import gc; gc.disable()"])
+def test_what_was_loaded_is_not_taken_apart(run, collector):
+    assert run(FINALIZED.format(before="loaded = {1: Loaded()}", after=collector)) == ("", "")
 
 
 def test_what_came_later_is_taken_apart_once(run):

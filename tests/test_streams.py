@@ -190,12 +190,44 @@ commit(); print('after')"""
     assert written(tmp_path, body) == "after\n"
 
 
+def test_output_that_could_not_be_flushed_is_not_written_to_another_pipe(tmp_path):
+    body = """
+sys.stdout.write('before ')
+real = os.dup(1)
+os.dup2(os.open('/dev/full', os.O_WRONLY), 1)
+from magicheap import _streams
+kept = _streams.prepare()
+os.dup2(real, 1)
+_streams.take_up(kept)
+print('after')"""
+    with Descriptors(tmp_path, ("pipe",) * 3) as pipes:
+        run(f"{SCRIPT}\n{body}", [], pipes)
+        assert os.read(pipes.own[1], 99) == b"after\n"
+
+
 def test_output_of_the_c_library_is_not_written_again(tmp_path):
     body = """
 import ctypes
 libc = ctypes.CDLL(None)
 libc.printf(b'before '); commit(); libc.printf(b'after')"""
     assert written(tmp_path, body) == "after"
+
+
+def test_input_that_the_c_library_had_read_is_dropped(tmp_path):
+    body = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.getchar(); commit(); libc.printf(b'%c', libc.getchar()); libc.fflush(None)"""
+    assert written(tmp_path, body, b"new") == "n"
+
+
+@pytest.mark.parametrize("committed", ["terminal", "pipe"])
+def test_the_c_library_buffers_output_to_a_file(tmp_path, committed):
+    body = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.printf(b'before\\n'); commit(); libc.printf(b'line\\n'); os.write(1, b'first ')"""
+    assert written(tmp_path, body, committed=(committed,) * 3) == "first line\n"
 
 
 def test_input_from_before_the_commit_is_dropped(tmp_path):
