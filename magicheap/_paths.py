@@ -11,9 +11,8 @@ SUFFIX = ".magic"  # arbitrary; what a file is, its content says
 
 def cache_directory() -> str:
     """Return the directory of default snapshots, which need not exist."""
-    import platformdirs
-
-    return os.path.join(platformdirs.user_cache_dir(), "magicheap")
+    base = os.environ.get("XDG_CACHE_HOME", "")  # as the launcher finds it; platformdirs says the same, but its import takes longer than a resume
+    return os.path.join(base if base.startswith("/") else os.path.expanduser("~/.cache"), "magicheap")
 
 
 def dangling_links(directory: str) -> list[str]:
@@ -37,10 +36,10 @@ def default_path(script: str | None = None) -> str:
     script = script or getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         raise ValueError("no script to name the snapshot after: pass magic_transaction a path")
-    import hashlib
+    from _blake2 import blake2b  # hashlib would load OpenSSL, too
 
     script = os.path.realpath(script)
-    digest = hashlib.blake2b(os.fsencode(script), digest_size=8).hexdigest()
+    digest = blake2b(os.fsencode(script), digest_size=8).hexdigest()
     name = os.path.dirname(script) if os.path.basename(script) == "__main__.py" else script  # of a package, its own
     stem = os.path.splitext(os.path.basename(name))[0][:64]  # names have at most 255 bytes, of up to 4 a character
     directory = cache_directory()
