@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
+_STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
 
 
 # What a resumed process was started with: as sys.orig_argv, how many of these come before sys.argv, the environment as
@@ -52,7 +53,7 @@ class Kept(NamedTuple):
 def ignored_signals() -> int:
     """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there is no /proc."""
     with open("/proc/self/status", "rb") as status:
-        return next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")) & ~_SIGNALS_OF_PYTHON
+        return next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")) & ~_SIGNALS_OF_PYTHON & _STANDARD_SIGNALS
 
 
 def prepare(initial: list[bytes], ignored: int) -> Kept:
