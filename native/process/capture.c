@@ -143,6 +143,8 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
     int result = is_hidden ? mhi_sys_mprotect((void *)start, end - start, PROT_READ) : 0;
     if (result < 0)
         return fail(c, result, "memory can't be made readable");
+    if (mapping->inode == 0 && !mapping->is_shared && !mapping->grows_down && (mapping->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
+        mhi_remnants_wipe(&c->to->remnants, start, end);
     int status = write_memory(c, start, end);
     if (is_hidden && mhi_sys_mprotect((void *)start, end - start, (int)mapping->prot) < 0 && status == MH_OK)
         return fail(c, -EACCES, "memory can't be protected again");
@@ -418,6 +420,7 @@ static int take_signals(capture *c)
 
 int mhi_capture_write(mhi_capture *to)
 {
+    mhi_remnants_learn(&to->remnants, to->scrubs, to->n_scrubs);
     for (uint64_t i = 0; i < to->n_scrubs; i++)
         memset(to->scrubs[i].address, 0, to->scrubs[i].size_bytes);
     to->n_segments = to->n_signals = 0;

@@ -2,6 +2,7 @@
  *
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
+ *     remnants.c    in the child: wipes what is left of secrets
  *     mappings.c    /proc/self/smaps, a mapping at a time
  *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
@@ -15,6 +16,7 @@
 #include "magicheap.h"
 #include "process/descriptors.h"
 #include "process/mappings.h"
+#include "process/remnants.h"
 #include "snapshot/transaction.h"
 
 enum {
@@ -43,6 +45,7 @@ typedef struct mhi_capture {
     mhi_file_segment segments[MHI_CAPTURE_SEGMENTS];
     char names[MHI_CAPTURE_NAMES];
     mhi_descriptors descriptors;          /* the parent's: what is open */
+    mhi_remnants remnants;                /* zero at first */
     mhi_mappings mappings;                /* the child's working memory: on its stack it would be in the image */
     uint64_t pagemap[MHI_CAPTURE_PAGES];
     uint8_t piece[MHI_CAPTURE_PIECE];     /* of the child's own stack, as it is written */

@@ -1,0 +1,130 @@
+/* remnants.c - wipes copies of secrets from free blocks of Python's allocator.
+ *
+ * Objects of up to 512 bytes come from pools of 16 KiB (Objects/obmalloc.c, CPython 3.10 and later):
+ *
+ *     | header | block | block | ... never handed out ... |
+ *                                ^ nextoffset
+ *
+ * F1  An address is taken to be in a pool only if all that the pool's header says fits: size class, offsets, and the chain of free
+ *     blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves. Nothing else looks like that, and
+ *     where another version of Python differs nothing is wiped.
+ * F2  The first word of a free block is the link to the next, and is kept.
+ *
+ * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes, then the whole.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include "process/remnants.h"
+
+enum { POOL_BYTES = 1 << 14, BLOCK_ALIGN = 16, BLOCK_MAX = 512, WORD = 8 };
+
+/* struct pool_header. */
+typedef struct {
+    uint32_t n_used, unused;
+    uint64_t free_block;
+    uint64_t next_pool, previous_pool;
+    uint32_t arena, size_class;
+    uint32_t next_offset, max_next_offset;
+} pool_header;
+
+static uint64_t word_at(const void *address)
+{
+    uint64_t word;
+    memcpy(&word, address, sizeof word);
+    return word;
+}
+
+static uint32_t slot_of(uint64_t word) { return (uint32_t)(word * 0x9e3779b97f4a7c15 >> 48); } /* Knuth's multiplicative hash: 16 bits */
+
+/* ---- the texts ---- */
+
+static void learn(mhi_remnants *remnants, const char *text, size_t size)
+{
+    if (size < MHI_REMNANTS_LEAST || remnants->n_texts == MHI_REMNANTS_TEXTS || size > MHI_REMNANTS_BYTES - remnants->n_bytes)
+        return;
+    uint32_t hash = slot_of(word_at(text)), *slot = &remnants->slots[hash];
+    remnants->is_taken[hash / 64] |= 1ull << hash % 64;
+    remnants->found[remnants->n_texts++] = (mhi_remnant){ word_at(text), remnants->n_bytes, (uint32_t)size, *slot };
+    *slot = remnants->n_texts;
+    memcpy(remnants->texts + remnants->n_bytes, text, size);
+    remnants->n_bytes += (uint32_t)size;
+}
+
+/* A block of several strings is learnt string by string. */
+void mhi_remnants_learn(mhi_remnants *remnants, const mhi_scrub *scrubs, uint64_t n_scrubs)
+{
+    for (uint64_t i = 0; i < n_scrubs; i++) {
+        const char *text = scrubs[i].address;
+        for (size_t left = scrubs[i].size_bytes; left > 0;) {
+            size_t size = strnlen(text, left);
+            learn(remnants, text, size);
+            size += size < left;
+            text += size;
+            left -= size;
+        }
+    }
+}
+
+/* ---- pools ---- */
+
+static uint32_t block_bytes(const pool_header *header) { return (header->size_class + 1) * BLOCK_ALIGN; }
+
+/* Whether the offsets in a header fit; what else F1 asks for is left to is_free, as few things get here. */
+static bool may_be_pool(const pool_header *header)
+{
+    if (header->size_class >= BLOCK_MAX / BLOCK_ALIGN)
+        return false;
+    uint32_t size = block_bytes(header);
+    return header->max_next_offset == POOL_BYTES - size && header->next_offset >= sizeof *header + size && header->next_offset <= POOL_BYTES &&
+           (header->next_offset - sizeof *header) % size == 0;
+}
+
+/* Whether the block at `block` of what may be a pool is free, and it is one (F1). */
+static bool is_free(uint64_t pool, uint32_t block)
+{
+    const pool_header *header = (const pool_header *)pool;
+    uint32_t size = block_bytes(header), n_blocks = (header->next_offset - (uint32_t)sizeof *header) / size, n_free = 0;
+    bool is_found = block >= header->next_offset;
+    for (uint64_t at = header->free_block; at != 0; at = word_at((const void *)at), n_free++) {
+        if (at < pool + sizeof *header || at >= pool + header->next_offset || (at - pool - sizeof *header) % size != 0 || n_free == n_blocks)
+            return false;
+        is_found |= at == pool + block;
+    }
+    return is_found && n_free + header->n_used == n_blocks;
+}
+
+static void wipe(uint64_t pool, uint64_t address, uint32_t text_bytes)
+{
+    uint32_t offset = (uint32_t)(address - pool);
+    uint32_t block = offset - (offset - (uint32_t)sizeof(pool_header)) % block_bytes((const pool_header *)pool);
+    if (!is_free(pool, block))
+        return;
+    uint64_t from = pool + block + WORD; /* F2 */
+    from = address < from ? from : address;
+    if (from < address + text_bytes)
+        memset((void *)from, 0, address + text_bytes - from);
+}
+
+static void wipe_pool(const mhi_remnants *remnants, uint64_t pool)
+{
+    uint64_t end = pool + POOL_BYTES;
+    for (uint64_t at = pool + sizeof(pool_header); at < end; at += WORD) {
+        uint64_t word = word_at((const void *)at);
+        uint32_t hash = slot_of(word);
+        uint32_t next = remnants->is_taken[hash / 64] >> hash % 64 & 1 ? remnants->slots[hash] : 0;
+        for (const mhi_remnant *text; next != 0; next = text->next) {
+            text = &remnants->found[next - 1];
+            if (text->first == word && text->size <= end - at && memcmp((const void *)at, remnants->texts + text->offset, text->size) == 0)
+                wipe(pool, at, text->size);
+        }
+    }
+}
+
+void mhi_remnants_wipe(const mhi_remnants *remnants, uint64_t start, uint64_t end)
+{
+    uint64_t pool = (start + POOL_BYTES - 1) & ~(uint64_t)(POOL_BYTES - 1);
+    for (; pool < end && end - pool >= POOL_BYTES; pool += POOL_BYTES)
+        if (may_be_pool((const pool_header *)pool))
+            wipe_pool(remnants, pool);
+}

@@ -1,0 +1,40 @@
+/* remnants.h - copies of secrets that nobody owns any more.
+ *
+ * What mh_scrub names is zeroed where it lies. But Python copies: os.environ["KEY"] is a new str each time, os.environ.copy() and
+ * subprocess make many, and a freed object keeps its text until its block is used again. These are found by their text.
+ */
+#ifndef MHI_REMNANTS_H
+#define MHI_REMNANTS_H
+#include <stddef.h>
+#include <stdint.h>
+
+#include "snapshot/transaction.h"
+
+enum {
+    MHI_REMNANTS_TEXTS = 1 << 12, /* arbitrary: an environment has some hundred */
+    MHI_REMNANTS_BYTES = 1 << 20, /* arbitrary: of all texts together */
+    MHI_REMNANTS_LEAST = 8,       /* bytes of a text; of shorter ones there are too many that mean something else */
+    MHI_REMNANTS_SLOTS = 1 << 16, /* of the table of hashes; as bits they stay in the first-level cache */
+};
+
+typedef struct {
+    uint64_t first;           /* its first eight bytes */
+    uint32_t offset, size;    /* in texts */
+    uint32_t next;            /* index + 1 of the next one with that slot; 0: none */
+} mhi_remnant;
+
+typedef struct {
+    uint32_t n_texts, n_bytes;
+    mhi_remnant found[MHI_REMNANTS_TEXTS];
+    uint64_t is_taken[MHI_REMNANTS_SLOTS / 64]; /* a bit for each slot */
+    uint32_t slots[MHI_REMNANTS_SLOTS]; /* index + 1 of the first one; 0: none */
+    char texts[MHI_REMNANTS_BYTES];
+} mhi_remnants;
+
+/* Copies what the scrubs name, which must not have been zeroed yet. `remnants` is zero. What does not fit is left out. */
+void mhi_remnants_learn(mhi_remnants *remnants, const mhi_scrub *scrubs, uint64_t n_scrubs);
+/* Zeroes copies of it in [start, end), anonymous memory that is readable and writable, where they lie in a free block of Python's
+ * allocator. A copy in a block that is in use is somebody's, and stays. */
+void mhi_remnants_wipe(const mhi_remnants *remnants, uint64_t start, uint64_t end);
+
+#endif
