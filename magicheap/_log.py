@@ -6,28 +6,28 @@ importing it costs more than a warm start.
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
-_LEVELS = ("debug", "info")
+_LEVELS = (b"debug", b"info")
 
 
 def info(message: str, *values: object) -> None:
     """Tell what a user who asks "why?" wants to know."""
-    _tell("info", message, values)
+    _tell(b"info", message, values)
 
 
 def debug(message: str, *values: object) -> None:
     """Tell what somebody who looks for a fault wants to know."""
-    _tell("debug", message, values)
+    _tell(b"debug", message, values)
 
 
-def _tell(level: str, message: str, values: tuple[object, ...]) -> None:
-    asked = os.environ.get("MAGICHEAP_LOG", "").lower()
+def _tell(level: bytes, message: str, values: tuple[object, ...]) -> None:
+    asked = posix.environ.get(b"MAGICHEAP_LOG", b"").lower()  # os.environ runs Python, which a resumed process pays for by the page
     if asked in _LEVELS:
         if _LEVELS.index(level) >= _LEVELS.index(asked) and sys.stderr is not None:
             print("magicheap:", message % values, file=sys.stderr, flush=True)
     elif "logging" in sys.modules:
         import logging
 
-        logging.getLogger("magicheap").log(logging.INFO if level == "info" else logging.DEBUG, message, *values)
+        logging.getLogger("magicheap").log(logging.INFO if level == b"info" else logging.DEBUG, message, *values)

@@ -81,7 +81,7 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
         _take_up_signals(ignored, kept.ignored_signals)
     if time_zone != kept.time_zone:
         time.tzset()
-    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
+    threading.main_thread()._native_id = threading.get_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
     _surroundings.begin()
     _reseed.take_up(kept.seeds)
     if kept.is_temporary_directory_found:
