@@ -1,5 +1,10 @@
 """The examples whose libraries are too large for every run of the tests, in full size. Collected only where it is named."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from test_examples import check_example
 
@@ -18,3 +23,24 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_resumes_with_its_library_loaded(name, tmp_path):
     check_example(name, *EXAMPLES[name], tmp_path)
+
+
+TORCH = """
+import os
+from magicheap import magic_transaction
+with magic_transaction():
+    import torch
+    torch.randn(1)
+print(torch.randn(2).tolist(), flush=True)
+os._exit(0)
+"""
+
+
+def test_torch_draws_other_numbers_in_each_resumed_process(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(TORCH)
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "MAGICHEAP_LOG": "info"}
+    command = [Path(sys.executable).with_name("magic"), program]
+    runs = [subprocess.run(command, env=env, capture_output=True, text=True, check=True) for _ in range(51)]
+    assert all("magicheap: warm" in run.stderr for run in runs[1:])
+    assert len({run.stdout for run in runs}) == len(runs)
