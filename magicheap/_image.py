@@ -147,10 +147,20 @@ class Image:
     def staleness(self) -> str:
         """Return why a run with the same key could not take this here and now, or ""."""
         try:
-            call(lib.mh_image_check_inputs, self._native, ffi.NULL, path=self.path)
+            call(lib.mh_image_check_inputs, self._native, self._run_options(), path=self.path)
         except (MagicHeapError, OSError) as error:
             return str(error)
         return ""
+
+    def _run_options(self) -> Any:
+        """Return mh_options of such a run. A process is told by the environment it was started with, before Python coerced the locale."""
+        if self.info.kind != "process":
+            return ffi.NULL
+        from magicheap._environment import read_initial
+
+        self._variables = [ffi.new("char[]", entry) for entry in read_initial()]
+        self._environ = ffi.new("char *[]", [*self._variables, ffi.NULL])
+        return ffi.new("mh_options *", {"process": True, "environment": self._environ})
 
     def has_lost_a_file(self) -> bool:
         """Tell whether a file it depends on is gone or changed, so that no run, in whatever environment, will take it."""

@@ -145,3 +145,11 @@ def test_doctor_says_what_is_missing(tmp_path):
     done = subprocess.run([sys.executable, "-P", "-c", lonely, tmp_path / "bin/python", tmp_path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and f"launcher beside the interpreter\t{tmp_path}/bin/magic can't be executed" in done.stdout
     assert "commit and resume" not in done.stdout, "it is not tried where it can't work"
+
+
+def test_a_locale_that_python_chose_itself_changes_nothing(life):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    life.write('from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    pass\n')
+    subprocess.run([sys.executable, "-P", "program.py"], cwd=life.directory, env=bare, check=True)
+    done = subprocess.run([sys.executable, "-P", "-m", "magicheap", "info", life.directory / "x.magic"], env=bare, capture_output=True, text=True)
+    assert "LC_CTYPE" not in done.stdout + done.stderr and done.returncode == 0

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 WHY = "from magicheap._surroundings import why_not"
-ASK = f"{WHY}; print(why_not())"
+ASK = f"{WHY}; print(why_not(), flush=True)"
 
 
 def answer(*command, stdin=subprocess.DEVNULL, env=()):

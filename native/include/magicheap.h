@@ -303,7 +303,8 @@ int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input)
 int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *module);
 /* Reads every byte: MH_ERR_CORRUPT names the segment whose checksum does not match. */
 int mh_image_verify(const mh_image *image, mh_error *err);
-/* MH_OK if a run with these options could take it here and now, else the reason; options NULL: a run with the right key. Takes nothing. */
+/* MH_OK if a run with these options could take it here and now, else the reason. Takes nothing. `options` NULL, or of a process without a
+ * key: of a run with the right key. */
 int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err);
 
 /* MH_OK if this machine can do heap snapshots; else MH_ERR_UNSUPPORTED or MH_ERR_SYSTEM with the first obstacle. Each probe is one

@@ -92,7 +92,8 @@ int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *modu
 
 int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err)
 {
-    const char *key = options == NULL ? NULL : options->key == NULL ? "" : options->key;
+    bool is_any = options == NULL || (options->process && options->key == NULL);
+    const char *key = is_any ? NULL : options->key == NULL ? "" : options->key;
     int status = mhi_trust_process(err);
     if (status == MH_OK)
         status = mhi_trust_directories(image->path, err);
