@@ -1,9 +1,15 @@
-"""Load once; every later run maps what the first one loaded.
+"""fork() from disk: load once; every later run starts where the load ended.
+
+    with magic_transaction():                      # the first run executes the body and commits the process
+        model = load_model("7B")
+    print(model.answer(sys.argv[1]))               # every later run begins here
+
+Or, for several in one process, the C heap alone, which later runs map:
 
     with magic_transaction("magic.dat", process=False) as magic:
         if not magic.was_committed:                # the first run, or one whose snapshot is stale
             magic.root = load_model("7B")
-    model = magic.root                             # every later run begins here
+    model = magic.root                             # every later run gets it in place
 """
 
 from magicheap import _errors

@@ -16,6 +16,7 @@ import sys
 from magicheap import _log
 from magicheap._errors import MagicHeapError, UnsupportedError, call
 from magicheap._native import ffi, lib
+from magicheap._paths import launcher_path
 from magicheap._transaction import MagicTransaction
 
 TYPE_CHECKING = False
@@ -85,27 +86,29 @@ class ProcessTransaction(MagicTransaction):
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":
             kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
-        if name is None or skipped > {"script": 1, "module": 2, "installed": 3}[kind] or not os.access(_launcher(), os.X_OK):
+        if name is None or skipped > {"script": 1, "module": 2, "installed": 3}[kind] or not os.access(launcher_path(), os.X_OK):
             return b""
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv[skipped + 1 :]]
         arguments = ffi.NULL if self._is_constant else ffi.new("char *[]", [*words, ffi.NULL])
         text = ffi.new("char[]", 128 << 10)
         try:
-            call(lib.mh_command_text, text, len(text), os.fsencode(_launcher()), kind.encode(), os.fsencode(name), arguments)
+            call(lib.mh_command_text, text, len(text), os.fsencode(launcher_path()), kind.encode(), os.fsencode(name), arguments)
         except (MagicHeapError, OSError, ValueError) as error:
-            _log.info("%s will not find this snapshot: %s", _launcher(), error)
+            _log.info("%s will not find this snapshot: %s", launcher_path(), error)
             return b""
         return ffi.string(text)
 
     def _resume(self) -> None:
         """Become the snapshot; return only if that fails."""
-        _flush()
+        from magicheap._streams import flush
+
+        flush()
         self._link()  # as when it was made; that cache may have been another, or emptied
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv]
         argv = ffi.new("char *[]", [*words, ffi.NULL])
-        launcher = ffi.new("char[]", os.fsencode(_launcher()))
+        launcher = ffi.new("char[]", os.fsencode(launcher_path()))
         try:
-            call(lib.mh_resume, self._tx, launcher, argv, _n_skipped(sys.orig_argv), self._environ, path=_launcher())
+            call(lib.mh_resume, self._tx, launcher, argv, _n_skipped(sys.orig_argv), self._environ, path=launcher_path())
         except (MagicHeapError, OSError) as error:
             self.reason = f"the snapshot can't be resumed: {error}"
 
@@ -120,7 +123,7 @@ class ProcessTransaction(MagicTransaction):
             try:
                 call(lib.mh_link_command, self._command, os.fsencode(self.path))
             except (MagicHeapError, OSError) as error:
-                _log.info("%s will not find this snapshot: %s", _launcher(), error)
+                _log.info("%s will not find this snapshot: %s", launcher_path(), error)
 
     def _begin(self) -> None:
         global _active
@@ -161,7 +164,6 @@ class ProcessTransaction(MagicTransaction):
         recorder.forget()
         if threads := _pools.live_threads():
             raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
-        _flush()
         kept = _resumed.prepare(self._initial, self._ignored)
         try:
             for address, size_bytes in kept.areas:
@@ -210,17 +212,6 @@ def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoRe
     finally:  # nothing else may run here
         os.write(2, os.fsencode(f"magicheap: {reason}, and {sys.executable} can't be executed\n"))
         os._exit(127)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-
-
-def _launcher() -> str:
-    """Return the path of the launcher that was installed beside this interpreter."""
-    return os.path.join(os.path.dirname(sys.executable), "magic")
 
 
 def _n_skipped(words: list[str]) -> int:

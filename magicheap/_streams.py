@@ -60,7 +60,7 @@ class Kept(NamedTuple):
 
 def prepare() -> Kept:
     """Flush all output, so that it is written once, and note what there is. UnsupportedError: too little to go by."""
-    is_flushed = _flush()
+    is_flushed = flush()
     streams = tuple(_find(fd, is_flushed) for fd in range(3))
     models = [stream.text for stream in streams[:2] if stream.text]  # errors of stderr are always backslashreplace
     if not models:
@@ -93,7 +93,7 @@ def take_up(kept: Kept) -> None:
 # ---- before the fork ----
 
 
-def _flush() -> bool:
+def flush() -> bool:
     """Return whether nothing is left to be written."""
     is_flushed = True
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):

@@ -11,7 +11,7 @@ import os
 import sys
 
 from magicheap import _log
-from magicheap._errors import MagicHeapWarning, call
+from magicheap._errors import MagicHeapError, MagicHeapWarning, StaleError, call
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -184,7 +184,6 @@ class MagicTransaction:
         self.reason = _text(lib.mh_reason(self._tx))
 
     def _begin(self) -> None:
-        from magicheap._errors import MagicHeapError
         from magicheap._inputs import Recorder
 
         recorder = Recorder(self._inputs)
@@ -197,8 +196,6 @@ class MagicTransaction:
         recorder.start()
 
     def _add_inputs(self, recorder: Recorder) -> None:
-        from magicheap._errors import StaleError
-
         paths = recorder.paths()
         for path in paths:
             call(lib.mh_add_file, self._tx, os.fsencode(path), path=path)

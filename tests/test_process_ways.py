@@ -225,3 +225,16 @@ def test_many_resumes_in_a_row_and_sixteen_at_a_time(life):
     running = [life.start("magic", "program.py", i) for i in range(16)]
     assert [process.communicate(timeout=60)[0] for process in running] == [f"499500 True False program.py {i}\n" for i in range(16)]
     assert [process.returncode for process in running] == [0] * 16
+
+
+def test_a_program_that_has_closed_its_output_is_resumed_all_the_same(life):
+    life.write("""
+import sys
+if sys.argv[1:]:
+    sys.stdout.close()
+from magicheap import magic_transaction
+with magic_transaction("x.magic"):
+    print("body", file=sys.stderr)
+""")
+    life.cold("python", "program.py")
+    assert life.warm("python", "program.py", "closed") == ""

@@ -1,6 +1,6 @@
-/* magicheap.h - load once; every later run maps what the first one loaded.
+/* magicheap.h - load once; every later run maps what the first one loaded, or goes on as the process that had loaded it.
  *
- * How to think of it. An *arena* is a region at a fixed address that allocations come from. A *transaction*
+ * How to think of it ("Process snapshots", below, tells what is different there). An *arena* is a region at a fixed address that allocations come from. A *transaction*
  * routes every malloc of the process into one arena, until *commit* turns the arena into a *snapshot*: a file
  * that later processes *attach* at the same address, so that all pointers in it stay true. The *root* is the
  * pointer a later run starts from. A run is *cold* when it loads and *warm* when it attaches:
@@ -19,7 +19,7 @@
  * Caveats
  * - Attached memory stays mapped until the process ends: nobody can know who still points into it.
  * - Everyone maps the file privately. Writes after the commit stay in the process that made them.
- * - What a commit holds is memory only: no threads, descriptors or statics of libraries. A block that leads to the
+ * - What the commit of a heap holds is memory only: no threads, descriptors or statics of libraries. A block that leads to the
  *   ordinary heap or a stack would dangle in a later run, so the audit refuses to commit it.
  * - No other thread may write to the arena while mh_commit runs; if one does, the process is unharmed but the
  *   snapshot holds an arbitrary moment of what it wrote.
