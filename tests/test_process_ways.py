@@ -234,7 +234,7 @@ if sys.argv[1:]:
     sys.stdout.close()
 from magicheap import magic_transaction
 with magic_transaction("x.magic"):
-    print("body", file=sys.stderr)
+    print("body")
 """)
     life.cold("python", "program.py")
     assert life.warm("python", "program.py", "closed") == ""
