@@ -53,9 +53,9 @@ class Command:
         return self.end(self.start(model, *arguments, **options), text, status)
 
     def layers(self):
-        """Return the snapshots of imports, model m.gguf and prefix that there are, in this order."""
+        """Return the snapshots of imports, model and prefix that there are, in this order."""
         found = (self.cache / "magicheap").glob("*.magic")
-        return sorted(found, key=lambda path: (path.name.startswith("m-"), path.name.startswith("m-prefix-")))
+        return sorted(found, key=lambda path: (not path.name.startswith("llama-"), "-prefix-" in path.name))
 
 
 @pytest.fixture
