@@ -76,15 +76,32 @@ class Session:
 
     def feed(self, tokens: list[int]) -> None:
         """Append tokens. Raises ContextError if they do not all fit, ValueError for one that does not exist."""
+        pieces = self._pieces(tokens)
+        for piece in pieces:
+            self._append(lib.mk_eval, piece, self._logits if piece is pieces[-1] else ffi.NULL)
+
+    def feed_all(self, tokens: list[int]):
+        """Append tokens as feed() does; return a buffer of (n_tokens, n_vocab) float32, the scores after each of them."""
+        pieces = self._pieces(tokens)
+        n_vocab = self.model.config.n_vocab
+        logits = at = ffi.new("float[]", len(tokens) * n_vocab)
+        for piece in pieces:
+            self._append(lib.mk_eval_all, piece, at)
+            at += len(piece) * n_vocab
+            ffi.memmove(self._logits, at - n_vocab, ffi.sizeof(self._logits))
+        return ffi.buffer(logits)
+
+    def _pieces(self, tokens):
         if len(tokens) > self.room:
             check(lib.MK_ERR_CONTEXT)
+        return [tokens[at : at + PIECE] for at in range(0, len(tokens), PIECE)]
+
+    def _append(self, evaluate, piece, logits):
+        session = self._open()
         if not self._pool:
             self._start_threads()
-        for at in range(0, len(tokens), PIECE):
-            piece = tokens[at : at + PIECE]
-            last = self._logits if at + PIECE >= len(tokens) else ffi.NULL
-            check(lib.mk_eval(self._open(), self.model.pointer, self._pool, piece, len(piece), last))
-            self.tokens += piece
+        check(evaluate(session, self.model.pointer, self._pool, piece, len(piece), logits))
+        self.tokens += piece
 
     def rewind_to(self, tokens: list[int]) -> list[int]:
         """Keep what the cache shares with `tokens` and return the rest, at least one token, to feed."""

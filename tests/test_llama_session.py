@@ -78,6 +78,27 @@ def test_a_prompt_in_pieces_gives_the_same_bits(model):
     assert found[0] == found[1] == found[2]
 
 
+def test_feeding_all_gives_the_scores_after_each_token(model):
+    prompt = np.random.default_rng(4).integers(0, model.config.n_vocab, 140).tolist()
+    with llama.Session(model, n_ctx=140) as session:
+        expected = b"".join([session.feed([token]) or bytes(session.logits) for token in prompt])
+    with llama.Session(model, n_ctx=140) as session:
+        session.feed(prompt[:5])
+        assert bytes(session.feed_all(prompt[5:])) == expected[5 * len(session.logits) :]
+        assert session.tokens == prompt
+        assert bytes(session.logits) == expected[-len(session.logits) :]
+
+
+def test_feeding_all_of_too_much_changes_nothing(session):
+    session.feed(PROMPT)
+    before = bytes(session.logits)
+    with pytest.raises(llama.ContextError, match="raise n_ctx"):
+        session.feed_all([1] * 27)
+    assert session.tokens == PROMPT
+    assert bytes(session.logits) == before
+    assert len(session.feed_all([])) == 0
+
+
 def test_feeding_too_much_changes_nothing(session):
     session.feed(PROMPT)
     before = bytes(session.logits)

@@ -204,23 +204,42 @@ static int check(const mk_session *s, const mk_model *model, const int32_t *toke
     return n_tokens > s->n_ctx - s->length ? MK_ERR_CONTEXT : MK_OK;
 }
 
-int mk_eval(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits)
+/* Logits of the batch's tokens from `first` on, one row each. */
+static void score(const batch *b, int32_t first, float *logits)
+{
+    int64_t dim = b->s->config.dim;
+    mki_product head = {&b->model->output, logits, b->s->config.n_vocab};
+    mki_multiply(b->pool, &head, 1, (mki_rows){b->s->normed + first * dim, dim, b->n_tokens - first});
+}
+
+/* Appends the tokens; logits, unless NULL, are those of the last n_scored. */
+static int append(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
+                  int32_t n_scored, float *logits)
 {
     int status = check(s, model, tokens, n_tokens);
     if (status)
         return status;
     batch b = {.s = s, .model = model, .pool = pool, .ops = mki_ops_current()};
+    int32_t n_silent = logits ? n_tokens - n_scored : n_tokens; /* leading tokens that nobody asks about */
     for (int32_t done = 0; done < n_tokens; done += b.n_tokens) {
         b.tokens = tokens + done;
         b.n_tokens = n_tokens - done < s->n_batch ? n_tokens - done : s->n_batch;
         b.start = s->length + done;
         run_layers(&b);
-    }
-    if (logits) {
-        int64_t dim = s->config.dim;
-        mki_product head = {&model->output, logits, s->config.n_vocab};
-        mki_multiply(pool, &head, 1, (mki_rows){s->normed + (b.n_tokens - 1) * dim, dim, 1});
+        int32_t first = done < n_silent ? n_silent - done : 0;
+        if (first < b.n_tokens)
+            score(&b, first, logits + (int64_t)(done + first - n_silent) * s->config.n_vocab);
     }
     s->length += n_tokens;
     return MK_OK;
+}
+
+int mk_eval(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits)
+{
+    return append(s, model, pool, tokens, n_tokens, 1, logits);
+}
+
+int mk_eval_all(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits)
+{
+    return append(s, model, pool, tokens, n_tokens, n_tokens, logits);
 }

@@ -144,6 +144,8 @@ int mk_session_truncate(mk_session *session, int32_t length);
 /* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the session is unchanged.
  * pool may be NULL: one thread. The result does not depend on the number of threads. */
 int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
+/* The same, with (n_tokens, n_vocab) logits, one row after each of the tokens: the bits of n calls for one token. */
+int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
 
 /* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc.
  * MK_ERR_ARGUMENT if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */

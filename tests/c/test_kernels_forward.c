@@ -95,6 +95,30 @@ TEST(a_quantised_model_gives_the_same_bits_for_a_prompt_in_pieces) { check_piece
 TEST(a_model_of_odd_sizes_gives_the_same_bits_for_a_prompt_in_pieces) { check_pieces(odd_model(), 300); }
 TEST(a_model_wider_than_a_segment_gives_the_same_bits_for_a_prompt_in_pieces) { check_pieces(wide_model(), 10); }
 
+static void check_every_token_scored(mk_model *m)
+{
+    enum { N = 140 }; /* more than two batches of 64 */
+    uint64_t state = harness_seed();
+    int32_t tokens[N], n_vocab = m->config.n_vocab;
+    float *all = guarded_new(N * n_vocab), one[MOST_VOCAB];
+    random_tokens(&state, m, tokens, N);
+    mk_session *at_once = session_of(m), *singly = session_of(m);
+    CHECK_EQUAL(mk_eval(at_once, m, NULL, tokens, 3, NULL), MK_OK);
+    CHECK_EQUAL(mk_eval_all(at_once, m, NULL, tokens + 3, N - 3, all + 3 * n_vocab), MK_OK);
+    CHECK_EQUAL(mk_session_length(at_once), N);
+    for (int32_t t = 0; t < N; t++) {
+        CHECK_EQUAL(mk_eval(singly, m, NULL, tokens + t, 1, one), MK_OK);
+        CHECK(t < 3 || same_bits(one, all + t * n_vocab, n_vocab));
+    }
+    mk_session_free(at_once);
+    mk_session_free(singly);
+    guarded_free(all, N * n_vocab);
+    mk_model_free(m);
+}
+
+TEST(a_quantised_model_scores_every_token_as_it_does_one) { check_every_token_scored(quantised_model()); }
+TEST(a_model_of_odd_sizes_scores_every_token_as_it_does_one) { check_every_token_scored(odd_model()); }
+
 TEST(any_number_of_threads_gives_the_same_bits)
 {
     uint64_t state = harness_seed();
@@ -172,7 +196,9 @@ TEST(what_cannot_be_evaluated_is_refused_and_changes_nothing)
     check_refused(s, m, beyond, 2, MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_eval(NULL, m, NULL, tokens, 1, NULL), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_eval(s, NULL, NULL, tokens, 1, NULL), MK_ERR_ARGUMENT);
-    CHECK_EQUAL(mk_eval(s, m, NULL, tokens, N_CTX - 30, NULL), MK_OK);
+    CHECK_EQUAL(mk_eval_all(NULL, m, NULL, tokens, 1, NULL), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_eval_all(s, m, NULL, tokens, N_CTX - 29, NULL), MK_ERR_CONTEXT);
+    CHECK_EQUAL(mk_eval_all(s, m, NULL, tokens, N_CTX - 30, NULL), MK_OK);
     CHECK_EQUAL(mk_eval(s, m, NULL, tokens, 1, NULL), MK_ERR_CONTEXT);
     mk_session_free(s);
     mk_model_free(m);
