@@ -4,14 +4,12 @@
  * Each number is computed by one thread in one order, so the result depends neither on the number of threads nor on
  * how a prompt is cut into batches or calls.
  */
+#include "attention.h"
 #include "matmul.h"
 #include "session.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Positions whose scores are held at once. Chunks begin at multiples of it, whatever the batch. */
-enum { CHUNK = 128 };
 
 /* A batch on its way through the layers. */
 typedef struct {
@@ -97,32 +95,6 @@ static void rotate(void *arg, int32_t first, int32_t last)
     }
 }
 
-/* out = softmax(q . k / sqrt(head_dim)) . v over positions 0 .. n-1, in one pass over chunks of them: `peak` is the
- * largest score so far, and sums taken under a smaller one are scaled down to it (Milakov & Gimelshein 2018). */
-static void attend_head(const mki_ops *ops, const float *q, mki_rows k, mki_rows v, int32_t head_dim, float *out)
-{
-    float scores[CHUNK], peak = -INFINITY, total = 0, scale = 1 / sqrtf((float)head_dim);
-    memset(out, 0, (size_t)head_dim * sizeof *out);
-    for (int32_t first = 0; first < k.n; first += CHUNK) {
-        int32_t n = k.n - first < CHUNK ? k.n - first : CHUNK;
-        mki_rows keys = {k.data + first * k.stride, k.stride, n}, values = {v.data + first * v.stride, v.stride, n};
-        float last_peak = peak;
-        memset(scores, 0, sizeof scores);
-        ops->add_dots(keys, (mki_rows){q, 0, 1}, head_dim, scores, 0);
-        for (int32_t i = 0; i < n; i++)
-            peak = fmaxf(peak, scores[i] *= scale);
-        float shrink = expf(last_peak - peak); /* 0 for the first chunk */
-        total *= shrink;
-        for (int32_t i = 0; i < head_dim; i++)
-            out[i] *= shrink;
-        for (int32_t i = 0; i < n; i++)
-            total += scores[i] = expf(scores[i] - peak);
-        ops->add_weighted(scores, values, head_dim, out);
-    }
-    for (int32_t i = 0; i < head_dim; i++)
-        out[i] /= total;
-}
-
 /* Items are token * n_heads + head. Query heads share the key and value heads in equal groups. */
 static void attend(void *arg, int32_t first, int32_t last)
 {
@@ -132,7 +104,7 @@ static void attend(void *arg, int32_t first, int32_t last)
         int32_t t = i / c->n_heads, kv_head = i % c->n_heads / (c->n_heads / c->n_kv_heads);
         int64_t offset = (int64_t)kv_head * c->head_dim, at = (int64_t)i * c->head_dim;
         mki_rows k = {b->keys + offset, kv_dim(c), b->start + t + 1}, v = {b->values + offset, kv_dim(c), k.n};
-        attend_head(b->ops, b->s->q + at, k, v, c->head_dim, b->s->attended + at);
+        mki_attend(b->ops, b->s->q + at, k, v, c->head_dim, b->s->attended + at);
     }
 }
 
