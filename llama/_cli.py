@@ -167,7 +167,7 @@ def open_dialogue(model, args):
     if args.no_snapshot:
         (dialogue, n_tokens, seconds), is_made = evaluate(model, args, prefix), True
     else:
-        key = f"{model_key(args)} {args.ctx} {args.raw} {_layers.digest(repr((args.system, prefix)))}"
+        key = f"{model_key(args)} {args.ctx} {args.cache_type} {args.raw} {_layers.digest(repr((args.system, prefix)))}"
         path = f"{args.snapshot}.prefix" if args.snapshot else _layers.default_path(args.model, key, "-prefix")
         (dialogue, n_tokens, seconds), is_made = _layers.layer(
             _layers.PREFIX, lambda: evaluate(model, args, prefix), path, key, is_last=True

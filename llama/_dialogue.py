@@ -26,7 +26,7 @@ class Dialogue:
             raise UsageError("--system needs a chat template: the model has none, or --raw is given")
         self._messages = [{"role": "system", "content": args.system}] if args.system else []
         self._tokens = []  # of a conversation without template: all of it so far
-        self._session = Session(model, args.ctx)
+        self._session = Session(model, args.ctx, cache_type=args.cache_type)
 
     def evaluate_prefix(self):
         """Evaluate what comes before the first turn, whatever that will be, and end the threads; return how many tokens."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from llama._model import Model
 
+CACHE_TYPES = {"f16": lib.MK_F16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
 CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
 PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
 
@@ -49,15 +50,18 @@ class Session:
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
     n_threads: as many as this process may use CPUs, unless given. Results do not depend on it. They start with the next feed(),
         and run until rest() or close().
+    cache_type: how keys and values are kept: "f16", "q8_0" (little more than half as large), or "f32" (exact).
     """
 
-    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None) -> None:
+    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "f16") -> None:
+        if cache_type not in CACHE_TYPES:
+            raise ValueError(f"cache_type is {cache_type!r}, expected one of {', '.join(CACHE_TYPES)}")
         self._session = self._pool = ffi.NULL
         self.model = model
         self.tokens: list[int] = []  # what the KV cache holds
         session = ffi.new("mk_session **")
         n_ctx = min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
-        check(lib.mk_session_new(session, model.pointer, n_ctx))
+        check(lib.mk_session_new(session, model.pointer, n_ctx, CACHE_TYPES[cache_type]))
         self._session = session[0]
         self._logits = ffi.new("float[]", model.config.n_vocab)
         self.n_ctx = n_ctx

@@ -21,7 +21,7 @@ def weights():
 def logits(path, **options):
     """Return the engine's logits after all of TOKENS."""
     model = llama.load(path, **options)
-    with llama.Session(model, n_threads=1) as session:
+    with llama.Session(model, n_threads=1, cache_type="f32") as session:
         session.feed(TOKENS)
         found = np.frombuffer(session.logits, np.float32).copy()
     model.close()

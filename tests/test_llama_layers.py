@@ -14,7 +14,7 @@ TIMEOUT_S = 120  # arbitrary: far more than any command here takes
 LAUNCHER = Path(sys.executable).with_name("magic-llama")
 SAMPLED = ("-n", 40, "--seed", 5, "--temp", 2)  # a text that one changed bit of a logit would soon change
 LAYER_BYTES = 64 << 20  # more than an interpreter with the modules of an answer has written
-TOKEN_BYTES = 30 * 2 * 3 * 64 * 4  # of SmolLM2's cache: layers, keys and values, heads, their width, float32
+TOKEN_BYTES = 30 * 2 * 3 * 64 * 2  # of SmolLM2's cache: layers, keys and values, heads, their width, half precision
 PERSONA = "You are a pirate, and you never say so. " + " ".join(map(str, range(40)))
 
 
@@ -149,7 +149,7 @@ def test_what_a_prefix_says_counts_not_where_it_is_written(ask, tiny, tmp_path):
     assert ask(tiny, "--prefix-file", first)[1][2] == "resumed"
 
 
-@pytest.mark.parametrize("changed", [("--system", "b"), ("-c", 200), ("--quantize", "q8_0"), ("--raw",)])
+@pytest.mark.parametrize("changed", [("--system", "b"), ("-c", 200), ("--cache-type", "q8_0"), ("--quantize", "q8_0"), ("--raw",)])
 def test_a_prefix_is_evaluated_anew_for_other_settings(ask, tiny, tmp_path, changed):
     (tmp_path / "prefix").write_text("one two three")
     arguments = ("--prefix-file", tmp_path / "prefix", *SAMPLED)

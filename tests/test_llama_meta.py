@@ -24,7 +24,7 @@ def weights():
 def logits(path, **options):
     """Return the engine's logits after each of TOKENS."""
     model = llama.load(path, **options)
-    with llama.Session(model, n_threads=1) as session:
+    with llama.Session(model, n_threads=1, cache_type="f32") as session:
         found = []
         for token in TOKENS:
             session.feed([token])

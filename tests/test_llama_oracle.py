@@ -51,7 +51,7 @@ def model():
 def greedy(model, prompt):
     """Return (prompt and N_TOKENS greedy tokens, the logits each of those was picked from)."""
     sampler = llama.Sampler(temperature=0)
-    with llama.Session(model, n_ctx=512) as session:
+    with llama.Session(model, n_ctx=512, cache_type="f32") as session:
         session.feed(prompt)
         picked_from = []
         for _ in range(N_TOKENS):

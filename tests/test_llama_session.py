@@ -114,6 +114,23 @@ def test_a_token_that_does_not_exist_is_refused(session, token):
         session.feed([token])
 
 
+def test_a_cache_type_that_does_not_exist_is_refused(model):
+    with pytest.raises(ValueError, match="cache_type is 'q4_0', expected one of f16, q8_0, f32"):
+        llama.Session(model, cache_type="q4_0")
+
+
+def test_cache_types_differ_by_their_rounding(model):
+    def logits(cache_type):
+        with llama.Session(model, n_ctx=200, cache_type=cache_type) as session:
+            session.feed(list(range(3, 153)))
+            return np.frombuffer(session.logits, np.float32).copy()
+
+    exact = logits("f32")
+    size = np.abs(exact).max()
+    for cache_type, bound in (("f16", 1e-3), ("q8_0", 2e-2)):  # arbitrary, a few times what is observed
+        assert 0 < np.abs(logits(cache_type) - exact).max() < bound * size
+
+
 def test_a_context_of_no_length_is_refused(model):
     with pytest.raises(ValueError, match="shape, type, token or position"):
         llama.Session(model, n_ctx=0)

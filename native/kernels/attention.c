@@ -1,34 +1,270 @@
-/* attention.c - one query over the positions before it, in one pass over chunks of them: `peak` is the largest score so
- * far, and sums taken under a smaller one are scaled down to it (Milakov & Gimelshein 2018).
+/* attention.c - attention over the cache, compiled once per instruction set.
+ *
+ * A chunk's keys and values are expanded to float32 in first-level cache, 64 dimensions at a time, and serve all the
+ * queries at hand. Scores and sums then are the same thing, small matrix products, done in tiles of registers.
  */
-#include "attention.h"
+#include "attention_cache.h"
+#include "exp.h"
 
-#include <math.h>
-#include <string.h>
+enum {
+    QUERIES = MKI_QUERIES,
+    BLOCK_DIMS = MKI_CHUNK, /* dimensions expanded together: keys and values then are blocks of one shape */
+    TILE_VECTORS = 4,       /* of a row of a tile */
+};
 
-/* Positions whose scores are held at once. Chunks begin at multiples of it, whatever the batch. */
-enum { CHUNK = 128 };
+/* Keys (dimensions, positions), values (positions, dimensions), scores (queries, positions) or sums (queries, dimensions). */
+typedef float row[MKI_CHUNK] __attribute__((aligned(64)));
 
-void mki_attend(const mki_ops *ops, const float *q, mki_rows k, mki_rows v, int32_t head_dim, float *out)
+static const mki_softmax NOTHING = {-INFINITY, 0};
+
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* Consecutive queries of one kv head, by token and then by head. Lengths so ascend. */
+typedef struct {
+    const mki_attention *a;
+    int32_t kv_head, n;
+    int32_t length[QUERIES]; /* positions it sees */
+    const float *q[QUERIES];
+    float *out[QUERIES];
+    mki_softmax softmax[QUERIES];
+} queries;
+
+/* Queries first .. last-1 of a kv head, rows in the shape of (n_tokens, n_heads * head_dim), nothing seen so far. */
+static void begin(queries *s, const mki_attention *a, int32_t kv_head, int32_t first, int32_t last, float *out)
 {
-    float scores[CHUNK], peak = -INFINITY, total = 0, scale = 1 / sqrtf((float)head_dim);
-    memset(out, 0, (size_t)head_dim * sizeof *out);
-    for (int32_t first = 0; first < k.n; first += CHUNK) {
-        int32_t n = k.n - first < CHUNK ? k.n - first : CHUNK;
-        mki_rows keys = {k.data + first * k.stride, k.stride, n}, values = {v.data + first * v.stride, v.stride, n};
-        float last_peak = peak;
-        memset(scores, 0, sizeof scores);
-        ops->add_dots(keys, (mki_rows){q, 0, 1}, head_dim, scores, 0);
-        for (int32_t i = 0; i < n; i++)
-            peak = fmaxf(peak, scores[i] *= scale);
-        float shrink = expf(last_peak - peak); /* 0 for the first chunk */
-        total *= shrink;
-        for (int32_t i = 0; i < head_dim; i++)
-            out[i] *= shrink;
-        for (int32_t i = 0; i < n; i++)
-            total += scores[i] = expf(scores[i] - peak);
-        ops->add_weighted(scores, values, head_dim, out);
+    int32_t group = a->n_heads / a->cache.n_kv_heads;
+    s->a = a;
+    s->kv_head = kv_head;
+    s->n = last - first;
+    for (int32_t i = 0; i < s->n; i++) {
+        int64_t token = (first + i) / group, row = token * a->n_heads + kv_head * group + (first + i) % group;
+        s->length[i] = a->start + (int32_t)token + 1;
+        s->q[i] = a->q + row * a->cache.head_dim;
+        s->out[i] = out + row * a->cache.head_dim;
+        s->softmax[i] = NOTHING;
+        memset(s->out[i], 0, (size_t)a->cache.head_dim * sizeof *out);
     }
-    for (int32_t i = 0; i < head_dim; i++)
-        out[i] /= total;
 }
+
+/* How many positions of a chunk query i sees. */
+static int32_t n_seen(const queries *s, int32_t i, int32_t chunk) { return least(s->length[i] - chunk * MKI_CHUNK, MKI_CHUNK); }
+
+static float scale_of(const mki_attention *a) { return 1 / sqrtf((float)a->cache.head_dim); }
+
+/* ---- products ---- */
+
+/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is taken
+ * in ascending order of i, whatever is computed beside it. */
+INLINE void multiply_tile(const int rows, const int vectors, const float *const *factor, int32_t n, const float *b, bool more,
+                          float *out)
+{
+    vector sum[TILE_ROWS][TILE_VECTORS];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            sum[r][j] = more ? load(out + r * MKI_CHUNK + j * LANES) : (vector){0};
+    for (int32_t i = 0; i < n; i++, b += MKI_CHUNK)
+        for (int r = 0; r < rows; r++) {
+            vector x = broadcast(factor[r][i]);
+            for (int j = 0; j < vectors; j++)
+                sum[r][j] = multiply_add(x, load(b + j * LANES), sum[r][j]);
+        }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            store(out + r * MKI_CHUNK + j * LANES, sum[r][j]);
+}
+
+/* The first n_columns, and what is left of a vector. */
+INLINE void multiply_rows(const int rows, const float *const *factor, int32_t n, const row *b, int32_t n_columns, bool more,
+                          row *out)
+{
+    int32_t column = 0;
+    for (; column + TILE_VECTORS * LANES <= n_columns; column += TILE_VECTORS * LANES)
+        multiply_tile(rows, TILE_VECTORS, factor, n, &b[0][column], more, &out[0][column]);
+    for (; column < n_columns; column += LANES)
+        multiply_tile(rows, 1, factor, n, &b[0][column], more, &out[0][column]);
+}
+
+static void multiply(int32_t n_rows, const float *const *factor, int32_t n, const row *b, int32_t n_columns, bool more, row *out)
+{
+    const int half = TILE_ROWS / 2;
+    int32_t r = 0;
+    for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
+        multiply_rows(TILE_ROWS, factor + r, n, b, n_columns, more, out + r);
+    for (; r + half <= n_rows; r += half)
+        multiply_rows(half, factor + r, n, b, n_columns, more, out + r);
+    for (; r < n_rows; r++)
+        multiply_rows(1, factor + r, n, b, n_columns, more, out + r);
+}
+
+/* ---- one chunk, for queries from `first` on, each of which sees some of it ---- */
+
+/* scores[i] = q[i] . k of the chunk's positions that query i sees, and perhaps of others. */
+static void score(const queries *s, int32_t first, int32_t chunk, row *scores)
+{
+    const mki_cache *cache = &s->a->cache;
+    row keys[BLOCK_DIMS];
+    const float *q[TILE_ROWS];
+    int32_t n_positions = n_seen(s, s->n - 1, chunk);
+    for (int32_t dim = 0; dim < cache->head_dim; dim += BLOCK_DIMS) {
+        int32_t n_dims = least(cache->head_dim - dim, BLOCK_DIMS);
+        for (int32_t p = 0; p < n_positions; p += MKI_STRIP)
+            expand_keys(cache->type, strip_of(cache, chunk * MKI_CHUNK + p, s->kv_head), dim, n_dims, &keys[0][p]);
+        for (int32_t i = first, n; i < s->n; i += n) {
+            n = least(s->n - i, TILE_ROWS);
+            for (int32_t k = 0; k < n; k++)
+                q[k] = s->q[i + k] + dim;
+            multiply(n, q, n_dims, keys, n_seen(s, i + n - 1, chunk), dim > 0, scores + i);
+        }
+    }
+}
+
+static float peak_of(const float *x)
+{
+    _Alignas(64) float top[16];
+    for (int j = 0; j < 16; j += LANES)
+        store(top + j, larger(larger(load(x + j), load(x + 16 + j)), larger(load(x + 32 + j), load(x + 48 + j))));
+    return peak_of_lanes(top);
+}
+
+static float total_of(const float *x)
+{
+    _Alignas(64) float sum[16];
+    for (int j = 0; j < 16; j += LANES)
+        store(sum + j, (load(x + j) + load(x + 16 + j)) + (load(x + 32 + j) + load(x + 48 + j)));
+    return total_of_lanes(sum);
+}
+
+/* Turns the first n scores into weights, and whatever stands behind them into zeros. */
+static mki_softmax weigh(float *scores, int32_t n, float scale)
+{
+    for (int32_t i = n; i < MKI_CHUNK; i++)
+        scores[i] = -INFINITY;
+    float peak = peak_of(scores);
+    for (int i = 0; i < MKI_CHUNK; i++)
+        scores[i] = mki_exp((scores[i] - peak) * scale);
+    return (mki_softmax){peak, total_of(scores)};
+}
+
+/* What sums of two softmaxes are worth under the larger peak. */
+typedef struct { float before, chunk; } worth;
+
+INLINE worth merge_softmax(mki_softmax *into, mki_softmax chunk, float scale)
+{
+    float higher = (chunk.peak - into->peak) * scale, shrink = mki_exp(-fabsf(higher));
+    worth w = {higher > 0 ? shrink : 1, higher > 0 ? 1 : shrink};
+    into->peak = higher > 0 ? chunk.peak : into->peak;
+    into->total = into->total * w.before + chunk.total * w.chunk;
+    return w;
+}
+
+static void merge_sums(float *into, const float *sums, int32_t n, worth w)
+{
+    for (int32_t i = 0; i < n; i++)
+        into[i] = into[i] * w.before + sums[i] * w.chunk;
+}
+
+/* sums[k] = what query i + k takes of the values. A value goes only into the sums of queries that see it. */
+static void sum_tile(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *scores, const row *values, int32_t n_dims,
+                     row *sums)
+{
+    const float *weights[TILE_ROWS];
+    int32_t common = n_seen(s, i, chunk);
+    for (int32_t k = 0; k < n; k++)
+        weights[k] = scores[i + k];
+    multiply(n, weights, common, values, n_dims, false, sums);
+    for (int32_t k = 1; k < n; k++) {
+        const float *rest = weights[k] + common;
+        if (n_seen(s, i + k, chunk) > common)
+            multiply(1, &rest, n_seen(s, i + k, chunk) - common, values + common, n_dims, true, sums + k);
+    }
+}
+
+static void add_values(const queries *s, int32_t first, int32_t chunk, const row *scores, const worth *worths)
+{
+    const mki_cache *cache = &s->a->cache;
+    row values[MKI_CHUNK], sums[TILE_ROWS];
+    int32_t n_positions = n_seen(s, s->n - 1, chunk);
+    for (int32_t dim = 0; dim < cache->head_dim; dim += BLOCK_DIMS) {
+        int32_t n_dims = least(cache->head_dim - dim, BLOCK_DIMS);
+        for (int32_t p = 0; p < n_positions; p++)
+            expand_value(cache->type, value_at(cache, chunk * MKI_CHUNK + p, s->kv_head), dim, n_dims, values[p]);
+        for (int32_t i = first, n; i < s->n; i += n) {
+            n = least(s->n - i, TILE_ROWS);
+            sum_tile(s, i, n, chunk, scores, values, n_dims, sums);
+            for (int32_t k = 0; k < n; k++)
+                merge_sums(s->out[i + k] + dim, sums[k], n_dims, worths[i + k]);
+        }
+    }
+}
+
+static void add_chunk(queries *s, int32_t first, int32_t chunk)
+{
+    row scores[QUERIES];
+    mki_softmax softmax[QUERIES];
+    worth worths[QUERIES];
+    float scale = scale_of(s->a);
+    score(s, first, chunk, scores);
+    for (int32_t i = first; i < s->n; i++)
+        softmax[i] = weigh(scores[i], n_seen(s, i, chunk), scale);
+    for (int32_t i = first; i < s->n; i++)
+        worths[i] = merge_softmax(&s->softmax[i], softmax[i], scale);
+    add_values(s, first, chunk, scores, worths);
+}
+
+/* ---- all chunks ---- */
+
+static void divide(float *sums, int32_t n, float total)
+{
+    for (int32_t i = 0; i < n; i++)
+        sums[i] /= total;
+}
+
+static void attend_together(const mki_attention *a, int32_t kv_head, int32_t first, int32_t last)
+{
+    queries s;
+    begin(&s, a, kv_head, first, last, a->out);
+    for (int32_t i = 0, chunk = 0; i < s.n; chunk++) {
+        add_chunk(&s, i, chunk);
+        while (i < s.n && n_seen(&s, i, chunk + 1) <= 0)
+            i++;
+    }
+    for (int32_t i = 0; i < s.n; i++)
+        divide(s.out[i], a->cache.head_dim, s.softmax[i].total);
+}
+
+static void attend(const mki_attention *a, int32_t kv_head, int32_t first, int32_t last)
+{
+    for (int32_t i = first; i < last; i += QUERIES)
+        attend_together(a, kv_head, i, least(i + QUERIES, last));
+}
+
+static void attend_chunk(const mki_attention *a, int32_t kv_head, int32_t chunk, mki_softmax *softmax, float *sums)
+{
+    int32_t group = a->n_heads / a->cache.n_kv_heads;
+    queries s;
+    for (int32_t i = 0; i < group; i += s.n) {
+        begin(&s, a, kv_head, i, least(i + QUERIES, group), sums);
+        add_chunk(&s, 0, chunk);
+        memcpy(softmax + kv_head * group + i, s.softmax, (size_t)s.n * sizeof *softmax);
+    }
+}
+
+static void merge(const mki_attention *a, int32_t n_chunks, const mki_softmax *softmax, const float *sums)
+{
+    int32_t n = a->cache.head_dim;
+    for (int64_t head = 0; head < a->n_heads; head++) {
+        float *out = a->out + head * n;
+        mki_softmax all = NOTHING;
+        memset(out, 0, (size_t)n * sizeof *out);
+        for (int64_t c = 0; c < n_chunks; c++)
+            merge_sums(out, sums + (c * a->n_heads + head) * n, n, merge_softmax(&all, softmax[c * a->n_heads + head], scale_of(a)));
+        divide(out, n, all.total);
+    }
+}
+
+const mki_attention_ops MKI_ISA(mki_attention_ops) = {
+    .remember = remember,
+    .attend = attend,
+    .attend_chunk = attend_chunk,
+    .merge = merge,
+};

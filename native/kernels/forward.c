@@ -1,15 +1,18 @@
 /* forward.c - the forward pass of LLaMA (Touvron et al. 2023), as the paper has it, over a batch of tokens.
  *
- * Every stage is one job over the pool: over strips of weight rows (matmul.c), over tokens, or over (token, head).
- * Each number is computed by one thread in one order, so the result depends neither on the number of threads nor on
- * how a prompt is cut into batches or calls.
+ * Every stage is one job over the pool: over strips of weight rows (matmul.c), over tokens, or over portions of the
+ * attention; of a single token, only what is worth waking another thread. Each number is computed by one thread in one
+ * order, so the result depends neither on the number of threads nor on how a prompt is cut into batches or calls.
  */
-#include "attention.h"
 #include "matmul.h"
 #include "session.h"
 
 #include <math.h>
 #include <string.h>
+
+/* Multiplications in one token's attention from which on it is shared: about 5 microseconds of work, which outweigh the
+ * one that it takes to have another thread join. */
+enum { WORTH_SHARING = 1 << 18 };
 
 /* A batch on its way through the layers. */
 typedef struct {
@@ -19,10 +22,10 @@ typedef struct {
     const mki_ops *ops;
     const int32_t *tokens;
     int32_t n_tokens;
-    int32_t start;         /* position of tokens[0] */
-    const mk_layer *layer; /* the current one */
-    const float *norm;     /* (dim) gains of the next normalisation */
-    float *keys, *values;  /* (n_ctx, kv_dim) its cache */
+    int32_t start;           /* position of tokens[0] */
+    const mk_layer *layer;   /* the current one */
+    const float *norm;       /* (dim) gains of the next normalisation */
+    mki_attention attention; /* of the current layer */
 } batch;
 
 static int32_t kv_dim(const mk_config *c) { return c->n_kv_heads * c->head_dim; }
@@ -44,18 +47,12 @@ static void embed(void *arg, int32_t first, int32_t last)
     }
 }
 
-/* normed = x / sqrt(mean(x^2) + eps) * norm */
 static void normalize(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;
-    int32_t dim = b->s->config.dim;
-    for (int32_t t = first; t < last; t++) {
-        float *x = b->s->x + (int64_t)t * dim, *out = b->s->normed + (int64_t)t * dim, squares = 0;
-        b->ops->add_dots((mki_rows){x, 0, 1}, (mki_rows){x, 0, 1}, dim, &squares, 0);
-        float scale = 1 / sqrtf(squares / (float)dim + b->s->config.norm_eps);
-        for (int32_t i = 0; i < dim; i++)
-            out[i] = x[i] * scale * b->norm[i];
-    }
+    const mk_config *c = &b->s->config;
+    for (int64_t t = first; t < last; t++)
+        b->ops->stages->normalize(b->s->x + t * c->dim, b->norm, c->norm_eps, c->dim, b->s->normed + t * c->dim);
 }
 
 /* x += what the block left in `normed`, then the next normalisation. */
@@ -63,59 +60,73 @@ static void add_and_normalize(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;
     int64_t dim = b->s->config.dim;
-    for (int64_t i = first * dim; i < last * dim; i++)
-        b->s->x[i] += b->s->normed[i];
+    for (int64_t t = first; t < last; t++)
+        b->ops->stages->add(b->s->x + t * dim, b->s->normed + t * dim, (int32_t)dim);
     normalize(arg, first, last);
 }
 
-static void rotate_head(const mk_config *c, const float *rotation, float *head)
-{
-    int32_t n_pairs = c->rope_dim / 2;
-    int32_t step = c->rope_neox ? 1 : 2, other = c->rope_neox ? n_pairs : 1;
-    for (int32_t i = 0; i < n_pairs; i++) {
-        float *a = head + i * step, *b = a + other, cosine = rotation[i], sine = rotation[n_pairs + i];
-        float turned = *a * cosine - *b * sine;
-        *b = *a * sine + *b * cosine;
-        *a = turned;
-    }
-}
-
-static void rotate(void *arg, int32_t first, int32_t last)
+/* Queries are rotated in place; keys go rotated, and values as they are, into the cache. */
+static void rotate_and_remember(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;
     const mk_config *c = &b->s->config;
     for (int32_t t = first; t < last; t++) {
         const float *rotation = b->s->rotation + (int64_t)t * c->rope_dim;
-        float *q = b->s->q + (int64_t)t * c->n_heads * c->head_dim;
-        float *k = b->keys + (int64_t)(b->start + t) * kv_dim(c);
-        for (int32_t h = 0; h < c->n_heads; h++)
-            rotate_head(c, rotation, q + h * c->head_dim);
-        for (int32_t h = 0; h < c->n_kv_heads; h++)
-            rotate_head(c, rotation, k + h * c->head_dim);
+        float *k = b->s->k + (int64_t)t * kv_dim(c), *v = b->s->v + (int64_t)t * kv_dim(c);
+        b->ops->stages->rotate(c, rotation, c->n_heads, b->s->q + (int64_t)t * c->n_heads * c->head_dim);
+        b->ops->stages->rotate(c, rotation, c->n_kv_heads, k);
+        for (int32_t h = 0; h < c->n_kv_heads; h++, k += c->head_dim, v += c->head_dim)
+            b->ops->attention->remember(&b->attention.cache, b->start + t, h, k, v);
     }
 }
 
-/* Items are token * n_heads + head. Query heads share the key and value heads in equal groups. */
-static void attend(void *arg, int32_t first, int32_t last)
+static int32_t group(const mk_config *c) { return c->n_heads / c->n_kv_heads; }
+
+/* Items are portion * n_kv_heads + kv head. Later portions see more positions; the pool hands out the last items first. */
+static void attend_portions(void *arg, int32_t first, int32_t last)
+{
+    batch *b = arg;
+    const mk_config *c = &b->s->config;
+    int32_t n_queries = b->n_tokens * group(c);
+    for (int32_t i = first; i < last; i++) {
+        int32_t from = i / c->n_kv_heads * MKI_QUERIES, left = n_queries - from;
+        b->ops->attention->attend(&b->attention, i % c->n_kv_heads, from, from + (left < MKI_QUERIES ? left : MKI_QUERIES));
+    }
+}
+
+/* Items are chunk * n_kv_heads + kv head, which is the order of the cache. */
+static void attend_chunks(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;
     const mk_config *c = &b->s->config;
     for (int32_t i = first; i < last; i++) {
-        int32_t t = i / c->n_heads, kv_head = i % c->n_heads / (c->n_heads / c->n_kv_heads);
-        int64_t offset = (int64_t)kv_head * c->head_dim, at = (int64_t)i * c->head_dim;
-        mki_rows k = {b->keys + offset, kv_dim(c), b->start + t + 1}, v = {b->values + offset, kv_dim(c), k.n};
-        mki_attend(b->ops, b->s->q + at, k, v, c->head_dim, b->s->attended + at);
+        int64_t chunk = i / c->n_kv_heads, rows = chunk * c->n_heads;
+        b->ops->attention->attend_chunk(&b->attention, i % c->n_kv_heads, (int32_t)chunk, b->s->softmax + rows,
+                                        b->s->chunk_sums + rows * c->head_dim);
     }
 }
 
-/* gate = silu(gate) * up */
+/* The heads of a single token are too few to share; its positions may be many. */
+static void attend(batch *b)
+{
+    const mk_config *c = &b->s->config;
+    int64_t n_positions = b->start + b->n_tokens, n_products = 2 * n_positions * c->n_heads * c->head_dim;
+    if (b->n_tokens == 1 && mk_pool_threads(b->pool) > 1 && n_products >= WORTH_SHARING) {
+        int32_t n_chunks = (int32_t)((n_positions + MKI_CHUNK - 1) / MKI_CHUNK);
+        mki_pool_run(b->pool, n_chunks * c->n_kv_heads, attend_chunks, b);
+        b->ops->attention->merge(&b->attention, n_chunks, b->s->softmax, b->s->chunk_sums);
+    } else {
+        int32_t n_portions = (b->n_tokens * group(c) + MKI_QUERIES - 1) / MKI_QUERIES;
+        mki_pool_run(b->n_tokens > 1 ? b->pool : NULL, n_portions * c->n_kv_heads, attend_portions, b);
+    }
+}
+
 static void swiglu(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;
-    float *gate = b->s->gate, *up = b->s->up;
     int64_t ffn = b->s->config.ffn_dim;
-    for (int64_t i = first * ffn; i < last * ffn; i++)
-        gate[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+    for (int64_t t = first; t < last; t++)
+        b->ops->stages->swiglu(b->s->gate + t * ffn, b->s->up + t * ffn, (int32_t)ffn);
 }
 
 static void multiply(batch *b, const float *x, int32_t width, const mki_product *products, int32_t n)
@@ -130,12 +141,11 @@ static void run_layer(batch *b, const mk_tensor *next_norm)
     const mk_layer *l = b->layer;
     mk_session *s = b->s;
     int32_t q_dim = c->n_heads * c->head_dim;
-    int64_t at = (int64_t)b->start * kv_dim(c);
 
-    mki_product qkv[] = {{&l->wq, s->q, q_dim}, {&l->wk, b->keys + at, kv_dim(c)}, {&l->wv, b->values + at, kv_dim(c)}};
+    mki_product qkv[] = {{&l->wq, s->q, q_dim}, {&l->wk, s->k, kv_dim(c)}, {&l->wv, s->v, kv_dim(c)}};
     multiply(b, s->normed, c->dim, qkv, 3);
-    for_tokens(b, rotate);
-    mki_pool_run(b->pool, b->n_tokens * c->n_heads, attend, b);
+    for_tokens(b, rotate_and_remember);
+    attend(b);
     multiply(b, s->attended, q_dim, &(mki_product){&l->wo, s->normed, c->dim}, 1);
     b->norm = l->ffn_norm.data;
     for_tokens(b, add_and_normalize);
@@ -157,10 +167,9 @@ static void run_layers(batch *b)
     b->norm = layers[0].attn_norm.data;
     for_tokens(b, normalize);
     for (int32_t i = 0; i < c->n_layers; i++) {
-        int64_t cache = (int64_t)i * b->s->n_ctx * kv_dim(c);
         b->layer = &layers[i];
-        b->keys = b->s->keys + cache;
-        b->values = b->s->values + cache;
+        b->attention = (mki_attention){b->s->cache, b->s->q, b->s->attended, b->start, c->n_heads};
+        b->attention.cache.strips += i * b->s->layer_bytes;
         run_layer(b, i + 1 < c->n_layers ? &layers[i + 1].attn_norm : &b->model->out_norm);
     }
 }

@@ -133,8 +133,9 @@ int32_t mk_pool_threads(const mk_pool *pool);
 /* CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1. */
 int32_t mk_cpu_count(void);
 
-/* A session of at most n_ctx tokens. */
-int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx);
+/* A session of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_F16, where values beyond +-65504
+ * become these; MK_Q8_0, little more than half of that; MK_F32, exact. */
+int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, int32_t cache_type);
 void mk_session_free(mk_session *session);
 int32_t mk_session_length(const mk_session *session);  /* tokens in the KV cache */
 int32_t mk_session_context(const mk_session *session); /* n_ctx */

@@ -2,7 +2,7 @@
  *
  * What every implementation keeps, and tests/c/test_kernels_ops.c holds it to:
  *   1. dequantize gives the same bits everywhere.
- *   2. Each output of add_dots and add_weighted is summed in an order that depends on n alone, never on how many
+ *   2. Each output of add_dots is summed in an order that depends on n alone, never on how many
  *      other outputs are computed beside it. This is why a prompt may be cut anywhere, and work shared among any
  *      number of threads, without changing one bit of a logit.
  *   3. Nothing outside the given lengths is read or written, whatever the alignment.
@@ -11,6 +11,9 @@
  */
 #ifndef MK_OPS_H
 #define MK_OPS_H
+#include "attention.h"
+#include "stages.h"
+
 #include <stdint.h>
 
 /* n vectors of float32, each `stride` floats after the one before. */
@@ -37,8 +40,8 @@ typedef struct {
     /* add_dots of rows of a block type and one vector, to the same bits as by way of dequantize, but without storing
      * the expanded rows; NULL where that would gain nothing. */
     void (*add_block_dots)(mki_stored w, const float *x, int32_t n, float *out);
-    /* out[i] += sum over r, ascending, of weight[r] * v[r][i], for n columns. */
-    void (*add_weighted)(const float *weight, mki_rows v, int32_t n, float *out);
+    const mki_attention_ops *attention;
+    const mki_stage_ops *stages;
 } mki_ops;
 
 extern const mki_ops mki_ops_scalar;

@@ -185,33 +185,11 @@ static void add_block_dots(mki_stored w, const float *x, int32_t n, float *out)
     }
 }
 
-static void add_weighted(const float *weight, mki_rows v, int32_t n, float *out)
-{
-    int32_t i = 0;
-    for (; i + 32 <= n; i += 32) { /* 32: four sums, enough to hide the latency of one */
-        __m256 sum[4];
-        for (int j = 0; j < 4; j++)
-            sum[j] = _mm256_loadu_ps(out + i + 8 * j);
-        for (int32_t r = 0; r < v.n; r++)
-            for (int j = 0; j < 4; j++)
-                sum[j] = _mm256_fmadd_ps(_mm256_set1_ps(weight[r]), _mm256_loadu_ps(v.data + r * v.stride + i + 8 * j),
-                                         sum[j]);
-        for (int j = 0; j < 4; j++)
-            _mm256_storeu_ps(out + i + 8 * j, sum[j]);
-    }
-    for (; i < n; i += 8) {
-        __m256i mask = first_lanes(n - i);
-        __m256 sum = _mm256_maskload_ps(out + i, mask);
-        for (int32_t r = 0; r < v.n; r++)
-            sum = _mm256_fmadd_ps(_mm256_set1_ps(weight[r]), _mm256_maskload_ps(v.data + r * v.stride + i, mask), sum);
-        _mm256_maskstore_ps(out + i, mask, sum);
-    }
-}
-
 const mki_ops mki_ops_avx2 = {
     .name = "avx2",
     .dequantize = dequantize,
     .add_dots = add_dots,
     .add_block_dots = add_block_dots,
-    .add_weighted = add_weighted,
+    .attention = &mki_attention_ops_avx2,
+    .stages = &mki_stage_ops_avx2,
 };

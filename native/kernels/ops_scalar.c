@@ -94,16 +94,10 @@ static void add_dots(mki_rows w, mki_rows x, int32_t n, float *out, int64_t out_
             out[v * out_stride + r] += dot(w.data + r * w.stride, x.data + v * x.stride, n);
 }
 
-static void add_weighted(const float *weight, mki_rows v, int32_t n, float *out)
-{
-    for (int32_t r = 0; r < v.n; r++)
-        for (int32_t i = 0; i < n; i++)
-            out[i] += weight[r] * v.data[r * v.stride + i];
-}
-
 const mki_ops mki_ops_scalar = {
     .name = "scalar",
     .dequantize = dequantize,
     .add_dots = add_dots,
-    .add_weighted = add_weighted,
+    .attention = &mki_attention_ops_scalar,
+    .stages = &mki_stage_ops_scalar,
 };

@@ -1,38 +1,59 @@
 /* session.c - allocation and position of a session. */
 #include "session.h"
 #include "alloc.h"
+#include "blocks.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-/* Whether a * b * c * d fits; all are positive. */
-static bool product(size_t *out, int32_t a, int32_t b, int32_t c, int32_t d)
+int64_t mki_strip_bytes(int32_t type, int32_t head_dim)
 {
-    return !__builtin_mul_overflow((size_t)a, (size_t)b, out) && !__builtin_mul_overflow(*out, (size_t)c, out) &&
-           !__builtin_mul_overflow(*out, (size_t)d, out);
+    int64_t width = ((int64_t)head_dim + MKI_BLOCK - 1) / MKI_BLOCK * MKI_BLOCK;
+    return 2 * MKI_STRIP * mk_row_bytes(type, width);
 }
 
-static int allocate_cache(mk_session *s)
+/* Whether a * b * c fits. */
+static bool product(size_t *out, size_t a, size_t b, size_t c)
+{
+    return !__builtin_mul_overflow(a, b, out) && !__builtin_mul_overflow(*out, c, out);
+}
+
+static size_t n_chunks(const mk_session *s) { return ((size_t)s->n_ctx + MKI_CHUNK - 1) / MKI_CHUNK; }
+
+static int allocate_cache(mk_session *s, int32_t type)
 {
     const mk_config *c = &s->config;
-    size_t n; /* floats in keys, and in values */
-    if (!product(&n, c->n_layers, s->n_ctx, c->n_kv_heads, c->head_dim))
+    int64_t strip_bytes = mki_strip_bytes(type, c->head_dim);
+    size_t layer_bytes;
+    if (!product(&layer_bytes, n_chunks(s) * (MKI_CHUNK / MKI_STRIP), (size_t)c->n_kv_heads, (size_t)strip_bytes) ||
+        layer_bytes > INT64_MAX)
         return MK_ERR_MEMORY;
-    s->keys = mki_alloc(n, 2 * sizeof *s->keys);
-    s->values = s->keys ? s->keys + n : NULL;
-    return s->keys ? MK_OK : MK_ERR_MEMORY;
+    s->layer_bytes = (int64_t)layer_bytes;
+    s->cache = (mki_cache){type, c->head_dim, c->n_kv_heads, strip_bytes, mki_alloc((size_t)c->n_layers, layer_bytes)};
+    return s->cache.strips ? MK_OK : MK_ERR_MEMORY;
+}
+
+/* What one token's attention leaves per chunk. */
+static int allocate_chunks(mk_session *s)
+{
+    const mk_config *c = &s->config;
+    size_t n_rows = n_chunks(s) * (size_t)c->n_heads; /* below 2^57 */
+    s->softmax = mki_alloc(n_rows, sizeof *s->softmax + (size_t)c->head_dim * sizeof *s->chunk_sums);
+    s->chunk_sums = s->softmax ? (float *)(s->softmax + n_rows) : NULL;
+    return s->softmax ? MK_OK : MK_ERR_MEMORY;
 }
 
 static int allocate_scratch(mk_session *s)
 {
     const mk_config *c = &s->config;
-    size_t q_dim = (size_t)c->n_heads * (size_t)c->head_dim, dim = (size_t)c->dim, ffn = (size_t)c->ffn_dim;
+    size_t q_dim = (size_t)c->n_heads * (size_t)c->head_dim, kv_dim = (size_t)c->n_kv_heads * (size_t)c->head_dim;
+    size_t dim = (size_t)c->dim, ffn = (size_t)c->ffn_dim;
     struct { float **at; size_t width; } parts[] = {
-        {&s->x, dim}, {&s->normed, dim}, {&s->q, q_dim}, {&s->attended, q_dim},
+        {&s->x, dim}, {&s->normed, dim}, {&s->q, q_dim}, {&s->k, kv_dim}, {&s->v, kv_dim}, {&s->attended, q_dim},
         {&s->gate, ffn}, {&s->up, ffn}, {&s->rotation, (size_t)c->rope_dim}};
     size_t n_parts = sizeof parts / sizeof *parts, width = 0, n = (size_t)s->n_batch;
     for (size_t i = 0; i < n_parts; i++)
-        width += parts[i].width; /* seven terms below 2^31 */
+        width += parts[i].width; /* nine terms below 2^31 */
     float *next = mki_alloc(n, width * sizeof *next);
     if (!next)
         return MK_ERR_MEMORY;
@@ -56,12 +77,13 @@ static int tabulate_rope(mk_session *s, const mk_model *model)
     return MK_OK;
 }
 
-int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx)
+int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, int32_t cache_type)
 {
     if (!session)
         return MK_ERR_ARGUMENT;
     *session = NULL;
-    if (n_ctx <= 0 || mk_model_check(model, NULL))
+    bool is_known = cache_type == MK_F32 || cache_type == MK_F16 || cache_type == MK_Q8_0;
+    if (n_ctx <= 0 || !is_known || mk_model_check(model, NULL))
         return MK_ERR_ARGUMENT;
     mk_session *s = calloc(1, sizeof *s);
     if (!s)
@@ -69,7 +91,7 @@ int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx)
     s->config = model->config;
     s->n_ctx = n_ctx;
     s->n_batch = n_ctx < MKI_BATCH ? n_ctx : MKI_BATCH;
-    if (allocate_cache(s) || allocate_scratch(s) || tabulate_rope(s, model)) {
+    if (allocate_cache(s, cache_type) || allocate_chunks(s) || allocate_scratch(s) || tabulate_rope(s, model)) {
         mk_session_free(s);
         return MK_ERR_MEMORY;
     }
@@ -83,7 +105,8 @@ void mk_session_free(mk_session *s)
         return;
     free(s->rope_step);
     free(s->x);
-    free(s->keys);
+    free(s->softmax);
+    free(s->cache.strips);
     free(s);
 }
 

@@ -83,7 +83,7 @@ TEST(a_tensor_without_memory_stays_as_it_was) { fail_every_request(new_tensor, N
 static int new_session(void *model)
 {
     mk_session *s = (mk_session *)1;
-    int status = mk_session_new(&s, model, 20);
+    int status = mk_session_new(&s, model, 20, MK_F16);
     CHECK((status == MK_OK) == (s != NULL));
     mk_session_free(s);
     return status;
@@ -92,7 +92,7 @@ static int new_session(void *model)
 TEST(a_session_is_whole_or_not_at_all)
 {
     mk_model *m = quantised_model();
-    fail_every_request(new_session, m, 4);
+    fail_every_request(new_session, m, 5);
     mk_model_free(m);
 }
 
@@ -139,7 +139,7 @@ static int eval(void *arg)
     mk_session *s;
     float logits[64];
     countdown = -1;
-    CHECK_EQUAL(mk_session_new(&s, m, 20), MK_OK);
+    CHECK_EQUAL(mk_session_new(&s, m, 20, MK_F16), MK_OK);
     long before = n_live;
     countdown = 0;
     int status = mk_eval(s, m, NULL, (int32_t[]){1, 2, 3}, 3, logits);

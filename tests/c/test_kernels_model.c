@@ -102,7 +102,7 @@ static void check_named(const mk_model *m, mk_tensor *t, const char *name)
         CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
         CHECK(strncmp(what, name, strlen(name)) == 0);
         CHECK_EQUAL(mk_model_check(m, NULL), MK_ERR_ARGUMENT);
-        CHECK_EQUAL(mk_session_new(&s, m, 8), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_session_new(&s, m, 8, MK_F16), MK_ERR_ARGUMENT);
     }
     *t = good;
     CHECK_EQUAL(mk_model_check(m, NULL), MK_OK);

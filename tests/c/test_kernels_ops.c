@@ -140,39 +140,6 @@ TEST(block_dots_have_the_bits_of_dots_of_expanded_rows)
             }
 }
 
-static void check_weighted(const mki_ops *ops, uint64_t *state, int32_t n_rows, int32_t n)
-{
-    int64_t stride = n + 5;
-    float *weight = guarded_new(n_rows), *v = guarded_new(n_rows * stride), *out = guarded_new(n), *start = guarded_new(n);
-    random_floats(state, weight, n_rows);
-    for (int32_t r = 0; r < n_rows; r++)
-        random_floats(state, v + r * stride, n);
-    random_floats(state, start, n);
-    memcpy(out, start, (size_t)n * sizeof *out);
-    ops->add_weighted(weight, (mki_rows){v, stride, n_rows}, n, out);
-    for (int32_t i = 0; i < n; i++) {
-        double exact = start[i], size = fabs(start[i]);
-        for (int32_t r = 0; r < n_rows; r++) {
-            exact += (double)weight[r] * (double)v[r * stride + i];
-            size += fabs((double)weight[r] * (double)v[r * stride + i]);
-        }
-        CHECK(fabs((double)out[i] - exact) <= (n_rows + 1) * (FLT_EPSILON / 2.0) * size);
-    }
-    guarded_free(weight, n_rows);
-    guarded_free(v, n_rows * stride);
-    guarded_free(out, n);
-    guarded_free(start, n);
-}
-
-TEST(weighted_sums_are_within_rounding)
-{
-    uint64_t state = harness_seed();
-    for (int k = 0; k < N_ISAS; k++)
-        for (int32_t n_rows = 1; n_rows <= 130; n_rows += n_rows < 5 ? 1 : 25)
-            for (int32_t n = 1; n <= 80; n++)
-                check_weighted(isas[k], &state, n_rows, n);
-}
-
 int main(int argc, char **argv)
 {
     need_avx2();
