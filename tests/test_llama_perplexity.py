@@ -22,15 +22,31 @@ from perplexity import TEXT, WINDOW, by_kernels, by_reference, cut, perplexity, 
 BOUND = 0.005
 
 
-def test_perplexity_is_that_of_float32():
+@pytest.fixture(scope="module")
+def model():
     model = llama.load(real_model_path())
-    windows = cut(model.tokenizer.encode(TEXT.read_text(encoding="utf-8")), WINDOW)
-    assert sum(map(len, windows)) >= 4000
-    found = perplexity(by_kernels(model), windows)
+    yield model
     model.close()
-    expected = perplexity(by_reference(real_model_path()), windows, n_at_once=2)
-    assert expected < 20, "the reference itself understands the text"
-    assert found == pytest.approx(expected, rel=BOUND)
+
+
+@pytest.fixture(scope="module")
+def windows(model):
+    return cut(model.tokenizer.encode(TEXT.read_text(encoding="utf-8")), WINDOW)
+
+
+@pytest.fixture(scope="module")
+def reference(windows):
+    return perplexity(by_reference(real_model_path()), windows, n_at_once=2)
+
+
+def test_the_text_is_long_enough_and_understood(windows, reference):
+    assert sum(map(len, windows)) >= 4000
+    assert reference < 20
+
+
+@pytest.mark.parametrize("cache_type", ["f16", "q8_0"])
+def test_perplexity_is_that_of_float32(model, windows, reference, cache_type):
+    assert perplexity(by_kernels(model, cache_type), windows) == pytest.approx(reference, rel=BOUND)
 
 
 def test_perplexity_of_known_probabilities():
