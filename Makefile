@@ -1,6 +1,7 @@
 # make demo     load a real language model once, then start from its snapshot
 # make test     everything: C unit tests (plain and sanitized), then pytest
 # make bench    what the README's table holds
+# make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory (BENCH_LLAMA_OPTIONS='--models smollm2')
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
 # make conformance   all of CPython's and numpy's own tests, plain and resumed (most of an hour), and 20,000 resumes
 # make clean    remove all that the others made; the tree itself they leave clean
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python test-libraries bench bench-libraries conformance model clean
+.PHONY: demo test test-c test-python test-libraries bench bench-llama bench-libraries conformance model clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
@@ -36,6 +37,9 @@ test-python: $(VENV)/test.stamp $(MODEL)
 
 bench: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python bench/all.py $(MODEL) $(BENCH_OPTIONS)
+
+bench-llama: $(VENV)/test.stamp $(MODEL)
+	$(BIN)/python bench/bench_llama_cpp.py $(MODEL) $(BENCH_LLAMA_OPTIONS)
 
 test-libraries: $(LIBRARIES)/magicheap.stamp
 	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py

@@ -15,19 +15,19 @@ import llama
 N_PROMPT, N_GENERATED = 512, 64
 
 
-def rates(model: llama.Model, n_threads: int) -> tuple[float, float]:
+def rates(model: llama.Model, n_threads: int, n_prompt: int = N_PROMPT, n_generated: int = N_GENERATED) -> tuple[float, float]:
     """Return tokens per second of one prompt and of one generation."""
-    tokens = [at % model.config.n_vocab for at in range(N_PROMPT)]
-    with llama.Session(model, n_ctx=N_PROMPT, n_threads=n_threads) as session:
+    tokens = [at % model.config.n_vocab for at in range(max(n_prompt, n_generated + 1))]
+    with llama.Session(model, n_ctx=len(tokens), n_threads=n_threads) as session:
         start = time.perf_counter()
-        session.feed(tokens)
-        prompt = N_PROMPT / (time.perf_counter() - start)
-    with llama.Session(model, n_ctx=N_PROMPT, n_threads=n_threads) as session:
+        session.feed(tokens[:n_prompt])
+        prompt = n_prompt / (time.perf_counter() - start)
+    with llama.Session(model, n_ctx=len(tokens), n_threads=n_threads) as session:
         session.feed(tokens[:1])
         start = time.perf_counter()
-        for token in tokens[1 : N_GENERATED + 1]:
+        for token in tokens[1 : n_generated + 1]:
             session.feed([token])
-        return prompt, N_GENERATED / (time.perf_counter() - start)
+        return prompt, n_generated / (time.perf_counter() - start)
 
 
 def main() -> None:

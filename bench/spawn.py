@@ -5,6 +5,8 @@ The parent stays small and never forks: posix_spawn costs the same however much 
 
 import contextlib
 import os
+import select
+import signal
 import struct
 import sys
 import time
@@ -25,17 +27,17 @@ class Run(NamedTuple):
     output: bytes
 
 
-def spawn(command, env=QUIET, stdin=None, stdout=None):
+def spawn(command, env=QUIET, stdin=None, stdout=None, stderr=None):
     """Start `command` with its streams at these descriptors, None being ours; return its process id."""
-    actions = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, stdout)) if fd is not None]
+    actions = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, stdout, stderr)) if fd is not None]
     return os.posix_spawn(command[0], [os.fsencode(word) for word in command], env, file_actions=actions)
 
 
-def timed(command, env=QUIET) -> Run:
+def timed(command, env=QUIET, stdin=None, stderr=None) -> Run:
     """Run `command` to its end, which must be a good one."""
     ours, theirs = os.pipe()
     started = time.perf_counter()
-    pid = spawn(command, env, stdout=theirs)
+    pid = spawn(command, env, stdin, theirs, stderr)
     os.close(theirs)
     output = os.read(ours, 1 << 16)
     first = time.perf_counter()
@@ -73,6 +75,34 @@ def held(command, n_processes=1, env=QUIET):
         os.close(ours)
         for pid in pids:
             os.waitpid(pid, 0)
+
+
+@contextlib.contextmanager
+def stopped(command, n_processes=1, env=QUIET, stdin=None, stderr=None):
+    """Run `command` so often at once, stop each at the first bytes it has written, whichever thread wrote them; yields their ids.
+
+    For programs that go on afterwards: they are killed.
+    """
+    pids = {}  # by their pipes
+    try:
+        for _ in range(n_processes):
+            ours, theirs = os.pipe()
+            pids[ours] = spawn(command, env, stdin, theirs, stderr)
+            os.close(theirs)
+        running = set(pids)
+        while running:
+            for pipe in select.select(running, [], [])[0]:
+                os.kill(pids[pipe], signal.SIGSTOP)
+                os.waitid(os.P_PID, pids[pipe], os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+                if not os.read(pipe, 1):
+                    raise RuntimeError(f"{command} ended and had written nothing")
+                running.remove(pipe)
+        yield list(pids.values())
+    finally:
+        for pipe, pid in pids.items():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pipe)
 
 
 def _await_write(pid, timeout_s=300):
