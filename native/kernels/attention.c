@@ -10,6 +10,8 @@ enum {
     QUERIES = MKI_QUERIES,
     BLOCK_DIMS = MKI_CHUNK, /* dimensions expanded together: keys and values then are blocks of one shape */
     TILE_VECTORS = 4,       /* of a row of a tile */
+    STRIPS = MKI_CHUNK / MKI_STRIP,
+    AHEAD = 2 * STRIPS,     /* strips: of 1, 2 and 3 chunks, 2 measures best */
 };
 
 /* Keys (dimensions, positions), values (positions, dimensions), scores (queries, positions) or sums (queries, dimensions). */
@@ -53,50 +55,99 @@ static float scale_of(const mki_attention *a) { return 1 / sqrtf((float)a->cache
 
 /* ---- products ---- */
 
+/* Columns 16 j .. 16 j + 15 of row i are at + i * row_bytes + j * part_bytes, halves or floats. For every half that is used,
+ * one at `next` is called into second-level cache; where there is no such memory, nothing happens. */
+typedef struct {
+    const char *at, *next;
+    int64_t row_bytes, part_bytes;
+    bool is_half;
+} matrix;
+
+static matrix expanded(const row *rows)
+{
+    return (matrix){.at = (const char *)rows, .row_bytes = sizeof *rows, .part_bytes = 16 * sizeof(float)};
+}
+
+INLINE vector load_columns(const bool is_half, const matrix *b, const char *at, int32_t column)
+{
+    if (is_half)
+        return load_halves((const uint16_t *)(at + column / 16 * b->part_bytes) + column % 16);
+    return load((const float *)at + column);
+}
+
 /* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is taken
  * in ascending order of i, whatever is computed beside it. */
-INLINE void multiply_tile(const int rows, const int vectors, const float *const *factor, int32_t n, const float *b, bool more,
-                          float *out)
+INLINE void multiply_tile(const int rows, const int vectors, const bool is_half, const float *const *factor, int32_t n,
+                          const matrix *b, int32_t column, bool more, float *out)
 {
     vector sum[TILE_ROWS][TILE_VECTORS];
+    const char *at = b->at + (is_half ? column / 16 * b->part_bytes + column % 16 * 2 : column * 4);
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vectors; j++)
             sum[r][j] = more ? load(out + r * MKI_CHUNK + j * LANES) : (vector){0};
-    for (int32_t i = 0; i < n; i++, b += MKI_CHUNK)
-        for (int r = 0; r < rows; r++) {
-            vector x = broadcast(factor[r][i]);
+    for (int32_t i = 0; i < n; i++, at += is_half ? b->row_bytes : (int64_t)sizeof(row)) {
+        vector part[TILE_VECTORS];
+        for (int at_next = 0; is_half && at_next < vectors * LANES * 2; at_next += 64)
+            __builtin_prefetch(b->next + (i * MKI_CHUNK + column) * 2 + at_next, 0, 2);
+        for (int j = 0; j < vectors; j++)
+            part[j] = load_columns(is_half, b, at, j * LANES);
+        for (int r = 0; r < rows; r++)
             for (int j = 0; j < vectors; j++)
-                sum[r][j] = multiply_add(x, load(b + j * LANES), sum[r][j]);
-        }
+                sum[r][j] = multiply_add(broadcast(factor[r][i]), part[j], sum[r][j]);
+    }
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vectors; j++)
             store(out + r * MKI_CHUNK + j * LANES, sum[r][j]);
 }
 
 /* The first n_columns, and what is left of a vector. */
-INLINE void multiply_rows(const int rows, const float *const *factor, int32_t n, const row *b, int32_t n_columns, bool more,
-                          row *out)
+INLINE void multiply_rows(const int rows, const bool is_half, const float *const *factor, int32_t n, const matrix *b,
+                          int32_t n_columns, bool more, row *out)
 {
     int32_t column = 0;
     for (; column + TILE_VECTORS * LANES <= n_columns; column += TILE_VECTORS * LANES)
-        multiply_tile(rows, TILE_VECTORS, factor, n, &b[0][column], more, &out[0][column]);
+        multiply_tile(rows, TILE_VECTORS, is_half, factor, n, b, column, more, &out[0][column]);
     for (; column < n_columns; column += LANES)
-        multiply_tile(rows, 1, factor, n, &b[0][column], more, &out[0][column]);
+        multiply_tile(rows, 1, is_half, factor, n, b, column, more, &out[0][column]);
 }
 
-static void multiply(int32_t n_rows, const float *const *factor, int32_t n, const row *b, int32_t n_columns, bool more, row *out)
+INLINE void multiply_as(const bool is_half, int32_t n_rows, const float *const *factor, int32_t n, const matrix *b,
+                        int32_t n_columns, bool more, row *out)
 {
     const int half = TILE_ROWS / 2;
     int32_t r = 0;
     for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
-        multiply_rows(TILE_ROWS, factor + r, n, b, n_columns, more, out + r);
+        multiply_rows(TILE_ROWS, is_half, factor + r, n, b, n_columns, more, out + r);
     for (; r + half <= n_rows; r += half)
-        multiply_rows(half, factor + r, n, b, n_columns, more, out + r);
+        multiply_rows(half, is_half, factor + r, n, b, n_columns, more, out + r);
     for (; r < n_rows; r++)
-        multiply_rows(1, factor + r, n, b, n_columns, more, out + r);
+        multiply_rows(1, is_half, factor + r, n, b, n_columns, more, out + r);
+}
+
+static void multiply(int32_t n_rows, const float *const *factor, int32_t n, matrix b, int32_t n_columns, bool more, row *out)
+{
+    if (b.is_half)
+        multiply_as(true, n_rows, factor, n, &b, n_columns, more, out);
+    else
+        multiply_as(false, n_rows, factor, n, &b, n_columns, more, out);
 }
 
 /* ---- one chunk, for queries from `first` on, each of which sees some of it ---- */
+
+/* Halves that serve the queries of one token are converted on their way into the registers, with no store between. Of a
+ * long context they come from memory: what is AHEAD in its order, which is that of the work, is asked for in time. */
+static bool is_direct(const queries *s, int32_t first)
+{
+    return s->a->cache.type == MK_F16 && s->n - first <= TILE_ROWS && s->length[first] == s->length[s->n - 1];
+}
+
+static void score_direct(const queries *s, int32_t first, int32_t chunk, row *scores)
+{
+    const mki_cache *cache = &s->a->cache;
+    const char *keys = strip_of(cache, chunk * MKI_CHUNK, s->kv_head);
+    matrix b = {keys, keys + AHEAD * cache->strip_bytes, MKI_STRIP * sizeof(uint16_t), cache->strip_bytes, true};
+    multiply(s->n - first, s->q + first, cache->head_dim, b, n_seen(s, first, chunk), false, scores + first);
+}
 
 /* scores[i] = q[i] . k of the chunk's positions that query i sees, and perhaps of others. */
 static void score(const queries *s, int32_t first, int32_t chunk, row *scores)
@@ -113,7 +164,7 @@ static void score(const queries *s, int32_t first, int32_t chunk, row *scores)
             n = least(s->n - i, TILE_ROWS);
             for (int32_t k = 0; k < n; k++)
                 q[k] = s->q[i + k] + dim;
-            multiply(n, q, n_dims, keys, n_seen(s, i + n - 1, chunk), dim > 0, scores + i);
+            multiply(n, q, n_dims, expanded(keys), n_seen(s, i + n - 1, chunk), dim > 0, scores + i);
         }
     }
 }
@@ -171,11 +222,11 @@ static void sum_tile(const queries *s, int32_t i, int32_t n, int32_t chunk, cons
     int32_t common = n_seen(s, i, chunk);
     for (int32_t k = 0; k < n; k++)
         weights[k] = scores[i + k];
-    multiply(n, weights, common, values, n_dims, false, sums);
+    multiply(n, weights, common, expanded(values), n_dims, false, sums);
     for (int32_t k = 1; k < n; k++) {
         const float *rest = weights[k] + common;
         if (n_seen(s, i + k, chunk) > common)
-            multiply(1, &rest, n_seen(s, i + k, chunk) - common, values + common, n_dims, true, sums + k);
+            multiply(1, &rest, n_seen(s, i + k, chunk) - common, expanded(values + common), n_dims, true, sums + k);
     }
 }
 
@@ -197,18 +248,46 @@ static void add_values(const queries *s, int32_t first, int32_t chunk, const row
     }
 }
 
+static void add_values_direct(const queries *s, int32_t first, int32_t chunk, const row *scores, const worth *worths)
+{
+    const mki_cache *cache = &s->a->cache;
+    const float *weights[TILE_ROWS];
+    row sums[TILE_ROWS];
+    int32_t n = s->n - first, n_positions = n_seen(s, first, chunk);
+    const char *next = strip_of(cache, chunk * MKI_CHUNK, s->kv_head) + (AHEAD + STRIPS / 2) * cache->strip_bytes;
+    for (int32_t dim = 0; dim < cache->head_dim; dim += MKI_CHUNK) {
+        int32_t n_dims = least(cache->head_dim - dim, MKI_CHUNK);
+        for (int32_t p = 0; p < n_positions; p += MKI_STRIP) {
+            const char *value = value_at(cache, chunk * MKI_CHUNK + p, s->kv_head) + dim * (int64_t)sizeof(uint16_t);
+            matrix b = {value, next + (dim + p) * (int64_t)(MKI_CHUNK * sizeof(uint16_t)), cache->strip_bytes / 2 / MKI_STRIP,
+                        16 * sizeof(uint16_t), true};
+            for (int32_t k = 0; k < n; k++)
+                weights[k] = scores[first + k] + p;
+            multiply(n, weights, least(n_positions - p, MKI_STRIP), b, n_dims, p > 0, sums);
+        }
+        for (int32_t k = 0; k < n; k++)
+            merge_sums(s->out[first + k] + dim, sums[k], n_dims, worths[first + k]);
+    }
+}
+
 static void add_chunk(queries *s, int32_t first, int32_t chunk)
 {
     row scores[QUERIES];
     mki_softmax softmax[QUERIES];
     worth worths[QUERIES];
     float scale = scale_of(s->a);
-    score(s, first, chunk, scores);
+    if (is_direct(s, first))
+        score_direct(s, first, chunk, scores);
+    else
+        score(s, first, chunk, scores);
     for (int32_t i = first; i < s->n; i++)
         softmax[i] = weigh(scores[i], n_seen(s, i, chunk), scale);
     for (int32_t i = first; i < s->n; i++)
         worths[i] = merge_softmax(&s->softmax[i], softmax[i], scale);
-    add_values(s, first, chunk, scores, worths);
+    if (is_direct(s, first))
+        add_values_direct(s, first, chunk, scores, worths);
+    else
+        add_values(s, first, chunk, scores, worths);
 }
 
 /* ---- all chunks ---- */

@@ -105,6 +105,12 @@ static void remember(const mki_cache *c, int32_t position, int32_t kv_head, cons
 
 /* ---- out of the cache ---- */
 
+INLINE void expand_halves(const uint16_t *in, int32_t n, float *out)
+{
+    for (int32_t i = 0; i < n; i += LANES)
+        store(out + i, load_halves(in + i));
+}
+
 /* out[i][0 .. 15] = dimension first + i of a strip's 16 keys; rows are MKI_CHUNK floats apart. first is a multiple of 32. */
 INLINE void expand_keys(int32_t type, const char *keys, int32_t first, int32_t n, float *out)
 {
@@ -117,11 +123,11 @@ INLINE void expand_keys(int32_t type, const char *keys, int32_t first, int32_t n
         break;
     case MK_F16:
         for (int64_t i = 0; i < n; i++)
-            load_halves((const uint16_t *)keys + (first + i) * MKI_STRIP, out + i * MKI_CHUNK);
+            expand_halves((const uint16_t *)keys + (first + i) * MKI_STRIP, MKI_STRIP, out + i * MKI_CHUNK);
         break;
     case MK_Q8_0:
         for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {
-            load_halves(block->d, d);
+            expand_halves(block->d, MKI_STRIP, d);
             for (int32_t i = 0; i < MKI_BLOCK && at + i < n; i++)
                 for (int j = 0; j < MKI_STRIP; j++)
                     out[(at + i) * MKI_CHUNK + j] = d[j] * (float)block->q[i][j];
@@ -139,8 +145,7 @@ INLINE void expand_value(int32_t type, const char *value, int32_t first, int32_t
         memcpy(out, (const float *)value + first, (size_t)n * sizeof *out);
         break;
     case MK_F16:
-        for (int32_t i = 0; i < n; i += 16)
-            load_halves((const uint16_t *)value + first + i, out + i);
+        expand_halves((const uint16_t *)value + first, n, out);
         break;
     case MK_Q8_0:
         for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {

@@ -18,18 +18,26 @@ enum { LANES = 16, TILE_ROWS = 6 }; /* 6 by 4 sums, 4 vectors and a factor fill 
 typedef __m512 vector;
 INLINE vector multiply_add(vector a, vector b, vector c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vector larger(vector a, vector b) { return _mm512_max_ps(a, b); }
+INLINE vector load_halves(const uint16_t *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
 #elif defined __FMA__
 #define MKI_ISA(name) name##_avx2
 enum { LANES = 8, TILE_ROWS = 3 }; /* 3 by 4 sums, 3 factors and a vector fill 16 registers */
 typedef __m256 vector;
 INLINE vector multiply_add(vector a, vector b, vector c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vector larger(vector a, vector b) { return _mm256_max_ps(a, b); }
+INLINE vector load_halves(const uint16_t *from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)); }
 #else
 #define MKI_ISA(name) name##_scalar
 enum { LANES = 4, TILE_ROWS = 3 };
 typedef __m128 vector;
 INLINE vector multiply_add(vector a, vector b, vector c) { return a * b + c; }
 INLINE vector larger(vector a, vector b) { return _mm_max_ps(a, b); }
+INLINE vector load_halves(const uint16_t *from)
+{
+    _Float16 values[4];
+    memcpy(values, from, sizeof values);
+    return (vector){(float)values[0], (float)values[1], (float)values[2], (float)values[3]};
+}
 #endif
 
 INLINE vector load(const float *from)
@@ -56,21 +64,5 @@ INLINE float peak_of_lanes(const float *lane)
                              _mm_max_ps(_mm_load_ps(lane + 4), _mm_load_ps(lane + 12)));
     __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return two[0] > two[1] ? two[0] : two[1];
-}
-
-/* 16 halves as floats. */
-INLINE void load_halves(const uint16_t *from, float *to)
-{
-#if defined __AVX512F__
-    _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)));
-#elif defined __F16C__
-    for (int i = 0; i < 16; i += 8)
-        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
-#else
-    _Float16 values[16];
-    memcpy(values, from, sizeof values);
-    for (int i = 0; i < 16; i++)
-        to[i] = (float)values[i];
-#endif
 }
 #endif
