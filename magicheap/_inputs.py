@@ -5,7 +5,7 @@ I1  A file counts as it was when the load first looked at it: if it is another o
 I2  What the body writes is its output, and what is gone at the commit was temporary: neither is an input.
 I3  An audit hook can't be removed and may not raise, so it is installed once, switched by `_recorder`, and harmless.
 
-Files that C libraries open, and the libraries themselves, are recorded by the native routing.
+Files that C libraries open, and the libraries themselves, are recorded by the native routing, by the same rules.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class Recorder:
         """Return the inputs there are, absolute and sorted."""
         self._see_modules()
         return sorted(path for path in list(self._seen) if path not in self._written and _identity(path))
+
+    def outputs(self) -> list[str]:
+        """Return what Python code has opened for writing: libraries may have read it afterwards."""
+        return sorted(self._written)
 
     def changed(self, paths: Iterable[str]) -> str:
         """Return the first of `paths` that is not what was seen, or ""."""

@@ -196,6 +196,8 @@ class MagicTransaction:
         recorder.start()
 
     def _add_inputs(self, recorder: Recorder) -> None:
+        for path in recorder.outputs():
+            call(lib.mh_add_output, self._tx, os.fsencode(path), path=path)
         paths = recorder.paths()
         for path in paths:
             call(lib.mh_add_file, self._tx, os.fsencode(path), path=path)

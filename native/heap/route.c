@@ -77,6 +77,10 @@ typedef struct {
 
 typedef void (*function)(void);
 
+static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
+
+static bool is_patched(mhi_role role) { return role == MHI_LINKS || role == MHI_OPENS || atomic_load(&patches_memory); }
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -87,36 +91,41 @@ static bool starts_with(const char *text, const char *start) { return strncmp(te
 
 /* ---- The real functions ---- */
 
+typedef struct {
+    uint64_t real[MHI_N_CALLS];
+    bool is_defined[MHI_N_CALLS]; /* by a module before this one */
+} resolution;
+
 /* The definition that the linker gives to an ordinary library is the first in the order of loading: so is an LD_PRELOADed one or ASan's.
  * Of operator new only libstdc++'s is real, since only that one is known to have a delete that ends in free. */
-static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *is_defined)
+static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    bool *defined = is_defined; /* by a module before this one */
+    resolution *found = context;
     mhi_elf elf;
     if (!mhi_elf_read(&elf, info) || !mhi_elf_is_ready(&elf))
         return 0;
     for (int i = 0; i < MHI_N_CALLS; i++) {
         uint64_t address = mhi_elf_find(&elf, mhi_calls[i].name);
-        if (address != 0 && state.real[i] == 0 && (!mhi_calls[i].is_cxx || starts_with(base_name(elf.path), "libstdc++.so"))) {
-            state.real[i] = address;
-            state.is_first[i] = !defined[i];
+        bool may_be = mhi_calls[i].role != MHI_OPERATOR || starts_with(base_name(elf.path), "libstdc++.so");
+        if (address != 0 && found->real[i] == 0 && may_be) {
+            found->real[i] = address;
+            state.is_first[i] = !found->is_defined[i];
         }
-        defined[i] |= address != 0;
+        found->is_defined[i] |= address != 0;
         if (elf.path[0] == '\0' && state.plt[i] == 0)
             state.plt[i] = mhi_elf_find_plt(&elf, mhi_calls[i].name);
     }
     return 0;
 }
 
-/* Anew for every scan: libstdc++ may come late, and go. */
+/* Anew for every scan: libstdc++ may come late, and go. What stays the same is not unknown for a moment: mhi_before_dlsym reads it. */
 static void resolve(void)
 {
-    bool defined[MHI_N_CALLS] = { false };
-    memset(state.real, 0, sizeof state.real);
-    dl_iterate_phdr(resolve_in_module, defined);
+    resolution found = { 0 };
+    dl_iterate_phdr(resolve_in_module, &found);
     for (int i = 0; i < MHI_N_CALLS; i++) {
-        function real = (function)state.real[i];
+        function real = (function)(state.real[i] = found.real[i]);
         if (mhi_calls[i].real != NULL && real != NULL && *mhi_calls[i].real != real)
             *mhi_calls[i].real = real;
     }
@@ -212,13 +221,15 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 /* 0: nothing, in this module. */
 static uint64_t replacement(const module *module, uint32_t call)
 {
+    if (!is_patched(mhi_calls[call].role))
+        return 0;
     return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
 }
 
 static void patch(scan *scan, const module *module, uint64_t place, uint64_t expected, uint32_t call)
 {
     uint64_t value = replacement(module, call);
-    if (value == 0 || scan->status != MH_OK)
+    if (value == 0 || value == expected || scan->status != MH_OK) /* in our own module, replacements look as if they were still lazy */
         return;
     scan->status = mhi_got_write(&scan->pass, place, expected, value, scan->err);
 }
@@ -239,7 +250,7 @@ static range hook_range(const uint64_t *addresses)
 {
     range r = { UINT64_MAX, 0 };
     for (int i = 0; i < MHI_N_CALLS; i++) {
-        if (!mhi_calls[i].is_hook || addresses[i] == 0)
+        if (mhi_calls[i].role != MHI_ALLOCATES || addresses[i] == 0)
             continue;
         r.low = addresses[i] < r.low ? addresses[i] : r.low;
         r.high = addresses[i] > r.high ? addresses[i] : r.high;
@@ -251,7 +262,7 @@ static range hook_range(const uint64_t *addresses)
 static int find_hook(uint64_t value)
 {
     for (int i = 0; i < MHI_N_CALLS; i++)
-        if (mhi_calls[i].is_hook && (value == state.real[i] || value == state.plt[i]))
+        if (mhi_calls[i].role == MHI_ALLOCATES && (value == state.real[i] || value == state.plt[i]))
             return i;
     return -1;
 }
@@ -300,7 +311,8 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
     if (module->policy == ALONE)
         return 0;
     patch_slots(scan, module, &elf);
-    if (module->policy == ROUTED && (scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known))
+    bool is_due = scan->extent == SCAN_SLOTS_AND_HOOKS || state.n_modules > n_known;
+    if (module->policy == ROUTED && is_due && atomic_load(&patches_memory))
         patch_hooks(scan, module, &elf);
     return scan->status != MH_OK;
 }
@@ -344,21 +356,29 @@ void mhi_route_recheck(void)
     errno = saved_errno;
 }
 
+/* Nothing is routed or noted, and there are no arena blocks: libraries may stay as they come. */
+static bool is_idle(void) { return !atomic_load(&begun) && !atomic_load(&patches_memory); }
+
 void mhi_before_dlopen(void)
 {
+    if (is_idle())
+        return;
     scan_all(SCAN_IF_CHANGED, NULL);
     atomic_store_explicit(&mhi_route_rechecks, RECHECKS, memory_order_relaxed);
 }
 
 void *mhi_before_dlsym(void *handle, const char *name)
 {
+    if (is_idle())
+        return NULL;
     scan_all(SCAN_IF_CHANGED, NULL);
     atomic_store_explicit(&mhi_route_rechecks, 0, memory_order_relaxed);
     int call = handle == RTLD_NEXT ? -1 : mhi_call_lookup(name);
-    if (call < 0 || !mhi_calls[call].is_hook || mhi_calls[call].real == NULL)
+    mhi_role role = call < 0 ? MHI_LINKS : mhi_calls[call].role;
+    if ((role != MHI_ALLOCATES && role != MHI_OPENS) || !is_patched(role))
         return NULL;
     uint64_t found = (uint64_t)mhi_real_dlsym(handle, name);
-    bool is_replaced = found == (uint64_t)*mhi_calls[call].real || (found != 0 && found == state.plt[call]);
+    bool is_replaced = found != 0 && (found == state.real[call] || found == state.plt[call]);
     return is_replaced ? (void *)mhi_call_stub(call, MHI_OWNER_OTHERS) : NULL;
 }
 
@@ -375,27 +395,43 @@ static void stay_loaded(void)
 int mhi_route_guard(mh_error *err)
 {
     stay_loaded();
+    atomic_store(&patches_memory, true);
     int status = scan_all(SCAN_SLOTS_AND_HOOKS, err);
     return status == MH_OK ? scan_all(SCAN_SLOTS, err) : status; /* P4 */
 }
 
-int mhi_route_begin(mh_arena *arena, mh_error *err)
+static int watch(mh_error *err)
+{
+    stay_loaded();
+    return scan_all(SCAN_SLOTS, err);
+}
+
+static int begin(int (*patch_all)(mh_error *), mh_error *err)
 {
     if (atomic_exchange(&begun, true))
         return mhi_fail(err, MH_ERR_BUSY, 0, "another transaction is active in this process");
-    int status = mhi_route_guard(err);
-    if (status != MH_OK) {
+    int status = patch_all(err);
+    if (status == MH_OK)
+        mhi_files_begin();
+    else
         atomic_store(&begun, false);
-        return status;
-    }
-    mhi_files_reset();
-    atomic_store_explicit(&mhi_route_target, arena, memory_order_release);
-    return MH_OK;
+    return status;
+}
+
+int mhi_route_watch(mh_error *err) { return begin(watch, err); }
+
+int mhi_route_begin(mh_arena *arena, mh_error *err)
+{
+    int status = begin(mhi_route_guard, err);
+    if (status == MH_OK)
+        atomic_store_explicit(&mhi_route_target, arena, memory_order_release);
+    return status;
 }
 
 void mhi_route_end(void)
 {
     atomic_store(&mhi_route_target, NULL);
+    mhi_files_end();
     atomic_store(&begun, false);
 }
 

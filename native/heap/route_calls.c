@@ -276,12 +276,12 @@ void mhi_routed_dlmopen(void);
 void mhi_routed_dlsym(void);
 void mhi_routed_dlvsym(void);
 
-#define STUB(name, column, member) { name, column, NULL, NULL, (function *)(member), false, true }
-#define KEPT(name, column, kept, member) { name, column, NULL, (function)(kept), (function *)(member), false, true }
-#define BOTH(name, plain, member) { name, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member), false, true }
-#define LINK(name, plain, member) { name, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member), false, false }
-#define FILES(name, plain, member) { name, MHI_NO_STUB, (function)(plain), NULL, (function *)(member), false, false }
-#define CXX(name, column, member) { name, column, NULL, NULL, (function *)(member), true, false }
+#define STUB(name, column, member) { name, MHI_ALLOCATES, column, NULL, NULL, (function *)(member) }
+#define KEPT(name, column, kept, member) { name, MHI_ALLOCATES, column, NULL, (function)(kept), (function *)(member) }
+#define BOTH(name, plain, member) { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define LINK(name, plain, member) { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), NULL, (function *)(member) }
+#define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 
 const mhi_call mhi_calls[MHI_N_CALLS] = {
     CXX("_Znam", MHI_STUB_NEW, NULL),

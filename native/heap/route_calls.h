@@ -13,14 +13,20 @@ enum { MHI_STUB_MALLOC, MHI_STUB_CALLOC, MHI_STUB_REALLOC, MHI_STUB_REALLOCARRAY
        MHI_STUB_ALIGNED_ALLOC, MHI_STUB_VALLOC, MHI_STUB_PVALLOC, MHI_STUB_NEW, MHI_STUB_NEW_NOTHROW, MHI_STUB_NEW_ALIGNED,
        MHI_STUB_NEW_ALIGNED_NOTHROW, MHI_N_STUBS, MHI_NO_STUB = -1 };
 
+typedef enum {
+    MHI_ALLOCATES, /* also a likely value of function pointers that libraries set at run time (xmlFree and the like) */
+    MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
+    MHI_LINKS,     /* brings libraries in, or finds their functions */
+    MHI_OPENS,     /* a file */
+} mhi_role;
+
 typedef struct {
     const char *name;
+    mhi_role role;
     int stub;              /* MHI_STUB_*: its column replaces the function, in modules that are routed; or MHI_NO_STUB ... */
     void (*plain)(void);   /* ... and this does, for every caller alike */
     void (*kept)(void);    /* what the interpreter's own module gets instead: no routing, but safe with arena blocks; NULL: nothing */
     void (**real)(void);   /* where to keep the function itself; NULL: another entry has the same */
-    bool is_cxx;           /* an operator new: only libstdc++'s own is replaced */
-    bool is_hook;          /* a likely value of function pointers that libraries set at run time (xmlFree and the like) */
 } mhi_call;
 
 enum { MHI_N_CALLS = 34 };

@@ -1,4 +1,4 @@
-/* route_files.h - which files libraries open for reading. */
+/* route_files.h - which files libraries open. */
 #ifndef MHI_ROUTE_FILES_H
 #define MHI_ROUTE_FILES_H
 #include <stdio.h>
@@ -14,7 +14,8 @@ extern int (*mhi_real_open)(const char *path, int flags, ...);
 extern int (*mhi_real_openat)(int directory, const char *path, int flags, ...);
 extern FILE *(*mhi_real_fopen)(const char *path, const char *mode);
 
-/* Forgets what an earlier transaction opened. */
-void mhi_files_reset(void);
+/* Forgets what an earlier transaction opened, and takes notes from here on. */
+void mhi_files_begin(void);
+void mhi_files_end(void);
 
 #endif

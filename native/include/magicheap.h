@@ -134,11 +134,11 @@ int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; M
 void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
 mh_arena *mh_transaction_arena(const mh_transaction *tx);
 
-/* Cold only: takes the lock, reserves the arena and routes malloc and its family, of all threads and libraries, into it.
- * On failure (read-only directory, lock held by another run, address space refused, another transaction active) nothing is
+/* Cold only: takes the lock, reserves the arena and routes malloc and its family, of all threads and libraries, into it; and notes which
+ * files libraries open. On failure (read-only directory, lock held by another run, address space refused, another transaction active) nothing is
  * routed, the program runs on the ordinary heap, and mh_commit will say the same again. */
 int mh_begin(mh_transaction *tx, mh_error *err);
-/* Stops routing; the arena still takes explicit mh_malloc. mh_commit does this by itself. */
+/* Stops routing and noting; the arena still takes explicit mh_malloc. mh_commit does this by itself. */
 void mh_end(mh_transaction *tx);
 
 /* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. Any other is MH_ERR_ARGUMENT: this run gets it
@@ -150,10 +150,13 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
 int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);
 
 /* Inputs: what makes the snapshot stale when it changes. The libraries mapped, the executable, the CPU, the page size, the
- * C library, PYTHON*, LD_*, LC_*, LANG, OMP_*, OPENBLAS_*, MKL_* and files opened for reading by routed libraries are recorded
- * without asking; these add to them. A file is recorded as it is at this call. */
+ * C library, PYTHON*, LD_*, LC_*, LANG, OMP_*, OPENBLAS_*, MKL_* and files that libraries opened for reading between mh_begin and mh_end are
+ * recorded without asking; these add to them. A file is recorded as it is at this call. */
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err);
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
+/* Before the commit: the program itself has written this file, so that it is no input though libraries have read it. What libraries write
+ * is known without asking. A file that is not there is none. */
+int mh_add_output(mh_transaction *tx, const char *path, mh_error *err);
 
 /* Audits, then makes the snapshot real: atomically and durably, or not at all. Ends routing and seals the arena.
  * Afterwards the arena is a private mapping, whether this succeeded or not, and the program goes on with it. */
@@ -166,7 +169,7 @@ void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t
 /* ---- Process snapshots ---------------------------------------------------------------------------------------
  *
  * The transaction of a process commits by fork: the child is what later runs resume. It goes through the same states, but has no
- * arena, routes nothing, and has no root; mh_open never attaches, it only tells whether there is something to resume:
+ * arena, routes no memory, and has no root; mh_open never attaches, it only tells whether there is something to resume:
  *
  *     mh_open(&tx, path, &(mh_options){ .process = true }, &err);
  *     if (mh_is_resumable(tx))

@@ -76,8 +76,10 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     int status = refuse_state(tx, err);
     if (status == MH_OK && tx->capture != NULL)
         status = mhi_fail(err, MH_ERR_ARGUMENT, 0, "mh_arm was called before");
-    if (status == MH_OK)
-        status = mhi_obstacles_check(err);
+    if (status != MH_OK)
+        return status;
+    mh_end(tx);
+    status = mhi_obstacles_check(err);
     if (status == MH_OK)
         status = scrub_environment(tx, err);
     if (status == MH_OK)

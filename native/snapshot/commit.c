@@ -93,9 +93,9 @@ static int freeze(mh_transaction *tx, mh_error *err)
 
 int mhi_commit_inputs(mh_transaction *tx, mh_error *err)
 {
-    int status = tx->is_process ? MH_OK : mhi_inputs_add_opened(&tx->inputs, tx->begun_ns, err);
+    int status = mhi_inputs_add_libraries(&tx->inputs, err);
     if (status == MH_OK)
-        status = mhi_inputs_add_libraries(&tx->inputs, err);
+        status = mhi_inputs_add_opened(&tx->inputs, err);
     if (status == MH_OK)
         status = mhi_inputs_add_machine(&tx->inputs, err);
     return status;

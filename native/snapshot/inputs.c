@@ -105,26 +105,43 @@ int mhi_inputs_add_file(mhi_inputs *inputs, const char *given, mh_error *err)
     return mhi_inputs_add(inputs, &entry, path, NULL, err);
 }
 
-int mhi_inputs_add_opened(mhi_inputs *inputs, int64_t since_ns, mh_error *err)
+static bool is_same_file(const mhi_file_input *a, const mhi_file_input *b)
 {
+    return a->in_bytes == b->in_bytes && a->in_mtime_ns == b->in_mtime_ns && a->in_inode == b->in_inode && a->in_device == b->in_device;
+}
+
+static bool is_known(const mhi_inputs *inputs, const char *path)
+{
+    return mhi_inputs_find(inputs, MH_INPUT_FILE, path) != NULL || mhi_inputs_find(inputs, MH_INPUT_LIBRARY, path) != NULL;
+}
+
+/* A file that is gone was temporary, or a later run's body will miss it. One that can't be examined is an input, and will be stale. */
+static bool is_input(const mhi_opened *file)
+{
+    struct stat found;
+    unsigned uses = file->uses;
+    int result = uses & MHI_FILE_OUTPUT || is_made_up(file->path) ? -ENOENT : mhi_sys_stat(file->path, &found);
+    if (result < 0)
+        return result != -ENOENT;
+    mhi_file_input was = mhi_file_identity(MH_INPUT_FILE, &file->found), is = mhi_file_identity(MH_INPUT_FILE, &found);
+    return is_same_file(&was, &is) || !(uses & MHI_FILE_CHANGED);
+}
+
+int mhi_inputs_add_opened(mhi_inputs *inputs, mh_error *err)
+{
+    int status = MH_OK;
     if (mhi_route_opened_lost() > 0)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
                         "libraries opened more files than can be recorded (%u besides %u): a change in one would go unnoticed",
                         mhi_route_opened_lost(), mhi_route_opened_count());
-    for (uint32_t i = 0; i < mhi_route_opened_count(); i++) {
-        const char *path = mhi_route_opened_path(i);
-        size_t before = inputs->n;
-        mh_error gone;
-        int status = mhi_inputs_add_file(inputs, path, &gone);
-        if (status != MH_OK && gone.sys_errno != ENOENT) { /* a file that is gone was the body's own, or it will be missed */
-            if (err != NULL)
-                *err = gone;
-            return status;
-        }
-        if (inputs->n > before && inputs->items[before].entry.in_mtime_ns >= since_ns)
-            inputs->items[before].entry.in_mtime_ns = MHI_MTIME_UNKNOWN;
+    for (uint32_t i = 0; i < mhi_route_opened_count() && status == MH_OK; i++) {
+        const mhi_opened *file = mhi_route_opened(i);
+        if (file == NULL || is_known(inputs, file->path) || !is_input(file))
+            continue;
+        mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, &file->found);
+        status = mhi_inputs_add(inputs, &entry, file->path, NULL, err);
     }
-    return MH_OK;
+    return status;
 }
 
 typedef struct {

@@ -27,9 +27,9 @@ const mhi_input *mhi_inputs_find(const mhi_inputs *inputs, int kind, const char 
 /* The file as it is at this moment. MH_ERR_SYSTEM if there is none. What lies in /proc and /sys, and what is neither a regular
  * file nor a directory, is no input: MH_OK. */
 int mhi_inputs_add_file(mhi_inputs *inputs, const char *path, mh_error *err);
-/* The files that routed libraries opened. They are examined only now, so one that changed since `since_ns` (of the coarse wall
- * clock) may not be what was read: it is recorded as MHI_MTIME_UNKNOWN. MH_ERR_UNSUPPORTED if some were lost. */
-int mhi_inputs_add_opened(mhi_inputs *inputs, int64_t since_ns, mh_error *err);
+/* The files that libraries opened for reading, as they were then; not those that the body wrote itself, or that are gone, since they were
+ * temporary. MH_ERR_UNSUPPORTED if some were lost. */
+int mhi_inputs_add_opened(mhi_inputs *inputs, mh_error *err);
 /* Every module of this process that is a file, the executable included. */
 int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err);
 /* The CPU, the C library and the page size. */

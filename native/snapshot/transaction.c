@@ -178,7 +178,6 @@ static int begin_arena(mh_transaction *tx, mh_error *err)
     if (status != MH_OK) {
         mh_arena_delete(tx->arena);
         tx->arena = NULL;
-        mhi_writer_close(&tx->writer);
     }
     return status;
 }
@@ -188,11 +187,14 @@ int mh_begin(mh_transaction *tx, mh_error *err)
     if (tx->state != MHI_COLD)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, tx->state == MHI_WARM ? "the run is warm: there is nothing to load" : "mh_begin was called before");
     mh_error failure = { 0 };
-    tx->begun_ns = mhi_sys_file_clock_ns();
     tx->process_id = mhi_sys_process_id();
     int status = begin_file(tx, &failure);
-    if (status == MH_OK && !tx->is_process)
-        status = begin_arena(tx, &failure);
+    if (status == MH_OK) {
+        status = tx->is_process ? mhi_route_watch(&failure) : begin_arena(tx, &failure);
+        if (status != MH_OK)
+            mhi_writer_close(&tx->writer);
+    }
+    tx->is_routing = status == MH_OK;
     tx->state = status == MH_OK ? MHI_BEGUN : MHI_REFUSED;
     tx->refusal = failure;
     if (err != NULL && status != MH_OK)
@@ -204,8 +206,9 @@ bool mhi_transaction_is_ours(const mh_transaction *tx) { return tx->process_id =
 
 void mh_end(mh_transaction *tx)
 {
-    if (tx->state == MHI_BEGUN && !tx->is_process)
+    if (tx->is_routing)
         mhi_route_end();
+    tx->is_routing = false;
 }
 
 void mh_abandon(mh_transaction *tx)
@@ -239,7 +242,7 @@ int mh_commit(mh_transaction *tx, mh_error *err)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a process is committed by mh_arm, fork and mh_commit_child");
     if (!mhi_transaction_is_ours(tx))
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "this process was forked inside the transaction, which its parent will commit");
-    mhi_route_end();
+    mh_end(tx);
     int status = mhi_commit(tx, err);
     mhi_writer_close(&tx->writer);
     tx->state = status == MH_OK ? MHI_COMMITTED : MHI_ENDED;
@@ -297,6 +300,15 @@ int mh_add_file(mh_transaction *tx, const char *path, mh_error *err)
 {
     int status = may_add(tx, err);
     return status != MH_OK || strcmp(path, tx->path) == 0 ? status : mhi_inputs_add_file(&tx->inputs, path, err);
+}
+
+int mh_add_output(mh_transaction *tx, const char *path, mh_error *err)
+{
+    struct stat found;
+    int status = may_add(tx, err);
+    if (status == MH_OK && mhi_sys_stat(path, &found) == 0)
+        mhi_route_mark_output(&found);
+    return status;
 }
 
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err)

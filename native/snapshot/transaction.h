@@ -5,7 +5,8 @@
  *                                  \         \-> mh_commit or mh_abandon --> ENDED
  *                                   \-> REFUSED             no arena: the program runs on the ordinary heap
  *
- * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena; native/process commits it.
+ * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena, and routes nothing: it only notes which files
+ * are opened. native/process commits it.
  */
 #ifndef MHI_TRANSACTION_H
 #define MHI_TRANSACTION_H
@@ -40,7 +41,7 @@ struct mh_transaction {
     mhi_inputs inputs;         /* recorded so far */
     mhi_writer writer;         /* open while BEGUN */
     int process_id;            /* of the process that began */
-    int64_t begun_ns;          /* coarse wall clock: file times after it may be of changes that came later */
+    bool is_routing;           /* what route.h has begun is ours to end */
     mhi_audit audit;           /* of the commit */
     atomic_uint_fast64_t done_bytes, total_bytes; /* progress of the commit, for other threads */
 
@@ -59,7 +60,7 @@ bool mhi_transaction_is_ours(const mh_transaction *tx);
 /* commit.c: makes the snapshot from a sealed arena. Leaves the writer open. */
 int mhi_commit(mh_transaction *tx, mh_error *err);
 
-/* commit.c: records what every snapshot depends on: libraries, machine, and files that routed libraries opened. */
+/* commit.c: records what every snapshot depends on: libraries, machine, and files that libraries opened. */
 int mhi_commit_inputs(mh_transaction *tx, mh_error *err);
 struct mhi_process_tables;
 /* commit.c: all that comes after the segments: tables, durability, header, publication. */

@@ -63,7 +63,6 @@ int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset)
 uid_t mhi_sys_euid(void);
 bool mhi_sys_secure_exec(void);     /* AT_SECURE: set-user-ID and the like */
 int64_t mhi_sys_wall_clock_ns(void);
-int64_t mhi_sys_file_clock_ns(void); /* the coarse wall clock: a file written from here on gets no earlier mtime */
 int mhi_sys_random(void *buffer, size_t size);
 ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size); /* NUL-terminated; -ENAMETOOLONG if it does not fit */
 int mhi_sys_realpath(const char *path, char *buffer, size_t size);

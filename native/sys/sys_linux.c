@@ -156,15 +156,12 @@ int mhi_sys_socket_peer(int fd, void *address, size_t size)
 uid_t mhi_sys_euid(void) { return geteuid(); }
 bool mhi_sys_secure_exec(void) { return getauxval(AT_SECURE) != 0; }
 
-static int64_t read_clock(clockid_t clock)
+int64_t mhi_sys_wall_clock_ns(void)
 {
     struct timespec now;
-    clock_gettime(clock, &now);
+    clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
-
-int64_t mhi_sys_wall_clock_ns(void) { return read_clock(CLOCK_REALTIME); }
-int64_t mhi_sys_file_clock_ns(void) { return read_clock(CLOCK_REALTIME_COARSE); }
 
 int mhi_sys_random(void *buffer, size_t size)
 {

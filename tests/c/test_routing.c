@@ -3,7 +3,6 @@
 #include "route_host.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "heap/maps.h"
@@ -243,65 +242,6 @@ TEST(read_only_pages_are_read_only_again_after_patching)
     CHECK(before[0] != '\0' && strcmp(before, after) == 0);
     end_routing(arena);
     dlclose(handle);
-}
-
-static bool was_opened(const char *path)
-{
-    for (uint32_t i = 0; i < mhi_route_opened_count(); i++)
-        if (strcmp(mhi_route_opened_path(i), path) == 0)
-            return true;
-    return false;
-}
-
-TEST(files_opened_for_reading_are_noted_once_and_absolute)
-{
-    const guest *g = load_guest();
-    char directory[] = "/tmp/magicheap-route-XXXXXX", before[PATH_MAX], path[PATH_MAX];
-    CHECK(mkdtemp(directory) != NULL && getcwd(before, sizeof before) != NULL && chdir(directory) == 0);
-    const char *names[] = { "a", "b", "c", "d", "out" };
-    for (int i = 0; i < 4; i++)
-        close(open(names[i], O_CREAT | O_WRONLY, 0600));
-    mh_arena *arena = begin_routing();
-    snprintf(path, sizeof path, "%s/a", directory);
-    close(g->open(path, O_RDONLY));
-    close(g->open("a", O_RDONLY));
-    close(g->open("b", O_RDWR));
-    close(g->open_in(directory, "c"));
-    fclose(g->fopen("d", "r"));
-    fclose(g->fopen("out", "w"));
-    close(g->open("out", O_RDWR | O_CREAT));
-    CHECK_EQUAL(g->open("missing", O_RDONLY), -1);
-    close(g->open(directory, O_RDONLY));
-    end_routing(arena);
-    close(g->open("out", O_RDONLY));
-    CHECK_EQUAL(mhi_route_opened_count(), 4);
-    CHECK_EQUAL(mhi_route_opened_lost(), 0);
-    for (int i = 0; i < 5; i++) {
-        snprintf(path, sizeof path, "%s/%s", directory, names[i]);
-        CHECK_EQUAL(was_opened(path), i < 4);
-        CHECK_EQUAL(unlink(names[i]), 0);
-    }
-    CHECK(chdir(before) == 0 && rmdir(directory) == 0);
-}
-
-TEST(more_files_than_can_be_kept_are_counted)
-{
-    const guest *g = load_guest();
-    char directory[] = "/tmp/magicheap-route-XXXXXX", path[PATH_MAX], link[PATH_MAX];
-    CHECK(mkdtemp(directory) != NULL);
-    snprintf(path, sizeof path, "%s/file", directory);
-    close(open(path, O_CREAT | O_WRONLY, 0600));
-    mh_arena *arena = begin_routing();
-    for (int i = 0; i < 4100; i++) { /* the same file under many names: dir/./file, dir/././file would do as well */
-        snprintf(link, sizeof link, "%s/%d", directory, i);
-        CHECK_EQUAL(symlink(path, link), 0);
-        close(g->open(link, O_RDONLY));
-        CHECK_EQUAL(unlink(link), 0);
-    }
-    end_routing(arena);
-    CHECK_EQUAL(mhi_route_opened_count(), 4096);
-    CHECK_EQUAL(mhi_route_opened_lost(), 4);
-    CHECK(unlink(path) == 0 && rmdir(directory) == 0);
 }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }

@@ -40,6 +40,32 @@ TEST(a_begin_that_the_kernel_refuses_routes_nothing)
     CHECK(n_failed > 2);
 }
 
+TEST(a_watch_that_the_kernel_refuses_is_an_error_and_the_next_one_succeeds)
+{
+    mh_error err;
+    bool struck = true;
+    int n_failed = 0;
+    for (uint64_t n = 1; struck; n++) {
+        void *handle = dlopen(guest_path("route_late"), RTLD_NOW);
+        CHECK(handle != NULL);
+        sys_fault_arm(n, ENOMEM);
+        int status = mhi_route_watch(&err);
+        sys_fault_disarm();
+        struck = sys_fault_struck();
+        if (status != MH_OK) {
+            n_failed++;
+            CHECK_EQUAL(status, MH_ERR_SYSTEM);
+            CHECK_OK(mhi_route_watch(&err), err);
+        }
+        int (*late_open)(const char *) = dlsym(handle, "late_open");
+        close(late_open("/etc/passwd"));
+        mhi_route_end();
+        CHECK_EQUAL(mhi_route_opened_count(), 1);
+        dlclose(handle);
+    }
+    CHECK(n_failed > 0);
+}
+
 TEST(an_audit_that_the_kernel_refuses_is_an_error_or_right)
 {
     mh_error err;
