@@ -41,7 +41,7 @@ class ProcessTransaction(MagicTransaction):
 
     def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
         super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
-        self._is_constant = is_constant
+        self._is_constant, self._is_relative = is_constant, not os.path.isabs(path)
 
     # ---- entering ----
 
@@ -78,7 +78,7 @@ class ProcessTransaction(MagicTransaction):
         """Return the command line by which the launcher is to find the snapshot; b"": by none.
 
         The launcher evaluates no Python. So it can lead to a program's first transaction only, and serves any arguments only where
-        path and key can't depend on them.
+        path and key can't depend on them, and any working directory only where the path is absolute.
         """
         if not self._is_first:
             return b""
@@ -92,7 +92,8 @@ class ProcessTransaction(MagicTransaction):
         arguments = ffi.NULL if self._is_constant else ffi.new("char *[]", [*words, ffi.NULL])
         text = ffi.new("char[]", 128 << 10)
         try:
-            call(lib.mh_command_text, text, len(text), os.fsencode(launcher_path()), kind.encode(), os.fsencode(name), arguments)
+            launcher, is_here = os.fsencode(launcher_path()), self._is_relative
+            call(lib.mh_command_text, text, len(text), launcher, kind.encode(), os.fsencode(name), is_here, arguments)
         except (MagicHeapError, OSError, ValueError) as error:
             _log.info("%s will not find this snapshot: %s", launcher_path(), error)
             return b""

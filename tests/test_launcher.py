@@ -186,7 +186,7 @@ def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noq
     assert life.cold("magic", "../program.py", "one", cwd=life.directory / "below") == "False one\n"
 
 
-@pytest.mark.parametrize("path", ["", "sys.argv[1]"], ids=["general command", "exact command"])
+@pytest.mark.parametrize("path", ["", "'x.magic'", "sys.argv[1]"], ids=["general command", "command of one place", "exact command"])
 def test_a_resume_starts_no_python(life, path):  # noqa: F811
     environment = life.directory / "environment"  # a virtual one, to be crippled
     (environment / "bin").mkdir(parents=True)

@@ -136,6 +136,39 @@ def test_several_transactions_in_one_program(life):
     assert life.run("magic", "program.py").out == "first []\n"
 
 
+def test_a_relative_path_means_the_working_directory_however_a_run_starts(life):
+    life.write("""
+        import os
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic"):
+            print("body")
+            loaded = os.path.basename(os.getcwd())
+        print(loaded)
+    """)
+    places = [life.directory / "a", life.directory / "b"]
+    for place in places:
+        place.mkdir()
+        assert life.cold("python", "../program.py", cwd=place, why="no snapshot") == f"{place.name}\n"
+    for place in places * 2:
+        assert life.warm("magic", "../program.py", cwd=place) == life.warm("python", "../program.py", cwd=place) == f"{place.name}\n"
+    (places[0] / "x.magic").unlink()
+    assert life.cold("magic", "../program.py", cwd=places[0]) == "a\n"
+    assert life.warm("magic", "../program.py", "x", cwd=places[0]) == "a\n"
+    (life.directory / "c").mkdir()
+    assert life.cold("magic", "../program.py", cwd=life.directory / "c", why="no snapshot") == "c\n"
+
+
+def test_an_absolute_path_is_found_from_any_directory(life):
+    (life.directory / "below").mkdir()
+    life.write(f"""
+        from magicheap import magic_transaction
+        with magic_transaction({str(life.directory / "x.magic")!r}):
+            print("body")
+    """)
+    life.cold("python", "program.py")
+    life.warm("magic", "../program.py", "x", cwd=life.directory / "below")
+
+
 def test_a_nested_transaction_runs_cold_and_only_the_outer_one_commits(life):
     life.write("""
         from magicheap import magic_transaction

@@ -216,9 +216,10 @@ uint64_t mh_descriptor_kind(int fd);
 
 /* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
  * `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P. `arguments`: NULL if the snapshot serves
- * any, else the program's own, NULL-terminated; then the working directory counts, too. 128 KiB hold every text that can be found. */
-int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, const char *const *arguments,
-                    mh_error *err);
+ * any, else the program's own, NULL-terminated; then the working directory counts, too, as it does where `is_here` says so: the snapshot's
+ * path is relative. 128 KiB hold every text that can be found. */
+int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, bool is_here,
+                    const char *const *arguments, mh_error *err);
 /* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found before. */
 int mh_link_command(const char *command, const char *path, mh_error *err);
 

@@ -101,12 +101,12 @@ static int read_link(char *path, const char *link, mh_error *err)
 }
 
 /* Returns only on failure. */
-static int try_command(launch *l, const char *const *arguments, mh_error *err)
+static int try_command(launch *l, bool is_here, const char *const *arguments, mh_error *err)
 {
     static char command[MHI_COMMAND_BYTES];
     char link[PATH_MAX], path[PATH_MAX];
     const mhi_request *request = &l->request;
-    int status = mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, arguments, err);
+    int status = mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, is_here, arguments, err);
     if (status == MH_OK)
         status = mhi_command_link(link, command, l->arguments->ar_envp, err);
     if (status == MH_OK)
@@ -114,7 +114,11 @@ static int try_command(launch *l, const char *const *arguments, mh_error *err)
     return status == MH_OK ? try_snapshot(l, path, command, err) : status;
 }
 
-/* Returns only on failure. The general command first, then the exact one, whose reason counts only if it leads to a snapshot. */
+/* Rather than stale because a file is gone. */
+static bool is_no_snapshot(const mh_error *err) { return err->status == MH_ERR_SYSTEM && err->sys_errno == ENOENT; }
+
+/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these counts only if they
+ * lead to a snapshot. */
 static int try_all(launch *l, mh_error *err)
 {
     int status = mhi_trust_process(err);
@@ -124,10 +128,12 @@ static int try_all(launch *l, mh_error *err)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "MAGICHEAP_DISABLE is set");
     if (l->request.kind == NULL)
         return try_snapshot(l, l->request.snapshot, NULL, err);
-    mh_error exact;
-    status = try_command(l, NULL, err);
-    if (try_command(l, l->request.arguments, &exact) != MH_OK && exact.sys_errno != ENOENT)
-        *err = exact;
+    mh_error narrower;
+    status = try_command(l, false, NULL, err);
+    if (try_command(l, true, NULL, &narrower) != MH_OK && !is_no_snapshot(&narrower))
+        *err = narrower;
+    if (try_command(l, true, l->request.arguments, &narrower) != MH_OK && !is_no_snapshot(&narrower))
+        *err = narrower;
     return status;
 }
 
@@ -197,6 +203,6 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    bool is_first_run = l.image == NULL && err.sys_errno == ENOENT; /* nothing has gone wrong: the program will see for itself */
+    bool is_first_run = l.image == NULL && is_no_snapshot(&err); /* nothing has gone wrong: the program will see for itself */
     mhi_go_cold(&l.request, l.arguments, l.image, is_first_run ? NULL : err.detail);
 }

@@ -51,7 +51,8 @@ static int put_path(spelling *s, const char *label, const char *path, mh_error *
     return MH_OK;
 }
 
-static int put_command(spelling *s, const char *directory, const char *kind, const char *name, const char *const *arguments, mh_error *err)
+static int put_command(spelling *s, const char *directory, const char *kind, const char *name, bool is_here,
+                       const char *const *arguments, mh_error *err)
 {
     bool is_module = strcmp(kind, MHI_COMMAND_MODULE) == 0;
     int status = MH_OK;
@@ -66,17 +67,17 @@ static int put_command(spelling *s, const char *directory, const char *kind, con
         put_field(s, "\narguments", "");
     for (; arguments != NULL && *arguments != NULL; arguments++)
         put_field(s, "\n ", *arguments);
-    if (status == MH_OK && (is_module || arguments != NULL))
+    if (status == MH_OK && (is_module || is_here || arguments != NULL))
         status = put_path(s, "\nin ", ".", err);
     put(s, '\0');
     return status;
 }
 
-int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name, bool is_here,
                       const char *const *arguments, mh_error *err)
 {
     spelling s = { .text = text, .size = size < MHI_COMMAND_BYTES ? size : MHI_COMMAND_BYTES };
-    int status = put_command(&s, directory, kind, name, arguments, err);
+    int status = put_command(&s, directory, kind, name, is_here, arguments, err);
     if (status == MH_OK && s.used > s.size)
         status = mhi_fail(err, MH_ERR_NOSPACE, 0, "the command takes %" PRIu64 " bytes, there is room for %" PRIu64, s.used, s.size);
     if (status != MH_OK)
@@ -89,7 +90,7 @@ static bool is_kind(const char *kind)
     return strcmp(kind, MHI_COMMAND_SCRIPT) == 0 || strcmp(kind, MHI_COMMAND_MODULE) == 0 || strcmp(kind, MHI_COMMAND_INSTALLED) == 0;
 }
 
-int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name,
+int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, bool is_here,
                     const char *const *arguments, mh_error *err)
 {
     char real[PATH_MAX], directory[PATH_MAX];
@@ -100,7 +101,7 @@ int mh_command_text(char *text, uint64_t size, const char *launcher, const char 
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot resolve the launcher's path %s", launcher);
     mhi_path_directory(real, directory);
-    return mhi_command_spell(text, size, directory, kind, name, arguments, err);
+    return mhi_command_spell(text, size, directory, kind, name, is_here, arguments, err);
 }
 
 /* ---- the link ---- */

@@ -1,16 +1,16 @@
 /* command.h - how a command line finds its snapshot.
  *
  * A command is spelled as a text; a symbolic link whose name is the checksum of the text leads to the snapshot, and the snapshot
- * holds the text itself, so that two texts of one checksum are told apart. There are two spellings: the general one, for programs
- * whose snapshot serves any arguments, and the exact one:
+ * holds the text itself, so that two texts of one checksum are told apart. There are three spellings: the general one, for programs
+ * whose snapshot serves any arguments; that of one place, if the snapshot's path is relative; and the exact one:
  *
- *     <directory of the launcher>           <directory of the launcher>
- *     script <path>                         module <name>, or installed <name>
- *                                           arguments
- *                                            <each, behind a space>
- *                                           in <working directory>
+ *     <directory of the launcher>     <directory of the launcher>     <directory of the launcher>
+ *     script <path>                   script <path>                   module <name>, or installed <name>
+ *                                     in <working directory>          arguments
+ *                                                                      <each, behind a space>
+ *                                                                     in <working directory>
  *
- * "in" is there also for a module, which is looked for in the working directory first; not for an installed one, which is not.
+ * "in" is always there for a module, which is looked for in the working directory first; not for an installed one, which is not.
  * Paths are real ones. In what is between <>, a newline is \n and a backslash is \\, so that no two commands share a text.
  */
 #ifndef MHI_COMMAND_H
@@ -26,7 +26,7 @@ enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found
 #define MHI_COMMAND_INSTALLED "installed" /* python -P -m: without the working directory in sys.path */
 
 /* mh_command_text for a launcher in `directory`, a real path. */
-int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name, bool is_here,
                       const char *const *arguments, mh_error *err);
 /* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment this is.
  * MH_ERR_UNSUPPORTED: the environment names none. */

@@ -16,11 +16,16 @@ static const char *touch(const char *name)
     return path;
 }
 
-static const char *spell(const char *launcher, const char *kind, const char *name, const char *const *arguments)
+static const char *spell_in(bool is_here, const char *launcher, const char *kind, const char *name, const char *const *arguments)
 {
     mh_error err;
-    CHECK_OK(mh_command_text(text, sizeof text, launcher, kind, name, arguments, &err), err);
+    CHECK_OK(mh_command_text(text, sizeof text, launcher, kind, name, is_here, arguments, &err), err);
     return text;
+}
+
+static const char *spell(const char *launcher, const char *kind, const char *name, const char *const *arguments)
+{
+    return spell_in(false, launcher, kind, name, arguments);
 }
 
 static const char *made(const char *format, ...)
@@ -44,6 +49,21 @@ TEST(command_is_spelled_as_the_header_draws_it)
     CHECK(strcmp(spell(launcher, "script", script, WORDS("", "a b")),
                  made("%s\nscript %s\narguments\n \n a b\nin %s", scratch_directory, script, cwd)) == 0);
     CHECK(strcmp(spell(launcher, "module", "m", WORDS()), made("%s\nmodule m\narguments\nin %s", scratch_directory, cwd)) == 0);
+}
+
+TEST(a_snapshot_by_a_relative_path_answers_in_its_directory_only)
+{
+    const char *launcher = touch("magic"), *script = touch("script.py");
+    char cwd[PATH_MAX], exact[PATH_MAX];
+    CHECK(getcwd(cwd, sizeof cwd) != NULL);
+    CHECK(strcmp(spell_in(true, launcher, "script", script, NULL), made("%s\nscript %s\nin %s", scratch_directory, script, cwd)) == 0);
+    CHECK(strcmp(spell_in(true, launcher, "installed", "m", NULL), made("%s\ninstalled m\nin %s", scratch_directory, cwd)) == 0);
+    CHECK(strcmp(spell_in(true, launcher, "module", "m", NULL), made("%s\nmodule m\nin %s", scratch_directory, cwd)) == 0);
+    strcpy(exact, spell(launcher, "script", script, WORDS("a")));
+    CHECK(strcmp(spell_in(true, launcher, "script", script, WORDS("a")), exact) == 0);
+    CHECK_EQUAL(chdir(scratch_directory), 0);
+    CHECK(strcmp(spell_in(true, launcher, "script", script, NULL), made("%s\nscript %s\nin %s", scratch_directory, script, scratch_directory)) == 0);
+    CHECK_EQUAL(chdir(cwd), 0);
 }
 
 TEST(paths_are_resolved)
@@ -78,18 +98,18 @@ TEST(command_that_cannot_be_spelled_is_an_error)
 {
     const char *launcher = touch("magic"), *script = touch("script.py");
     mh_error err;
-    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "other", script, NULL, &err), MH_ERR_ARGUMENT);
-    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", NULL, NULL, &err), MH_ERR_ARGUMENT);
-    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", scratch("missing.py"), NULL, &err), MH_ERR_SYSTEM);
+    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "other", script, false, NULL, &err), MH_ERR_ARGUMENT);
+    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", NULL, false, NULL, &err), MH_ERR_ARGUMENT);
+    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", scratch("missing.py"), false, NULL, &err), MH_ERR_SYSTEM);
     CHECK(err.sys_errno == ENOENT && strstr(err.detail, "missing.py") != NULL && text[0] == '\0');
     uint64_t needed = strlen(spell(launcher, "script", script, NULL)) + 1;
-    CHECK_EQUAL(mh_command_text(text, needed - 1, launcher, "script", script, NULL, &err), MH_ERR_NOSPACE);
-    CHECK_OK(mh_command_text(text, needed, launcher, "script", script, NULL, &err), err);
+    CHECK_EQUAL(mh_command_text(text, needed - 1, launcher, "script", script, false, NULL, &err), MH_ERR_NOSPACE);
+    CHECK_OK(mh_command_text(text, needed, launcher, "script", script, false, NULL, &err), err);
 
     char *large = malloc(MHI_COMMAND_BYTES + 1);
     memset(large, 'x', MHI_COMMAND_BYTES);
     large[MHI_COMMAND_BYTES] = '\0';
-    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", script, WORDS(large), &err), MH_ERR_NOSPACE);
+    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", script, false, WORDS(large), &err), MH_ERR_NOSPACE);
     free(large);
 }
 
