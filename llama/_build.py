@@ -17,16 +17,15 @@ TYPES = {  # names that --quantize takes
 }
 FLOATS = (lib.MK_F32, lib.MK_F16, lib.MK_BF16)
 LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows * cols stays far below 2^63
-CHUNK_FLOATS = 1 << 20  # converted at a time: 4 MiB, arbitrary, small beside any tensor that matters
 
 
 class Slot(NamedTuple):
     """Where a tensor goes: the C field and the shape that the config demands."""
 
-    tensor: object  # mk_tensor *
+    place: object  # mk_tensor *, or float ** for a vector (norms, RoPE divisors: float32)
     rows: int
     cols: int
-    is_matrix: bool  # vectors (norms, RoPE divisors) stay float32
+    is_matrix: bool
 
 
 @contextmanager
@@ -93,33 +92,27 @@ def store(slot, name, kind, read, quantize=None):
     """Give a slot its values. `read(buffer)` fills a writable buffer with rows * cols values of type `kind`.
 
     Float matrices become `quantize` (an MK_* type) if that is given; vectors become float32. A matrix that is
-    quantised already is taken as it is, or refused if another type is wanted: it would lose twice.
+    quantised already is packed as mk_packed_type says, or refused if another type is wanted: it would lose twice.
     """
-    wanted = (quantize or kind) if slot.is_matrix else lib.MK_F32
-    if wanted != kind and kind not in FLOATS:
+    packed = lib.mk_packed_type(kind)
+    wanted = (quantize or packed) if slot.is_matrix else lib.MK_F32
+    if kind not in FLOATS and wanted != packed:
         raise ModelError(f"{name} is quantised already (type {kind}): load it without quantize")
     for needed in (kind, wanted):
         if not lib.mk_row_bytes(needed, slot.cols):
             raise ModelError(f"{name} has rows of {slot.cols} values, which type {needed} cannot hold")
-    check(lib.mk_tensor_new(slot.tensor, wanted, slot.rows, slot.cols))
-    if wanted == kind:
-        read(ffi.buffer(slot.tensor.data, slot.rows * lib.mk_row_bytes(kind, slot.cols)))
-    else:
-        _convert(slot, kind, read)
-
-
-def _convert(slot, kind, read):
     source = bytearray(slot.rows * lib.mk_row_bytes(kind, slot.cols))
     read(source)
     pinned = ffi.from_buffer(source)
-    tensor = ffi.new("mk_tensor *", {"type": kind, "rows": slot.rows, "cols": slot.cols, "data": pinned})
-    n_rows = max(1, min(slot.rows, CHUNK_FLOATS // slot.cols))
-    floats = ffi.new("float[]", n_rows * slot.cols)
-    for first in range(0, slot.rows, n_rows):
-        count = min(n_rows, slot.rows - first)
-        for row in range(count):
-            check(lib.mk_dequantize_row(tensor, first + row, floats + row * slot.cols))
-        check(lib.mk_quantize(slot.tensor, floats, first, count))
+    if not slot.is_matrix:
+        check(lib.mk_vector_new(slot.place, slot.cols))
+        check(lib.mk_read_floats(kind, pinned, slot.cols, slot.place[0]))
+        return
+    check(lib.mk_tensor_new(slot.place, wanted, slot.rows, slot.cols))
+    status = lib.mk_pack(slot.place, kind, pinned, 0, slot.rows)
+    if status == lib.MK_ERR_VALUE:
+        raise ModelError(f"{name} holds a value that is not finite: the file is damaged")
+    check(status)
 
 
 def tie_output(model):

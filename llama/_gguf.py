@@ -25,7 +25,8 @@ STRING, ARRAY = 8, 9
 READ_AHEAD = 1 << 22  # bytes: the metadata of a 128k vocabulary in two or three reads
 
 TYPE_NAMES = {lib.MK_F32: "F32", lib.MK_F16: "F16", lib.MK_BF16: "BF16",
-              lib.MK_Q4_0: "Q4_0", lib.MK_Q4_1: "Q4_1", lib.MK_Q8_0: "Q8_0"}
+              lib.MK_Q4_0: "Q4_0", lib.MK_Q4_1: "Q4_1", lib.MK_Q8_0: "Q8_0",
+              lib.MK_Q4_K: "Q4_K", lib.MK_Q5_K: "Q5_K", lib.MK_Q6_K: "Q6_K"}
 LAYER_TENSORS = {
     "attn_norm": "attn_norm", "wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output",
     "ffn_norm": "ffn_norm", "w_gate": "ffn_gate", "w_up": "ffn_up", "w_down": "ffn_down",

@@ -4,8 +4,22 @@ RMSNorm (arXiv 1910.07467), rotary embedding (2104.09864), grouped queries (2305
 together as in LLaMA (2302.13971). Weights are float32, read from GGUF by the gguf package.
 """
 
+from contextlib import contextmanager
+
 import gguf
 import numpy as np
+
+from llama._kernels import lib
+
+
+@contextmanager
+def exact_activations():
+    """Let the engine's weights meet float32 activations, as the oracle's do, rather than activations rounded to 8 bits."""
+    lib.mk_exact_choose(True)
+    try:
+        yield
+    finally:
+        lib.mk_exact_choose(False)
 
 
 class Oracle:

@@ -44,7 +44,7 @@ def run(model, *arguments, status=0, **options):
 
 
 def test_the_real_model_answers_and_nothing_else_is_printed():
-    out, err = run(real_model_path(), "-p", "What is the capital of France?", "--temp", 0, "-n", 32)
+    out, err = run(real_model_path(), "-p", "Name the capital of France and one thing to see there.", "--temp", 0, "-n", 32)
     assert out == b"The capital of France is Paris."
     assert err == ""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from llama_fixtures import byte_level_fields, random_weights, rounded, write_gguf
-from llama_oracle import Oracle
+from llama_oracle import Oracle, exact_activations
 
 import llama
 
@@ -21,7 +21,7 @@ def weights():
 def logits(path, **options):
     """Return the engine's logits after all of TOKENS."""
     model = llama.load(path, **options)
-    with llama.Session(model, n_threads=1, cache_type="f32") as session:
+    with llama.Session(model, n_threads=1, cache_type="f32") as session, exact_activations():
         session.feed(TOKENS)
         found = np.frombuffer(session.logits, np.float32).copy()
     model.close()

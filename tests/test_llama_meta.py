@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 from llama_fixtures import N_PIECES, SIZES, elements, meta_name, pickled, random_weights, rounded, write_meta, write_pth
-from llama_oracle import Oracle
+from llama_oracle import Oracle, exact_activations
 
 import llama
 from llama._unpickle import Checkpoint
@@ -24,7 +24,7 @@ def weights():
 def logits(path, **options):
     """Return the engine's logits after each of TOKENS."""
     model = llama.load(path, **options)
-    with llama.Session(model, n_threads=1, cache_type="f32") as session:
+    with llama.Session(model, n_threads=1, cache_type="f32") as session, exact_activations():
         found = []
         for token in TOKENS:
             session.feed([token])

@@ -1,9 +1,12 @@
-"""SmolLM2's answers are those of a float32 computation with its dequantised weights (llama_oracle.py)."""
+"""SmolLM2's answers, from weights that meet float32 activations, are those of a float32 computation (llama_oracle.py).
+
+This judges everything but the rounding of activations to 8 bits, which test_llama_perplexity.py does.
+"""
 
 import numpy as np
 import pytest
 from llama_fixtures import real_model_path
-from llama_oracle import Oracle
+from llama_oracle import Oracle, exact_activations
 
 import llama
 
@@ -44,7 +47,8 @@ def oracle():
 @pytest.fixture(scope="module")
 def model():
     model = llama.load(real_model_path())
-    yield model
+    with exact_activations():
+        yield model
     model.close()
 
 

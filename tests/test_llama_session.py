@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from llama_fixtures import CHAT_TEMPLATE, SIZES, byte_level_fields, random_weights, write_gguf
+from llama_oracle import exact_activations
 
 import llama
 from llama._chat import prompt_tokens
@@ -121,7 +122,7 @@ def test_a_cache_type_that_does_not_exist_is_refused(model):
 
 def test_cache_types_differ_by_their_rounding(model):
     def logits(cache_type):
-        with llama.Session(model, n_ctx=200, cache_type=cache_type) as session:
+        with llama.Session(model, n_ctx=200, cache_type=cache_type) as session, exact_activations():
             session.feed(list(range(3, 153)))
             return np.frombuffer(session.logits, np.float32).copy()
 

@@ -14,10 +14,9 @@
  */
 #ifndef MK_ATTENTION_H
 #define MK_ATTENTION_H
-#include "llama_kernels.h"
+#include "packed.h"
 
 enum {
-    MKI_STRIP = 16,
     MKI_CHUNK = 4 * MKI_STRIP,
     MKI_QUERIES = 48, /* that share a chunk expanded to float32: 12 KiB of scores beside 16 of keys or values */
 };
@@ -58,5 +57,5 @@ typedef struct {
 extern const mki_attention_ops mki_attention_ops_scalar, mki_attention_ops_avx2, mki_attention_ops_avx512;
 
 /* What strip_bytes is. Overflows for no head_dim. */
-int64_t mki_strip_bytes(int32_t type, int32_t head_dim);
+int64_t mki_cache_strip_bytes(int32_t type, int32_t head_dim);
 #endif

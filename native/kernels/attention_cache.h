@@ -3,6 +3,7 @@
 #define MK_ATTENTION_CACHE_H
 #include "attention.h"
 #include "blocks.h"
+#include "packed.h"
 #include "vector.h"
 
 #include <math.h>

@@ -4,6 +4,7 @@
  * attention; of a single token, only what is worth waking another thread. Each number is computed by one thread in one
  * order, so the result depends neither on the number of threads nor on how a prompt is cut into batches or calls.
  */
+#include "isa.h"
 #include "matmul.h"
 #include "session.h"
 
@@ -19,7 +20,7 @@ typedef struct {
     mk_session *s;
     const mk_model *model;
     mk_pool *pool;
-    const mki_ops *ops;
+    const mki_isa *isa;
     const int32_t *tokens;
     int32_t n_tokens;
     int32_t start;           /* position of tokens[0] */
@@ -52,7 +53,7 @@ static void normalize(void *arg, int32_t first, int32_t last)
     batch *b = arg;
     const mk_config *c = &b->s->config;
     for (int64_t t = first; t < last; t++)
-        b->ops->stages->normalize(b->s->x + t * c->dim, b->norm, c->norm_eps, c->dim, b->s->normed + t * c->dim);
+        b->isa->stages->normalize(b->s->x + t * c->dim, b->norm, c->norm_eps, c->dim, b->s->normed + t * c->dim);
 }
 
 /* x += what the block left in `normed`, then the next normalisation. */
@@ -61,7 +62,7 @@ static void add_and_normalize(void *arg, int32_t first, int32_t last)
     batch *b = arg;
     int64_t dim = b->s->config.dim;
     for (int64_t t = first; t < last; t++)
-        b->ops->stages->add(b->s->x + t * dim, b->s->normed + t * dim, (int32_t)dim);
+        b->isa->stages->add(b->s->x + t * dim, b->s->normed + t * dim, (int32_t)dim);
     normalize(arg, first, last);
 }
 
@@ -73,10 +74,10 @@ static void rotate_and_remember(void *arg, int32_t first, int32_t last)
     for (int32_t t = first; t < last; t++) {
         const float *rotation = b->s->rotation + (int64_t)t * c->rope_dim;
         float *k = b->s->k + (int64_t)t * kv_dim(c), *v = b->s->v + (int64_t)t * kv_dim(c);
-        b->ops->stages->rotate(c, rotation, c->n_heads, b->s->q + (int64_t)t * c->n_heads * c->head_dim);
-        b->ops->stages->rotate(c, rotation, c->n_kv_heads, k);
+        b->isa->stages->rotate(c, rotation, c->n_heads, b->s->q + (int64_t)t * c->n_heads * c->head_dim);
+        b->isa->stages->rotate(c, rotation, c->n_kv_heads, k);
         for (int32_t h = 0; h < c->n_kv_heads; h++, k += c->head_dim, v += c->head_dim)
-            b->ops->attention->remember(&b->attention.cache, b->start + t, h, k, v);
+            b->isa->attention->remember(&b->attention.cache, b->start + t, h, k, v);
     }
 }
 
@@ -90,7 +91,7 @@ static void attend_portions(void *arg, int32_t first, int32_t last)
     int32_t n_queries = b->n_tokens * group(c);
     for (int32_t i = first; i < last; i++) {
         int32_t from = i / c->n_kv_heads * MKI_QUERIES, left = n_queries - from;
-        b->ops->attention->attend(&b->attention, i % c->n_kv_heads, from, from + (left < MKI_QUERIES ? left : MKI_QUERIES));
+        b->isa->attention->attend(&b->attention, i % c->n_kv_heads, from, from + (left < MKI_QUERIES ? left : MKI_QUERIES));
     }
 }
 
@@ -101,7 +102,7 @@ static void attend_chunks(void *arg, int32_t first, int32_t last)
     const mk_config *c = &b->s->config;
     for (int32_t i = first; i < last; i++) {
         int64_t chunk = i / c->n_kv_heads, rows = chunk * c->n_heads;
-        b->ops->attention->attend_chunk(&b->attention, i % c->n_kv_heads, (int32_t)chunk, b->s->softmax + rows,
+        b->isa->attention->attend_chunk(&b->attention, i % c->n_kv_heads, (int32_t)chunk, b->s->softmax + rows,
                                         b->s->chunk_sums + rows * c->head_dim);
     }
 }
@@ -114,7 +115,7 @@ static void attend(batch *b)
     if (b->n_tokens == 1 && mk_pool_threads(b->pool) > 1 && n_products >= WORTH_SHARING) {
         int32_t n_chunks = (int32_t)((n_positions + MKI_CHUNK - 1) / MKI_CHUNK);
         mki_pool_run(b->pool, n_chunks * c->n_kv_heads, attend_chunks, b);
-        b->ops->attention->merge(&b->attention, n_chunks, b->s->softmax, b->s->chunk_sums);
+        b->isa->attention->merge(&b->attention, n_chunks, b->s->softmax, b->s->chunk_sums);
     } else {
         int32_t n_portions = (b->n_tokens * group(c) + MKI_QUERIES - 1) / MKI_QUERIES;
         mki_pool_run(b->n_tokens > 1 ? b->pool : NULL, n_portions * c->n_kv_heads, attend_portions, b);
@@ -126,16 +127,16 @@ static void swiglu(void *arg, int32_t first, int32_t last)
     batch *b = arg;
     int64_t ffn = b->s->config.ffn_dim;
     for (int64_t t = first; t < last; t++)
-        b->ops->stages->swiglu(b->s->gate + t * ffn, b->s->up + t * ffn, (int32_t)ffn);
+        b->isa->stages->swiglu(b->s->gate + t * ffn, b->s->up + t * ffn, (int32_t)ffn);
 }
 
 static void multiply(batch *b, const float *x, int32_t width, const mki_product *products, int32_t n)
 {
-    mki_multiply(b->pool, products, n, (mki_rows){x, width, b->n_tokens});
+    mki_multiply(b->pool, products, n, (mki_rows){x, width, b->n_tokens}, b->s->rounded);
 }
 
 /* From x and its normalisation to the next x and its normalisation, whose gains are next_norm. */
-static void run_layer(batch *b, const mk_tensor *next_norm)
+static void run_layer(batch *b, const float *next_norm)
 {
     const mk_config *c = &b->s->config;
     const mk_layer *l = b->layer;
@@ -147,14 +148,14 @@ static void run_layer(batch *b, const mk_tensor *next_norm)
     for_tokens(b, rotate_and_remember);
     attend(b);
     multiply(b, s->attended, q_dim, &(mki_product){&l->wo, s->normed, c->dim}, 1);
-    b->norm = l->ffn_norm.data;
+    b->norm = l->ffn_norm;
     for_tokens(b, add_and_normalize);
 
     mki_product gate_up[] = {{&l->w_gate, s->gate, c->ffn_dim}, {&l->w_up, s->up, c->ffn_dim}};
     multiply(b, s->normed, c->dim, gate_up, 2);
     for_tokens(b, swiglu);
     multiply(b, s->gate, c->ffn_dim, &(mki_product){&l->w_down, s->normed, c->dim}, 1);
-    b->norm = next_norm->data;
+    b->norm = next_norm;
     for_tokens(b, add_and_normalize);
 }
 
@@ -164,13 +165,13 @@ static void run_layers(batch *b)
     const mk_config *c = &b->s->config;
     const mk_layer *layers = b->model->layers;
     for_tokens(b, embed);
-    b->norm = layers[0].attn_norm.data;
+    b->norm = layers[0].attn_norm;
     for_tokens(b, normalize);
     for (int32_t i = 0; i < c->n_layers; i++) {
         b->layer = &layers[i];
         b->attention = (mki_attention){b->s->cache, b->s->q, b->s->attended, b->start, c->n_heads};
         b->attention.cache.strips += i * b->s->layer_bytes;
-        run_layer(b, i + 1 < c->n_layers ? &layers[i + 1].attn_norm : &b->model->out_norm);
+        run_layer(b, i + 1 < c->n_layers ? layers[i + 1].attn_norm : b->model->out_norm);
     }
 }
 
@@ -190,7 +191,7 @@ static void score(const batch *b, int32_t first, float *logits)
 {
     int64_t dim = b->s->config.dim;
     mki_product head = {&b->model->output, logits, b->s->config.n_vocab};
-    mki_multiply(b->pool, &head, 1, (mki_rows){b->s->normed + first * dim, dim, b->n_tokens - first});
+    mki_multiply(b->pool, &head, 1, (mki_rows){b->s->normed + first * dim, dim, b->n_tokens - first}, b->s->rounded);
 }
 
 /* Appends the tokens; logits, unless NULL, are those of the last n_scored. */
@@ -200,7 +201,7 @@ static int append(mk_session *s, const mk_model *model, mk_pool *pool, const int
     int status = check(s, model, tokens, n_tokens);
     if (status)
         return status;
-    batch b = {.s = s, .model = model, .pool = pool, .ops = mki_ops_current()};
+    batch b = {.s = s, .model = model, .pool = pool, .isa = mki_isa_current()};
     int32_t n_silent = logits ? n_tokens - n_scored : n_tokens; /* leading tokens that nobody asks about */
     for (int32_t done = 0; done < n_tokens; done += b.n_tokens) {
         b.tokens = tokens + done;

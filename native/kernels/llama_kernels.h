@@ -5,7 +5,7 @@
  * behind ordinary malloc: no thread handle, no lock, no function pointer, so that a process may keep them
  * anywhere. Which kernels run is decided per process, at first use, from CPUID.
  *
- *   mk_model --> mk_layer[n_layers] --> mk_tensor{rows x cols, type, data}
+ *   mk_model --> mk_layer[n_layers] --> mk_tensor{rows x cols, type, data}, packed as packed.h draws it
  *           \--> mk_token[n_vocab] --> bytes           \--> mk_merge[n_merges]
  *
  * Shapes are (rows, cols), row-major; a weight maps a vector of cols to a vector of rows.
@@ -23,20 +23,22 @@ enum {
     MK_ERR_MEMORY = -1,   /* malloc said no; nothing was allocated */
     MK_ERR_ARGUMENT = -2, /* a shape, type, token or position that the model does not have */
     MK_ERR_CONTEXT = -3,  /* the session's context is full; the session is unchanged */
+    MK_ERR_VALUE = -4,    /* a weight is not finite, or too large for the type that it should become */
 };
 
-/* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). */
-enum { MK_F32 = 0, MK_F16 = 1, MK_Q4_0 = 2, MK_Q4_1 = 3, MK_Q8_0 = 8, MK_BF16 = 30 };
+/* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says. */
+enum { MK_F32 = 0, MK_F16 = 1, MK_Q4_0 = 2, MK_Q4_1 = 3, MK_Q8_0 = 8, MK_Q4_K = 12, MK_Q5_K = 13, MK_Q6_K = 14,
+       MK_BF16 = 30 };
 
 /* Token kinds, numbered as in GGUF's tokenizer.ggml.token_type. */
 enum { MK_TOKEN_NORMAL = 1, MK_TOKEN_UNKNOWN = 2, MK_TOKEN_CONTROL = 3, MK_TOKEN_USER = 4,
        MK_TOKEN_UNUSED = 5, MK_TOKEN_BYTE = 6 };
 
 typedef struct {
-    int32_t type;  /* MK_F32 ... */
+    int32_t type;  /* MK_F32 ..., none of the K types */
     int32_t rows;  /* outputs */
     int32_t cols;  /* inputs; a multiple of the type's block size */
-    void *data;    /* rows * mk_row_bytes(type, cols) bytes, 64-byte aligned; NULL when absent */
+    void *data;    /* packed, 64-byte aligned; NULL when absent */
 } mk_tensor;
 
 typedef struct {
@@ -55,9 +57,9 @@ typedef struct {
 } mk_config;
 
 typedef struct {
-    mk_tensor attn_norm;          /* (1, dim) F32 */
+    float *attn_norm;             /* (dim) */
     mk_tensor wq, wk, wv, wo;     /* (n_heads*head_dim, dim) (n_kv_heads*head_dim, dim) same (dim, n_heads*head_dim) */
-    mk_tensor ffn_norm;           /* (1, dim) F32 */
+    float *ffn_norm;              /* (dim) */
     mk_tensor w_gate, w_up, w_down; /* (ffn_dim, dim) same (dim, ffn_dim) */
 } mk_layer;
 
@@ -73,9 +75,9 @@ typedef struct { char *left, *right; } mk_merge; /* byte-level BPE, best first *
 typedef struct {
     mk_config config;
     mk_tensor embed;      /* (n_vocab, dim) */
-    mk_tensor out_norm;   /* (1, dim) F32 */
+    float *out_norm;      /* (dim) */
     mk_tensor output;     /* (n_vocab, dim); .data == embed.data when the head is tied */
-    mk_tensor rope_freqs; /* (1, rope_dim/2) F32 frequency divisors, or absent */
+    float *rope_freqs;    /* (rope_dim/2) frequency divisors, or NULL */
     mk_layer *layers;     /* n_layers */
     mk_token *tokens;     /* n_vocab */
     mk_merge *merges;     /* n_merges; NULL for sentencepiece */
@@ -102,28 +104,36 @@ typedef struct {
     uint64_t rng;      /* state of the generator; seed it, then pass the same struct each time */
 } mk_sampler;
 
-/* Bytes of one row of `cols` values of `type`, or 0 if the type is unknown or cols is no multiple of its block. */
+/* Bytes of one row of `cols` values of `type` in a file, or 0 if the type is unknown or cols is no multiple of its block. */
 int64_t mk_row_bytes(int32_t type, int64_t cols);
+/* The type that rows of `type` are packed as: Q4_K as Q4_1, to the rounding of its scales to halves; Q5_K and Q6_K as
+ * Q8_0, rounded to 1/254 of the largest magnitude in 32; any other as itself. */
+int32_t mk_packed_type(int32_t type);
 
 /* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors and strings absent. Whatever
- * is hung into it must come from mk_tensor_new, mk_bytes_copy or malloc, and belongs to one pointer only; the one
+ * is hung into it must come from mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs to one pointer only; the one
  * exception is output.data == embed.data. */
 int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
-/* Gives `tensor` zeroed storage for rows x cols of `type`; what it had is not freed. Unchanged on failure. */
+/* Gives `tensor` storage for rows x cols of `type`, to be filled by mk_pack; what it had is not freed. Unchanged on failure. */
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols);
+/* n zeros; *vector is NULL on failure. */
+int mk_vector_new(float **vector, int32_t n);
 /* A NUL-terminated copy of n bytes, from malloc; NULL when out of memory or n is negative. */
 char *mk_bytes_copy(const char *bytes, int64_t n_bytes);
 /* MK_OK if every tensor has the shape config demands; else MK_ERR_ARGUMENT and, in what[160], which does not and why.
  * `what` may be NULL. */
 int mk_model_check(const mk_model *model, char *what);
 
+/* Packs n_rows rows of `type`, as a file has them, into rows first_row .. of `tensor`, whose type is either
+ * mk_packed_type(type) or, from F32, F16 and BF16, any: they are then quantised or converted. MK_ERR_VALUE as above: rows
+ * before the bad one have been packed. */
+int mk_pack(mk_tensor *tensor, int32_t type, const void *in, int32_t first_row, int32_t n_rows);
 /* One row of a tensor as float32; out has cols values. */
 int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
-/* Quantises (or converts) n_rows * cols float32 values into rows first_row .. of `tensor`, which has storage.
- * MK_ERR_ARGUMENT if a value for a quantised type is not finite; rows before it have been written. */
-int mk_quantize(mk_tensor *tensor, const float *in, int32_t first_row, int32_t n_rows);
+/* n values of `type`, as a file has them, as float32. */
+int mk_read_floats(int32_t type, const void *in, int32_t n, float *out);
 
 /* A pool of n_threads, at most 256 (1: none are started). Workers sleep on a futex after a short spin. Any number of
  * threads may share a pool, to no gain; in a child of fork() it still works, on the caller's thread alone. */
@@ -152,9 +162,12 @@ int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const
  * MK_ERR_ARGUMENT if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
 int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *token);
 
-/* Name of the kernels in use: "scalar" or "avx2". */
+/* Name of the kernels in use: "scalar", "avx2", "avx2-vnni" or "avx512-vnni". */
 const char *mk_isa_name(void);
 /* Chooses them by name, for tests; MK_ERR_ARGUMENT if this CPU lacks them. NULL: the best this CPU has. */
 int mk_isa_choose(const char *name);
+/* Whether weights of block types meet float32 activations (`exact`: slow, the reference to measure by) or, as is the default,
+ * activations rounded to 8 bits in blocks of 32. */
+void mk_exact_choose(bool exact);
 /* cffi:end */
 #endif

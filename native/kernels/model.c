@@ -4,7 +4,7 @@
  */
 #include "alloc.h"
 #include "blocks.h"
-#include "llama_kernels.h"
+#include "packed.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -38,6 +38,9 @@ int64_t mk_row_bytes(int32_t type, int64_t cols)
     case MK_Q4_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_0));
     case MK_Q4_1: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_1));
     case MK_Q8_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q8_0));
+    case MK_Q4_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q4_k));
+    case MK_Q5_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q5_k));
+    case MK_Q6_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q6_k));
     }
     return 0;
 }
@@ -78,9 +81,10 @@ int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges)
 
 static void layer_free(mk_layer *l)
 {
-    mk_tensor *tensors[] = {&l->attn_norm, &l->wq, &l->wk, &l->wv, &l->wo, &l->ffn_norm, &l->w_gate, &l->w_up, &l->w_down};
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        free(tensors[i]->data);
+    void *owned[] = {l->attn_norm, l->wq.data, l->wk.data, l->wv.data, l->wo.data, l->ffn_norm, l->w_gate.data, l->w_up.data,
+                     l->w_down.data};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        free(owned[i]);
 }
 
 void mk_model_free(mk_model *m)
@@ -97,7 +101,7 @@ void mk_model_free(mk_model *m)
     }
     if (m->output.data != m->embed.data)
         free(m->output.data);
-    void *owned[] = {m->embed.data, m->out_norm.data, m->rope_freqs.data, m->layers, m->tokens, m->merges, m->name,
+    void *owned[] = {m->embed.data, m->out_norm, m->rope_freqs, m->layers, m->tokens, m->merges, m->name,
                      m->tokenizer, m->pre_tokenizer, m->chat_template, m->tokenizer_blob};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
@@ -106,14 +110,31 @@ void mk_model_free(mk_model *m)
 
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
 {
-    int64_t row_bytes = mk_row_bytes(type, cols);
-    if (!tensor || rows <= 0 || row_bytes == 0)
+    if (!tensor || rows <= 0 || mk_row_bytes(type, cols) == 0 || mk_packed_type(type) != type)
         return MK_ERR_ARGUMENT;
-    void *data = mki_alloc((size_t)rows, (size_t)row_bytes);
-    if (!data)
+    mk_tensor made = {type, rows, cols, NULL};
+    int64_t strip_bytes = mki_strip_bytes(type, cols);
+    size_t n_strips = (size_t)mki_n_strips(&made);
+    made.data = mki_alloc(n_strips, (size_t)strip_bytes);
+    if (!made.data)
         return MK_ERR_MEMORY;
-    memset(data, 0, (size_t)rows * (size_t)row_bytes);
-    *tensor = (mk_tensor){type, rows, cols, data};
+    if (rows % MKI_STRIP != 0)
+        memset((char *)made.data + (n_strips - 1) * (size_t)strip_bytes, 0, (size_t)strip_bytes);
+    *tensor = made;
+    return MK_OK;
+}
+
+int mk_vector_new(float **vector, int32_t n)
+{
+    if (!vector)
+        return MK_ERR_ARGUMENT;
+    *vector = NULL;
+    if (n <= 0)
+        return MK_ERR_ARGUMENT;
+    *vector = mki_alloc((size_t)n, sizeof **vector);
+    if (!*vector)
+        return MK_ERR_MEMORY;
+    memset(*vector, 0, (size_t)n * sizeof **vector);
     return MK_OK;
 }
 
@@ -130,34 +151,51 @@ char *mk_bytes_copy(const char *bytes, int64_t n_bytes)
     return copy;
 }
 
-/* Whether `t` is a rows x cols tensor, of a known type or of F32 alone; if not, `what` says so of "layer.name". */
-static bool shaped(const mk_tensor *t, int32_t rows, int32_t cols, bool f32_only, int32_t layer, const char *name, char *what)
+static void name_place(int32_t layer, const char *name, char *what)
 {
-    if (t->data && t->rows == rows && t->cols == cols && mk_row_bytes(t->type, cols) && (!f32_only || t->type == MK_F32))
-        return true;
-    char prefix[32] = "";
     if (layer >= 0)
-        snprintf(prefix, sizeof prefix, "layer %d ", layer);
+        snprintf(what, WHAT_BYTES, "layer %d %s", layer, name);
+    else
+        snprintf(what, WHAT_BYTES, "%s", name);
+}
+
+/* Whether `t` is a rows x cols tensor of a type that can be packed; if not, `what` says so of "layer.name". */
+static bool shaped(const mk_tensor *t, int32_t rows, int32_t cols, int32_t layer, const char *name, char *what)
+{
+    if (t->data && t->rows == rows && t->cols == cols && mk_row_bytes(t->type, cols) && mk_packed_type(t->type) == t->type)
+        return true;
+    char place[WHAT_BYTES];
+    name_place(layer, name, place);
     if (what && t->data)
-        snprintf(what, WHAT_BYTES, "%s%s: found %d x %d of type %d, expected %d x %d%s", prefix, name, t->rows, t->cols,
-                 t->type, rows, cols, f32_only ? " of type 0 (F32)" : "");
+        snprintf(what, WHAT_BYTES, "%.40s: found %d x %d of type %d, expected %d x %d", place, t->rows, t->cols, t->type, rows, cols);
     else if (what)
-        snprintf(what, WHAT_BYTES, "%s%s: absent, expected %d x %d", prefix, name, rows, cols);
+        snprintf(what, WHAT_BYTES, "%.40s: absent, expected %d x %d", place, rows, cols);
+    return false;
+}
+
+static bool present(const float *vector, int32_t n, int32_t layer, const char *name, char *what)
+{
+    if (vector)
+        return true;
+    char place[WHAT_BYTES];
+    name_place(layer, name, place);
+    if (what)
+        snprintf(what, WHAT_BYTES, "%.40s: absent, expected %d values", place, n);
     return false;
 }
 
 static bool layer_is_shaped(const mk_config *c, const mk_layer *l, int32_t i, char *what)
 {
     int32_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    return shaped(&l->attn_norm, 1, c->dim, true, i, "attn_norm", what) &&
-           shaped(&l->wq, q_dim, c->dim, false, i, "wq", what) &&
-           shaped(&l->wk, kv_dim, c->dim, false, i, "wk", what) &&
-           shaped(&l->wv, kv_dim, c->dim, false, i, "wv", what) &&
-           shaped(&l->wo, c->dim, q_dim, false, i, "wo", what) &&
-           shaped(&l->ffn_norm, 1, c->dim, true, i, "ffn_norm", what) &&
-           shaped(&l->w_gate, c->ffn_dim, c->dim, false, i, "w_gate", what) &&
-           shaped(&l->w_up, c->ffn_dim, c->dim, false, i, "w_up", what) &&
-           shaped(&l->w_down, c->dim, c->ffn_dim, false, i, "w_down", what);
+    return present(l->attn_norm, c->dim, i, "attn_norm", what) &&
+           shaped(&l->wq, q_dim, c->dim, i, "wq", what) &&
+           shaped(&l->wk, kv_dim, c->dim, i, "wk", what) &&
+           shaped(&l->wv, kv_dim, c->dim, i, "wv", what) &&
+           shaped(&l->wo, c->dim, q_dim, i, "wo", what) &&
+           present(l->ffn_norm, c->dim, i, "ffn_norm", what) &&
+           shaped(&l->w_gate, c->ffn_dim, c->dim, i, "w_gate", what) &&
+           shaped(&l->w_up, c->ffn_dim, c->dim, i, "w_up", what) &&
+           shaped(&l->w_down, c->dim, c->ffn_dim, i, "w_down", what);
 }
 
 int mk_model_check(const mk_model *m, char *what)
@@ -170,10 +208,9 @@ int mk_model_check(const mk_model *m, char *what)
         return MK_ERR_ARGUMENT;
     }
     const mk_config *c = &m->config;
-    bool good = shaped(&m->embed, c->n_vocab, c->dim, false, -1, "embed", what) &&
-                shaped(&m->out_norm, 1, c->dim, true, -1, "out_norm", what) &&
-                shaped(&m->output, c->n_vocab, c->dim, false, -1, "output", what) &&
-                (!m->rope_freqs.data || shaped(&m->rope_freqs, 1, c->rope_dim / 2, true, -1, "rope_freqs", what));
+    bool good = shaped(&m->embed, c->n_vocab, c->dim, -1, "embed", what) &&
+                present(m->out_norm, c->dim, -1, "out_norm", what) &&
+                shaped(&m->output, c->n_vocab, c->dim, -1, "output", what);
     for (int32_t i = 0; good && i < c->n_layers; i++)
         good = layer_is_shaped(c, &m->layers[i], i, what);
     return good ? MK_OK : MK_ERR_ARGUMENT;

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-int64_t mki_strip_bytes(int32_t type, int32_t head_dim)
+int64_t mki_cache_strip_bytes(int32_t type, int32_t head_dim)
 {
     int64_t width = ((int64_t)head_dim + MKI_BLOCK - 1) / MKI_BLOCK * MKI_BLOCK;
     return 2 * MKI_STRIP * mk_row_bytes(type, width);
@@ -23,7 +23,7 @@ static size_t n_chunks(const mk_session *s) { return ((size_t)s->n_ctx + MKI_CHU
 static int allocate_cache(mk_session *s, int32_t type)
 {
     const mk_config *c = &s->config;
-    int64_t strip_bytes = mki_strip_bytes(type, c->head_dim);
+    int64_t strip_bytes = mki_cache_strip_bytes(type, c->head_dim);
     size_t layer_bytes;
     if (!product(&layer_bytes, n_chunks(s) * (MKI_CHUNK / MKI_STRIP), (size_t)c->n_kv_heads, (size_t)strip_bytes) ||
         layer_bytes > INT64_MAX)
@@ -64,10 +64,19 @@ static int allocate_scratch(mk_session *s)
     return MK_OK;
 }
 
+static int allocate_rounded(mk_session *s)
+{
+    const mk_config *c = &s->config;
+    int64_t q_dim = (int64_t)c->n_heads * c->head_dim, widest = c->dim > c->ffn_dim ? c->dim : c->ffn_dim;
+    widest = widest > q_dim ? widest : q_dim;
+    s->rounded = mki_alloc(2 * (size_t)s->n_batch * (size_t)(widest / MKI_BLOCK + 1), sizeof *s->rounded);
+    return s->rounded ? MK_OK : MK_ERR_MEMORY;
+}
+
 /* Pair i turns by theta^(-2i / rope_dim) per position, divided by its divisor where the model has one. */
 static int tabulate_rope(mk_session *s, const mk_model *model)
 {
-    const float *divisors = model->rope_freqs.data;
+    const float *divisors = model->rope_freqs;
     int32_t n_pairs = s->config.rope_dim / 2;
     s->rope_step = mki_alloc((size_t)n_pairs + 1, sizeof *s->rope_step); /* + 1: never a request for nothing */
     if (!s->rope_step)
@@ -91,7 +100,7 @@ int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, i
     s->config = model->config;
     s->n_ctx = n_ctx;
     s->n_batch = n_ctx < MKI_BATCH ? n_ctx : MKI_BATCH;
-    if (allocate_cache(s, cache_type) || allocate_chunks(s) || allocate_scratch(s) || tabulate_rope(s, model)) {
+    if (allocate_cache(s, cache_type) || allocate_chunks(s) || allocate_scratch(s) || allocate_rounded(s) || tabulate_rope(s, model)) {
         mk_session_free(s);
         return MK_ERR_MEMORY;
     }
@@ -104,6 +113,7 @@ void mk_session_free(mk_session *s)
     if (!s)
         return;
     free(s->rope_step);
+    free(s->rounded);
     free(s->x);
     free(s->softmax);
     free(s->cache.strips);

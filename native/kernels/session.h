@@ -2,11 +2,10 @@
 #ifndef MK_SESSION_H
 #define MK_SESSION_H
 #include "attention.h"
-#include "llama_kernels.h"
+#include "strips.h"
 
-/* Tokens that go through the layers together. Each tile of weights is expanded to float32 once per batch; at 64 that
- * costs little beside the multiplications, and a batch of activations still fits a 1 MiB second-level cache. */
-enum { MKI_BATCH = 64 };
+/* Tokens that go through the layers together: enough that the weights' way from memory costs little beside their products. */
+enum { MKI_BATCH = 128 };
 
 struct mk_session {
     mk_config config;  /* of the model it was made for */
@@ -26,5 +25,6 @@ struct mk_session {
     float *attended;   /* (n_batch, n_heads * head_dim) */
     float *gate, *up;  /* (n_batch, ffn_dim) */
     float *rotation;   /* (n_batch, rope_dim) cosines, then sines */
+    mki_q8 *rounded;   /* (2, n_batch, widest / 32) input of a multiplication as integers, and rests */
 };
 #endif

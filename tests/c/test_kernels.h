@@ -3,7 +3,6 @@
 #define TEST_KERNELS_H
 #include "harness.h"
 #include "llama_kernels.h"
-#include "ops.h"
 
 #include <math.h>
 

@@ -3,22 +3,13 @@
 #include "test_kernels.h"
 #include "alloc.h"
 #include "exp.h"
+#include "isa.h"
 
 #include <float.h>
 
 enum { MOST_DIMS = 200, MOST_POSITIONS = 200, MOST_ISAS = 3 };
 
-typedef struct {
-    const char *name;
-    const mki_attention_ops *attention;
-    const mki_stage_ops *stages;
-} isa;
-
-static const isa isas[MOST_ISAS] = {
-    {"scalar", &mki_attention_ops_scalar, &mki_stage_ops_scalar},
-    {"avx2", &mki_attention_ops_avx2, &mki_stage_ops_avx2},
-    {"avx512", &mki_attention_ops_avx512, &mki_stage_ops_avx512},
-};
+static const mki_isa *isas[MOST_ISAS];
 static int n_isas; /* that this CPU has */
 
 static const int32_t types[] = {MK_F32, MK_F16, MK_Q8_0};
@@ -85,12 +76,12 @@ static void check_stage(run_stage *run, double (*exact)(const float *in, int32_t
     for (int32_t n = 1; n <= 150; n++) {
         float *in = guarded_new(n), *judge = guarded_new(n);
         random_floats(&state, in, n);
-        run(isas[0].stages, in, n, judge);
+        run(isas[0]->stages, in, n, judge);
         for (int32_t i = 0; i < n && exact; i++)
             CHECK(ulps(judge[i], exact(in, n, i)) <= bound_ulps);
         for (int k = 1; k < n_isas; k++) {
             float *out = guarded_new(n);
-            run(isas[k].stages, in, n, out);
+            run(isas[k]->stages, in, n, out);
             CHECK(same_bits(judge, out, n));
             guarded_free(out, n);
         }
@@ -147,7 +138,7 @@ static void as_stored(int32_t type, float *x, int32_t n)
             x[i] = d * rintf(x[i] * (1 / d));
 }
 
-static void fill_cache(uint64_t *state, layer *l, const isa *isa)
+static void fill_cache(uint64_t *state, layer *l, const mki_isa *isa)
 {
     const shape *s = &l->s;
     int32_t n_heads = (s->start + s->n_tokens) * s->n_kv_heads;
@@ -166,11 +157,11 @@ static void fill_cache(uint64_t *state, layer *l, const isa *isa)
 
 static int32_t n_out(const shape *s) { return s->n_tokens * s->n_kv_heads * s->group * s->head_dim; }
 
-static layer layer_new(uint64_t *state, shape s, int32_t type, const isa *isa)
+static layer layer_new(uint64_t *state, shape s, int32_t type, const mki_isa *isa)
 {
     int32_t n_positions = s.start + s.n_tokens, n_heads = s.n_kv_heads * s.group;
     size_t n = (size_t)(n_positions * s.n_kv_heads * s.head_dim);
-    int64_t strip_bytes = mki_strip_bytes(type, s.head_dim);
+    int64_t strip_bytes = mki_cache_strip_bytes(type, s.head_dim);
     size_t n_bytes = (size_t)((n_positions + MKI_CHUNK - 1) / MKI_CHUNK * 4 * s.n_kv_heads * strip_bytes);
     layer l = {.s = s, .keys = malloc(n * sizeof(float)), .values = malloc(n * sizeof(float)), .q = guarded_new(n_out(&s)),
                .out = guarded_new(n_out(&s))};
@@ -212,7 +203,7 @@ static void check_query(const layer *l, int32_t token, int32_t head)
         CHECK(fabs((double)out[i] - exact[i]) <= 5e-6 * size);
 }
 
-static void check_shape(uint64_t *state, shape s, int32_t type, const isa *isa)
+static void check_shape(uint64_t *state, shape s, int32_t type, const mki_isa *isa)
 {
     layer l = layer_new(state, s, type, isa);
     for (int32_t kv_head = 0; kv_head < s.n_kv_heads; kv_head++)
@@ -232,7 +223,7 @@ TEST(attention_is_within_rounding_for_every_shape)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int type = 0; type < N_TYPES; type++)
             for (int k = 0; k < n_isas; k++)
-                check_shape(&state, shapes[i], types[type], &isas[k]);
+                check_shape(&state, shapes[i], types[type], isas[k]);
 }
 
 TEST(a_query_gets_the_same_bits_in_whatever_company)
@@ -241,14 +232,14 @@ TEST(a_query_gets_the_same_bits_in_whatever_company)
     uint64_t state = harness_seed();
     for (int type = 0; type < N_TYPES; type++)
         for (int k = 0; k < n_isas; k++) {
-            layer l = layer_new(&state, s, types[type], &isas[k]);
+            layer l = layer_new(&state, s, types[type], isas[k]);
             float *together = malloc((size_t)n_out(&s) * sizeof *together);
             for (int round = 0; round < 5; round++)
                 for (int32_t head = 0; head < s.n_kv_heads; head++)
                     for (int32_t first = 0, n; first < s.n_tokens * s.group; first += n) {
                         n = round == 0 ? s.n_tokens * s.group : 1 + (int32_t)harness_below(&state, 40);
                         n = n < s.n_tokens * s.group - first ? n : s.n_tokens * s.group - first;
-                        isas[k].attention->attend(&l.a, head, first, first + n);
+                        isas[k]->attention->attend(&l.a, head, first, first + n);
                         if (round == 0 && head == s.n_kv_heads - 1)
                             memcpy(together, l.out, (size_t)n_out(&s) * sizeof *together);
                     }
@@ -265,17 +256,17 @@ TEST(chunks_merged_have_the_bits_of_attention_in_one_go)
     uint64_t state = harness_seed();
     for (int type = 0; type < N_TYPES; type++)
         for (int k = 0; k < n_isas; k++) {
-            layer l = layer_new(&state, s, types[type], &isas[k]);
+            layer l = layer_new(&state, s, types[type], isas[k]);
             int32_t n = n_out(&s);
             float *once = malloc((size_t)n * sizeof *once), *sums = guarded_new(N_CHUNKS * n);
             mki_softmax softmax[N_CHUNKS * 120];
             for (int32_t head = 0; head < s.n_kv_heads; head++)
-                isas[k].attention->attend(&l.a, head, 0, s.group);
+                isas[k]->attention->attend(&l.a, head, 0, s.group);
             memcpy(once, l.out, (size_t)n * sizeof *once);
             for (int32_t chunk = N_CHUNKS - 1; chunk >= 0; chunk--)
                 for (int32_t head = 0; head < s.n_kv_heads; head++)
-                    isas[k].attention->attend_chunk(&l.a, head, chunk, softmax + chunk * 120, sums + chunk * n);
-            isas[k].attention->merge(&l.a, N_CHUNKS, softmax, sums);
+                    isas[k]->attention->attend_chunk(&l.a, head, chunk, softmax + chunk * 120, sums + chunk * n);
+            isas[k]->attention->merge(&l.a, N_CHUNKS, softmax, sums);
             CHECK(same_bits(once, l.out, n));
             free(once);
             guarded_free(sums, N_CHUNKS * n);
@@ -293,9 +284,9 @@ TEST(a_query_takes_nothing_from_positions_behind_it)
         nothing[i] = NAN;
     for (int type = 0; type < N_TYPES; type++)
         for (int k = 0; k < n_isas; k++) {
-            layer l = layer_new(&state, s, types[type], &isas[k]);
-            isas[k].attention->remember(&l.a.cache, s.start + s.n_tokens - 1, 0, nothing, nothing);
-            isas[k].attention->attend(&l.a, 0, 0, s.n_tokens * s.group);
+            layer l = layer_new(&state, s, types[type], isas[k]);
+            isas[k]->attention->remember(&l.a.cache, s.start + s.n_tokens - 1, 0, nothing, nothing);
+            isas[k]->attention->attend(&l.a, 0, 0, s.n_tokens * s.group);
             for (int32_t t = 0; t < s.n_tokens - 1; t++)
                 for (int32_t h = 0; h < s.group; h++)
                     check_query(&l, t, h);
@@ -305,12 +296,12 @@ TEST(a_query_takes_nothing_from_positions_behind_it)
 }
 
 /* What attention gives where there is one position: its value, as it was stored. */
-static void check_stored(const isa *isa, int32_t type, float given, float expected)
+static void check_stored(const mki_isa *isa, int32_t type, float given, float expected)
 {
     float key[40], value[40], out[40];
     char cache[MKI_CHUNK * 64 * 2 * 4] __attribute__((aligned(64)));
     memset(cache, 0xff, sizeof cache);
-    mki_attention a = {{type, 40, 1, mki_strip_bytes(type, 40), cache}, key, out, 0, 1};
+    mki_attention a = {{type, 40, 1, mki_cache_strip_bytes(type, 40), cache}, key, out, 0, 1};
     for (int i = 0; i < 40; i++)
         key[i] = value[i] = given;
     isa->attention->remember(&a.cache, 0, 0, key, value);
@@ -325,28 +316,28 @@ static void check_stored(const isa *isa, int32_t type, float given, float expect
 TEST(what_a_cache_cannot_hold_becomes_its_largest)
 {
     for (int k = 0; k < n_isas; k++) {
-        check_stored(&isas[k], MK_F16, 65519, 65504);
-        check_stored(&isas[k], MK_F16, 70000, 65504);
-        check_stored(&isas[k], MK_F16, 1e30f, 65504);
-        check_stored(&isas[k], MK_F16, -INFINITY, -65504);
-        check_stored(&isas[k], MK_Q8_0, 1e30f, 127 * 65504.0f);
-        check_stored(&isas[k], MK_Q8_0, -INFINITY, -127 * 65504.0f);
-        check_stored(&isas[k], MK_F32, -1e30f, -1e30f);
-        check_stored(&isas[k], MK_F16, 1e-9f, 0);
-        check_stored(&isas[k], MK_Q8_0, 1e-9f, 0);
-        check_stored(&isas[k], MK_Q8_0, 0, 0);
+        check_stored(isas[k], MK_F16, 65519, 65504);
+        check_stored(isas[k], MK_F16, 70000, 65504);
+        check_stored(isas[k], MK_F16, 1e30f, 65504);
+        check_stored(isas[k], MK_F16, -INFINITY, -65504);
+        check_stored(isas[k], MK_Q8_0, 1e30f, 127 * 65504.0f);
+        check_stored(isas[k], MK_Q8_0, -INFINITY, -127 * 65504.0f);
+        check_stored(isas[k], MK_F32, -1e30f, -1e30f);
+        check_stored(isas[k], MK_F16, 1e-9f, 0);
+        check_stored(isas[k], MK_Q8_0, 1e-9f, 0);
+        check_stored(isas[k], MK_Q8_0, 0, 0);
         for (int type = 0; type < N_TYPES; type++)
-            check_stored(&isas[k], types[type], NAN, NAN);
+            check_stored(isas[k], types[type], NAN, NAN);
     }
 }
 
 int main(int argc, char **argv)
 {
-    __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    bool avx512 = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    n_isas = 1 + avx2 + (avx2 && avx512);
-    for (int k = n_isas; k < MOST_ISAS; k++)
-        fprintf(stderr, "this CPU has no %s: not tested\n", isas[k].name);
+    static const char *const names[MOST_ISAS] = {"scalar", "avx2", "avx512-vnni"};
+    for (int k = 0; k < MOST_ISAS; k++)
+        if (mk_isa_choose(names[k]) == MK_OK)
+            isas[n_isas++] = mki_isa_current();
+        else
+            fprintf(stderr, "this CPU has no %s: not tested\n", names[k]);
     return harness_main(argc, argv);
 }

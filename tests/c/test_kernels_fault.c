@@ -80,6 +80,31 @@ static int new_tensor(void *arg)
 
 TEST(a_tensor_without_memory_stays_as_it_was) { fail_every_request(new_tensor, NULL, 1); }
 
+static int new_vector(void *arg)
+{
+    float *vector = (float *)1;
+    int status = mk_vector_new(&vector, 3);
+    CHECK((status == MK_OK) == (vector != NULL));
+    free(vector);
+    return arg ? MK_OK : status;
+}
+
+TEST(a_vector_is_there_or_not) { fail_every_request(new_vector, NULL, 1); }
+
+static int pack(void *tensor)
+{
+    float row[32] = {1};
+    return mk_pack(tensor, MK_F32, row, 0, 1);
+}
+
+TEST(packing_without_memory_says_so)
+{
+    mk_tensor t;
+    CHECK_EQUAL(mk_tensor_new(&t, MK_Q8_0, 1, 32), MK_OK);
+    fail_every_request(pack, &t, 2);
+    free(t.data);
+}
+
 static int new_session(void *model)
 {
     mk_session *s = (mk_session *)1;
@@ -92,7 +117,7 @@ static int new_session(void *model)
 TEST(a_session_is_whole_or_not_at_all)
 {
     mk_model *m = quantised_model();
-    fail_every_request(new_session, m, 5);
+    fail_every_request(new_session, m, 6);
     mk_model_free(m);
 }
 

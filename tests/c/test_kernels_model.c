@@ -13,6 +13,10 @@ TEST(a_row_has_the_bytes_its_type_takes)
     CHECK_EQUAL(mk_row_bytes(MK_Q4_0, 64), 36);
     CHECK_EQUAL(mk_row_bytes(MK_Q4_1, 64), 40);
     CHECK_EQUAL(mk_row_bytes(MK_Q8_0, 64), 68);
+    CHECK_EQUAL(mk_row_bytes(MK_Q4_K, 512), 288);
+    CHECK_EQUAL(mk_row_bytes(MK_Q5_K, 512), 352);
+    CHECK_EQUAL(mk_row_bytes(MK_Q6_K, 512), 420);
+    CHECK_EQUAL(mk_row_bytes(MK_Q6_K, 128), 0);
     CHECK_EQUAL(mk_row_bytes(MK_Q8_0, 33), 0);
     CHECK_EQUAL(mk_row_bytes(99, 32), 0);
     CHECK_EQUAL(mk_row_bytes(MK_F32, 0), 0);
@@ -20,14 +24,20 @@ TEST(a_row_has_the_bytes_its_type_takes)
     CHECK_EQUAL(mk_row_bytes(MK_F32, INT64_MAX), 0);
 }
 
-TEST(a_tensor_is_zeroed_and_aligned)
+TEST(a_tensor_is_aligned_and_a_vector_is_zeroed)
 {
     mk_tensor t = {0};
+    float *vector;
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 96), MK_OK);
     CHECK_EQUAL((uintptr_t)t.data % 64, 0);
-    for (int i = 0; i < 5 * 60; i++)
-        CHECK_EQUAL(((char *)t.data)[i], 0);
+    CHECK_EQUAL(mk_vector_new(&vector, 5), MK_OK);
+    for (int i = 0; i < 5; i++)
+        CHECK(vector[i] == 0);
     free(t.data);
+    free(vector);
+    CHECK_EQUAL(mk_vector_new(&vector, 0), MK_ERR_ARGUMENT);
+    CHECK(!vector);
+    CHECK_EQUAL(mk_vector_new(NULL, 1), MK_ERR_ARGUMENT);
 }
 
 /* A request beyond any memory is for the allocator to refuse; the sanitizer's would end the program. */
@@ -39,6 +49,7 @@ TEST(a_tensor_that_cannot_be_leaves_the_old_one)
     mk_tensor t = {MK_F16, 7, 9, NULL};
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 95), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, 77, 5, 96), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_K, 5, 256), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_F32, 0, 96), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_F32, 5, -1), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_F32, INT32_MAX, INT32_MAX), MK_ERR_MEMORY);
@@ -93,9 +104,9 @@ TEST(a_config_that_contradicts_itself_is_refused)
 static void check_named(const mk_model *m, mk_tensor *t, const char *name)
 {
     mk_tensor good = *t;
-    mk_tensor bad[] = {{good.type, good.rows + 1, good.cols, good.data}, {good.type, good.rows, good.cols + 32, good.data},
+    mk_tensor bad[] = {{MK_Q6_K, good.rows, good.cols, good.data}, {good.type, good.rows + 1, good.cols, good.data}, {good.type, good.rows, good.cols + 32, good.data},
                        {99, good.rows, good.cols, good.data}, {good.type, good.rows, good.cols, NULL}};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         char what[160];
         mk_session *s;
         *t = bad[i];
@@ -108,37 +119,46 @@ static void check_named(const mk_model *m, mk_tensor *t, const char *name)
     CHECK_EQUAL(mk_model_check(m, NULL), MK_OK);
 }
 
+/* The vector, when it is absent. */
+static void check_absence_named(const mk_model *m, float **vector, const char *expected)
+{
+    float *good = *vector;
+    char what[160];
+    *vector = NULL;
+    CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
+    CHECK(strcmp(what, expected) == 0);
+    CHECK_EQUAL(mk_model_check(m, NULL), MK_ERR_ARGUMENT);
+    *vector = good;
+    CHECK_EQUAL(mk_model_check(m, NULL), MK_OK);
+}
+
 TEST(a_tensor_of_the_wrong_shape_is_named)
 {
     mk_model *m = quantised_model();
     mk_layer *l = &m->layers[1];
     check_named(m, &m->embed, "embed");
-    check_named(m, &m->out_norm, "out_norm");
+    check_absence_named(m, &m->out_norm, "out_norm: absent, expected 64 values");
     check_named(m, &m->output, "output");
-    check_named(m, &l->attn_norm, "layer 1 attn_norm");
+    check_absence_named(m, &l->attn_norm, "layer 1 attn_norm: absent, expected 64 values");
     check_named(m, &l->wq, "layer 1 wq");
     check_named(m, &l->wk, "layer 1 wk");
     check_named(m, &l->wv, "layer 1 wv");
     check_named(m, &l->wo, "layer 1 wo");
-    check_named(m, &l->ffn_norm, "layer 1 ffn_norm");
+    check_absence_named(m, &l->ffn_norm, "layer 1 ffn_norm: absent, expected 64 values");
     check_named(m, &l->w_gate, "layer 1 w_gate");
     check_named(m, &l->w_up, "layer 1 w_up");
     check_named(m, &l->w_down, "layer 1 w_down");
     mk_model_free(m);
 }
 
-TEST(a_norm_that_is_not_float32_is_named)
+TEST(what_is_found_and_what_was_expected_are_said)
 {
     mk_model *m = odd_model();
     char what[160];
-    m->layers[0].ffn_norm.type = MK_F16;
+    m->layers[0].wk.cols++;
     CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
-    CHECK(strcmp(what, "layer 0 ffn_norm: found 1 x 21 of type 1, expected 1 x 21 of type 0 (F32)") == 0);
-    m->layers[0].ffn_norm.type = MK_F32;
-    m->rope_freqs.cols++;
-    CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
-    CHECK(strncmp(what, "rope_freqs", 10) == 0);
-    m->rope_freqs.cols--;
+    CHECK(strcmp(what, "layer 0 wk: found 27 x 22 of type 1, expected 27 x 21") == 0);
+    m->layers[0].wk.cols--;
     CHECK_EQUAL(mk_model_check(NULL, what), MK_ERR_ARGUMENT);
     mk_model_free(m);
 }
