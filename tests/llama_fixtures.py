@@ -33,19 +33,26 @@ def real_model_path():
     return path
 
 
+def tensor_shapes(n_vocab, ffn_dim=FFN_DIM, head_dim=None, **changes):
+    """Return {GGUF name: shape} of a model of SIZES, or of others, with a head of its own."""
+    sizes = {**SIZES, **changes}
+    dim, q_dim = sizes["dim"], sizes["n_heads"] * (head_dim or sizes["dim"] // sizes["n_heads"])
+    kv_dim = q_dim * sizes["n_kv_heads"] // sizes["n_heads"]
+    shapes = {"token_embd.weight": (n_vocab, dim), "output_norm.weight": (dim,), "output.weight": (n_vocab, dim)}
+    for i in range(sizes["n_layers"]):
+        for name, shape in {
+            "attn_norm": (dim,), "attn_q": (q_dim, dim), "attn_k": (kv_dim, dim), "attn_v": (kv_dim, dim),
+            "attn_output": (dim, q_dim), "ffn_norm": (dim,), "ffn_gate": (ffn_dim, dim), "ffn_up": (ffn_dim, dim),
+            "ffn_down": (dim, ffn_dim),
+        }.items():
+            shapes[f"blk.{i}.{name}.weight"] = shape
+    return shapes
+
+
 def random_weights(n_vocab, seed=1):
     """Return float32 weights of a model of SIZES by their GGUF names, with a head of its own."""
     rng = np.random.default_rng(seed)
-    dim, kv_dim = SIZES["dim"], SIZES["dim"] * SIZES["n_kv_heads"] // SIZES["n_heads"]
-    shapes = {"token_embd.weight": (n_vocab, dim), "output_norm.weight": (dim,), "output.weight": (n_vocab, dim)}
-    for i in range(SIZES["n_layers"]):
-        for name, shape in {
-            "attn_norm": (dim,), "attn_q": (dim, dim), "attn_k": (kv_dim, dim), "attn_v": (kv_dim, dim),
-            "attn_output": (dim, dim), "ffn_norm": (dim,), "ffn_gate": (FFN_DIM, dim), "ffn_up": (FFN_DIM, dim),
-            "ffn_down": (dim, FFN_DIM),
-        }.items():
-            shapes[f"blk.{i}.{name}.weight"] = shape
-    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in tensor_shapes(n_vocab).items()}
 
 
 def rounded(weights, kind):
@@ -58,6 +65,25 @@ def rounded(weights, kind):
 
 
 # ---- GGUF ----
+
+# Blocks of 256 weights, as ggml-common.h lays them out; what is left of each are packed small integers.
+K_BLOCKS = {
+    "Q4_K": np.dtype([("d", "<f2"), ("dmin", "<f2"), ("packed", "u1", 140)]),
+    "Q5_K": np.dtype([("d", "<f2"), ("dmin", "<f2"), ("packed", "u1", 172)]),
+    "Q6_K": np.dtype([("packed", "u1", 208), ("d", "<f2")]),
+}
+K_STEPS = {"Q4_K": 2.5e-4, "Q5_K": 1.2e-4, "Q6_K": 5e-5}  # sizes of d that make weights of about 0.06; the last is subnormal
+K_CENTRES = {"Q4_K": 7.5, "Q5_K": 15.5}  # dmin / d that makes their mean 0
+
+
+def random_k_blocks(kind, shape, rng):
+    """Return K-quants of (rows, cols) weights, a row each: random in every bit but those of the scales, which are plausible."""
+    blocks = np.empty((shape[0], shape[1] // 256), K_BLOCKS[kind])
+    blocks["packed"] = rng.integers(0, 256, blocks["packed"].shape)
+    blocks["d"] = K_STEPS[kind] * rng.uniform(0.5, 2, blocks.shape) * rng.choice([-1, 1], blocks.shape)
+    if kind in K_CENTRES:
+        blocks["dmin"] = K_CENTRES[kind] * blocks["d"]
+    return blocks
 
 
 def byte_alphabet():
@@ -97,7 +123,10 @@ def model_fields():
 
 
 def write_gguf(path, weights=None, kind="F32", arch="llama", **changes):
-    """Write a GGUF file with the gguf package. changes: fields to set, with "__" for "."; None leaves one out."""
+    """Write a GGUF file with the gguf package. changes: fields to set, with "__" for "."; None leaves one out.
+
+    A weight may be a pair (its own kind, rows of what the file shall hold) instead of an array of float32.
+    """
     fields = {**model_fields(), **byte_level_fields()}
     for key, value in changes.items():
         fields[key.replace("__", ".")] = value
@@ -108,8 +137,10 @@ def write_gguf(path, weights=None, kind="F32", arch="llama", **changes):
         inner = gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
         writer.add_key_value(key, value, _value_type(value), inner)
     for name, weight in weights.items():
-        stored = gguf.GGMLQuantizationType[kind if weight.ndim == 2 else "F32"]
-        writer.add_tensor(name, gguf.quants.quantize(weight, stored), raw_dtype=stored)
+        if not isinstance(weight, tuple):
+            own = kind if weight.ndim == 2 else "F32"
+            weight = own, gguf.quants.quantize(weight, gguf.GGMLQuantizationType[own])
+        writer.add_tensor(name, weight[1], raw_dtype=gguf.GGMLQuantizationType[weight[0]])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
