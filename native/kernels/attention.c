@@ -159,7 +159,8 @@ static void score(const queries *s, int32_t first, int32_t chunk, row *scores)
     for (int32_t dim = 0; dim < cache->head_dim; dim += BLOCK_DIMS) {
         int32_t n_dims = least(cache->head_dim - dim, BLOCK_DIMS);
         for (int32_t p = 0; p < n_positions; p += MKI_STRIP)
-            expand_keys(cache->type, strip_of(cache, chunk * MKI_CHUNK + p, s->kv_head), dim, n_dims, &keys[0][p]);
+            expand_keys(cache->type, strip_of(cache, chunk * MKI_CHUNK + p, s->kv_head), AHEAD * cache->strip_bytes, dim, n_dims,
+                        &keys[0][p]);
         for (int32_t i = first, n; i < s->n; i += n) {
             n = least(s->n - i, TILE_ROWS);
             for (int32_t k = 0; k < n; k++)
@@ -238,7 +239,8 @@ static void add_values(const queries *s, int32_t first, int32_t chunk, const row
     for (int32_t dim = 0; dim < cache->head_dim; dim += BLOCK_DIMS) {
         int32_t n_dims = least(cache->head_dim - dim, BLOCK_DIMS);
         for (int32_t p = 0; p < n_positions; p++)
-            expand_value(cache->type, value_at(cache, chunk * MKI_CHUNK + p, s->kv_head), dim, n_dims, values[p]);
+            expand_value(cache->type, value_at(cache, chunk * MKI_CHUNK + p, s->kv_head), AHEAD * cache->strip_bytes, dim, n_dims,
+                         values[p]);
         for (int32_t i = first, n; i < s->n; i += n) {
             n = least(s->n - i, TILE_ROWS);
             sum_tile(s, i, n, chunk, scores, values, n_dims, sums);

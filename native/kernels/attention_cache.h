@@ -104,7 +104,10 @@ static void remember(const mki_cache *c, int32_t position, int32_t kv_head, cons
     }
 }
 
-/* ---- out of the cache ---- */
+/* ---- out of the cache ----
+ *
+ * Q8_0 comes this way even for a single token, whose positions may lie in memory: what is `ahead` bytes further on is
+ * called into second-level cache. */
 
 INLINE void expand_halves(const uint16_t *in, int32_t n, float *out)
 {
@@ -113,7 +116,7 @@ INLINE void expand_halves(const uint16_t *in, int32_t n, float *out)
 }
 
 /* out[i][0 .. 15] = dimension first + i of a strip's 16 keys; rows are MKI_CHUNK floats apart. first is a multiple of 32. */
-INLINE void expand_keys(int32_t type, const char *keys, int32_t first, int32_t n, float *out)
+INLINE void expand_keys(int32_t type, const char *keys, int64_t ahead, int32_t first, int32_t n, float *out)
 {
     const q8_keys *block = (const q8_keys *)keys + first / MKI_BLOCK;
     float d[MKI_STRIP];
@@ -128,17 +131,19 @@ INLINE void expand_keys(int32_t type, const char *keys, int32_t first, int32_t n
         break;
     case MK_Q8_0:
         for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {
+            for (size_t line = 0; line < sizeof *block; line += 64)
+                __builtin_prefetch((const char *)block + ahead + line, 0, 2);
             expand_halves(block->d, MKI_STRIP, d);
             for (int32_t i = 0; i < MKI_BLOCK && at + i < n; i++)
-                for (int j = 0; j < MKI_STRIP; j++)
-                    out[(at + i) * MKI_CHUNK + j] = d[j] * (float)block->q[i][j];
+                for (int j = 0; j < MKI_STRIP; j += LANES)
+                    store(out + (at + i) * MKI_CHUNK + j, load(d + j) * load_bytes(block->q[i] + j));
         }
         break;
     }
 }
 
 /* out = the n dimensions of a value from `first` on, and what fills the last block of 32. first is a multiple of it. */
-INLINE void expand_value(int32_t type, const char *value, int32_t first, int32_t n, float *out)
+INLINE void expand_value(int32_t type, const char *value, int64_t ahead, int32_t first, int32_t n, float *out)
 {
     const mki_q8_0 *block = (const mki_q8_0 *)value + first / MKI_BLOCK;
     switch (type) {
@@ -151,8 +156,9 @@ INLINE void expand_value(int32_t type, const char *value, int32_t first, int32_t
     case MK_Q8_0:
         for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {
             float d = from_half(block->d);
-            for (int i = 0; i < MKI_BLOCK; i++)
-                out[at + i] = d * (float)block->q[i];
+            __builtin_prefetch((const char *)block + ahead, 0, 2);
+            for (int i = 0; i < MKI_BLOCK; i += LANES)
+                store(out + at + i, d * load_bytes(block->q + i));
         }
         break;
     }

@@ -19,6 +19,7 @@ typedef __m512 vector;
 INLINE vector multiply_add(vector a, vector b, vector c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vector larger(vector a, vector b) { return _mm512_max_ps(a, b); }
 INLINE vector load_halves(const uint16_t *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
+INLINE vector load_bytes(const int8_t *from) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from))); }
 #elif defined __FMA__
 #define MKI_ISA(name) name##_avx2
 enum { LANES = 8, TILE_ROWS = 3 }; /* 3 by 4 sums, 3 factors and a vector fill 16 registers */
@@ -26,6 +27,7 @@ typedef __m256 vector;
 INLINE vector multiply_add(vector a, vector b, vector c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vector larger(vector a, vector b) { return _mm256_max_ps(a, b); }
 INLINE vector load_halves(const uint16_t *from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)); }
+INLINE vector load_bytes(const int8_t *from) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(from))); }
 #else
 #define MKI_ISA(name) name##_scalar
 enum { LANES = 4, TILE_ROWS = 3 };
@@ -38,6 +40,7 @@ INLINE vector load_halves(const uint16_t *from)
     memcpy(values, from, sizeof values);
     return (vector){(float)values[0], (float)values[1], (float)values[2], (float)values[3]};
 }
+INLINE vector load_bytes(const int8_t *from) { return (vector){(float)from[0], (float)from[1], (float)from[2], (float)from[3]}; }
 #endif
 
 INLINE vector load(const float *from)
