@@ -1,7 +1,8 @@
 /* attention.c - attention over the cache, compiled once per instruction set.
  *
  * A chunk's keys and values are expanded to float32 in first-level cache, 64 dimensions at a time, and serve all the
- * queries at hand. Scores and sums then are the same thing, small matrix products, done in tiles of registers.
+ * queries at hand. Scores and sums then are the same thing, small matrix products, done in tiles of registers. The queries
+ * of a single token read halves as they are instead, to the same bits.
  */
 #include "attention_cache.h"
 #include "exp.h"
@@ -337,8 +338,8 @@ static void merge(const mki_attention *a, int32_t n_chunks, const mki_softmax *s
         float *out = a->out + head * n;
         mki_softmax all = NOTHING;
         memset(out, 0, (size_t)n * sizeof *out);
-        for (int64_t c = 0; c < n_chunks; c++)
-            merge_sums(out, sums + (c * a->n_heads + head) * n, n, merge_softmax(&all, softmax[c * a->n_heads + head], scale_of(a)));
+        for (int64_t at = head, c = 0; c < n_chunks; c++, at += a->n_heads)
+            merge_sums(out, sums + at * n, n, merge_softmax(&all, softmax[at], scale_of(a)));
         divide(out, n, all.total);
     }
 }
