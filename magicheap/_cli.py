@@ -131,6 +131,7 @@ def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("layer on", _PARENTS.get(report["parent"], report["parent"])),
         ("memory", ", ".join(memory)),
         ("carries", f"{process['n_descriptors']} open files, {process['n_signals']} signal dispositions"),
+        ("written by every run", size(process["touched_bytes"])),
     ]
 
 

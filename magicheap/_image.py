@@ -54,6 +54,7 @@ class Process(NamedTuple):
     parent_checksum: int  # of the snapshot that this one is a layer on; 0: none
     n_descriptors: int  # open files
     n_signals: int  # whose disposition is not the default
+    touched_bytes: int  # that every resumed process writes to before its program goes on; 0: nobody looked
 
 
 class Segment(NamedTuple):
@@ -107,7 +108,8 @@ class Image:
         raw = ffi.new("mh_process_info *")
         if lib.mh_image_read_process(self._native, raw) != lib.MH_OK:
             return None
-        return Process(text_of(raw.command), text_of(raw.program), raw.parent_checksum, raw.n_descriptors, raw.n_signals)
+        counts = raw.parent_checksum, raw.n_descriptors, raw.n_signals, raw.touched_bytes
+        return Process(text_of(raw.command), text_of(raw.program), *counts)
 
     def parent(self) -> str:
         """Return the path of the snapshot that this one is a layer on, or ""; "?" if it isn't there any more."""

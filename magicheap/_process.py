@@ -6,6 +6,7 @@ P2  Inside the body nothing is different from a cold run without us, except for 
 P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the collector leaves the
     objects of the image alone (_exit.py), and the transaction itself lives on.
 P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
+    The child itself only rehearses that (native/process/rehearsal.c), and ends before anything of the program's could run.
 """
 
 from __future__ import annotations
@@ -170,6 +171,7 @@ class ProcessTransaction(MagicTransaction):
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
+            lib.mh_rehearse(self._tx)
             if (child := os.fork()) == 0:
                 _kept.append((self, kept))  # P3
                 self._take_up(take_up, kept)  # P4
@@ -189,13 +191,17 @@ class ProcessTransaction(MagicTransaction):
         """
         self.was_committed, self.reason = True, ""
         started = self._resumed
-        lib.mh_read_resumed(started)
+        is_rehearsal = not lib.mh_read_resumed(started)
         words, entries = _strings_of(started)
         try:
             arguments = [word.decode(_ENCODING, _ERRORS) for word in words]
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
         except BaseException as error:
+            if is_rehearsal:
+                lib.mh_rehearsed()
             _execute_cold(words, entries, f"the process cannot be resumed: {type(error).__name__}: {error}")
+        if is_rehearsal:
+            lib.mh_rehearsed()
         _log.info("warm: %s", self.path)
 
 

@@ -8,7 +8,7 @@
  *                  | of a process snapshot:
  *                  |   MEMORY  pages that the process had written; any number of them, in the order of their addresses
  *                  | tables, one behind the other, each at the next multiple of 8:
- *                  |   segments, inputs, modules, relocations, strings; of a process also: process, descriptors, signals
+ *                  |   segments, inputs, modules, relocations, strings; of a process also: process, descriptors, signals, touched
  *     file_bytes   | end of file
  *
  * The tables stand behind the segments because they are known last: the arena fills the file before anybody can tell
@@ -33,9 +33,9 @@
 #define MHI_MAGIC "\x89MH\r\n\x1a\n"
 
 enum {
-    MHI_FORMAT_VERSION = 2,
+    MHI_FORMAT_VERSION = 3,
     MHI_HEADER_BYTES = 4096,
-    MHI_TABLES_MAX = 24,               /* arbitrary: eight are used */
+    MHI_TABLES_MAX = 24,               /* arbitrary: nine are used */
     MHI_SEGMENTS_OFFSET = 2 << 20,     /* so that an arena's 2 MiB pages can be mapped as such from the page cache */
     MHI_FILE_BUILD_ID_MAX = 32,        /* the linker's default is 20 bytes (SHA-1) */
     MHI_STATE_COMPLETE = 0x454e4f44,   /* "DONE": the only state a reader accepts */
@@ -47,8 +47,8 @@ enum {
 enum {
     MHI_TABLE_SEGMENTS = 1, MHI_TABLE_INPUTS = 2, MHI_TABLE_MODULES = 3, MHI_TABLE_RELOCATIONS = 4, MHI_TABLE_STRINGS = 5,
     MHI_TABLES_OF_HEAP = 5,
-    MHI_TABLE_PROCESS = 6, MHI_TABLE_DESCRIPTORS = 7, MHI_TABLE_SIGNALS = 8,
-    MHI_TABLES_OF_PROCESS = 8,
+    MHI_TABLE_PROCESS = 6, MHI_TABLE_DESCRIPTORS = 7, MHI_TABLE_SIGNALS = 8, MHI_TABLE_TOUCHED = 9,
+    MHI_TABLES_OF_PROCESS = 9,
 };
 
 typedef struct {
@@ -189,6 +189,13 @@ typedef struct {
     uint64_t si_handler, si_flags, si_restorer, si_mask;
 } mhi_file_signal;
 
+/* Pages that a resumed process writes to in any case, before its program goes on (process/rehearsal.c): a hint. Sorted; each lies in one
+ * segment of private memory. As the kernel's struct iovec. */
+typedef struct {
+    uint64_t to_address;
+    uint64_t to_bytes;
+} mhi_file_touched;
+
 /* What a resumed process finds through pr_arguments. Not part of the file: the launcher makes it, in its own region. */
 typedef struct {
     uint64_t ar_bytes;         /* of this block, with all strings: a multiple of the page size */
@@ -257,13 +264,14 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 /* Size of an entry of each table, in the order of MHI_TABLE_*. */
 #define MHI_ENTRY_BYTES \
     sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module), sizeof(mhi_file_relocation), 1, \
-    sizeof(mhi_file_process), sizeof(mhi_file_descriptor), sizeof(mhi_file_signal)
+    sizeof(mhi_file_process), sizeof(mhi_file_descriptor), sizeof(mhi_file_signal), sizeof(mhi_file_touched)
 _Static_assert(sizeof(mhi_file_table) == 40, "table");
 _Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
 _Static_assert(sizeof(mhi_file_segment) == 56, "segment");
 _Static_assert(sizeof(mhi_file_process) == 304, "process");
 _Static_assert(sizeof(mhi_file_descriptor) == 48, "descriptor");
 _Static_assert(sizeof(mhi_file_signal) == 40, "signal");
+_Static_assert(sizeof(mhi_file_touched) == 16, "touched");
 _Static_assert(sizeof(mhi_file_input) == 96, "input");
 _Static_assert(sizeof(mhi_file_module) == 64, "module");
 _Static_assert(sizeof(mhi_file_relocation) == 24, "relocation");

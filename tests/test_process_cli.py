@@ -53,9 +53,10 @@ def rows(text):
 def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
     life, command = made
     shown = rows(command("info", life.snapshot()))
-    assert shown["kind"] == "process, format 2"
+    assert shown["kind"] == "process, format 3"
     assert shown["answers to"].endswith(f"/magic script {life.directory}/program.py")
     assert shown["layer on"] == "nothing" and shown["carries"].startswith("1 open files")
+    assert shown["written by every run"].endswith(("KiB", "MiB"))
     assert {part.split()[2] for part in shown["memory"].split(", ")} == {"memory", "file", "zero"}
     assert "library" in shown["depends on"] and "arena" not in shown
     assert shown["state"] == "a run here and now would take it"

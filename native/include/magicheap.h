@@ -193,6 +193,11 @@ int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv,
 /* Makes the next fork() of this thread a commit, after mh_begin. What can't be carried is found out now, as far as it can be:
  * MH_ERR_UNSUPPORTED names it, and nothing is armed. */
 int mh_arm(mh_transaction *tx, mh_error *err);
+/* Between mh_arm and fork(): when the child has written the snapshot, it goes on as a resumed process does, with arguments made up, no output,
+ * and mh_read_resumed false, and the caller has it do what every resumed process does and call mh_rehearsed, which ends it. So the snapshot
+ * knows which pages each of them writes to, and the launcher copies these at once, which is quicker. It has four seconds. */
+void mh_rehearse(mh_transaction *tx);
+void mh_rehearsed(void);
 /* What lies at `address` is zero in the snapshot: for secrets. After mh_begin, any number of times. */
 int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err);
 /* In the parent: waits for what fork() returned and makes the snapshot real, as mh_commit does. */
@@ -208,7 +213,7 @@ typedef struct {
     const char *strings;       /* all of argv, then all of envp, one behind the other with their NUL bytes */
     uint64_t strings_bytes;
 } mh_resumed;
-/* False in a process that was not resumed. */
+/* False in a process that was not resumed, and in a rehearsal. */
 bool mh_read_resumed(mh_resumed *resumed);
 /* A number that is the same for descriptors that a program can't tell apart: terminals, pipes, the same device. 0: closed, or it has a
  * position, as files do. */
@@ -286,6 +291,7 @@ typedef struct {
     uint64_t parent_checksum; /* of the snapshot that this one is a layer on; 0: none */
     uint32_t n_descriptors;   /* open files */
     uint32_t n_signals;       /* whose disposition is not the default */
+    uint64_t touched_bytes;   /* that every resumed process writes to before its program goes on; 0: nobody looked */
 } mh_process_info;
 
 typedef struct {

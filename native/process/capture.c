@@ -30,11 +30,6 @@ enum {
     SMALL_PAGES = 16,       /* a mapping of a file that is stored, so that the file need not be opened: for the extension modules */
 };
 
-/* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
-#define PAGE_PRESENT (1ull << 63)
-#define PAGE_SWAPPED (1ull << 62)
-#define PAGE_OF_FILE (1ull << 61) /* or shared anonymous */
-
 /* What the steps below hand on to each other. */
 typedef struct {
     mhi_capture *to;
@@ -166,7 +161,7 @@ static bool is_zero(const uint64_t *words)
 
 static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t address, uint64_t entry)
 {
-    if (!(entry & (PAGE_PRESENT | PAGE_SWAPPED)) || (entry & PAGE_OF_FILE))
+    if (!(entry & (MHI_PAGE_PRESENT | MHI_PAGE_SWAPPED)) || (entry & MHI_PAGE_OF_FILE))
         return false;
     bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && is_zero((const uint64_t *)address);
     return !is_readable_zero;

@@ -137,7 +137,7 @@ static int wait_for(mh_transaction *tx, int child, mh_error *err)
     int result = mhi_sys_wait(child, &how);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot wait for the process that writes the snapshot");
-    if (WIFSIGNALED(how))
+    if (WIFSIGNALED(how) && tx->capture->status != MH_OK) /* else it was in its rehearsal */
         return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d", WTERMSIG(how));
     if (tx->capture->status != MH_OK && err != NULL)
         *err = tx->capture->error;
@@ -190,6 +190,8 @@ static int publish(mh_transaction *tx, mh_error *err)
         .command = tx->command,
         .signals = capture->signals,
         .n_signals = capture->n_signals,
+        .touched = capture->touched,
+        .n_touched = capture->n_touched,
     };
     int status = inherit_inputs(tx, &process.process.pr_parent_checksum, err);
     if (status == MH_OK)

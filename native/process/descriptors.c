@@ -24,6 +24,7 @@
 #include "error.h"
 #include "process/numbers.h"
 #include "process/obstacles.h"
+#include "process/process.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
 
@@ -370,6 +371,8 @@ void mhi_descriptors_release(mhi_descriptors *descriptors)
 uint64_t mh_descriptor_kind(int fd)
 {
     struct stat found;
+    if (mhi_rehearsal_is_on())
+        return mhi_rehearsal_kind(fd);
     if (mhi_sys_fstat(fd, &found) < 0 || !(S_ISCHR(found.st_mode) || S_ISFIFO(found.st_mode) || S_ISSOCK(found.st_mode)))
         return 0;
     bool is_terminal = S_ISCHR(found.st_mode) && mhi_sys_is_terminal(fd);

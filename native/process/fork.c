@@ -4,7 +4,7 @@
  *     mh_arm
  *     fork() ------------------->   child handler: registers saved
  *     waits                         writes the process to the file
- *                                   _exit
+ *                                   rehearses, if asked to; _exit
  *     publishes                                                         child handler: registers come back, it returns
  *     goes on                                                           the other child handlers run, fork() returns 0
  *
@@ -55,7 +55,8 @@ static void child(void)
     if (mhi_registers_save(&capture->process) == 0) {
         mhi_sys_die_with_parent();
         capture->status = capture->refusal == MH_OK ? mhi_capture_write(capture) : capture->refusal;
-        mhi_sys_exit(0);
+        if (capture->status != MH_OK || !capture->is_rehearsed || (arguments = mhi_rehearsal_begin(capture)) == NULL)
+            mhi_sys_exit(0);
     }
     environ = arguments->ar_envp; /* a later run, from here on */
     inherited_mask = arguments->ar_blocked;
@@ -122,5 +123,5 @@ bool mh_read_resumed(mh_resumed *resumed)
         .strings = arguments->ar_argv[0],
         .strings_bytes = (uint64_t)(arguments->ar_image_path - arguments->ar_argv[0]),
     };
-    return true;
+    return !mhi_rehearsal_is_on();
 }

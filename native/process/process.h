@@ -3,6 +3,7 @@
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
  *     remnants.c    in the child: wipes what is left of secrets
+ *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
  *     mappings.c    /proc/self/smaps, a mapping at a time
  *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
@@ -25,7 +26,14 @@ enum {
     MHI_CAPTURE_SIGNALS = 64,
     MHI_CAPTURE_PIECE = 1 << 20,    /* bytes checksummed and written at once: fits the second-level cache */
     MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
+    MHI_CAPTURE_TOUCHED = 1 << 14,  /* ranges of touched pages; a Python with numpy has 250 */
 };
+
+/* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
+#define MHI_PAGE_PRESENT (1ull << 63)
+#define MHI_PAGE_SWAPPED (1ull << 62)
+#define MHI_PAGE_OF_FILE (1ull << 61) /* or shared anonymous */
+#define MHI_PAGE_EXCLUSIVE (1ull << 56) /* no other process has it mapped */
 
 /* Made by the parent, filled by the child, read by the parent. sg_input of a FILE segment is an offset into
  * names: the inputs are not known yet. */
@@ -44,6 +52,9 @@ typedef struct mhi_capture {
     uint64_t n_segments, names_bytes;
     mhi_file_segment segments[MHI_CAPTURE_SEGMENTS];
     char names[MHI_CAPTURE_NAMES];
+    bool is_rehearsed;                    /* the child is to go on as a resumed process, as far as mh_rehearsed */
+    uint64_t n_touched;
+    mhi_file_touched touched[MHI_CAPTURE_TOUCHED];
     mhi_descriptors descriptors;          /* the parent's: what is open */
     mhi_remnants remnants;                /* zero at first */
     mhi_mappings mappings;                /* the child's working memory: on its stack it would be in the image */
@@ -56,5 +67,12 @@ int mhi_registers_save(mhi_file_process *process) __attribute__((returns_twice))
 
 /* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates nothing. */
 int mhi_capture_write(mhi_capture *capture);
+
+/* rehearsal.c: returns what the child goes on with, in place of a launcher's arguments; NULL: it had better end. */
+mhi_arguments *mhi_rehearsal_begin(mhi_capture *capture);
+/* rehearsal.c: whether this process is in its rehearsal, */
+bool mhi_rehearsal_is_on(void);
+/* rehearsal.c: and what mh_descriptor_kind said of a standard stream before it; 0: of another descriptor. */
+uint64_t mhi_rehearsal_kind(int fd);
 
 #endif

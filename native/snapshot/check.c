@@ -159,6 +159,7 @@ static void take_table(struct mh_image *image, const mhi_file_table *table, cons
     case MHI_TABLE_PROCESS: image->process = bytes, image->n_processes = table->tb_count; break;
     case MHI_TABLE_DESCRIPTORS: image->descriptors = bytes, image->n_descriptors = table->tb_count; break;
     case MHI_TABLE_SIGNALS: image->signals = bytes, image->n_signals = table->tb_count; break;
+    case MHI_TABLE_TOUCHED: image->touched = bytes, image->n_touched = table->tb_count; break;
     }
 }
 

@@ -261,6 +261,27 @@ static const char *check_signals(const struct mh_image *image)
     return NULL;
 }
 
+static bool is_private_data(const mhi_file_segment *segment)
+{
+    return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED));
+}
+
+static const char *check_touched(const struct mh_image *image)
+{
+    const mhi_file_segment *segment = image->segments, *last = segment + image->n_segments;
+    uint64_t free = 0;
+    for (uint64_t i = 0; i < image->n_touched; i++) {
+        uint64_t address = image->touched[i].to_address, size = image->touched[i].to_bytes;
+        while (segment < last && segment->sg_address + segment->sg_bytes <= address)
+            segment++;
+        if (!is_paged(address) || !is_paged(size) || size == 0 || address < free || segment == last || address < segment->sg_address ||
+            size > segment->sg_address + segment->sg_bytes - address || !is_private_data(segment))
+            return "pages are touched that it does not have";
+        free = address + size;
+    }
+    return NULL;
+}
+
 const char *mhi_check_process(const struct mh_image *image)
 {
     if (image->n_processes != 1 || image->n_modules != 0 || image->n_relocations != 0)
@@ -269,7 +290,7 @@ const char *mhi_check_process(const struct mh_image *image)
     if (wrong == NULL)
         wrong = check_layout(image->process);
     static const char *(*const checks[])(const struct mh_image *) = { check_segments, check_places, check_stack, check_registers,
-        check_thread, check_names, check_descriptors, check_signals };
+        check_thread, check_names, check_descriptors, check_signals, check_touched };
     for (size_t i = 0; i < sizeof checks / sizeof *checks && wrong == NULL; i++)
         wrong = checks[i](image);
     return wrong;

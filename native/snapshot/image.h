@@ -18,10 +18,11 @@ struct mh_image {
     const mhi_file_module *modules;
     const mhi_file_relocation *relocations;
     const char *strings;
-    const mhi_file_process *process;         /* of a heap snapshot NULL, as descriptors and signals */
+    const mhi_file_process *process;         /* of a heap snapshot NULL, as the rest */
     const mhi_file_descriptor *descriptors;
     const mhi_file_signal *signals;
-    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals;
+    const mhi_file_touched *touched;
+    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals, n_touched;
 };
 
 /* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is MH_ERR_UNTRUSTED before a

@@ -39,6 +39,8 @@ int mh_image_read_process(const mh_image *image, mh_process_info *process)
         .n_descriptors = (uint32_t)image->n_descriptors,
         .n_signals = (uint32_t)image->n_signals,
     };
+    for (uint64_t i = 0; i < image->n_touched; i++)
+        process->touched_bytes += image->touched[i].to_bytes;
     snprintf(process->command, sizeof process->command, "%s", mhi_image_string(image, from->pr_command));
     snprintf(process->program, sizeof process->program, "%s", mhi_image_string(image, from->pr_program));
     return MH_OK;

@@ -126,6 +126,7 @@ static void fill_process(string_pool *strings, mhi_tables *tables, const mhi_pro
         descriptors[i].ds_name = append_string(strings, from->descriptor_names[i]);
     }
     memcpy(table(tables, MHI_TABLE_SIGNALS), from->signals, from->n_signals * sizeof *from->signals);
+    memcpy(table(tables, MHI_TABLE_TOUCHED), from->touched, from->n_touched * sizeof *from->touched);
 }
 
 static uint64_t process_strings_bytes(const mhi_tables_source *from)
@@ -187,6 +188,7 @@ int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source
     if (from->process != NULL) {
         counts[MHI_TABLE_DESCRIPTORS - 1] = from->process->n_descriptors;
         counts[MHI_TABLE_SIGNALS - 1] = from->process->n_signals;
+        counts[MHI_TABLE_TOUCHED - 1] = from->process->n_touched;
     }
     tables->size = place_tables(tables, start, counts) - start;
 

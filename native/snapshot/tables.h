@@ -15,6 +15,8 @@ typedef struct mhi_process_tables {
     size_t n_descriptors;
     const mhi_file_signal *signals;
     size_t n_signals;
+    const mhi_file_touched *touched;
+    size_t n_touched;
 } mhi_process_tables;
 
 typedef struct {

@@ -26,6 +26,7 @@ long mhi_sys_page_size(void);
 int mhi_sys_open(const char *path, int flags, mode_t mode);
 int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode);
 int mhi_sys_close(int fd);
+int mhi_sys_dup_to(int fd, int other); /* over what is there; not close-on-exec */
 int mhi_sys_fstat(int fd, struct stat *out);
 int mhi_sys_stat(const char *path, struct stat *out);
 int mhi_sys_lstat(const char *path, struct stat *out);
@@ -99,6 +100,7 @@ int mhi_sys_action_read(int signal, mhi_sys_action *action);
 
 void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */
 int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
+int mhi_sys_die_in(int seconds);                         /* SIGKILL, unless it has ended by then */
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
 int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */

@@ -58,6 +58,7 @@ int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode)
 
 /* Not repeated: Linux has closed the descriptor even when it reports an interruption. */
 int mhi_sys_close(int fd) { return close(fd) == 0 || errno == EINTR ? 0 : -errno; }
+int mhi_sys_dup_to(int fd, int other) { return dup2(fd, other) < 0 ? -errno : 0; }
 
 int mhi_sys_fstat(int fd, struct stat *out) { return fstat(fd, out) == 0 ? 0 : -errno; }
 int mhi_sys_stat(const char *path, struct stat *out) { return stat(path, out) == 0 ? 0 : -errno; }

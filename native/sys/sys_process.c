@@ -13,6 +13,7 @@
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { RSEQ_BYTES_MIN = 32 }; /* what glibc registers even where the kernel's part of it is smaller */
@@ -117,6 +118,15 @@ void mhi_sys_exit(int status)
 }
 
 int mhi_sys_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 ? 0 : -errno; }
+
+int mhi_sys_die_in(int seconds)
+{
+    struct sigevent killed = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &killed, &timer) != 0)
+        return -errno;
+    return timer_settime(timer, 0, &(struct itimerspec){ .it_value.tv_sec = seconds }, NULL) == 0 ? 0 : -errno;
+}
 
 int mhi_sys_wait(int child, int *status)
 {

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -427,6 +428,54 @@ static void check_layers(void)
     exit(0);
 }
 
+/* ---- the rehearsal ---- */
+
+enum { N_TOUCHED = 100 };
+
+static _Alignas(PAGE) char touched[N_TOUCHED][2][PAGE]; /* every other page */
+
+static void prepare_rehearsal(void) { memset(touched, 1, sizeof touched); }
+
+static void touch(void)
+{
+    for (int i = 0; i < N_TOUCHED; i++)
+        touched[i][0][5] = 'x';
+}
+
+/* What only the child of the commit does. */
+static void rehearse(const char *name)
+{
+    puts("a rehearsal was heard");
+    fflush(stdout);
+    touch();
+    if (strcmp(name, "rehearsal that dies") == 0)
+        abort();
+    if (strcmp(name, "rehearsal that hangs") == 0)
+        pause();
+    mh_rehearsed();
+}
+
+static bool is_copied(int pagemap, const void *page)
+{
+    uint64_t entry;
+    CHECK(pread(pagemap, &entry, sizeof entry, (off_t)((uintptr_t)page / PAGE * sizeof entry)) == sizeof entry);
+    return entry >> 63 && !(entry >> 61 & 1); /* present, and not the file's */
+}
+
+/* Where the kernel can copy them in one call, the launcher had it do so. */
+static void check_rehearsal(void)
+{
+    struct iovec first = { touched[0][0], PAGE };
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    bool was_copied[N_TOUCHED][2];
+    for (int i = 0; i < 2 * N_TOUCHED; i++)
+        was_copied[i / 2][i % 2] = is_copied(pagemap, touched[i / 2][i % 2]);
+    bool is_possible = syscall(SYS_process_madvise, -10001 /* PIDFD_SELF */, &first, 1, MADV_POPULATE_WRITE, 0) == PAGE;
+    for (int i = 0; i < N_TOUCHED; i++)
+        CHECK(was_copied[i][0] == is_possible && !was_copied[i][1] && touched[i][0][5] == 1);
+    close(pagemap);
+}
+
 /* ---- */
 
 static const struct {
@@ -439,6 +488,8 @@ static const struct {
     { "descriptors", prepare_descriptors, check_descriptors }, { "threads", prepare_threads, check_threads },
     { "libraries", prepare_libraries, check_libraries }, { "children", nothing, check_children },
     { "clocks", prepare_clocks, check_clocks },          { "layers", prepare_layers, check_layers },
+    { "rehearsal", prepare_rehearsal, check_rehearsal }, { "rehearsal that dies", prepare_rehearsal, nothing },
+    { "rehearsal that hangs", prepare_rehearsal, nothing },
 };
 
 static int n_before, n_prepared, n_child; /* runs of the handlers that were registered before the library's */
@@ -477,6 +528,9 @@ int main(int argc, char **argv)
     cases[i].prepare();
     if (mh_arm(tx, &err) != MH_OK)
         return report("arm", &err);
+    bool rehearses = strncmp(argv[1], "rehearsal", 9) == 0;
+    if (rehearses)
+        mh_rehearse(tx);
     pid_t child = fork();
     if (child != 0) {
         int status = mh_commit_child(tx, child, &err);
@@ -486,6 +540,8 @@ int main(int argc, char **argv)
         mh_close(tx);
         return 0;
     }
+    if (rehearses && !mh_read_resumed(&resumed))
+        rehearse(argv[1]);
     CHECK(mh_read_resumed(&resumed) && resumed.argc >= 4 && strcmp(resumed.argv[1], cases[i].name) == 0);
     CHECK(environ == resumed.envp && n_before == 1 && n_prepared == 1 && n_child == 1);
     argument = resumed.argv[2];

@@ -22,6 +22,7 @@ typedef struct {
     mhi_file_process processes[2];
     mhi_file_descriptor descriptors[2];
     mhi_file_signal signals[2];
+    mhi_file_touched touched[2];
     char strings[64];
     uint64_t counts[MHI_TABLES_OF_PROCESS]; /* of entries */
     mhi_file_header header;                 /* of which the tables are filled in */
@@ -68,8 +69,9 @@ static sample sound(void)
         },
         .descriptors = { { .ds_fd = 3, .ds_name = 1 }, { .ds_fd = 7, .ds_name = 6, .ds_is_cloexec = 1 } },
         .signals = { { .si_signal = SIGINT, .si_handler = CODE_AT, .si_restorer = CODE_AT + 8 }, { .si_signal = SIGPIPE, .si_handler = 1 } },
+        .touched = { { DATA_AT, PAGE }, { HEAP_AT + PAGE, 15 * PAGE } },
         .strings = "\0/lib\0/etc\0LANG",
-        .counts = { N_SEGMENTS, N_INPUTS, 0, 0, sizeof s.strings, 1, 2, 2 },
+        .counts = { N_SEGMENTS, N_INPUTS, 0, 0, sizeof s.strings, 1, 2, 2, 2 },
         .header = { .hd_magic = MHI_MAGIC, .hd_version = MHI_FORMAT_VERSION, .hd_kind = MH_KIND_PROCESS, .hd_state = MHI_STATE_COMPLETE,
                     .hd_n_tables = MHI_TABLES_OF_PROCESS, .hd_created_ns = 1 },
         .memory_bytes = 2 * PAGE,
@@ -107,7 +109,7 @@ static void write_sample(const sample *s)
 {
     static const uint64_t entry_bytes[] = { MHI_ENTRY_BYTES };
     static const uint8_t none[256];
-    const void *entries[] = { s->segments, s->inputs, none, none, s->strings, s->processes, s->descriptors, s->signals };
+    const void *entries[] = { s->segments, s->inputs, none, none, s->strings, s->processes, s->descriptors, s->signals, s->touched };
     uint64_t end = 0;
     header = s->header;
     memset(tables, 0, sizeof tables);
@@ -167,6 +169,9 @@ static void judge(const struct mh_image *image)
     CHECK(process->pr_mxcsr <= 0xffff && memchr(process->pr_name, 0, sizeof process->pr_name) != NULL);
     for (uint64_t i = 0; i < image->n_signals; i++)
         CHECK(image->signals[i].si_handler <= 1 || EXECUTABLE(image->signals[i].si_handler));
+    for (uint64_t i = 0; i < image->n_touched; i++)
+        for (uint64_t at = 0; at < image->touched[i].to_bytes; at += PAGE)
+            CHECK(WRITABLE(image->touched[i].to_address + at));
     for (uint64_t i = 0; i < image->n_descriptors; i++)
         CHECK(mhi_image_string(image, image->descriptors[i].ds_name)[0] == '/');
 }
@@ -322,6 +327,20 @@ TEST(descriptor_or_signal_that_cannot_be_is_refused)
     REFUSED("two dispositions", s.signals[1].si_signal = SIGINT);
     REFUSED("where no code is", s.signals[0].si_handler = DATA_AT);
     REFUSED("where no code is", s.signals[0].si_restorer = 0);
+}
+
+TEST(touched_pages_that_it_does_not_have_are_refused)
+{
+    REFUSED("pages are touched", s.touched[0].to_address += 8);
+    REFUSED("pages are touched", s.touched[0].to_bytes = 0);
+    REFUSED("pages are touched", s.touched[0].to_bytes += 8);
+    REFUSED("pages are touched", s.touched[0].to_bytes += PAGE);
+    REFUSED("pages are touched", s.touched[0].to_bytes = UINT64_MAX - PAGE + 1);
+    REFUSED("pages are touched", s.touched[0].to_address = CODE_AT);
+    REFUSED("pages are touched", s.touched[0].to_address = HEAP_AT + PAGE);
+    REFUSED("pages are touched", s.touched[1].to_address = STACK_AT + PAGE, s.touched[1].to_bytes = PAGE);
+    REFUSED("pages are touched", s.touched[1].to_address = UINT64_MAX - PAGE + 1);
+    REFUSED("pages are touched", s.segments[DATA].sg_flags = MHI_SEGMENT_SHARED);
 }
 
 /* ---- any damage; in a child, since a defect would be a signal ---- */

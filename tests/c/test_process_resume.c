@@ -82,6 +82,32 @@ TEST(libraries_hear_of_the_fork_and_others_can_be_loaded) { check_case("librarie
 TEST(children_run_in_the_environment_of_this_run) { check_case("children"); }
 TEST(clocks_go_on) { check_case("clocks"); }
 
+/* Bytes that the snapshot says every run writes to. */
+static uint64_t touched_bytes(const char *path)
+{
+    mh_image *image;
+    mh_process_info info;
+    mh_error err;
+    CHECK_OK(mh_image_open(&image, path, &err), err);
+    CHECK_EQUAL(mh_image_read_process(image, &info), MH_OK);
+    mh_image_close(image);
+    return info.touched_bytes;
+}
+
+TEST(pages_that_the_rehearsal_writes_to_are_copied_before_each_run)
+{
+    check_case("rehearsal");
+    CHECK(touched_bytes(scratch("rehearsal")) >= 100 * 4096 && touched_bytes(scratch("rehearsal")) < 150 * 4096);
+}
+
+TEST(rehearsal_that_fails_leaves_a_good_snapshot)
+{
+    check_case("rehearsal that dies");
+    CHECK_EQUAL(touched_bytes(scratch("rehearsal that dies")), 0);
+    check_case("rehearsal that hangs");
+    CHECK_EQUAL(touched_bytes(scratch("rehearsal that hangs")), 0);
+}
+
 TEST(stack_grows_to_the_limit_of_each_run)
 {
     check_case("stack");

@@ -288,8 +288,8 @@ TEST(newer_format_says_so_in_its_own_words)
 {
     prepare();
     mhi_file_header newer = whole_header;
-    newer.hd_version = 3;
-    check_header(newer, MH_ERR_FORMAT, "has format 3, this build reads 2");
+    newer.hd_version = MHI_FORMAT_VERSION + 1;
+    check_header(newer, MH_ERR_FORMAT, "has format 4, this build reads 3");
     mhi_file_header kind = whole_header;
     kind.hd_kind = 3;
     check_header(kind, MH_ERR_FORMAT, "is a snapshot of kind 3");

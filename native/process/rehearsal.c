@@ -1,0 +1,137 @@
+/* rehearsal.c - which pages every resumed process writes to before its program goes on.
+ *
+ * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for reading. A kernel
+ * that is told beforehand copies them all in one call, in less time. So the child that has written the snapshot goes on as a
+ * resumed process would: other libraries' fork handlers run, then what the language does. There it looks which pages are its own
+ * by now, notes them, and ends.
+ *
+ * H1  The snapshot's segments are written: nothing of the rehearsal is in them.
+ * H2  It is a hint. However the rehearsal ends, by a signal or by the clock, the snapshot is as good.
+ * H3  Nobody notices: it has no standard streams, and its arguments are made up.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "magicheap.h"
+#include "process/process.h"
+#include "sys/sys.h"
+
+enum {
+    SECONDS = 4, /* it takes milliseconds; arbitrary */
+    N_STREAMS = 3,
+    FIRST_REAL_TIME = 32,
+};
+
+/* In any other process, and in every image, NULL. */
+static mhi_capture *rehearsed;
+static uint64_t kinds[N_STREAMS];
+
+/* ---- before ---- */
+
+void mh_rehearse(mh_transaction *tx)
+{
+    if (tx->capture != NULL)
+        tx->capture->is_rehearsed = true;
+}
+
+static bool silence(void)
+{
+    int null = mhi_sys_open("/dev/null", O_RDWR, 0);
+    for (int fd = 0; fd < N_STREAMS; fd++) {
+        kinds[fd] = mh_descriptor_kind(fd);
+        if (null < 0 || mhi_sys_dup_to(null, fd) < 0)
+            return false;
+    }
+    return mhi_sys_close(null) == 0;
+}
+
+/* As the launcher does it. */
+static uint64_t ignored_signals(void)
+{
+    uint64_t ignored = 0;
+    for (int signal = 1; signal < FIRST_REAL_TIME; signal++) {
+        mhi_sys_action action;
+        if (mhi_sys_action_read(signal, &action) == 0 && action.handler == (uintptr_t)SIG_IGN)
+            ignored |= 1ull << (signal - 1);
+    }
+    return ignored;
+}
+
+/* Laid out as the launcher does it. */
+static mhi_arguments *made_up_arguments(void)
+{
+    static char strings[] = "program\0argument\0HOME=/\0PATH=/bin\0";
+    static char *argv[] = { strings, strings + 8, NULL };
+    static char *envp[] = { strings + 17, strings + 24, NULL };
+    static mhi_arguments arguments = {
+        .ar_argc = 2, .ar_envc = 2, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1, .ar_image_path = strings + sizeof strings - 1,
+    };
+    arguments.ar_ignored = ignored_signals();
+    return &arguments;
+}
+
+mhi_arguments *mhi_rehearsal_begin(mhi_capture *capture)
+{
+    if (mhi_sys_die_in(SECONDS) < 0 || !silence())
+        return NULL;
+    rehearsed = capture;
+    return made_up_arguments();
+}
+
+bool mhi_rehearsal_is_on(void) { return rehearsed != NULL; }
+uint64_t mhi_rehearsal_kind(int fd) { return fd >= 0 && fd < N_STREAMS ? kinds[fd] : 0; }
+
+/* ---- behind ---- */
+
+static bool is_candidate(const mhi_file_segment *segment)
+{
+    const uint32_t others = MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED;
+    return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & others);
+}
+
+/* Pages that parent and child still share were not written to. */
+static bool is_own(uint64_t entry)
+{
+    const uint64_t wanted = MHI_PAGE_PRESENT | MHI_PAGE_EXCLUSIVE;
+    return (entry & (wanted | MHI_PAGE_OF_FILE)) == wanted;
+}
+
+/* `n_before` ranges belong to other segments. */
+static void note(mhi_capture *capture, uint64_t n_before, uint64_t address)
+{
+    mhi_file_touched *last = capture->n_touched > n_before ? &capture->touched[capture->n_touched - 1] : NULL;
+    if (last != NULL && last->to_address + last->to_bytes == address)
+        last->to_bytes += MHI_PAGE;
+    else if (capture->n_touched < MHI_CAPTURE_TOUCHED)
+        capture->touched[capture->n_touched++] = (mhi_file_touched){ address, MHI_PAGE };
+}
+
+static int note_segment(mhi_capture *capture, int pagemap, const mhi_file_segment *segment)
+{
+    uint64_t n_before = capture->n_touched, page = segment->sg_address, end = page + segment->sg_bytes;
+    int result = 0;
+    while (page < end && result == 0) {
+        uint64_t n = (end - page) / MHI_PAGE;
+        n = n < MHI_CAPTURE_PAGES ? n : MHI_CAPTURE_PAGES;
+        result = mhi_sys_pread_all(pagemap, capture->pagemap, n * sizeof *capture->pagemap, page / MHI_PAGE * sizeof *capture->pagemap);
+        for (uint64_t i = 0; i < n && result == 0; i++, page += MHI_PAGE)
+            if (is_own(capture->pagemap[i]))
+                note(capture, n_before, page);
+    }
+    return result;
+}
+
+void mh_rehearsed(void)
+{
+    mhi_capture *capture = rehearsed;
+    if (capture == NULL)
+        return;
+    int pagemap = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
+    for (uint64_t i = 0; pagemap >= 0 && i < capture->n_segments; i++)
+        if (is_candidate(&capture->segments[i]) && note_segment(capture, pagemap, &capture->segments[i]) < 0)
+            break;
+    mhi_sys_exit(0);
+}
