@@ -10,8 +10,8 @@ was itself resumed.
 E1  No value that the committing process inherited is kept where the interpreter and the C library keep their environment, nor
     in `initial`, nor does anything here leave a copy. What the program made of one (a client that holds a key) is the
     program's, and stays.
-E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is another: emptying
-    the old one would write to every value in it.
+E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is another, and the
+    old one lives on: emptying it would write to every value in it.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Delta(NamedTuple):
     removed: frozenset[bytes]
     c_set: dict[bytes, bytes]
     c_removed: frozenset[bytes]
+    is_empty: bool
+    old: dict[bytes, bytes]  # to free it in a resumed process would write to every value in it
 
 
 def read_initial() -> list[bytes]:
@@ -70,7 +72,8 @@ def changes(initial: list[bytes]) -> Delta:
         c_names.add(name)
         if now.get(name) != view:
             c_set[name] = bytes(view)
-    return Delta(changed, frozenset(before.keys() - now.keys()), c_set, frozenset(now.keys() - c_names))
+    removed, c_removed = frozenset(before.keys() - now.keys()), frozenset(now.keys() - c_names)
+    return Delta(changed, removed, c_set, c_removed, not (changed or removed or c_set or c_removed), now)
 
 
 def inherited(initial: list[bytes]) -> list[Area]:
@@ -94,6 +97,12 @@ def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
         if equals and name:
             now.setdefault(name, value)
     os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined, assignment]
+    if not delta.is_empty:
+        _apply(delta, now)
+    return now.get(b"TZ")
+
+
+def _apply(delta: Delta, now: dict[bytes, bytes]) -> None:
     for name in delta.removed & now.keys():
         del now[name]
         os.unsetenv(name)
@@ -102,7 +111,6 @@ def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
         os.putenv(name, value)
     for name in delta.c_removed:
         os.unsetenv(name)
-    return now.get(b"TZ")
 
 
 def _split(block: bytearray, length: int) -> list[bytes]:

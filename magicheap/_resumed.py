@@ -22,6 +22,7 @@ import time
 from typing import NamedTuple
 
 from magicheap import _environment, _exit, _pools, _reseed, _streams, _surroundings
+from magicheap._native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Kept(NamedTuple):
     is_temporary_directory_found: bool  # by tempfile, not named by the program
     time_zone: bytes | None  # TZ
     environment: _environment.Delta
+    circumstances: int  # of streams and pools: where they are the same, there is nothing to take up; 0: there is
     streams: _streams.Kept
     seeds: _reseed.Kept
     pools: _pools.Kept
@@ -64,7 +66,8 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
     is_found = tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
     environment, seeds = _environment.changes(initial), _reseed.prepare()
     areas = _environment.inherited(initial)
-    return Kept(areas, ignored, is_found, os.environb.get(b"TZ"), environment, streams, seeds, pools, _exit.prepare())
+    circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
+    return Kept(areas, ignored, is_found, os.environb.get(b"TZ"), environment, circumstances, streams, seeds, pools, _exit.prepare())
 
 
 def go_on(kept: Kept) -> None:
@@ -86,8 +89,9 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
     _reseed.take_up(kept.seeds)
     if kept.is_temporary_directory_found:
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
-    _pools.take_up(kept.pools)
-    _streams.take_up(kept.streams)
+    if not kept.circumstances or kept.circumstances != lib.mh_circumstances():
+        _pools.take_up(kept.pools)
+        _streams.take_up(kept.streams)
     _exit.take_up(kept.exit)
 
 

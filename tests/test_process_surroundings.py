@@ -180,3 +180,37 @@ print(len(bytearray(300 << 20)), sum(len([0] * 1000) for _ in range(10_000)))
 """)
     )
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == f"{300 << 20} 10000000\n"
+
+
+def test_streams_threads_and_stacks_when_they_alone_differ(life):
+    """What says that all of them are as they were must notice each."""
+    life.write(
+        program(
+            """
+controller = threadpoolctl.ThreadpoolController().lib_controllers[0]
+libc, attributes, size = ctypes.CDLL(None), ctypes.create_string_buffer(56), ctypes.c_size_t()
+libc.pthread_getattr_default_np(attributes)
+libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+print(sys.stdout.seekable(), controller.num_threads, size.value >> 20)
+""",
+            body="import numpy, threadpoolctl",
+        )
+    )
+    cpus = sorted(os.sched_getaffinity(0))
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+
+    def start(n_cpus, n_mib):
+        os.sched_setaffinity(0, cpus[:n_cpus])
+        resource.setrlimit(resource.RLIMIT_STACK, (n_mib << 20, hard))
+
+    def warm(n_cpus=2, n_mib=8, **options):
+        return life.warm("magic", "program.py", preexec_fn=lambda: start(n_cpus, n_mib), **options)
+
+    life.cold("magic", "program.py", preexec_fn=lambda: start(2, 8))
+    n_cpus = min(2, len(cpus))
+    assert warm() == f"False {n_cpus} 8\n"
+    assert warm(n_cpus=1) == "False 1 8\n"
+    assert warm(n_mib=16) == f"False {n_cpus} 16\n"
+    with open(life.directory / "out", "w+") as out:
+        warm(stdout=out)
+        assert out.seek(0) == 0 and out.read() == f"True {n_cpus} 8\n"

@@ -218,6 +218,9 @@ bool mh_read_resumed(mh_resumed *resumed);
 /* A number that is the same for descriptors that a program can't tell apart: terminals, pipes, the same device. 0: closed, or it has a
  * position, as files do. */
 uint64_t mh_descriptor_kind(int fd);
+/* A number that is the same for processes whose standard streams are of one kind, and which may use the same CPUs and as large a stack. 0:
+ * that can't be told. */
+uint64_t mh_circumstances(void);
 
 /* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
  * `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P. `arguments`: NULL if the snapshot serves

@@ -30,6 +30,7 @@
 
 enum {
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
+    CPU_WORDS = 128,    /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
     INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
     /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own business. */
     FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_DIRECTORY | O_NOFOLLOW,
@@ -366,6 +367,17 @@ void mhi_descriptors_release(mhi_descriptors *descriptors)
         free(descriptors->items[i].path);
     free(descriptors->items);
     *descriptors = (mhi_descriptors){ 0 };
+}
+
+uint64_t mh_circumstances(void)
+{
+    struct { uint64_t kinds[3], stack_bytes, cpus[CPU_WORDS]; } found = { 0 };
+    for (int fd = 0; fd < 3; fd++)
+        if ((found.kinds[fd] = mh_descriptor_kind(fd)) == 0)
+            return 0;
+    if (mhi_sys_stack_limit(&found.stack_bytes) < 0 || mhi_sys_cpus(found.cpus, sizeof found.cpus) < 0)
+        return 0;
+    return mhi_checksum(&found, sizeof found) | 1;
 }
 
 uint64_t mh_descriptor_kind(int fd)

@@ -106,6 +106,8 @@ int mhi_sys_has_children(void);                          /* 1 or 0; a child that
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
 int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
 bool mhi_sys_is_terminal(int fd);
+int mhi_sys_stack_limit(uint64_t *bytes);                 /* the soft one */
+int mhi_sys_cpus(uint64_t *bits, size_t size);            /* that this thread may run on; what is not known is left alone */
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */
 
 #endif

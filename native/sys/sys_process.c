@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -158,6 +159,16 @@ int mhi_sys_shadow_stack(uint64_t *features)
 }
 
 bool mhi_sys_is_terminal(int fd) { return isatty(fd); }
+
+int mhi_sys_stack_limit(uint64_t *bytes)
+{
+    struct rlimit limit;
+    int result = getrlimit(RLIMIT_STACK, &limit) == 0 ? 0 : -errno;
+    *bytes = result == 0 ? limit.rlim_cur : 0;
+    return result;
+}
+
+int mhi_sys_cpus(uint64_t *bits, size_t size) { return syscall(SYS_sched_getaffinity, 0, size, bits) < 0 ? -errno : 0; }
 
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp)
 {
