@@ -73,6 +73,8 @@ def test_info_json_holds_everything(made):
     report = json.loads(command("info", life.snapshot(), "--json"))
     assert report["info"]["kind"] == "process" and report["parent"] == "" and report["stale"] == ""
     assert report["process"]["n_descriptors"] == 1 and report["process"]["program"].startswith("/")
+    files = [each["name"] for each in report["inputs"] if each["kind"] in ("file", "library")]
+    assert len(set(files)) == len(files)  # each is examined once at every start
     memory = sum(segment["size_bytes"] for segment in report["segments"] if segment["kind"] == "memory")
     assert 8_000_000 < memory < report["info"]["file_bytes"]
     files = [segment for segment in report["segments"] if segment["kind"] == "file"]

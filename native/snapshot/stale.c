@@ -65,7 +65,7 @@ static int check_cpu(const mhi_file_input *was, const char *features, mh_error *
     char has[MHI_CPU_TEXT_BYTES];
     uint32_t xsave_bytes = mhi_cpu_features(has);
     int length;
-    const char *missing = mhi_cpu_missing(features, has, &length);
+    const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length); /* usually; the search is quadratic */
     if (missing != NULL)
         return mhi_fail(err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length, missing);
     if (xsave_bytes != was->in_bytes)

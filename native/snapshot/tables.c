@@ -38,7 +38,20 @@ static int by_kind_and_name(const void *a, const void *b)
     return order != 0 ? order : x < y ? -1 : x > y;
 }
 
-/* Sorts pointers to the inputs and leaves out those whose kind and name were recorded before. */
+/* A file that was recorded as a library, too, and as the same one: to examine it once is enough. */
+static bool is_library(const mhi_input *file, const mhi_input *const *inputs, size_t n)
+{
+    const mhi_file_input *is = &file->entry;
+    for (size_t i = 0; i < n && is->in_kind == MH_INPUT_FILE; i++) {
+        const mhi_file_input *was = &inputs[i]->entry;
+        if (was->in_kind == MH_INPUT_LIBRARY && is->in_inode == was->in_inode && is->in_bytes == was->in_bytes &&
+            is->in_mtime_ns == was->in_mtime_ns && strcmp(file->name, inputs[i]->name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Sorts pointers to the inputs, libraries before files, and leaves out those whose kind and name were recorded before. */
 static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
 {
     for (size_t i = 0; i < inputs->n; i++)
@@ -47,7 +60,8 @@ static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
     size_t kept = 0;
     for (size_t i = 0; i < inputs->n; i++) {
         const mhi_input *last = kept == 0 ? NULL : sorted[kept - 1];
-        if (last == NULL || last->entry.in_kind != sorted[i]->entry.in_kind || strcmp(last->name, sorted[i]->name) != 0)
+        bool is_again = last != NULL && last->entry.in_kind == sorted[i]->entry.in_kind && strcmp(last->name, sorted[i]->name) == 0;
+        if (!is_again && !is_library(sorted[i], sorted, kept))
             sorted[kept++] = sorted[i];
     }
     return kept;
