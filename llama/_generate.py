@@ -48,7 +48,7 @@ class Session:
     """The KV cache of one conversation, and the threads that fill it. Close it before its Model.
 
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
-    n_threads: as many as this process may use CPUs, unless given. Results do not depend on it. They start with the next feed(),
+    n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start with the next feed(),
         and run until rest() or close().
     cache_type: how keys and values are kept: "f16", "q8_0" (little more than half as large), or "f32" (exact).
     """
@@ -139,7 +139,8 @@ class Session:
 
     def _start_threads(self):
         pool = ffi.new("mk_pool **")
-        check(lib.mk_pool_new(pool, self.n_threads or lib.mk_cpu_count()))
+        n_cpus = lib.mk_cpu_count()
+        check(lib.mk_pool_new(pool, min(self.n_threads or n_cpus, n_cpus)))
         self._pool = pool[0]
 
     def rest(self) -> None:

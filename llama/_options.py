@@ -56,7 +56,7 @@ def parser():
     add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
     add("-c", "--ctx", type=at_least(1), metavar="CTX", help="context in tokens (what the model was trained for, up to 4096)")
     add("--cache-type", choices=("f16", "q8_0"), default="f16", help="how the context's keys and values are kept (f16)")
-    add("-t", "--threads", type=at_least(1), metavar="T", help="threads (CPUs this process may use)")
+    add("-t", "--threads", type=at_least(1), metavar="T", help="threads, at most the CPUs this process may use (all of them)")
     add("--temp", type=between(0, math.inf), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
     add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
     add("--top-p", type=between(0, 1), default=0.95, metavar="P", help="keep tokens up to this probability together (0.95)")

@@ -7,7 +7,7 @@ from llama_oracle import exact_activations
 
 import llama
 from llama._chat import prompt_tokens
-from llama._kernels import ffi
+from llama._kernels import ffi, lib
 
 PROMPT = [1, 50, 60, 70, 80, 90]
 
@@ -130,6 +130,13 @@ def test_cache_types_differ_by_their_rounding(model):
     size = np.abs(exact).max()
     for cache_type, bound in (("f16", 1e-3), ("q8_0", 2e-2)):  # arbitrary, a few times what is observed
         assert 0 < np.abs(logits(cache_type) - exact).max() < bound * size
+
+
+def test_no_more_threads_start_than_there_are_cpus_for(model):
+    for wanted, started in ((None, lib.mk_cpu_count()), (1, 1), (1000, lib.mk_cpu_count())):
+        with llama.Session(model, n_ctx=8, n_threads=wanted) as session:
+            session.feed(PROMPT)
+            assert lib.mk_pool_threads(session._pool) == started
 
 
 def test_a_context_of_no_length_is_refused(model):
