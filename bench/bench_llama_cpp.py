@@ -33,6 +33,7 @@ BUILD_BYTES = 1 << 30  # sources, objects and tools: two thirds of it
 DISK_BYTES = {"smollm2": 1 << 29, "7b": 8 << 30}  # the file, and a snapshot of it
 MEMORY_BYTES = {"smollm2": 2 << 30, "7b": 12 << 30}  # the file and a snapshot of it in the page cache, and llama.cpp's repacked copy
 N_PROCESSES = 4
+CEILINGS = "the machine's ceilings"  # beside the contestants' names
 # llama.cpp's best flags. For rates they are its defaults: flash attention is on by itself; without it, without repacking, with weights
 # read instead of mapped, or with smaller batches it took as much processor time or more.
 BEST_FLAGS = ("--no-warmup", "-fit", "off", "--no-repack", "-c", "512")
@@ -51,7 +52,8 @@ def main() -> None:
     cache = user_cache_path("magicheap-bench") / f"llama-cpp-python-{build.VERSION}"
     cache.mkdir(parents=True, exist_ok=True)
     names = affordable(options.models, cache)
-    build.say(f"everything is kept in {cache}, which may be removed at any time")
+    build.say(f"what is fetched and made is kept in {cache} (4 GB with 7b), which may be removed at any time")
+    build.say("on two quiet cores smollm2 takes 5 minutes and 7b 15, after 10 for the first build")
     try:
         programs = build.programs(cache)
         ceilings = machine.compile_ceilings(cache)
@@ -102,7 +104,6 @@ def enter(name: str, smollm2: Path, cache: Path, programs: Path, snapshots: Path
     if name == "smollm2":
         file, quantised = smollm2, models.smollm2_q4_0(smollm2, cache / "smollm2-q4_0.gguf", programs)
     else:
-        build.say("making a model of LLaMA-7B's shape (3.8 GB, once)")
         file, quantised = models.random_model(cache / "llama-7b-shape.gguf"), None
     theirs = [LlamaCpp("llama.cpp, defaults", programs, file), LlamaCpp("best flags", programs, file, BEST_FLAGS, has_rates=False)]
     if quantised:
@@ -123,8 +124,8 @@ class Comparison:
         rows, weights = [], machine.weights(self.ours.file)
         for n in self.threads:
             samplers = {each.name: partial(each.rates, self.case, n) for each in self.contestants if each.has_rates}
-            taken = self._in_turns(f"rates, {counted(n, 'thread')}", {"": partial(self._measure_ceilings, n), **samplers})
-            self.ceilings[n] = taken.pop("")
+            taken = self._in_turns(f"rates, {counted(n, 'thread')}", {CEILINGS: partial(self._measure_ceilings, n), **samplers})
+            self.ceilings[n] = taken.pop(CEILINGS)
             prompts, generations = ({name: [rates[i] for rates in samples] for name, samples in taken.items()} for i in (0, 1))
             compute = [each.int8 * 1e9 / weights.block_operations for each in self.ceilings[n] if each.int8]
             reading = [each.read_file * 1e9 / weights.read_bytes for each in self.ceilings[n]]
@@ -162,9 +163,9 @@ class Comparison:
         """Return the samples of each sampler, by round."""
         taken: dict[str, list] = {name: [] for name in samplers}
         for i in range(self.n_rounds):
-            build.say(f"{self.case.title}, {what}: round {i + 1} of {self.n_rounds}")
             first = i % len(samplers)
             for name in [*samplers][first:] + [*samplers][:first]:
+                build.say(f"{self.case.title}, {what}, round {i + 1} of {self.n_rounds}: {name}")
                 taken[name].append(samplers[name]())
         return taken
 

@@ -18,6 +18,8 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
+from llamacpp.build import say
+
 
 class Shape(NamedTuple):
     n_layers: int
@@ -48,6 +50,7 @@ def smollm2_q4_0(source: Path, target: Path, programs: Path) -> Path:
 def random_model(target: Path, shape: Shape = LLAMA_7B) -> Path:
     """Return the file at `target`, made if it isn't there."""
     if not target.exists():
+        say(f"making {target.name}, of random weights, once")
         part = target.with_suffix(".part")
         write(part, shape)
         os.replace(part, target)
