@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 import bench_llama_cpp  # noqa: E402
-from llamacpp import build, machine, models  # noqa: E402
+from llamacpp import build, contestants, machine, models  # noqa: E402
 from llamacpp.contestants import Case, LlamaCpp  # noqa: E402
 from llamacpp.table import Row, markdown  # noqa: E402
 from spawn import memory, stopped  # noqa: E402
@@ -110,6 +110,36 @@ def test_machine_without_compiler_is_told(tmp_path, monkeypatch):
         bench_llama_cpp.affordable(["smollm2"], tmp_path)
 
 
+# ---- magic-llama ----
+
+
+@pytest.fixture
+def ours(tmp_path, monkeypatch):
+    """A MagicLlama whose command is the script that the test writes."""
+    monkeypatch.setattr(contestants, "MAGIC_LLAMA", tmp_path / "magic-llama")
+    return contestants.MagicLlama(tmp_path / "model.gguf", tmp_path / "cache")
+
+
+def write_command(path, body):
+    path.write_text(f'#!/bin/sh\nmkdir -p "$XDG_CACHE_HOME" && cd "$XDG_CACHE_HOME" && echo run >>runs\n{body}\n')
+    path.chmod(0o755)
+
+
+def test_first_sample_makes_the_snapshot_and_later_ones_use_it(ours, tmp_path):
+    write_command(tmp_path / "magic-llama", "[ -e a.magic ] || echo >a.magic")
+    assert ours.start_s(1) > 0 and ours.start_s(1) > 0
+    assert (ours.cache / "runs").read_text().split() == ["run"] * 3
+    ours.forget()
+    assert not ours.cache.exists()
+
+
+@pytest.mark.parametrize("body", [":", "echo >part && mv part a.magic"], ids=["commits nothing", "commits every time"])
+def test_sample_that_did_not_start_from_a_snapshot_is_an_error(ours, tmp_path, body):
+    write_command(tmp_path / "magic-llama", body)
+    with pytest.raises(RuntimeError, match="loaded its model anew"):
+        ours.start_s(1)
+
+
 # ---- llama.cpp ----
 
 
@@ -199,7 +229,7 @@ class Recorder:
 
 def test_every_round_begins_with_another_contestant():
     turns = []
-    contestants = [Recorder("a", turns), Recorder("ours", turns)]
-    (row,) = bench_llama_cpp.Comparison(Case("tiny", 7, 3), contestants, Path("ceilings"), [1], 3).start()
+    recorders = [Recorder("a", turns), Recorder("ours", turns)]
+    (row,) = bench_llama_cpp.Comparison(Case("tiny", 7, 3), recorders, Path("ceilings"), [1], 3).start()
     assert turns == ["a", "ours", "ours", "a", "a", "ours"]
     assert row.samples == {"a": [500.0] * 3, "ours": [500.0] * 3}

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from spawn import MAGIC, QUIET, memory, stopped, timed
+from spawn import MAGIC, QUIET, Run, memory, stopped, timed
 
 MAGIC_LLAMA = Path(sys.executable).with_name("magic-llama")
 SAMPLE = Path(__file__).parent.parent / "kernels_sample.py"
@@ -66,45 +66,49 @@ class MagicLlama(NamedTuple):
     def rates(self, case: Case, n_threads: int) -> tuple[float, float]:
         """Return tokens per second of a prompt and of a generation; the first time, make the snapshot that this needs."""
         command = [str(MAGIC), str(SAMPLE), str(self.file), str(n_threads)]
-        self._read_snapshots(cold=[*command, "1", "1"])
-        prompt, generation = self._timed([*command, str(case.n_prompt), str(case.n_generated)]).output.split()
+        sizes = [str(case.n_prompt), str(case.n_generated)]
+        prompt, generation = self._warm([*command, *sizes], cold=[*command, "1", "1"]).output.split()
         return float(prompt), float(generation)
 
     def start_s(self, n_threads: int) -> float:
         """Return the seconds of a whole process that answers with one token; the first time, make the snapshots before."""
-        self._read_snapshots(cold=self._command(n_threads, 1))
-        return self._timed(self._command(n_threads, 1)).whole_s
-
-    def forget(self) -> None:
-        """Remove the snapshots."""
-        shutil.rmtree(self.cache, ignore_errors=True)
+        command = self._command(n_threads, 1)
+        return self._warm(command, cold=command).whole_s
 
     def memory(self, n_processes: int) -> Counter:
         """Return what the kernel counts for so many processes that are answering."""
         self.start_s(1)
         return summed_memory(self._command(1, LONG), n_processes, self._environment())
 
-    def _command(self, n_threads, n_tokens):
-        answer = ["-p", PROMPT, "-n", str(n_tokens), "-t", str(n_threads), "--temp", "0"]
-        return [str(MAGIC_LLAMA), "-m", str(self.file), *answer, "--raw", "-c", str(N_CONTEXT)]
+    def forget(self) -> None:
+        """Remove the snapshots."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def _warm(self, command, cold) -> Run:
+        """Run the command, which must start from snapshots; if there are none yet, run `cold` before, which makes them."""
+        if not self._snapshots():
+            self._timed(cold)
+        before = self._snapshots()
+        for path in before:
+            read_through(path)
+        run = self._timed(command)
+        if not before or self._snapshots() != before:
+            raise RuntimeError(f"{command} loaded its model anew: with MAGICHEAP_LOG=info it says why")
+        return run
+
+    def _snapshots(self):
+        """Return the identity of each snapshot: one that is committed anew is another file."""
+        return {path: path.stat().st_ino for path in self.cache.rglob("*.magic")}
 
     def _timed(self, command):
         return timed(command, self._environment(), stdin=DEVNULL)
 
+    def _command(self, n_threads, n_tokens):
+        answer = ["-p", PROMPT, "-n", str(n_tokens), "-t", str(n_threads), "--temp", "0"]
+        return [str(MAGIC_LLAMA), "-m", str(self.file), *answer, "--raw", "-c", str(N_CONTEXT)]
+
     def _environment(self):
         return {**QUIET, "XDG_CACHE_HOME": str(self.cache)}
-
-    def _read_snapshots(self, cold):
-        """Bring the snapshots into the page cache; if there are none yet, run the command `cold`, which makes them."""
-        if not self._snapshots():
-            self._timed(cold)
-            if not self._snapshots():
-                raise RuntimeError(f"{cold} made no snapshot, and has said why")
-        for path in self._snapshots():
-            read_through(path)
-
-    def _snapshots(self):
-        return list(self.cache.rglob("*.magic"))
 
 
 def summed_memory(command, n_processes, env) -> Counter:
