@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import gguf
+import llama
 import numpy as np
 import pytest
 
@@ -44,6 +45,16 @@ def test_random_weights_keep_the_size_of_what_passes_through(tiny):
         if values.ndim == 2:
             assert values.shape[1] == tensor.shape[0]
             assert values.std() * values.shape[1] ** 0.5 == pytest.approx(1, abs=0.1), tensor.name
+
+
+def test_random_model_is_one_that_can_be_asked(tiny):
+    model = llama.load(tiny)
+    tokens = model.tokenizer.encode("what is asked", bos=True)
+    assert tokens[0] == 1 and model.tokenizer.decode(tokens) == "what is asked"
+    with llama.Session(model, n_threads=1) as session:
+        session.feed(tokens)
+        logits = np.frombuffer(session.logits, np.float32)
+    assert 0.3 < logits.std() < 3
 
 
 def test_vocabulary_holds_no_piece_twice():
