@@ -6,7 +6,7 @@ llama.cpp is built from its own sources, once. A round takes a sample of each co
 the next round begins with the next contestant: a machine that drifts, or throttles whoever comes late, meets all alike.
 
     rates    llama-bench, and bench_kernels.py's way on a model in a snapshot, both after a prompt that warms up
-    start    the whole process from before its spawn until it has ended: a prompt of 5 tokens, an answer of one
+    start    the whole process from before its spawn until it has ended: a prompt of 5 tokens (13 of 7b's), an answer of one
     memory   of processes that are stopped in the midst of an answer
 """
 
