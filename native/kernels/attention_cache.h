@@ -3,10 +3,9 @@
 #define MK_ATTENTION_CACHE_H
 #include "attention.h"
 #include "blocks.h"
+#include "halves.h"
 #include "packed.h"
 #include "vector.h"
-
-#include <math.h>
 
 typedef struct {
     uint16_t d[MKI_STRIP];
@@ -30,29 +29,11 @@ INLINE char *value_at(const mki_cache *c, int32_t position, int32_t kv_head)
 
 /* ---- into the cache ---- */
 
+/* What is beyond the range of halves becomes their largest; NaN stays. */
 INLINE uint16_t to_half(float x)
 {
     const float largest = 65504;
-    x = x > largest ? largest : x < -largest ? -largest : x; /* NaN stays */
-#if defined __F16C__
-    return (uint16_t)_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT);
-#else
-    _Float16 half = (_Float16)x;
-    uint16_t bits;
-    memcpy(&bits, &half, sizeof bits);
-    return bits;
-#endif
-}
-
-INLINE float from_half(uint16_t bits)
-{
-#if defined __F16C__
-    return _cvtsh_ss(bits);
-#else
-    _Float16 half;
-    memcpy(&half, &bits, sizeof half);
-    return (float)half;
-#endif
+    return mki_to_half(x > largest ? largest : x < -largest ? -largest : x);
 }
 
 /* n <= 32 values as a block, the rest of it zeros. A NaN makes the block's scale one. */
@@ -62,7 +43,7 @@ INLINE void to_block(const float *x, int32_t n, mki_q8_0 *block)
     for (int32_t i = 0; i < n && !isnan(largest); i++)
         largest = fabsf(x[i]) <= largest ? largest : fabsf(x[i]);
     block->d = to_half(largest / 127);
-    float d = from_half(block->d), scale = d > 0 ? 1 / d : 0;
+    float d = mki_from_half(block->d), scale = d > 0 ? 1 / d : 0;
     for (int32_t i = 0; i < MKI_BLOCK; i++) {
         float q = i < n ? x[i] * scale : 0;
         block->q[i] = (int8_t)rintf(q < -127 ? -127 : q < 127 ? q : 127);
@@ -155,7 +136,7 @@ INLINE void expand_value(int32_t type, const char *value, int64_t ahead, int32_t
         break;
     case MK_Q8_0:
         for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {
-            float d = from_half(block->d);
+            float d = mki_from_half(block->d);
             __builtin_prefetch((const char *)block + ahead, 0, 2);
             for (int i = 0; i < MKI_BLOCK; i += LANES)
                 store(out + at + i, d * load_bytes(block->q + i));

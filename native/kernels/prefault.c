@@ -1,7 +1,8 @@
 /* prefault.c - maps a model's pages before they are wanted, beside whatever else the program does.
  *
  * Where the weights are pages of a file that others have read, a process still has to map them, 0.08 s for each GiB. Asking for
- * them in one go costs as much as meeting them one by one, but not the thread that computes.
+ * them in one go (here, or by MAP_POPULATE without the right to write) costs as much as meeting them one by one, but not the
+ * thread that computes; with the right to write, MAP_POPULATE would copy them all.
  */
 #define _GNU_SOURCE
 #include "packed.h"
