@@ -42,12 +42,17 @@ def made():
 
 
 def restart(number):
-    """Execute the same command again; return only if that can't be done."""
-    os.environ[MADE] = str(number)
-    try:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    except OSError:  # then the next layer is made here, and holds this one's memory a second time
-        del os.environ[MADE]
+    """Execute the same command again; return only if that can't be done.
+
+    Without variables that this process was not started with: Python sets LC_CTYPE where there is no locale (PEP 538), and the
+    layers of one locale are stale in another.
+    """
+    with contextlib.suppress(OSError):  # then the next layer is made here, and holds this one's memory a second time
+        with open("/proc/self/environ", "rb") as file:
+            given = {entry.partition(b"=")[0] for entry in file.read().split(b"\0")}
+        environment = {name: value for name, value in os.environb.items() if name in given}
+        environment[os.fsencode(MADE)] = b"%d" % number
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def import_all():

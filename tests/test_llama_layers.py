@@ -103,6 +103,15 @@ def test_the_working_directory_does_not_matter(ask, tiny, tmp_path):
     assert ask(tiny.name, *SAMPLED, cwd=tmp_path) == (answer, ["resumed", "resumed"])
 
 
+def test_layers_are_made_once_where_there_is_no_locale(ask, tiny, monkeypatch):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):  # as cron and containers have it; Python then sets one of them for itself
+        monkeypatch.delenv(name, raising=False)
+    answer, how = ask(tiny, *SAMPLED, "--system", "a")
+    assert how == ["made"] * 3
+    assert ask.log.count("magicheap: committed") == 3
+    assert ask(tiny, *SAMPLED, "--system", "a") == (answer, ["resumed"] * 3)
+
+
 def test_meta_checkpoints_and_their_tokenizer_come_back(ask, tmp_path):
     model = write_meta(tmp_path / "7B", random_weights(N_PIECES), 2)
     answer, how = ask(model, *SAMPLED, "--quantize", "q8_0")
