@@ -1,7 +1,7 @@
 /* packed.h - how the weights of a matrix lie in memory: the layout the kernels read, made once, at load.
  *
  * Sixteen rows are a strip: one lane of a wide vector each, so that a multiplication needs no sum across lanes. The last
- * strip of a matrix is filled up with rows of zeros, whose products nobody stores.
+ * strip of a matrix is filled up with rows of zeros, which keep stale memory out of a file; their products nobody stores.
  *
  * Float types: a strip is (cols, 16) values.
  * Block types: a group is 16 rows x 32 columns. A strip holds first the scales of all its groups, then their values:

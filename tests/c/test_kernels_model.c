@@ -2,6 +2,7 @@
 #include "test_kernels_random_model.h"
 #include "cpus.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,17 +26,22 @@ TEST(a_row_has_the_bytes_its_type_takes)
     CHECK_EQUAL(mk_row_bytes(MK_F32, INT64_MAX), 0);
 }
 
-TEST(a_tensor_is_aligned_and_a_vector_is_zeroed)
+TEST(a_tensor_is_aligned_filled_up_with_zeros_and_a_vector_is_zeroed)
 {
+    enum { N_BYTES = 3 * 2 * 16 * 2 + 3 * 4 * 64 }; /* of a strip: scales and lines of three blocks */
     mk_tensor t = {0};
     float *vector;
+    mallopt(M_PERTURB, 0x55); /* malloc gives out nothing that is zero by chance */
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 96), MK_OK);
     CHECK_EQUAL((uintptr_t)t.data % 64, 0);
+    for (int i = 0; i < N_BYTES; i++)
+        CHECK_EQUAL(((char *)t.data)[i], 0);
     CHECK_EQUAL(mk_vector_new(&vector, 5), MK_OK);
     for (int i = 0; i < 5; i++)
         CHECK(vector[i] == 0);
     free(t.data);
     free(vector);
+    mallopt(M_PERTURB, 0);
     CHECK_EQUAL(mk_vector_new(&vector, 0), MK_ERR_ARGUMENT);
     CHECK(!vector);
     CHECK_EQUAL(mk_vector_new(NULL, 1), MK_ERR_ARGUMENT);
