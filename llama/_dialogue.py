@@ -41,7 +41,6 @@ class Dialogue:
         self._limit, self._timings = args.n, args.timings
         self._ends_lines = args.interactive or sys.stdout.isatty()
         self._session.n_threads = args.threads
-        self._model.prefault()
         self._sampler = Sampler(
             temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, seed=args.seed
         )

@@ -75,10 +75,6 @@ class Model:
 
         return Tokenizer(self)
 
-    def prefault(self) -> None:
-        """Begin to map the weights' pages, on a thread of their own; worth it before the first prompt of a snapshot's model."""
-        lib.mk_model_prefault(self.pointer)
-
     def close(self) -> None:
         """Free the C structure; what was made from this Model must not be used afterwards."""
         if self._pointer:

@@ -130,9 +130,6 @@ int mk_model_check(const mk_model *model, char *what);
  * mk_packed_type(type) or, from F32, F16 and BF16, any: they are then quantised or converted. MK_ERR_VALUE as above: rows
  * before the bad one have been packed. */
 int mk_pack(mk_tensor *tensor, int32_t type, const void *in, int32_t first_row, int32_t n_rows);
-/* Has a thread of its own map the pages of the weights, where they are a file's, and end. Nobody has to wait for it, and the
- * model may be freed meanwhile. MK_ERR_MEMORY if there is no such thread. */
-int mk_model_prefault(const mk_model *model);
 /* One row of a tensor as float32; out has cols values. */
 int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
 /* n values of `type`, as a file has them, as float32. */

@@ -3,11 +3,9 @@
 #include "test_kernels_random_model.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
-#include <unistd.h>
 
 static long countdown = -1; /* requests until one fails; negative: none will */
-static atomic_long n_live;  /* blocks the kernels hold */
+static long n_live;         /* blocks the kernels hold */
 
 static bool refuse(void) { return countdown >= 0 && countdown-- == 0; }
 
@@ -105,23 +103,6 @@ TEST(packing_without_memory_says_so)
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q8_0, 1, 32), MK_OK);
     fail_every_request(pack, &t, 2);
     free(t.data);
-}
-
-/* Returns when its thread has freed what it held, if there is one. */
-static int prefault(void *model)
-{
-    long before = n_live;
-    int status = mk_model_prefault(model);
-    for (int wait_ms = 0; status == MK_OK && n_live > before && wait_ms < 10000; wait_ms++)
-        usleep(1000);
-    return status;
-}
-
-TEST(weights_are_mapped_ahead_or_when_they_are_met)
-{
-    mk_model *m = quantised_model();
-    fail_every_request(prefault, m, 2);
-    mk_model_free(m);
 }
 
 static int new_session(void *model)

@@ -3,7 +3,6 @@
 #include "cpus.h"
 
 #include <malloc.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -74,18 +73,6 @@ TEST(a_copy_of_bytes_ends_with_nul)
     CHECK(!mk_bytes_copy("a", INT64_MAX));
     free(copy);
     free(empty);
-}
-
-/* By /proc/self/pagemap: what this process has in its page table. */
-static long pages_present(const void *start, long n)
-{
-    long present = 0;
-    FILE *map = fopen("/proc/self/pagemap", "rb");
-    CHECK(map && fseek(map, (long)((uintptr_t)start / 4096 * 8), SEEK_SET) == 0);
-    for (uint64_t entry; n-- > 0 && fread(&entry, sizeof entry, 1, map) == 1;)
-        present += entry >> 63 != 0;
-    fclose(map);
-    return present;
 }
 
 static void check_config_refused(mk_config config)
@@ -197,49 +184,6 @@ TEST(a_model_frees_all_that_hangs_on_it)
     m->output = m->embed;
     mk_model_free(m);
     mk_model_free(NULL);
-}
-
-TEST(weights_may_be_mapped_ahead_and_freed_meanwhile)
-{
-    for (int i = 0; i < 50; i++) {
-        mk_model *m = quantised_model();
-        CHECK_EQUAL(mk_model_prefault(m), MK_OK);
-        mk_model_free(m);
-    }
-    CHECK_EQUAL(mk_model_prefault(NULL), MK_ERR_ARGUMENT);
-}
-
-TEST(mapping_ahead_reaches_every_page)
-{
-    enum { ROWS = 4096, COLS = 1024, N_BYTES = ROWS * COLS * 4, PAGE = 4096 };
-    mk_model *m = odd_model();
-    float *own = m->output.data;
-    FILE *file = tmpfile();
-    CHECK(file && ftruncate(fileno(file), N_BYTES) == 0);
-    m->config.n_vocab = ROWS, m->config.dim = COLS;
-    char *mapped = mmap(NULL, N_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(file), 0);
-    CHECK(mapped != MAP_FAILED);
-    mk_model seen = *m; /* all its weights are that file */
-    seen.config.n_layers = 1;
-    mk_layer layer = m->layers[0];
-    layer.wq = layer.wk = layer.wv = (mk_tensor){MK_F32, 27, COLS, mapped};
-    layer.wo = (mk_tensor){MK_F32, COLS, 27, mapped};
-    layer.w_gate = layer.w_up = (mk_tensor){MK_F32, 35, COLS, mapped};
-    layer.w_down = (mk_tensor){MK_F32, COLS, 35, mapped};
-    seen.layers = &layer;
-    seen.embed = seen.output = (mk_tensor){MK_F32, ROWS, COLS, mapped};
-    CHECK_EQUAL(mk_model_prefault(&seen), MK_OK);
-    long present = 0;
-    for (int wait_ms = 0; present < N_BYTES / PAGE && wait_ms < 10000; wait_ms++) {
-        usleep(1000);
-        present = pages_present(mapped, N_BYTES / PAGE);
-    }
-    CHECK_EQUAL(present, N_BYTES / PAGE);
-    munmap(mapped, N_BYTES);
-    fclose(file);
-    m->output.data = own;
-    m->config.n_vocab = 37, m->config.dim = 21;
-    mk_model_free(m);
 }
 
 TEST(kernels_are_chosen_by_name)
