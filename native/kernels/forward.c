@@ -23,6 +23,7 @@ typedef struct {
     const mki_isa *isa;
     const int32_t *tokens;
     int32_t n_tokens;
+    int32_t n_silent;        /* leading tokens whose final states nobody asks for */
     int32_t start;           /* position of tokens[0] */
     const mk_layer *layer;   /* the current one */
     const float *norm;       /* (dim) gains of the next normalisation */
@@ -135,6 +136,18 @@ static void multiply(batch *b, const float *x, int32_t width, const mki_product 
     mki_multiply(b->pool, products, n, (mki_rows){x, width, b->n_tokens}, b->s->rounded);
 }
 
+/* Drops the silent tokens. In the last layer only their keys and values are of use to anybody. */
+static void drop_silent(batch *b)
+{
+    int64_t dim = b->s->config.dim, q_dim = (int64_t)b->s->config.n_heads * b->s->config.head_dim, n = b->n_silent;
+    b->n_tokens -= b->n_silent;
+    b->start += b->n_silent;
+    b->attention.start = b->start;
+    b->n_silent = 0;
+    memmove(b->s->x, b->s->x + n * dim, (size_t)(b->n_tokens * dim) * sizeof *b->s->x);
+    memmove(b->s->q, b->s->q + n * q_dim, (size_t)(b->n_tokens * q_dim) * sizeof *b->s->q);
+}
+
 /* From x and its normalisation to the next x and its normalisation, whose gains are next_norm. */
 static void run_layer(batch *b, const float *next_norm)
 {
@@ -146,6 +159,10 @@ static void run_layer(batch *b, const float *next_norm)
     mki_product qkv[] = {{&l->wq, s->q, q_dim}, {&l->wk, s->k, kv_dim(c)}, {&l->wv, s->v, kv_dim(c)}};
     multiply(b, s->normed, c->dim, qkv, 3);
     for_tokens(b, rotate_and_remember);
+    if (l == &b->model->layers[c->n_layers - 1])
+        drop_silent(b);
+    if (b->n_tokens == 0)
+        return;
     attend(b);
     multiply(b, s->attended, q_dim, &(mki_product){&l->wo, s->normed, c->dim}, 1);
     b->norm = l->ffn_norm;
@@ -159,7 +176,7 @@ static void run_layer(batch *b, const float *next_norm)
     for_tokens(b, add_and_normalize);
 }
 
-/* Leaves the batch's final normalised states in `normed`. */
+/* Leaves the final normalised states of the tokens that are not silent in `normed`. */
 static void run_layers(batch *b)
 {
     const mk_config *c = &b->s->config;
@@ -186,12 +203,12 @@ static int check(const mk_session *s, const mk_model *model, const int32_t *toke
     return n_tokens > s->n_ctx - s->length ? MK_ERR_CONTEXT : MK_OK;
 }
 
-/* Logits of the batch's tokens from `first` on, one row each. */
-static void score(const batch *b, int32_t first, float *logits)
+/* Logits of the tokens that are left, one row each. */
+static void score(const batch *b, float *logits)
 {
     int64_t dim = b->s->config.dim;
     mki_product head = {&b->model->output, logits, b->s->config.n_vocab};
-    mki_multiply(b->pool, &head, 1, (mki_rows){b->s->normed + first * dim, dim, b->n_tokens - first}, b->s->rounded);
+    mki_multiply(b->pool, &head, 1, (mki_rows){b->s->normed, dim, b->n_tokens}, b->s->rounded);
 }
 
 /* Appends the tokens; logits, unless NULL, are those of the last n_scored. */
@@ -203,14 +220,17 @@ static int append(mk_session *s, const mk_model *model, mk_pool *pool, const int
         return status;
     batch b = {.s = s, .model = model, .pool = pool, .isa = mki_isa_current()};
     int32_t n_silent = logits ? n_tokens - n_scored : n_tokens; /* leading tokens that nobody asks about */
-    for (int32_t done = 0; done < n_tokens; done += b.n_tokens) {
+    for (int32_t done = 0, n; done < n_tokens; done += n) {
+        n = n_tokens - done < s->n_batch ? n_tokens - done : s->n_batch;
         b.tokens = tokens + done;
-        b.n_tokens = n_tokens - done < s->n_batch ? n_tokens - done : s->n_batch;
+        b.n_tokens = n;
         b.start = s->length + done;
+        b.n_silent = n_silent - done < n ? n_silent - done : n;
+        b.n_silent = b.n_silent > 0 ? b.n_silent : 0;
+        int32_t first = done + b.n_silent - n_silent; /* row of the first token that is not silent */
         run_layers(&b);
-        int32_t first = done < n_silent ? n_silent - done : 0;
-        if (first < b.n_tokens)
-            score(&b, first, logits + (int64_t)(done + first - n_silent) * s->config.n_vocab);
+        if (b.n_tokens > 0)
+            score(&b, logits + (int64_t)first * s->config.n_vocab);
     }
     s->length += n_tokens;
     return MK_OK;

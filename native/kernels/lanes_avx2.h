@@ -15,7 +15,8 @@
 
 typedef struct { __m256 a, b; } floats;
 typedef struct { __m256i a, b; } ints, bytes, sums;
-enum { TILE = 2 };
+typedef __m256i fours;
+enum { STRIPS = 1, TILE = 2 };
 
 INLINE floats zeros(void) { return (floats){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 INLINE floats splat(float x) { return (floats){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -23,6 +24,11 @@ INLINE floats multiply(floats x, floats y) { return (floats){_mm256_mul_ps(x.a, 
 INLINE floats multiply_add(floats x, floats y, floats z)
 {
     return (floats){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+INLINE floats choose(int32_t which, floats yes, floats no)
+{
+    __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(-which));
+    return (floats){_mm256_blendv_ps(no.a, yes.a, mask), _mm256_blendv_ps(no.b, yes.b, mask)};
 }
 INLINE floats to_floats(ints x) { return (floats){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 INLINE floats load_halves(const uint16_t *at)
@@ -77,19 +83,18 @@ INLINE ints less(ints x, int y)
     return (ints){_mm256_sub_epi32(x.a, _mm256_set1_epi32(y)), _mm256_sub_epi32(x.b, _mm256_set1_epi32(y))};
 }
 
-INLINE __m256i splat_four(const int8_t *four)
+INLINE fours load_fours(const int8_t *at)
 {
     int32_t x;
-    memcpy(&x, four, sizeof x);
+    memcpy(&x, at, sizeof x);
     return _mm256_set1_epi32(x);
 }
 
 #ifdef DOT_BYTES
 INLINE sums sums_begin(int32_t bias) { return (sums){_mm256_set1_epi32(bias), _mm256_set1_epi32(bias)}; }
-INLINE sums sums_add(const int bits, sums total, bytes w, const int8_t *four)
+INLINE sums sums_add(const int bits, sums total, bytes w, fours x)
 {
     (void)bits;
-    __m256i x = splat_four(four);
     return (sums){DOT_BYTES(total.a, w.a, x), DOT_BYTES(total.b, w.b, x)};
 }
 INLINE ints sums_end(const int bits, sums total, int32_t bias)
@@ -111,9 +116,8 @@ INLINE __m256i add_pairs(const int bits, __m256i total, __m256i w, __m256i x)
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(is_signed), _mm256_sign_epi8(x, is_signed));
     return _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-INLINE sums sums_add(const int bits, sums total, bytes w, const int8_t *four)
+INLINE sums sums_add(const int bits, sums total, bytes w, fours x)
 {
-    __m256i x = splat_four(four);
     return (sums){add_pairs(bits, total.a, w.a, x), add_pairs(bits, total.b, w.b, x)};
 }
 INLINE __m256i widen_pairs(__m256i total, int32_t bias)

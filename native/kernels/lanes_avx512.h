@@ -8,13 +8,14 @@
 #define INLINE static inline __attribute__((always_inline))
 
 typedef __m512 floats;
-typedef __m512i ints, bytes, sums;
-enum { TILE = 8 };
+typedef __m512i ints, bytes, fours, sums;
+enum { STRIPS = 2, TILE = 4 };
 
 INLINE floats zeros(void) { return _mm512_setzero_ps(); }
 INLINE floats splat(float x) { return _mm512_set1_ps(x); }
 INLINE floats multiply(floats a, floats b) { return _mm512_mul_ps(a, b); }
 INLINE floats multiply_add(floats a, floats b, floats c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE floats choose(int32_t which, floats yes, floats no) { return _mm512_mask_mov_ps(no, (__mmask16)-which, yes); }
 INLINE floats to_floats(ints x) { return _mm512_cvtepi32_ps(x); }
 INLINE floats load_halves(const uint16_t *at) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)at)); }
 INLINE floats load_bfloats(const uint16_t *at)
@@ -35,12 +36,16 @@ INLINE ints byte_of(bytes x, int i) { return _mm512_and_si512(_mm512_srli_epi32(
 INLINE ints less(ints x, int y) { return _mm512_sub_epi32(x, _mm512_set1_epi32(y)); }
 
 INLINE sums sums_begin(int32_t bias) { return _mm512_set1_epi32(bias); }
-INLINE sums sums_add(const int bits, sums total, bytes w, const int8_t *four)
+INLINE fours load_fours(const int8_t *at)
+{
+    int32_t x;
+    memcpy(&x, at, sizeof x);
+    return _mm512_set1_epi32(x);
+}
+INLINE sums sums_add(const int bits, sums total, bytes w, fours x)
 {
     (void)bits;
-    int32_t x;
-    memcpy(&x, four, sizeof x);
-    return _mm512_dpbusd_epi32(total, w, _mm512_set1_epi32(x));
+    return _mm512_dpbusd_epi32(total, w, x);
 }
 INLINE ints sums_end(const int bits, sums total, int32_t bias)
 {

@@ -9,7 +9,8 @@
 typedef struct { float of[16]; } floats;
 typedef struct { int32_t of[16]; } ints, sums;
 typedef struct { uint8_t of[64]; } bytes;
-enum { TILE = 2 };
+typedef struct { int8_t of[4]; } fours;
+enum { STRIPS = 1, TILE = 2 };
 
 INLINE floats splat(float x)
 {
@@ -28,6 +29,7 @@ INLINE floats multiply_add(floats x, floats y, floats z)
     ROWS z.of[r] = fmaf(x.of[r], y.of[r], z.of[r]);
     return z;
 }
+INLINE floats choose(int32_t which, floats yes, floats no) { return which ? yes : no; }
 INLINE floats to_floats(ints x)
 {
     floats y;
@@ -92,11 +94,17 @@ INLINE sums sums_begin(int32_t bias)
     ROWS total.of[r] = bias;
     return total;
 }
-INLINE sums sums_add(int bits, sums total, bytes w, const int8_t *four)
+INLINE fours load_fours(const int8_t *at)
+{
+    fours x;
+    memcpy(x.of, at, sizeof x.of);
+    return x;
+}
+INLINE sums sums_add(int bits, sums total, bytes w, fours x)
 {
     (void)bits;
     ROWS for (int i = 0; i < 4; i++)
-        total.of[r] += w.of[4 * r + i] * four[i];
+        total.of[r] += w.of[4 * r + i] * x.of[i];
     return total;
 }
 INLINE ints sums_end(int bits, sums total, int32_t bias)

@@ -1,7 +1,7 @@
 /* matmul.c - weights times a batch of vectors: the strips of all weights are one queue for the pool.
  *
- * A strip is multiplied by the whole batch before the next is touched: it comes from memory once, and the batch of
- * activations, which every strip wants, stays in the second-level cache.
+ * Strips are multiplied by the whole batch before the next ones are touched: they come from memory once, and the batch of
+ * activations, which all strips want, stays in the second-level cache.
  */
 #include "matmul.h"
 #include "isa.h"
@@ -30,38 +30,44 @@ static void round_vectors(void *arg, int32_t first, int32_t last)
                          j->scratch + (j->x.n + v) * j->rounded.stride);
 }
 
-static void multiply_exactly(const job *j, mki_strip w, float *out, int64_t stride)
+static void multiply_exactly(const job *j, mki_strips w, float *out, int64_t stride)
 {
     _Alignas(MKI_LINE) float expanded[SEGMENT * MKI_STRIP];
     for (int32_t col = 0; col < w.cols; col += SEGMENT) {
         int32_t n = w.cols - col < SEGMENT ? w.cols - col : SEGMENT;
-        mki_strip part = {MK_F32, n, w.n_rows, (const char *)expanded};
+        mki_strips part = {MK_F32, n, w.n_rows, (const char *)expanded};
         j->ops->expand(w, col, n, expanded);
         j->ops->multiply_floats(part, (mki_rows){j->x.data + col, j->x.stride, j->x.n}, col > 0, out, stride);
     }
 }
 
-static void multiply_strip(const job *j, const mki_product *p, int32_t i)
+/* Strips first .. last-1 of one weight. */
+static void multiply_weight(const job *j, const mki_product *p, int32_t first, int32_t last)
 {
-    mki_strip w = mki_strip_of(p->w, i);
-    float *out = p->out + (int64_t)i * MKI_STRIP;
-    if (!mki_is_block_type(w.type))
-        j->ops->multiply_floats(w, j->x, false, out, p->stride);
-    else if (j->rounded.blocks)
-        j->ops->multiply_blocks(w, j->rounded, out, p->stride);
-    else
-        multiply_exactly(j, w, out, p->stride);
+    if (mki_is_block_type(p->w->type) && j->rounded.blocks) {
+        j->ops->multiply_blocks(mki_strips_of(p->w, first, last - first), j->rounded, p->out + (int64_t)first * MKI_STRIP, p->stride);
+        return;
+    }
+    for (int32_t i = first; i < last; i++) {
+        mki_strips w = mki_strips_of(p->w, i, 1);
+        float *out = p->out + (int64_t)i * MKI_STRIP;
+        if (mki_is_block_type(w.type))
+            multiply_exactly(j, w, out, p->stride);
+        else
+            j->ops->multiply_floats(w, j->x, false, out, p->stride);
+    }
 }
 
 static void multiply_strips(void *arg, int32_t first, int32_t last)
 {
     const job *j = arg;
     const mki_product *p = j->products;
-    int32_t base = 0; /* number of p's first strip */
-    for (int32_t i = first; i < last; i++) {
-        for (; i - base >= mki_n_strips(p->w); p++)
-            base += mki_n_strips(p->w);
-        multiply_strip(j, p, i - base);
+    for (; first < last; p++) {
+        int32_t n = mki_n_strips(p->w), end = last < n ? last : n;
+        if (first < n)
+            multiply_weight(j, p, first, end);
+        first = first > n ? first - n : 0; /* counted from the next weight's first */
+        last -= n;
     }
 }
 

@@ -108,6 +108,19 @@ void mk_model_free(mk_model *m)
     free(m);
 }
 
+/* What no row will be written to: stale memory would else end up in a snapshot. */
+static void clear_padding(const mk_tensor *t)
+{
+    int32_t n_strips = mki_n_strips(t), n_groups = t->cols / MKI_BLOCK;
+    size_t strip_bytes = (size_t)mki_strip_bytes(t->type, t->cols);
+    char *strip = t->data;
+    if (mki_is_block_type(t->type) && n_groups % mki_n_sharing(t->type) != 0)
+        for (int32_t i = 0; i < n_strips; i++)
+            memset(strip + (size_t)i * strip_bytes + mki_scales_at(t->type, n_groups), 0, MKI_LINE / 2);
+    if (t->rows % MKI_STRIP != 0)
+        memset(strip + (size_t)(n_strips - 1) * strip_bytes, 0, strip_bytes);
+}
+
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
 {
     if (!tensor || rows <= 0 || mk_row_bytes(type, cols) == 0 || mk_packed_type(type) != type)
@@ -118,8 +131,7 @@ int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
     made.data = mki_alloc(n_strips, (size_t)strip_bytes);
     if (!made.data)
         return MK_ERR_MEMORY;
-    if (rows % MKI_STRIP != 0)
-        memset((char *)made.data + (n_strips - 1) * (size_t)strip_bytes, 0, (size_t)strip_bytes);
+    clear_padding(&made);
     *tensor = made;
     return MK_OK;
 }

@@ -31,13 +31,9 @@ static void place_floats(int32_t type, const float *x, int32_t cols, char *strip
         }
 }
 
-/* Scales and values of group g. */
-static uint16_t *scales_at(int32_t type, char *strip, int64_t g) { return (uint16_t *)strip + g * mki_n_scales(type) * MKI_STRIP; }
+static uint16_t *scales_at(int32_t type, char *strip, int64_t g) { return (uint16_t *)(strip + mki_scales_at(type, g)); }
 
-static uint8_t *lines_at(int32_t type, int32_t cols, char *strip, int64_t g)
-{
-    return (uint8_t *)strip + mki_scales_bytes(type, cols) + g * mki_n_lines(type) * MKI_LINE;
-}
+static uint8_t *lines_at(int32_t type, char *strip, int64_t g) { return (uint8_t *)strip + mki_lines_at(type, g); }
 
 static void place_blocks(int32_t type, const void *row, int32_t cols, char *strip, int lane)
 {
@@ -48,7 +44,7 @@ static void place_blocks(int32_t type, const void *row, int32_t cols, char *stri
         const uint8_t *q = type == MK_Q4_0 ? q4_0->q : type == MK_Q4_1 ? q4_1->q : (const uint8_t *)q8_0->q;
         uint32_t sign = type == MK_Q8_0 ? 0x80808080 : 0; /* from -128 .. 127 to 0 .. 255 */
         uint16_t *scales = scales_at(type, strip, g);
-        uint8_t *lines = lines_at(type, cols, strip, g);
+        uint8_t *lines = lines_at(type, strip, g);
         scales[lane] = type == MK_Q4_0 ? q4_0->d : type == MK_Q4_1 ? q4_1->d : q8_0->d;
         if (type == MK_Q4_1)
             scales[MKI_STRIP + lane] = q4_1->m;
@@ -136,7 +132,7 @@ static float value_at(const mk_tensor *t, char *strip, int lane, int32_t col)
     }
     int g = col / MKI_BLOCK, i = col % MKI_BLOCK;
     const uint16_t *scales = scales_at(t->type, strip, g);
-    const uint8_t *lines = lines_at(t->type, t->cols, strip, g);
+    const uint8_t *lines = lines_at(t->type, strip, g);
     float d = mki_from_half(scales[lane]);
     if (t->type == MK_Q8_0)
         return d * (float)(lines[i / 4 * MKI_LINE + 4 * lane + i % 4] - 128);

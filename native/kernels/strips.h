@@ -1,4 +1,4 @@
-/* strips.h - a strip of weights times vectors: where the time goes, written once (strips_kernels.h) over the lanes of each
+/* strips.h - strips of weights times vectors: where the time goes, written once (strips_kernels.h) over the lanes of each
  * instruction set (lanes_*.h).
  *
  * What every implementation keeps, and tests/c/test_kernels_strips.c holds it to:
@@ -21,7 +21,7 @@ typedef struct {
     float d;          /* largest magnitude / 127; NaN if one of them is not finite, and q is 0 then */
     float sum;        /* of what block and rest stand for */
     int32_t bias;     /* -8 times the sum of q: where an integer sum begins when a weight of 8 means 0 */
-    int32_t has_rest;
+    int32_t has_rest; /* 1, or 0: the rest is all zeros then */
 } mki_q8;
 
 /* n rows of rounded activations, each `stride` blocks after the one before; rests, where they are, at the same index. */
@@ -42,11 +42,11 @@ typedef struct {
     /* x of n_blocks * 32 floats; a block whose largest magnitude is below 127 * FLT_MIN becomes zero. */
     void (*quantize)(const float *x, int32_t n_blocks, mki_q8 *blocks, mki_q8 *rests);
     /* out[v * out_stride + r] = row r of w . x[v], for a block type. */
-    void (*multiply_blocks)(mki_strip w, mki_q8_rows x, float *out, int64_t out_stride);
-    /* The same for a float type and float vectors; added to out if `add`. */
-    void (*multiply_floats)(mki_strip w, mki_rows x, bool add, float *out, int64_t out_stride);
-    /* Columns first .. first + n of a strip of a block type as a strip of F32; both multiples of a block. */
-    void (*expand)(mki_strip w, int32_t first, int32_t n, float *out);
+    void (*multiply_blocks)(mki_strips w, mki_q8_rows x, float *out, int64_t out_stride);
+    /* The same of one strip of a float type and float vectors; added to out if `add`. */
+    void (*multiply_floats)(mki_strips w, mki_rows x, bool add, float *out, int64_t out_stride);
+    /* Columns first .. first + n of one strip of a block type as a strip of F32; both multiples of a block. */
+    void (*expand)(mki_strips w, int32_t first, int32_t n, float *out);
 } mki_strip_ops;
 
 /* Defined on every x86-64 build, callable where isa.c says so. */

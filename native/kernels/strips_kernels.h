@@ -1,10 +1,10 @@
 /* strips_kernels.h - the operations of strips.h, in terms of the lanes of one instruction set; included by strips_<isa>.c.
  *
  * A lanes_<isa>.h defines, for 16 rows side by side,
- *   floats, ints    one value of each row;  bytes  four of each row
+ *   floats, ints    one value of each row;  bytes  four of each row;  fours  four bytes of a vector, for every row
  *   sums            running sums of products of bytes, to be read by sums_end
- *   TILE            vectors multiplied at once: as many as there are registers for their sums
- * A tile loads each line of weights once and multiplies it by all its vectors, whose four bytes are broadcast.
+ *   STRIPS, TILE    strips and vectors multiplied at once: as many as there are registers for their sums
+ * A tile loads each line of weights once for all its vectors, and each four bytes of a vector once for all its strips.
  */
 #include "halves.h"
 #include "strips.h"
@@ -12,9 +12,9 @@
 #include <float.h>
 #include <string.h>
 
-/* Of prefetching, when there is one vector and memory sets the pace: 15 of the 24 GB/s that a plain read gets became 20, by
- * this distance (2 KiB: 16) and by way of the second-level cache (to the first: 16). */
-enum { BYTES_AHEAD = 16384, SECOND_LEVEL = 2 };
+/* Groups of a tile's strips that serve all vectors before the next ones are touched: 18 or 20 KiB of weights stay in first-level
+ * cache, of Q8_0 34. Sums wait in memory meanwhile, to the same bits. */
+enum { GROUPS_AT_ONCE = 32 };
 
 /* ---- Activations ---- */
 
@@ -72,6 +72,8 @@ static void quantize_block(const float *x, mki_q8 *block, mki_q8 *rest)
     block->has_rest = magnitude > 0 && magnitude < LEAST_SUM;
     if (block->has_rest)
         block->sum += round_rest(x, block, rest);
+    else
+        *rest = (mki_q8){0};
 }
 
 static void quantize(const float *x, int32_t n_blocks, mki_q8 *blocks, mki_q8 *rests)
@@ -82,101 +84,130 @@ static void quantize(const float *x, int32_t n_blocks, mki_q8 *blocks, mki_q8 *r
 
 /* ---- Block types ---- */
 
+/* Of strip s. */
+INLINE int rows_of(mki_strips w, int s)
+{
+    int left = w.n_rows - s * MKI_STRIP;
+    return left < MKI_STRIP ? left : MKI_STRIP;
+}
+
 INLINE int32_t bias_of(const int type, const mki_q8 *x)
 {
     return type == MK_Q4_0 ? x->bias : type == MK_Q8_0 ? 16 * x->bias : 0;
 }
 
-/* Adds a group's integer products. `at` is the first of its lines, x the block of the tile's first vector. */
-INLINE void add_group(const int type, const uint8_t *at, const mki_q8 *x, int64_t stride, const int n, sums *total)
+/* The integer products of the weights' group g and the blocks at x. All sizes are constants at each call. */
+INLINE void sum_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g, const mki_q8 *x,
+                      int64_t stride, const int n, sums total[STRIPS][TILE])
 {
     const int bits = type == MK_Q8_0 ? 8 : 4;
+    const uint8_t *at = (const uint8_t *)strip + mki_lines_at(type, g);
+    for (int v = 0; v < n; v++)
+        for (int s = 0; s < n_strips; s++)
+            total[s][v] = sums_begin(bias_of(type, x + v * stride));
 #pragma GCC unroll 8
     for (int j = 0; j < mki_n_lines(type); j++) {
-        bytes line = load_bytes(at + j * MKI_LINE), first = bits == 4 ? low_halves(line) : line, second = high_halves(line);
+        bytes first[STRIPS], second[STRIPS];
+        for (int s = 0; s < n_strips; s++) {
+            bytes line = load_bytes(at + s * strip_bytes + j * MKI_LINE);
+            first[s] = bits == 4 ? low_halves(line) : line;
+            second[s] = high_halves(line);
+        }
 #pragma GCC unroll 8
         for (int v = 0; v < n; v++) {
-            total[v] = sums_add(bits, total[v], first, x[v * stride].q + 4 * j);
-            if (bits == 4)
-                total[v] = sums_add(bits, total[v], second, x[v * stride].q + 16 + 4 * j);
+            fours four = load_fours(x[v * stride].q + 4 * j);
+            for (int s = 0; s < n_strips; s++)
+                total[s][v] = sums_add(bits, total[s][v], first[s], four);
+            if (bits == 8)
+                continue;
+            four = load_fours(x[v * stride].q + 16 + 4 * j);
+            for (int s = 0; s < n_strips; s++)
+                total[s][v] = sums_add(bits, total[s][v], second[s], four);
         }
     }
 }
 
-/* Adds to a product what one vector's rest contributes in a group; not inlined, for it is rare. */
-__attribute__((noinline)) static floats add_rest(const uint8_t *at, int type, floats d, const mki_q8 *rest, floats product)
+/* Adds group g to the products: of the blocks at x, or of rests, which have no part in the minimum and may be none. */
+INLINE void add_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g, const mki_q8 *x,
+                      int64_t stride, const int n, const mki_q8 *owner, floats product[STRIPS][TILE])
 {
-    const int bits = type == MK_Q8_0 ? 8 : 4;
-    sums total = sums_begin(bias_of(type, rest));
-    if (bits == 8)
-        add_group(MK_Q8_0, at, rest, 0, 1, &total);
-    else
-        add_group(MK_Q4_0, at, rest, 0, 1, &total);
-    ints sum = bits == 8 ? sums_end(8, total, bias_of(type, rest)) : sums_end(4, total, bias_of(type, rest));
-    return multiply_add(to_floats(sum), multiply(d, splat(rest->d)), product);
-}
-
-/* One strip times n vectors from v on; type and n are constants at each call. */
-INLINE void multiply_tile(const int type, mki_strip w, mki_q8_rows x, int32_t v0, const int n, float *out, int64_t out_stride)
-{
-    const uint16_t *scales = (const uint16_t *)w.data;
-    const uint8_t *at = (const uint8_t *)w.data + mki_scales_bytes(type, w.cols);
-    const char *ahead = w.data + BYTES_AHEAD; /* goes through scales and lines alike, of this strip and those that follow it */
-    const mki_q8 *block = x.blocks + v0 * x.stride, *rest = x.rests + v0 * x.stride;
-    floats product[TILE];
-    for (int v = 0; v < n; v++)
-        product[v] = zeros();
-    for (int32_t g = 0; g < w.cols / MKI_BLOCK; g++, block++, rest++) {
-        sums total[TILE];
-        int32_t has_rest = 0;
-        if (n == 1) {
-            for (int j = 0; j <= mki_n_lines(type); j++)
-                __builtin_prefetch(ahead + j * MKI_LINE, 0, SECOND_LEVEL);
-            ahead += mki_n_lines(type) * MKI_LINE + mki_n_scales(type) * MKI_STRIP * 2;
-        }
-        for (int v = 0; v < n; v++)
-            total[v] = sums_begin(bias_of(type, block + v * x.stride));
-        add_group(type, at, block, x.stride, n, total);
+    sums total[STRIPS][TILE];
+    sum_group(type, n_strips, strip, strip_bytes, g, x, stride, n, total);
+#pragma GCC unroll 8
+    for (int s = 0; s < n_strips; s++) {
+        const uint16_t *scales = (const uint16_t *)(strip + s * strip_bytes + mki_scales_at(type, g));
         floats d = load_halves(scales), m = type == MK_Q4_1 ? load_halves(scales + MKI_STRIP) : d;
 #pragma GCC unroll 8
         for (int v = 0; v < n; v++) {
-            const mki_q8 *own = block + v * x.stride;
-            ints sum = sums_end(type == MK_Q8_0 ? 8 : 4, total[v], bias_of(type, own));
-            if (type == MK_Q4_1)
-                product[v] = multiply_add(m, splat(own->sum), product[v]);
-            product[v] = multiply_add(to_floats(sum), multiply(d, splat(own->d)), product[v]);
-            has_rest |= own->has_rest;
+            const mki_q8 *own = x + v * stride;
+            ints sum = sums_end(type == MK_Q8_0 ? 8 : 4, total[s][v], bias_of(type, own));
+            floats next = product[s][v];
+            if (type == MK_Q4_1 && !owner)
+                next = multiply_add(m, splat(own->sum), next);
+            next = multiply_add(to_floats(sum), multiply(d, splat(own->d)), next);
+            product[s][v] = owner ? choose(owner[v * stride].has_rest, next, product[s][v]) : next;
         }
-        if (has_rest)
-#pragma GCC unroll 8
-            for (int v = 0; v < n; v++)
-                if (block[v * x.stride].has_rest)
-                    product[v] = add_rest(at, type, d, rest + v * x.stride, product[v]);
-        scales += mki_n_scales(type) * MKI_STRIP;
-        at += mki_n_lines(type) * MKI_LINE;
     }
-    for (int v = 0; v < n; v++)
-        store(out + v * out_stride, product[v], w.n_rows);
 }
 
-INLINE void multiply_type(const int type, mki_strip w, mki_q8_rows x, float *out, int64_t out_stride)
+/* Groups first .. last-1 of n_strips strips times n vectors, added to out if there are groups before them. */
+INLINE void multiply_tile(const int type, const int n_strips, mki_strips w, int32_t first, int32_t last, const mki_q8 *block,
+                          const mki_q8 *rest, int64_t stride, const int n, float *out, int64_t out_stride)
 {
-    int32_t v = 0;
-    for (; v + TILE <= x.n; v += TILE)
-        multiply_tile(type, w, x, v, TILE, out + v * out_stride, out_stride);
-    if (TILE > 4 && v + 4 <= x.n) {
-        multiply_tile(type, w, x, v, 4, out + v * out_stride, out_stride);
-        v += 4;
+    const int64_t strip_bytes = mki_strip_bytes(type, w.cols);
+    floats product[STRIPS][TILE];
+    for (int s = 0; s < n_strips; s++)
+        for (int v = 0; v < n; v++)
+            product[s][v] = first > 0 ? load(out + v * out_stride + s * MKI_STRIP, rows_of(w, s)) : zeros();
+    for (int32_t g = first; g < last; g++) {
+        int32_t has_rest = 0;
+        add_group(type, n_strips, w.data, strip_bytes, g, block + g, stride, n, NULL, product);
+        for (int v = 0; v < n; v++)
+            has_rest |= block[v * stride + g].has_rest;
+        if (has_rest)
+            add_group(type, n_strips, w.data, strip_bytes, g, rest + g, stride, n, block + g, product);
     }
-    if (TILE > 2 && v + 2 <= x.n) {
-        multiply_tile(type, w, x, v, 2, out + v * out_stride, out_stride);
-        v += 2;
-    }
-    for (; v < x.n; v++)
-        multiply_tile(type, w, x, v, 1, out + v * out_stride, out_stride);
+    for (int s = 0; s < n_strips; s++)
+        for (int v = 0; v < n; v++)
+            store(out + v * out_stride + s * MKI_STRIP, product[s][v], rows_of(w, s));
 }
 
-static void multiply_blocks(mki_strip w, mki_q8_rows x, float *out, int64_t out_stride)
+/* The same with all vectors, a tile of them at a time. */
+INLINE void multiply_tiles(const int type, const int n_strips, mki_strips w, int32_t first, int32_t last, mki_q8_rows x, float *out,
+                           int64_t out_stride)
+{
+    for (int32_t v = 0, n; v < x.n; v += n) {
+        const mki_q8 *block = x.blocks + v * x.stride, *rest = x.rests + v * x.stride;
+        float *to = out + v * out_stride;
+        n = x.n - v >= TILE ? TILE : 1;
+        if (n == TILE)
+            multiply_tile(type, n_strips, w, first, last, block, rest, x.stride, TILE, to, out_stride);
+        else
+            multiply_tile(type, n_strips, w, first, last, block, rest, x.stride, 1, to, out_stride);
+    }
+}
+
+/* One vector takes one strip at a time, from front to back. */
+INLINE void multiply_type(const int type, mki_strips w, mki_q8_rows x, float *out, int64_t out_stride)
+{
+    const int32_t n_groups = w.cols / MKI_BLOCK, step = x.n == 1 ? n_groups : GROUPS_AT_ONCE;
+    while (w.n_rows > 0) {
+        bool is_full = x.n > 1 && w.n_rows > (STRIPS - 1) * MKI_STRIP;
+        int n_strips = is_full ? STRIPS : 1;
+        for (int32_t g = 0; g < n_groups; g += step) {
+            int32_t last = n_groups - g < step ? n_groups : g + step;
+            if (is_full)
+                multiply_tiles(type, STRIPS, w, g, last, x, out, out_stride);
+            else
+                multiply_tiles(type, 1, w, g, last, x, out, out_stride);
+        }
+        w.n_rows -= n_strips * MKI_STRIP;
+        w.data += n_strips * mki_strip_bytes(type, w.cols);
+        out += n_strips * MKI_STRIP;
+    }
+}
+
+static void multiply_blocks(mki_strips w, mki_q8_rows x, float *out, int64_t out_stride)
 {
     switch (w.type) {
     case MK_Q4_0: multiply_type(MK_Q4_0, w, x, out, out_stride); break;
@@ -185,16 +216,16 @@ static void multiply_blocks(mki_strip w, mki_q8_rows x, float *out, int64_t out_
     }
 }
 
-static void expand(mki_strip w, int32_t first, int32_t n, float *out)
+static void expand(mki_strips w, int32_t first, int32_t n, float *out)
 {
     bool has_halves = w.type != MK_Q8_0;
     int zero = w.type == MK_Q4_0 ? 8 : w.type == MK_Q8_0 ? 128 : 0;
-    const uint8_t *lines = (const uint8_t *)w.data + mki_scales_bytes(w.type, w.cols);
     for (int32_t g = first / MKI_BLOCK; g < (first + n) / MKI_BLOCK; g++, out += MKI_BLOCK * MKI_STRIP) {
-        const uint16_t *scales = (const uint16_t *)w.data + (int64_t)g * mki_n_scales(w.type) * MKI_STRIP;
+        const uint16_t *scales = (const uint16_t *)(w.data + mki_scales_at(w.type, g));
+        const uint8_t *lines = (const uint8_t *)w.data + mki_lines_at(w.type, g);
         floats d = load_halves(scales), m = w.type == MK_Q4_1 ? load_halves(scales + MKI_STRIP) : zeros();
         for (int j = 0; j < mki_n_lines(w.type); j++) {
-            bytes line = load_bytes(lines + ((int64_t)g * mki_n_lines(w.type) + j) * MKI_LINE);
+            bytes line = load_bytes(lines + j * MKI_LINE);
             for (int i = 0; i < 4; i++) {
                 ints q = byte_of(has_halves ? low_halves(line) : line, i);
                 store(out + (4 * j + i) * MKI_STRIP, multiply_add(d, to_floats(less(q, zero)), m), MKI_STRIP);
@@ -217,7 +248,7 @@ INLINE floats load_column(const int type, const char *strip, int64_t col)
     }
 }
 
-INLINE void multiply_float_tile(const int type, mki_strip w, const float *x, int64_t stride, const int n, bool add, float *out,
+INLINE void multiply_float_tile(const int type, mki_strips w, const float *x, int64_t stride, const int n, bool add, float *out,
                                 int64_t out_stride)
 {
     floats product[TILE];
@@ -233,7 +264,7 @@ INLINE void multiply_float_tile(const int type, mki_strip w, const float *x, int
         store(out + v * out_stride, product[v], w.n_rows);
 }
 
-INLINE void multiply_float_type(const int type, mki_strip w, mki_rows x, bool add, float *out, int64_t out_stride)
+INLINE void multiply_float_type(const int type, mki_strips w, mki_rows x, bool add, float *out, int64_t out_stride)
 {
     int32_t v = 0;
     for (; v + TILE <= x.n; v += TILE)
@@ -242,7 +273,7 @@ INLINE void multiply_float_type(const int type, mki_strip w, mki_rows x, bool ad
         multiply_float_tile(type, w, x.data + v * x.stride, x.stride, 1, add, out + v * out_stride, out_stride);
 }
 
-static void multiply_floats(mki_strip w, mki_rows x, bool add, float *out, int64_t out_stride)
+static void multiply_floats(mki_strips w, mki_rows x, bool add, float *out, int64_t out_stride)
 {
     switch (w.type) {
     case MK_F32: multiply_float_type(MK_F32, w, x, add, out, out_stride); break;

@@ -28,13 +28,18 @@ TEST(a_row_has_the_bytes_its_type_takes)
 TEST(a_tensor_is_aligned_filled_up_with_zeros_and_a_vector_is_zeroed)
 {
     enum { N_BYTES = 3 * 2 * 16 * 2 + 3 * 4 * 64 }; /* of a strip: scales and lines of three blocks */
-    mk_tensor t = {0};
+    mk_tensor t = {0}, odd = {0};
     float *vector;
     mallopt(M_PERTURB, 0x55); /* malloc gives out nothing that is zero by chance */
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 96), MK_OK);
     CHECK_EQUAL((uintptr_t)t.data % 64, 0);
     for (int i = 0; i < N_BYTES; i++)
         CHECK_EQUAL(((char *)t.data)[i], 0);
+    CHECK_EQUAL(mk_tensor_new(&odd, MK_Q8_0, 32, 96), MK_OK);
+    for (int strip = 0; strip < 2; strip++)
+        for (int i = 0; i < 32; i++) /* behind the scales of the third block, which has none beside it */
+            CHECK_EQUAL(((char *)odd.data)[strip * 2 * 64 + strip * 3 * 512 + 64 + 2 * 512 + 32 + i], 0);
+    free(odd.data);
     CHECK_EQUAL(mk_vector_new(&vector, 5), MK_OK);
     for (int i = 0; i < 5; i++)
         CHECK(vector[i] == 0);
