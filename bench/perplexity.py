@@ -1,6 +1,6 @@
 """How well a model foretells a text: by the kernels, and by float32 arithmetic on the same dequantised weights.
 
-    python bench/perplexity.py MODEL.gguf [--text FILE] [--window 512] [--cache-type f16] [--threads N] [--reference]
+    python bench/perplexity.py MODEL.gguf [--text FILE] [--window 512] [--cache-type i16] [--threads N] [--reference]
 
 Perplexity is exp(mean of -log p(token | those before it in its window)). Windows lie end to end; each begins with an empty
 context, so that its first token only serves the others. --reference adds numpy's float32 arithmetic on the same weights
@@ -47,7 +47,7 @@ def perplexity(score: Scorer, windows: list[list[int]], n_at_once: int = 1) -> f
         return math.exp(np.concatenate(list(found)).mean())
 
 
-def by_kernels(model: llama.Model, cache_type: str = "f16", n_threads: int | None = None) -> Scorer:
+def by_kernels(model: llama.Model, cache_type: str = "i16", n_threads: int | None = None) -> Scorer:
     """Return the logits of a session that begins anew with each window."""
 
     def score(tokens: list[int]) -> np.ndarray:
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--text", type=Path, default=TEXT, help="a UTF-8 file (default: a piece of Python's documentation)")
     parser.add_argument("--window", type=int, default=WINDOW, help="tokens (default %(default)s)")
-    parser.add_argument("--cache-type", choices=("f16", "q8_0", "f32"), default="f16", help="of the kernels (default %(default)s)")
+    parser.add_argument("--cache-type", choices=("i16", "q8_0", "f32"), default="i16", help="of the kernels (default %(default)s)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default %(default)s)")
     parser.add_argument("--reference", action="store_true", help="compute it in float32, too")
     options = parser.parse_args()

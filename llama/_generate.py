@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from llama._model import Model
 
-CACHE_TYPES = {"f16": lib.MK_F16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
+CACHE_TYPES = {"i16": lib.MK_I16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
 CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
 PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
 
@@ -50,10 +50,10 @@ class Session:
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
     n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start with the next feed(),
         and run until rest() or close().
-    cache_type: how keys and values are kept: "f16", "q8_0" (little more than half as large), or "f32" (exact).
+    cache_type: how keys and values are kept: "i16" (16 bits, as exact as halves), "q8_0" (little more than half as large), or "f32" (exact).
     """
 
-    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "f16") -> None:
+    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16") -> None:
         if cache_type not in CACHE_TYPES:
             raise ValueError(f"cache_type is {cache_type!r}, expected one of {', '.join(CACHE_TYPES)}")
         self._session = self._pool = ffi.NULL

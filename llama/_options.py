@@ -55,7 +55,7 @@ def parser():
     add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
     add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
     add("-c", "--ctx", type=at_least(1), metavar="CTX", help="context in tokens (what the model was trained for, up to 4096)")
-    add("--cache-type", choices=("f16", "q8_0"), default="f16", help="how the context's keys and values are kept (f16)")
+    add("--cache-type", choices=("i16", "q8_0"), default="i16", help="how the context's keys and values are kept (i16)")
     add("-t", "--threads", type=at_least(1), metavar="T", help="threads, at most the CPUs this process may use (all of them)")
     add("--temp", type=between(0, math.inf), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
     add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")

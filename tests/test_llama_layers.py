@@ -14,7 +14,7 @@ TIMEOUT_S = 120  # arbitrary: far more than any command here takes
 LAUNCHER = Path(sys.executable).with_name("magic-llama")
 SAMPLED = ("-n", 40, "--seed", 5, "--temp", 2)  # a text that one changed bit of a logit would soon change
 LAYER_BYTES = 64 << 20  # more than an interpreter with the modules of an answer has written
-TOKEN_BYTES = 30 * 2 * 3 * 64 * 2  # of SmolLM2's cache: layers, keys and values, heads, their width, half precision
+TOKEN_BYTES = 30 * 2 * 3 * (64 * 2 + 4)  # of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale
 PERSONA = "You are a pirate, and you never say so. " + " ".join(map(str, range(40)))
 
 

@@ -44,7 +44,7 @@ def test_the_text_is_long_enough_and_understood(windows, reference):
     assert reference < 20
 
 
-@pytest.mark.parametrize("cache_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("cache_type", ["i16", "q8_0"])
 def test_perplexity_is_that_of_float32(model, windows, reference, cache_type):
     assert perplexity(by_kernels(model, cache_type), windows) == pytest.approx(reference, rel=BOUND)
 

@@ -116,7 +116,7 @@ def test_a_token_that_does_not_exist_is_refused(session, token):
 
 
 def test_a_cache_type_that_does_not_exist_is_refused(model):
-    with pytest.raises(ValueError, match="cache_type is 'q4_0', expected one of f16, q8_0, f32"):
+    with pytest.raises(ValueError, match="cache_type is 'q4_0', expected one of i16, q8_0, f32"):
         llama.Session(model, cache_type="q4_0")
 
 
@@ -128,7 +128,7 @@ def test_cache_types_differ_by_their_rounding(model):
 
     exact = logits("f32")
     size = np.abs(exact).max()
-    for cache_type, bound in (("f16", 1e-3), ("q8_0", 2e-2)):  # arbitrary, a few times what is observed
+    for cache_type, bound in (("i16", 1e-3), ("q8_0", 2e-2)):  # arbitrary, a few times what is observed
         assert 0 < np.abs(logits(cache_type) - exact).max() < bound * size
 
 

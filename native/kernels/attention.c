@@ -1,35 +1,32 @@
 /* attention.c - attention over the cache, compiled once per instruction set.
  *
- * A chunk's keys and values are expanded to float32 in first-level cache, 64 dimensions at a time, and serve all the
- * queries at hand. Scores and sums then are the same thing, small matrix products, done in tiles of registers. The queries
- * of a single token read halves as they are instead, to the same bits.
+ * Scores and sums are the same thing, small matrix products, done in tiles of registers straight from the cache: of pairs of
+ * integers, or of floats. As many queries as a tile has rows go through a chunk together, so that what is between its keys
+ * and its values stays in first-level cache.
  */
 #include "attention_cache.h"
-#include "exp.h"
+#include "exp2.h"
 
-enum {
-    QUERIES = MKI_QUERIES,
-    BLOCK_DIMS = MKI_CHUNK, /* dimensions expanded together: keys and values then are blocks of one shape */
-    TILE_VECTORS = 4,       /* of a row of a tile */
-    STRIPS = MKI_CHUNK / MKI_STRIP,
-    AHEAD = 2 * STRIPS,     /* strips: of 1, 2 and 3 chunks, 2 measures best */
-};
+enum { AHEAD = 2 }; /* chunks: of 1, 2 and 3, 2 measures best */
 
-/* Keys (dimensions, positions), values (positions, dimensions), scores (queries, positions) or sums (queries, dimensions). */
+/* Scores of the positions of a chunk, or sums of some dimensions. */
 typedef float row[MKI_CHUNK] __attribute__((aligned(64)));
+typedef int32_t sums_row[MKI_CHUNK] __attribute__((aligned(64)));
 
 static const mki_softmax NOTHING = {-INFINITY, 0};
-
-static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* Consecutive queries of one kv head, by token and then by head. Lengths so ascend. */
 typedef struct {
     const mki_attention *a;
     int32_t kv_head, n;
-    int32_t length[QUERIES]; /* positions it sees */
-    const float *q[QUERIES];
-    float *out[QUERIES];
-    mki_softmax softmax[QUERIES];
+    int64_t ahead; /* bytes: what of the cache will be wanted next, in order to ask for it in time; 0: it is near anyway */
+    int32_t length[MKI_QUERIES]; /* positions it sees */
+    const float *q[MKI_QUERIES];
+    float *out[MKI_QUERIES];
+    mki_softmax softmax[MKI_QUERIES];
+    int32_t first_rounded;       /* dimension; -1: none */
+    float scale[MKI_QUERIES];    /* of the rounded dimensions */
+    int16_t rounded[MKI_QUERIES * MKI_DIMS_I16] __attribute__((aligned(64))); /* rows follow each other without gaps */
 } queries;
 
 /* Queries first .. last-1 of a kv head, rows in the shape of (n_tokens, n_heads * head_dim), nothing seen so far. */
@@ -39,6 +36,8 @@ static void begin(queries *s, const mki_attention *a, int32_t kv_head, int32_t f
     s->a = a;
     s->kv_head = kv_head;
     s->n = last - first;
+    s->ahead = 0;
+    s->first_rounded = -1;
     for (int32_t i = 0; i < s->n; i++) {
         int64_t token = (first + i) / group, row = token * a->n_heads + kv_head * group + (first + i) % group;
         s->length[i] = a->start + (int32_t)token + 1;
@@ -52,46 +51,30 @@ static void begin(queries *s, const mki_attention *a, int32_t kv_head, int32_t f
 /* How many positions of a chunk query i sees. */
 static int32_t n_seen(const queries *s, int32_t i, int32_t chunk) { return least(s->length[i] - chunk * MKI_CHUNK, MKI_CHUNK); }
 
-static float scale_of(const mki_attention *a) { return 1 / sqrtf((float)a->cache.head_dim); }
+/* Weights are 2^(score * this). */
+static float scale_of(const mki_attention *a) { return 0x1.715476p0f / sqrtf((float)a->cache.head_dim); }
 
-/* ---- products ---- */
+/* ---- products of floats ---- */
 
-/* Columns 16 j .. 16 j + 15 of row i are at + i * row_bytes + j * part_bytes, halves or floats. For every half that is used,
- * one at `next` is called into second-level cache; where there is no such memory, nothing happens. */
+/* Rows of floats, each `stride` after the one before. */
 typedef struct {
-    const char *at, *next;
-    int64_t row_bytes, part_bytes;
-    bool is_half;
-} matrix;
-
-static matrix expanded(const row *rows)
-{
-    return (matrix){.at = (const char *)rows, .row_bytes = sizeof *rows, .part_bytes = 16 * sizeof(float)};
-}
-
-INLINE vector load_columns(const bool is_half, const matrix *b, const char *at, int32_t column)
-{
-    if (is_half)
-        return load_halves((const uint16_t *)(at + column / 16 * b->part_bytes) + column % 16);
-    return load((const float *)at + column);
-}
+    const float *at;
+    int64_t stride;
+} float_matrix;
 
 /* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is taken
  * in ascending order of i, whatever is computed beside it. */
-INLINE void multiply_tile(const int rows, const int vectors, const bool is_half, const float *const *factor, int32_t n,
-                          const matrix *b, int32_t column, bool more, float *out)
+INLINE void multiply_float_tile(const int rows, const int vectors, const float *const *factor, int32_t n, float_matrix b,
+                                bool more, float *out)
 {
     vector sum[TILE_ROWS][TILE_VECTORS];
-    const char *at = b->at + (is_half ? column / 16 * b->part_bytes + column % 16 * 2 : column * 4);
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vectors; j++)
             sum[r][j] = more ? load(out + r * MKI_CHUNK + j * LANES) : (vector){0};
-    for (int32_t i = 0; i < n; i++, at += is_half ? b->row_bytes : (int64_t)sizeof(row)) {
+    for (int32_t i = 0; i < n; i++, b.at += b.stride) {
         vector part[TILE_VECTORS];
-        for (int at_next = 0; is_half && at_next < vectors * LANES * 2; at_next += 64)
-            __builtin_prefetch(b->next + (i * MKI_CHUNK + column) * 2 + at_next, 0, 2);
         for (int j = 0; j < vectors; j++)
-            part[j] = load_columns(is_half, b, at, j * LANES);
+            part[j] = load(b.at + j * LANES);
         for (int r = 0; r < rows; r++)
             for (int j = 0; j < vectors; j++)
                 sum[r][j] = multiply_add(broadcast(factor[r][i]), part[j], sum[r][j]);
@@ -102,73 +85,172 @@ INLINE void multiply_tile(const int rows, const int vectors, const bool is_half,
 }
 
 /* The first n_columns, and what is left of a vector. */
-INLINE void multiply_rows(const int rows, const bool is_half, const float *const *factor, int32_t n, const matrix *b,
-                          int32_t n_columns, bool more, row *out)
+INLINE void multiply_float_rows(const int rows, const float *const *factor, int32_t n, float_matrix b, int32_t n_columns,
+                                bool more, row *out)
 {
     int32_t column = 0;
     for (; column + TILE_VECTORS * LANES <= n_columns; column += TILE_VECTORS * LANES)
-        multiply_tile(rows, TILE_VECTORS, is_half, factor, n, b, column, more, &out[0][column]);
+        multiply_float_tile(rows, TILE_VECTORS, factor, n, (float_matrix){b.at + column, b.stride}, more, &out[0][column]);
     for (; column < n_columns; column += LANES)
-        multiply_tile(rows, 1, is_half, factor, n, b, column, more, &out[0][column]);
+        multiply_float_tile(rows, 1, factor, n, (float_matrix){b.at + column, b.stride}, more, &out[0][column]);
 }
 
-INLINE void multiply_as(const bool is_half, int32_t n_rows, const float *const *factor, int32_t n, const matrix *b,
-                        int32_t n_columns, bool more, row *out)
+static void multiply_floats(int32_t n_rows, const float *const *factor, int32_t n, float_matrix b, int32_t n_columns, bool more,
+                            row *out)
+{
+    int32_t r = 0;
+    for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
+        multiply_float_rows(TILE_ROWS, factor + r, n, b, n_columns, more, out + r);
+    for (; r < n_rows; r++)
+        multiply_float_rows(1, factor + r, n, b, n_columns, more, out + r);
+}
+
+/* ---- products of integers ---- */
+
+/* Rows of pairs of integers. Where ahead is not 0, as much further on of each number that is used is called into second-level
+ * cache; where there is no such memory, nothing happens. */
+typedef struct {
+    const char *at;
+    int64_t row_bytes, ahead;
+    const float *scales; /* of the columns; NULL: 1 */
+    bool is_bytes;
+} pair_matrix;
+
+/* Rows of integers, each with its scale. */
+typedef struct {
+    const int16_t *q[TILE_ROWS];
+    float scale[TILE_ROWS];
+} factors;
+
+INLINE pairs load_some(const bool is_bytes, const char *at)
+{
+    return is_bytes ? load_bytes((const int8_t *)at) : load_pairs(at);
+}
+
+/* sums[r] = sum over i < n of q[r][2i] * b[i][..][0] + q[r][2i + 1] * b[i][..][1], for some vectors of a row. */
+INLINE void multiply_pair_tile(const int rows, const int vectors, const bool is_bytes, const int16_t *const *q, int32_t n,
+                               const pair_matrix *b, int32_t column, int32_t *sums)
+{
+    const int pair_bytes = is_bytes ? 2 : 4;
+    const char *at = b->at + column * pair_bytes;
+    pairs sum[TILE_ROWS][TILE_VECTORS] = {0};
+    for (int32_t i = 0; i < n; i++, at += b->row_bytes) {
+        pairs factor[TILE_ROWS];
+        for (int next = 0; b->ahead && next < vectors * LANES * pair_bytes; next += 64)
+            __builtin_prefetch(at + b->ahead + next, 0, 2);
+        for (int r = 0; r < rows; r++)
+            factor[r] = broadcast_pair(q[r] + 2 * i);
+        for (int j = 0; j < vectors; j++) {
+            pairs part = load_some(is_bytes, at + j * LANES * pair_bytes);
+            for (int r = 0; r < rows; r++)
+                sum[r][j] = add_products(sum[r][j], part, factor[r]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            store_pairs(sums + r * MKI_CHUNK + j * LANES, sum[r][j]);
+}
+
+/* The first n_columns, and what is left of a vector. */
+INLINE void multiply_pair_rows(const int rows, const bool is_bytes, const int16_t *const *q, int32_t n, const pair_matrix *b,
+                               int32_t n_columns, sums_row *sums)
+{
+    int32_t column = 0;
+    for (; column + TILE_VECTORS * LANES <= n_columns; column += TILE_VECTORS * LANES)
+        multiply_pair_tile(rows, TILE_VECTORS, is_bytes, q, n, b, column, &sums[0][column]);
+    for (; column < n_columns; column += LANES)
+        multiply_pair_tile(rows, 1, is_bytes, q, n, b, column, &sums[0][column]);
+}
+
+INLINE void multiply_pairs_as(const bool is_bytes, int32_t n_rows, const int16_t *const *q, int32_t n, const pair_matrix *b,
+                              int32_t n_columns, sums_row *sums)
 {
     const int half = TILE_ROWS / 2;
     int32_t r = 0;
     for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
-        multiply_rows(TILE_ROWS, is_half, factor + r, n, b, n_columns, more, out + r);
+        multiply_pair_rows(TILE_ROWS, is_bytes, q + r, n, b, n_columns, sums + r);
     for (; r + half <= n_rows; r += half)
-        multiply_rows(half, is_half, factor + r, n, b, n_columns, more, out + r);
+        multiply_pair_rows(half, is_bytes, q + r, n, b, n_columns, sums + r);
     for (; r < n_rows; r++)
-        multiply_rows(1, is_half, factor + r, n, b, n_columns, more, out + r);
+        multiply_pair_rows(1, is_bytes, q + r, n, b, n_columns, sums + r);
 }
 
-static void multiply(int32_t n_rows, const float *const *factor, int32_t n, matrix b, int32_t n_columns, bool more, row *out)
+/* Not inlined, or the compiler keeps the sums in memory. */
+static __attribute__((noinline)) void sum_pairs(int32_t n_rows, const int16_t *const *q, int32_t n, const pair_matrix *b,
+                                                int32_t n_columns, sums_row *sums)
 {
-    if (b.is_half)
-        multiply_as(true, n_rows, factor, n, &b, n_columns, more, out);
+    if (b->is_bytes)
+        multiply_pairs_as(true, n_rows, q, n, b, n_columns, sums);
     else
-        multiply_as(false, n_rows, factor, n, &b, n_columns, more, out);
+        multiply_pairs_as(false, n_rows, q, n, b, n_columns, sums);
 }
 
-/* ---- one chunk, for queries from `first` on, each of which sees some of it ---- */
-
-/* Halves that serve the queries of one token are converted on their way into the registers, with no store between. Of a
- * long context they come from memory: what is AHEAD in its order, which is that of the work, is asked for in time. */
-static bool is_direct(const queries *s, int32_t first)
+/* out = the product's first n_columns under all scales, and what is left of a vector; added to out if `more`. */
+static void multiply_pairs(int32_t n_rows, const factors *f, int32_t n, const pair_matrix *b, int32_t n_columns, bool more,
+                           row *out)
 {
-    return s->a->cache.type == MK_F16 && s->n - first <= TILE_ROWS && s->length[first] == s->length[s->n - 1];
-}
-
-static void score_direct(const queries *s, int32_t first, int32_t chunk, row *scores)
-{
-    const mki_cache *cache = &s->a->cache;
-    const char *keys = strip_of(cache, chunk * MKI_CHUNK, s->kv_head);
-    matrix b = {keys, keys + AHEAD * cache->strip_bytes, MKI_STRIP * sizeof(uint16_t), cache->strip_bytes, true};
-    multiply(s->n - first, s->q + first, cache->head_dim, b, n_seen(s, first, chunk), false, scores + first);
-}
-
-/* scores[i] = q[i] . k of the chunk's positions that query i sees, and perhaps of others. */
-static void score(const queries *s, int32_t first, int32_t chunk, row *scores)
-{
-    const mki_cache *cache = &s->a->cache;
-    row keys[BLOCK_DIMS];
-    const float *q[TILE_ROWS];
-    int32_t n_positions = n_seen(s, s->n - 1, chunk);
-    for (int32_t dim = 0; dim < cache->head_dim; dim += BLOCK_DIMS) {
-        int32_t n_dims = least(cache->head_dim - dim, BLOCK_DIMS);
-        for (int32_t p = 0; p < n_positions; p += MKI_STRIP)
-            expand_keys(cache->type, strip_of(cache, chunk * MKI_CHUNK + p, s->kv_head), AHEAD * cache->strip_bytes, dim, n_dims,
-                        &keys[0][p]);
-        for (int32_t i = first, n; i < s->n; i += n) {
-            n = least(s->n - i, TILE_ROWS);
-            for (int32_t k = 0; k < n; k++)
-                q[k] = s->q[i + k] + dim;
-            multiply(n, q, n_dims, expanded(keys), n_seen(s, i + n - 1, chunk), dim > 0, scores + i);
+    sums_row sums[TILE_ROWS];
+    sum_pairs(n_rows, f->q, n, b, n_columns, sums);
+    for (int32_t r = 0; r < n_rows; r++)
+        for (int32_t column = 0; column < n_columns; column += LANES) {
+            vector scale = b->scales ? load(b->scales + column) : broadcast(1);
+            vector before = more ? load(out[r] + column) : (vector){0};
+            store(out[r] + column, before + to_floats(load_pairs(sums[r] + column)) * f->scale[r] * scale);
         }
+}
+
+/* A block's rows of n pairs. */
+static pair_matrix pairs_of(const queries *s, const block *b, int64_t n)
+{
+    return (pair_matrix){b->q, n * 2 * mki_cache_q_bytes(b->type), s->ahead, NULL, b->type == MK_Q8_0};
+}
+
+/* ---- one chunk, for as many queries as a tile has rows, each of which sees some of it ---- */
+
+/* Rounds the dimensions that share a scale with `first`, of all queries, unless this was done last. */
+static void round_queries(queries *s, int32_t first)
+{
+    int32_t from = first / MKI_DIMS_I16 * MKI_DIMS_I16, n = least(s->a->cache.head_dim - from, MKI_DIMS_I16);
+    if (from == s->first_rounded)
+        return;
+    s->first_rounded = from;
+    for (int32_t i = 0; i < s->n; i++)
+        s->scale[i] = round_vector(s->q[i] + from, n, s->rounded + i * round_up(n, 16));
+}
+
+/* Where dimension `first` of a rounded query is. */
+static const int16_t *rounded(const queries *s, int32_t i, int32_t first)
+{
+    int32_t n = least(s->a->cache.head_dim - s->first_rounded, MKI_DIMS_I16);
+    return s->rounded + i * round_up(n, 16) + first - s->first_rounded;
+}
+
+/* scores[k] = q[i + k] . k of the chunk's positions that one of the queries sees, in whole vectors. */
+static void score_pairs(queries *s, int32_t i, int32_t n, int32_t chunk, row *scores)
+{
+    const mki_cache *cache = &s->a->cache;
+    int32_t n_positions = round_up(n_seen(s, i + n - 1, chunk), 16);
+    for (int32_t first = 0; first < cache->head_dim; first += mki_cache_block_dims(cache->type)) {
+        block b = block_of(cache, keys_of(cache, chunk, s->kv_head), first);
+        pair_matrix keys = pairs_of(s, &b, MKI_CHUNK);
+        factors f;
+        row scales;
+        round_queries(s, first);
+        for (int32_t k = 0; k < n; k++) {
+            f.q[k] = rounded(s, i + k, first);
+            f.scale[k] = s->scale[i + k];
+        }
+        load_scales(&b, n_positions, s->ahead, scales);
+        keys.scales = scales;
+        multiply_pairs(n, &f, (b.n + 1) / 2, &keys, n_positions, first > 0, scores);
     }
+}
+
+static void score_floats(const queries *s, int32_t i, int32_t n, int32_t chunk, row *scores)
+{
+    const mki_cache *cache = &s->a->cache;
+    float_matrix keys = {(const float *)keys_of(cache, chunk, s->kv_head), MKI_CHUNK};
+    multiply_floats(n, s->q + i, cache->head_dim, keys, n_seen(s, i + n - 1, chunk), false, scores);
 }
 
 static float peak_of(const float *x)
@@ -187,24 +269,37 @@ static float total_of(const float *x)
     return total_of_lanes(sum);
 }
 
-/* Turns the first n scores into weights, and whatever stands behind them into zeros. */
-static mki_softmax weigh(float *scores, int32_t n, float scale)
+/* x[n ..] = value */
+static void fill(float *x, int32_t n, float value)
 {
-    for (int32_t i = n; i < MKI_CHUNK; i++)
-        scores[i] = -INFINITY;
-    float peak = peak_of(scores);
-    for (int i = 0; i < MKI_CHUNK; i++)
-        scores[i] = mki_exp((scores[i] - peak) * scale);
-    return (mki_softmax){peak, total_of(scores)};
+    if (n == MKI_CHUNK)
+        return;
+    for (int32_t p = 0; p < MKI_CHUNK; p++)
+        x[p] = p < n ? x[p] : value;
+}
+
+/* Turns scores into weights. */
+static void weigh(float *scores, float peak, float scale)
+{
+    for (int at = 0; at < MKI_CHUNK; at += TILE_VECTORS * LANES) {
+        vector x[TILE_VECTORS];
+        for (int j = 0; j < TILE_VECTORS; j++)
+            x[j] = (load(scores + at + j * LANES) - peak) * scale;
+        mki_exp2(x, TILE_VECTORS);
+        for (int j = 0; j < TILE_VECTORS; j++)
+            store(scores + at + j * LANES, x[j]);
+    }
 }
 
 /* What sums of two softmaxes are worth under the larger peak. */
 typedef struct { float before, chunk; } worth;
 
-INLINE worth merge_softmax(mki_softmax *into, mki_softmax chunk, float scale)
+static worth merge_softmax(mki_softmax *into, mki_softmax chunk, float scale)
 {
-    float higher = (chunk.peak - into->peak) * scale, shrink = mki_exp(-fabsf(higher));
-    worth w = {higher > 0 ? shrink : 1, higher > 0 ? 1 : shrink};
+    float higher = (chunk.peak - into->peak) * scale;
+    vector shrink = broadcast(-fabsf(higher));
+    mki_exp2(&shrink, 1);
+    worth w = {higher > 0 ? shrink[0] : 1, higher > 0 ? 1 : shrink[0]};
     into->peak = higher > 0 ? chunk.peak : into->peak;
     into->total = into->total * w.before + chunk.total * w.chunk;
     return w;
@@ -216,84 +311,93 @@ static void merge_sums(float *into, const float *sums, int32_t n, worth w)
         into[i] = into[i] * w.before + sums[i] * w.chunk;
 }
 
-/* sums[k] = what query i + k takes of the values. A value goes only into the sums of queries that see it. */
-static void sum_tile(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *scores, const row *values, int32_t n_dims,
-                     row *sums)
+/* Weights, under the values' scales, as integers; zeros where a query does not see the value. Theirs is NaN if a scale is. */
+static void round_weights(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *weights, const float *scales,
+                          int16_t (*q)[MKI_CHUNK], factors *f)
 {
-    const float *weights[TILE_ROWS];
-    int32_t common = n_seen(s, i, chunk);
-    for (int32_t k = 0; k < n; k++)
-        weights[k] = scores[i + k];
-    multiply(n, weights, common, expanded(values), n_dims, false, sums);
-    for (int32_t k = 1; k < n; k++) {
-        const float *rest = weights[k] + common;
-        if (n_seen(s, i + k, chunk) > common)
-            multiply(1, &rest, n_seen(s, i + k, chunk) - common, expanded(values + common), n_dims, true, sums + k);
+    row scaled[TILE_ROWS];
+    for (int32_t k = 0; k < n; k++) {
+        for (int32_t p = 0; p < MKI_CHUNK; p++)
+            scaled[k][p] = weights[k][p] * scales[p];
+        fill(scaled[k], n_seen(s, i + k, chunk), 0);
+        f->scale[k] = total_of(scaled[k]) / LARGEST;
+        f->q[k] = q[k];
     }
+    for (int32_t k = 0; k < n; k++)
+        round_by(scaled[k], MKI_CHUNK, f->scale[k] >= FLT_MIN ? 1 / f->scale[k] : 0, q[k]);
 }
 
-static void add_values(const queries *s, int32_t first, int32_t chunk, const row *scores, const worth *worths)
+static void add_pairs(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *scores, const worth *worths)
 {
     const mki_cache *cache = &s->a->cache;
-    row values[MKI_CHUNK], sums[TILE_ROWS];
-    int32_t n_positions = n_seen(s, s->n - 1, chunk);
-    for (int32_t dim = 0; dim < cache->head_dim; dim += BLOCK_DIMS) {
-        int32_t n_dims = least(cache->head_dim - dim, BLOCK_DIMS);
-        for (int32_t p = 0; p < n_positions; p++)
-            expand_value(cache->type, value_at(cache, chunk * MKI_CHUNK + p, s->kv_head), AHEAD * cache->strip_bytes, dim, n_dims,
-                         values[p]);
-        for (int32_t i = first, n; i < s->n; i += n) {
-            n = least(s->n - i, TILE_ROWS);
-            sum_tile(s, i, n, chunk, scores, values, n_dims, sums);
+    int32_t n_positions = n_seen(s, i + n - 1, chunk);
+    for (int32_t first = 0; first < cache->head_dim; first += mki_cache_block_dims(cache->type)) {
+        block b = block_of(cache, values_of(cache, chunk, s->kv_head), first);
+        pair_matrix values = pairs_of(s, &b, b.width);
+        int16_t q[TILE_ROWS][MKI_CHUNK] __attribute__((aligned(64)));
+        factors f;
+        row scales, sums[TILE_ROWS];
+        load_scales(&b, n_positions, s->ahead, scales);
+        round_weights(s, i, n, chunk, scores, scales, q, &f);
+        for (int32_t dim = 0; dim < b.n; dim += MKI_CHUNK, values.at += MKI_CHUNK * 2 * mki_cache_q_bytes(cache->type)) {
+            int32_t n_dims = least(b.n - dim, MKI_CHUNK);
+            multiply_pairs(n, &f, (n_positions + 1) / 2, &values, n_dims, false, sums);
             for (int32_t k = 0; k < n; k++)
-                merge_sums(s->out[i + k] + dim, sums[k], n_dims, worths[i + k]);
+                merge_sums(s->out[i + k] + first + dim, sums[k], n_dims, worths[k]);
         }
     }
 }
 
-static void add_values_direct(const queries *s, int32_t first, int32_t chunk, const row *scores, const worth *worths)
+/* A value goes only into the sums of queries that see it: a weight of zero times NaN is NaN. */
+static void add_floats(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *scores, const worth *worths)
 {
     const mki_cache *cache = &s->a->cache;
-    const float *weights[TILE_ROWS];
+    int64_t stride = mki_cache_width(cache->head_dim);
+    const float *values = (const float *)values_of(cache, chunk, s->kv_head), *weights[TILE_ROWS];
+    int32_t common = n_seen(s, i, chunk);
     row sums[TILE_ROWS];
-    int32_t n = s->n - first, n_positions = n_seen(s, first, chunk);
-    const char *next = strip_of(cache, chunk * MKI_CHUNK, s->kv_head) + (AHEAD + STRIPS / 2) * cache->strip_bytes;
     for (int32_t dim = 0; dim < cache->head_dim; dim += MKI_CHUNK) {
         int32_t n_dims = least(cache->head_dim - dim, MKI_CHUNK);
-        for (int32_t p = 0; p < n_positions; p += MKI_STRIP) {
-            const char *value = value_at(cache, chunk * MKI_CHUNK + p, s->kv_head) + dim * (int64_t)sizeof(uint16_t);
-            matrix b = {value, next + (dim + p) * (int64_t)(MKI_CHUNK * sizeof(uint16_t)), cache->strip_bytes / 2 / MKI_STRIP,
-                        16 * sizeof(uint16_t), true};
-            for (int32_t k = 0; k < n; k++)
-                weights[k] = scores[first + k] + p;
-            multiply(n, weights, least(n_positions - p, MKI_STRIP), b, n_dims, p > 0, sums);
-        }
         for (int32_t k = 0; k < n; k++)
-            merge_sums(s->out[first + k] + dim, sums[k], n_dims, worths[first + k]);
+            weights[k] = scores[k];
+        multiply_floats(n, weights, common, (float_matrix){values + dim, stride}, n_dims, false, sums);
+        for (int32_t k = 0; k < n; k++) {
+            const float *rest = scores[k] + common;
+            float_matrix behind = {values + dim + common * stride, stride};
+            multiply_floats(1, &rest, n_seen(s, i + k, chunk) - common, behind, n_dims, true, sums + k);
+            merge_sums(s->out[i + k] + dim, sums[k], n_dims, worths[k]);
+        }
     }
 }
 
-static void add_chunk(queries *s, int32_t first, int32_t chunk)
+static void add_chunk(queries *s, int32_t i, int32_t n, int32_t chunk)
 {
-    row scores[QUERIES];
-    mki_softmax softmax[QUERIES];
-    worth worths[QUERIES];
+    bool is_float = s->a->cache.type == MK_F32;
     float scale = scale_of(s->a);
-    if (is_direct(s, first))
-        score_direct(s, first, chunk, scores);
+    row scores[TILE_ROWS];
+    mki_softmax softmax[TILE_ROWS];
+    worth worths[TILE_ROWS];
+    if (is_float)
+        score_floats(s, i, n, chunk, scores);
     else
-        score(s, first, chunk, scores);
-    for (int32_t i = first; i < s->n; i++)
-        softmax[i] = weigh(scores[i], n_seen(s, i, chunk), scale);
-    for (int32_t i = first; i < s->n; i++)
-        worths[i] = merge_softmax(&s->softmax[i], softmax[i], scale);
-    if (is_direct(s, first))
-        add_values_direct(s, first, chunk, scores, worths);
+        score_pairs(s, i, n, chunk, scores);
+    for (int32_t k = 0; k < n; k++) {
+        fill(scores[k], n_seen(s, i + k, chunk), -INFINITY);
+        softmax[k].peak = peak_of(scores[k]);
+    }
+    for (int32_t k = 0; k < n; k++)
+        weigh(scores[k], softmax[k].peak, scale);
+    for (int32_t k = 0; k < n; k++)
+        softmax[k].total = total_of(scores[k]);
+    for (int32_t k = 0; k < n; k++)
+        worths[k] = merge_softmax(&s->softmax[i + k], softmax[k], scale);
+    if (is_float)
+        add_floats(s, i, n, chunk, scores, worths);
     else
-        add_values(s, first, chunk, scores, worths);
+        add_pairs(s, i, n, chunk, scores, worths);
 }
 
-/* ---- all chunks ---- */
+/* ---- all queries and chunks ---- */
 
 static void divide(float *sums, int32_t n, float total)
 {
@@ -301,12 +405,21 @@ static void divide(float *sums, int32_t n, float total)
         sums[i] /= total;
 }
 
+/* Adds a chunk to the queries from `first` on. */
+static void add_chunk_to(queries *s, int32_t first, int32_t chunk)
+{
+    for (int32_t i = first; i < s->n; i += TILE_ROWS)
+        add_chunk(s, i, least(s->n - i, TILE_ROWS), chunk);
+}
+
 static void attend_together(const mki_attention *a, int32_t kv_head, int32_t first, int32_t last)
 {
     queries s;
     begin(&s, a, kv_head, first, last, a->out);
+    if (s.length[0] == s.length[s.n - 1])
+        s.ahead = a->cache.n_kv_heads * a->cache.strip_bytes;
     for (int32_t i = 0, chunk = 0; i < s.n; chunk++) {
-        add_chunk(&s, i, chunk);
+        add_chunk_to(&s, i, chunk);
         while (i < s.n && n_seen(&s, i, chunk + 1) <= 0)
             i++;
     }
@@ -316,8 +429,8 @@ static void attend_together(const mki_attention *a, int32_t kv_head, int32_t fir
 
 static void attend(const mki_attention *a, int32_t kv_head, int32_t first, int32_t last)
 {
-    for (int32_t i = first; i < last; i += QUERIES)
-        attend_together(a, kv_head, i, least(i + QUERIES, last));
+    for (int32_t i = first; i < last; i += MKI_QUERIES)
+        attend_together(a, kv_head, i, least(i + MKI_QUERIES, last));
 }
 
 static void attend_chunk(const mki_attention *a, int32_t kv_head, int32_t chunk, mki_softmax *softmax, float *sums)
@@ -325,8 +438,9 @@ static void attend_chunk(const mki_attention *a, int32_t kv_head, int32_t chunk,
     int32_t group = a->n_heads / a->cache.n_kv_heads;
     queries s;
     for (int32_t i = 0; i < group; i += s.n) {
-        begin(&s, a, kv_head, i, least(i + QUERIES, group), sums);
-        add_chunk(&s, 0, chunk);
+        begin(&s, a, kv_head, i, least(i + MKI_QUERIES, group), sums);
+        s.ahead = AHEAD * a->cache.strip_bytes;
+        add_chunk_to(&s, 0, chunk);
         memcpy(softmax + kv_head * group + i, s.softmax, (size_t)s.n * sizeof *softmax);
     }
 }

@@ -1,31 +1,43 @@
 /* attention.h - softmax(q k / sqrt(head_dim)) v over a KV cache that is laid out for it.
  *
- *   cache of a layer = [chunk of 64 positions][kv head][strip of 16 positions]{ keys, values }
+ *   cache of a layer = [chunk of 64 positions][kv head] strip
+ *   strip            = keys, values
  *
- *   F32, F16   keys [width][16]                                 values [16][width]
- *   Q8_0       keys [width / 32]{ half d[16]; int8 q[32][16] }  values [16][width / 32]{ half d; int8 q[32] }
+ *   F32         keys [width][64]                                         values [64][width]
+ *   I16, Q8_0   keys [block]{ scale[64]; q[dims of block / 2][64][2] }   values [block]{ scale[64]; q[32][dims of block][2] }
  *
- * A vector of keys so is one dimension of 16 positions, and scores need no sum across lanes. width is head_dim rounded up
- * to a block. Positions not stored yet, and dimensions from head_dim on, hold anything and are never used.
+ *   I16    value = scale * q, scale a float, q of 16 bits, blocks of 256 dimensions, or all that are left
+ *   Q8_0   value = scale * q, scale a half,  q of 8 bits,  blocks of 32
+ *
+ * A vector of keys so is one dimension, or a pair of them, of some positions, and scores need no sum across lanes; a vector
+ * of values is some dimensions of one position, or of a pair. Pairs are what x86 multiplies 16-bit integers in. width is
+ * head_dim rounded up to 32. Positions not stored yet, and dimensions from head_dim on, hold anything and are never used.
+ *
+ * Integers are multiplied with integers: queries are rounded to 16 bits like keys, and weights under the values' scales are
+ * rounded, too. Such sums are exact, and twice as fast as those of floats. No sum overflows: a vector of key or query is
+ * rounded to a Euclidean norm of 2^15, which bounds their product by Cauchy and Schwarz, and so are values, while the
+ * weights of a chunk sum up to 2^15. Rounding moves a vector of 256 dimensions by at most 2^-12 of its norm, of 64 by 2^-13;
+ * halves would by 2^-11.
  *
  * Positions are taken in chunks of 64. Each chunk's softmax has its own peak, and chunks are merged in ascending order
  * (Milakov & Gimelshein 2018): what a query gets depends on nothing but itself and the positions before it, wherever its
- * prompt was cut and whoever did which chunk.
+ * prompt was cut and whoever did which chunk. I16 and Q8_0 give the same bits on every instruction set.
  */
 #ifndef MK_ATTENTION_H
 #define MK_ATTENTION_H
 #include "packed.h"
 
 enum {
-    MKI_CHUNK = 4 * MKI_STRIP,
-    MKI_QUERIES = 48, /* that share a chunk expanded to float32: 12 KiB of scores beside 16 of keys or values */
+    MKI_CHUNK = 64,
+    MKI_DIMS_I16 = 256, /* that share a scale; a multiple of 32, and hardly a model's heads have more */
+    MKI_QUERIES = 48, /* that share a chunk in first-level cache: 16 KiB of keys and values, 6 of queries */
 };
 
 /* One layer's cache. */
 typedef struct {
-    int32_t type; /* MK_F32, MK_F16, MK_Q8_0 */
+    int32_t type; /* MK_F32, MK_I16, MK_Q8_0 */
     int32_t head_dim, n_kv_heads;
-    int64_t strip_bytes; /* of one kv head: keys, then as much for values */
+    int64_t strip_bytes;
     char *strips;
 } mki_cache;
 
@@ -43,7 +55,9 @@ typedef struct {
 } mki_attention;
 
 typedef struct {
-    /* Stores one kv head's key and value (head_dim) of a position. F16: what is beyond its range becomes its largest. */
+    /* Stores one kv head's key and value (head_dim) of a position. I16: a block with something not finite in it, or of a norm
+     * beyond 2^64, becomes NaN, and one below 2^-63 zero. Q8_0: what is beyond 127 times the largest half becomes that; a NaN
+     * makes its block NaN. A query that is not finite gets NaN of both. */
     void (*remember)(const mki_cache *cache, int32_t position, int32_t kv_head, const float *key, const float *value);
     /* Writes rows first .. last-1 of `out`. Those of a kv head are counted token by token, head by head of its group. */
     void (*attend)(const mki_attention *a, int32_t kv_head, int32_t first, int32_t last);
@@ -56,6 +70,23 @@ typedef struct {
 
 extern const mki_attention_ops mki_attention_ops_scalar, mki_attention_ops_avx2, mki_attention_ops_avx512;
 
-/* What strip_bytes is. Overflows for no head_dim. */
-int64_t mki_cache_strip_bytes(int32_t type, int32_t head_dim);
+/* ---- the layout, in numbers; none overflows for any head_dim ---- */
+
+static inline int64_t mki_cache_q_bytes(int32_t type) { return type == MK_F32 ? 4 : type == MK_I16 ? 2 : 1; }
+static inline int64_t mki_cache_scale_bytes(int32_t type) { return type == MK_F32 ? 0 : type == MK_I16 ? 4 : 2; }
+static inline int32_t mki_cache_block_dims(int32_t type) { return type == MK_Q8_0 ? MKI_BLOCK : MKI_DIMS_I16; }
+
+/* What the blocks of n dimensions take, of keys or of values. */
+static inline int64_t mki_cache_blocks_bytes(int32_t type, int64_t n)
+{
+    int64_t n_blocks = (n + mki_cache_block_dims(type) - 1) / mki_cache_block_dims(type);
+    return MKI_CHUNK * (n_blocks * mki_cache_scale_bytes(type) + n * mki_cache_q_bytes(type));
+}
+
+static inline int64_t mki_cache_width(int32_t head_dim) { return ((int64_t)head_dim + MKI_BLOCK - 1) / MKI_BLOCK * MKI_BLOCK; }
+
+static inline int64_t mki_cache_strip_bytes(int32_t type, int32_t head_dim)
+{
+    return 2 * mki_cache_blocks_bytes(type, mki_cache_width(head_dim));
+}
 #endif

@@ -1,33 +1,84 @@
-/* attention_cache.h - values into the cache and, as float32, out of it: for attention.c alone. */
+/* attention_cache.h - keys and values on their way into the cache: for attention.c alone. */
 #ifndef MK_ATTENTION_CACHE_H
 #define MK_ATTENTION_CACHE_H
 #include "attention.h"
-#include "blocks.h"
 #include "halves.h"
-#include "packed.h"
 #include "vector.h"
 
+#include <float.h>
+
+enum { LARGEST = 32767 }; /* 16-bit integer, norm of a rounded vector, and sum of a chunk's rounded weights */
+
+static const float MAGIC = 0x1.8p23f; /* added to a float it leaves the nearest integer, ties to even, in its low bits */
+
+INLINE int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* A multiple of `unit` that is at least n. */
+INLINE int32_t round_up(int32_t n, int32_t unit) { return (n + unit - 1) / unit * unit; }
+
+/* Keys of a chunk; its values are half a strip further on. */
+INLINE char *keys_of(const mki_cache *c, int32_t chunk, int32_t kv_head)
+{
+    return c->strips + ((int64_t)chunk * c->n_kv_heads + kv_head) * c->strip_bytes;
+}
+
+INLINE char *values_of(const mki_cache *c, int32_t chunk, int32_t kv_head)
+{
+    return keys_of(c, chunk, kv_head) + c->strip_bytes / 2;
+}
+
+/* Some dimensions of a chunk's keys or values, I16 or Q8_0. */
 typedef struct {
-    uint16_t d[MKI_STRIP];
-    int8_t q[MKI_BLOCK][MKI_STRIP];
-} q8_keys;
+    int32_t type;
+    int32_t first, n, width; /* dimensions: the first one, how many are used, and how many there are */
+    char *scales, *q;
+} block;
 
-_Static_assert(sizeof(q8_keys) == MKI_STRIP * sizeof(mki_q8_0), "keys take what values take");
-
-/* Keys of the strip that holds `position`. */
-INLINE char *strip_of(const mki_cache *c, int32_t position, int32_t kv_head)
+/* The block of a strip's half that dimension `first` begins. */
+INLINE block block_of(const mki_cache *c, char *half, int32_t first)
 {
-    int64_t chunk = position / MKI_CHUNK, strip = position % MKI_CHUNK / MKI_STRIP;
-    return c->strips + ((chunk * c->n_kv_heads + kv_head) * (MKI_CHUNK / MKI_STRIP) + strip) * c->strip_bytes;
+    int64_t left = mki_cache_width(c->head_dim) - first, dims = mki_cache_block_dims(c->type);
+    char *at = half + mki_cache_blocks_bytes(c->type, first);
+    return (block){.type = c->type, .first = first, .n = least(c->head_dim - first, (int32_t)dims),
+                   .width = (int32_t)(left < dims ? left : dims), .scales = at,
+                   .q = at + MKI_CHUNK * mki_cache_scale_bytes(c->type)};
 }
 
-INLINE char *value_at(const mki_cache *c, int32_t position, int32_t kv_head)
+/* q = x * inverse, rounded, for a multiple of 16 of numbers below 2^15; others become some 16 bits. */
+INLINE void round_by(const float *x, int32_t n, float inverse, int16_t *q)
 {
-    int64_t half = c->strip_bytes / 2;
-    return strip_of(c, position, kv_head) + half + position % MKI_STRIP * (half / MKI_STRIP);
+    for (int32_t i = 0; i < n; i += 16)
+        for (int j = 0; j < 16; j++) {
+            float shifted = x[i + j] * inverse + MAGIC;
+            uint32_t bits;
+            memcpy(&bits, &shifted, sizeof bits);
+            q[i + j] = (int16_t)bits;
+        }
 }
 
-/* ---- into the cache ---- */
+/* Sum of squares of a multiple of 16. */
+INLINE float sum_of_squares(const float *x, int32_t n)
+{
+    _Alignas(64) float sum[16] = {0};
+    for (int32_t i = 0; i < n; i += 16)
+        for (int j = 0; j < 16; j++)
+            sum[j] += x[i + j] * x[i + j];
+    return total_of_lanes(sum);
+}
+
+/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by. What is
+ * not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
+INLINE float round_vector(const float *x, int32_t n, int16_t *q)
+{
+    _Alignas(64) float padded[MKI_DIMS_I16];
+    int32_t n_padded = round_up(n, 16);
+    memcpy(padded, x, (size_t)n * sizeof *x);
+    for (int32_t i = n; i < n_padded; i++)
+        padded[i] = 0;
+    float squares = sum_of_squares(padded, n_padded), norm = sqrtf(squares);
+    round_by(padded, n_padded, squares >= FLT_MIN ? LARGEST / norm : 0, q);
+    return norm / LARGEST;
+}
 
 /* What is beyond the range of halves becomes their largest; NaN stays. */
 INLINE uint16_t to_half(float x)
@@ -36,112 +87,87 @@ INLINE uint16_t to_half(float x)
     return mki_to_half(x > largest ? largest : x < -largest ? -largest : x);
 }
 
-/* n <= 32 values as a block, the rest of it zeros. A NaN makes the block's scale one. */
-INLINE void to_block(const float *x, int32_t n, mki_q8_0 *block)
+/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns the half they are to be multiplied by,
+ * which one that is NaN makes NaN. */
+INLINE uint16_t round_to_bytes(const float *x, int32_t n, int16_t *q)
 {
     float largest = 0;
     for (int32_t i = 0; i < n && !isnan(largest); i++)
         largest = fabsf(x[i]) <= largest ? largest : fabsf(x[i]);
-    block->d = to_half(largest / 127);
-    float d = mki_from_half(block->d), scale = d > 0 ? 1 / d : 0;
-    for (int32_t i = 0; i < MKI_BLOCK; i++) {
-        float q = i < n ? x[i] * scale : 0;
-        block->q[i] = (int8_t)rintf(q < -127 ? -127 : q < 127 ? q : 127);
+    uint16_t half = to_half(largest / 127);
+    float d = mki_from_half(half), inverse = d > 0 ? 1 / d : 0;
+    for (int32_t i = 0; i < round_up(n, 16); i++) {
+        float scaled = i < n ? x[i] * inverse : 0;
+        q[i] = (int16_t)rintf(scaled < -127 ? -127 : scaled < 127 ? scaled : 127);
     }
+    return half;
 }
 
-INLINE void remember_q8_0(const float *key, const float *value, int32_t n, int32_t lane, q8_keys *keys, mki_q8_0 *values)
+/* Rounds what belongs into lane `position` of a block, and stores its scale there. */
+INLINE void round_into(const block *b, int32_t position, const float *x, int16_t *q)
 {
-    for (int32_t i = 0; i < n; i += MKI_BLOCK, keys++, values++) {
-        mki_q8_0 block;
-        to_block(key + i, n - i < MKI_BLOCK ? n - i : MKI_BLOCK, &block);
-        keys->d[lane] = block.d;
-        for (int j = 0; j < MKI_BLOCK; j++)
-            keys->q[j][lane] = block.q[j];
-        to_block(value + i, n - i < MKI_BLOCK ? n - i : MKI_BLOCK, values);
-    }
+    if (b->type == MK_I16)
+        ((float *)b->scales)[position] = round_vector(x, b->n, q);
+    else
+        ((uint16_t *)b->scales)[position] = round_to_bytes(x, b->n, q);
+}
+
+INLINE void store_number(const block *b, int64_t at, int16_t q)
+{
+    if (b->type == MK_I16)
+        ((int16_t *)b->q)[at] = q;
+    else
+        ((int8_t *)b->q)[at] = (int8_t)q;
+}
+
+INLINE void remember_key(const block *b, int32_t position, const float *x)
+{
+    int16_t q[MKI_DIMS_I16];
+    round_into(b, position, x, q);
+    for (int32_t i = 0; i < round_up(b->n, 2); i++)
+        store_number(b, (i / 2 * MKI_CHUNK + position) * 2 + i % 2, q[i]);
+}
+
+INLINE void remember_value(const block *b, int32_t position, const float *x)
+{
+    int16_t q[MKI_DIMS_I16];
+    round_into(b, position, x, q);
+    for (int32_t i = 0; i < b->n; i++)
+        store_number(b, (position / 2 * b->width + i) * 2 + position % 2, q[i]);
+}
+
+INLINE void remember_floats(const mki_cache *c, float *keys, float *values, int32_t position, const float *key, const float *value)
+{
+    for (int64_t i = 0; i < c->head_dim; i++)
+        keys[i * MKI_CHUNK + position] = key[i];
+    memcpy(values + position * mki_cache_width(c->head_dim), value, (size_t)c->head_dim * sizeof *value);
 }
 
 static void remember(const mki_cache *c, int32_t position, int32_t kv_head, const float *key, const float *value)
 {
-    int32_t lane = position % MKI_STRIP;
-    char *keys = strip_of(c, position, kv_head);
-    char *values = value_at(c, position, kv_head);
-    switch (c->type) {
-    case MK_F32:
-        for (int32_t i = 0; i < c->head_dim; i++)
-            ((float *)keys)[i * MKI_STRIP + lane] = key[i];
-        memcpy(values, value, (size_t)c->head_dim * sizeof *value);
-        break;
-    case MK_F16:
-        for (int32_t i = 0; i < c->head_dim; i++) {
-            ((uint16_t *)keys)[i * MKI_STRIP + lane] = to_half(key[i]);
-            ((uint16_t *)values)[i] = to_half(value[i]);
-        }
-        break;
-    case MK_Q8_0:
-        remember_q8_0(key, value, c->head_dim, lane, (q8_keys *)keys, (mki_q8_0 *)values);
-        break;
+    char *keys = keys_of(c, position / MKI_CHUNK, kv_head), *values = values_of(c, position / MKI_CHUNK, kv_head);
+    position %= MKI_CHUNK;
+    if (c->type == MK_F32) {
+        remember_floats(c, (float *)keys, (float *)values, position, key, value);
+        return;
+    }
+    for (int32_t first = 0; first < c->head_dim; first += mki_cache_block_dims(c->type)) {
+        block k = block_of(c, keys, first), v = block_of(c, values, first);
+        remember_key(&k, position, key + first);
+        remember_value(&v, position, value + first);
     }
 }
 
-/* ---- out of the cache ----
- *
- * Q8_0 comes this way even for a single token, whose positions may lie in memory: what is `ahead` bytes further on is
- * called into second-level cache. */
-
-INLINE void expand_halves(const uint16_t *in, int32_t n, float *out)
+/* The block's scales, those of the first n positions at least; what is `ahead` bytes further on is called into second-level
+ * cache. */
+INLINE void load_scales(const block *b, int32_t n, int64_t ahead, float *scales)
 {
-    for (int32_t i = 0; i < n; i += LANES)
-        store(out + i, load_halves(in + i));
-}
-
-/* out[i][0 .. 15] = dimension first + i of a strip's 16 keys; rows are MKI_CHUNK floats apart. first is a multiple of 32. */
-INLINE void expand_keys(int32_t type, const char *keys, int64_t ahead, int32_t first, int32_t n, float *out)
-{
-    const q8_keys *block = (const q8_keys *)keys + first / MKI_BLOCK;
-    float d[MKI_STRIP];
-    switch (type) {
-    case MK_F32:
-        for (int64_t i = 0; i < n; i++)
-            memcpy(out + i * MKI_CHUNK, (const float *)keys + (first + i) * MKI_STRIP, MKI_STRIP * sizeof *out);
-        break;
-    case MK_F16:
-        for (int64_t i = 0; i < n; i++)
-            expand_halves((const uint16_t *)keys + (first + i) * MKI_STRIP, MKI_STRIP, out + i * MKI_CHUNK);
-        break;
-    case MK_Q8_0:
-        for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {
-            for (size_t line = 0; line < sizeof *block; line += 64)
-                __builtin_prefetch((const char *)block + ahead + line, 0, 2);
-            expand_halves(block->d, MKI_STRIP, d);
-            for (int32_t i = 0; i < MKI_BLOCK && at + i < n; i++)
-                for (int j = 0; j < MKI_STRIP; j += LANES)
-                    store(out + (at + i) * MKI_CHUNK + j, load(d + j) * load_bytes(block->q[i] + j));
-        }
-        break;
-    }
-}
-
-/* out = the n dimensions of a value from `first` on, and what fills the last block of 32. first is a multiple of it. */
-INLINE void expand_value(int32_t type, const char *value, int64_t ahead, int32_t first, int32_t n, float *out)
-{
-    const mki_q8_0 *block = (const mki_q8_0 *)value + first / MKI_BLOCK;
-    switch (type) {
-    case MK_F32:
-        memcpy(out, (const float *)value + first, (size_t)n * sizeof *out);
-        break;
-    case MK_F16:
-        expand_halves((const uint16_t *)value + first, n, out);
-        break;
-    case MK_Q8_0:
-        for (int32_t at = 0; at < n; at += MKI_BLOCK, block++) {
-            float d = mki_from_half(block->d);
-            __builtin_prefetch((const char *)block + ahead, 0, 2);
-            for (int i = 0; i < MKI_BLOCK; i += LANES)
-                store(out + at + i, d * load_bytes(block->q + i));
-        }
-        break;
-    }
+    for (int64_t line = 0; ahead && line < n * mki_cache_scale_bytes(b->type); line += 64)
+        __builtin_prefetch(b->scales + ahead + line, 0, 2);
+    if (b->type == MK_I16)
+        memcpy(scales, b->scales, MKI_CHUNK * sizeof *scales);
+    else
+        for (int32_t i = 0; i < MKI_CHUNK; i += LANES)
+            store(scales + i, load_halves((const uint16_t *)b->scales + i));
 }
 #endif

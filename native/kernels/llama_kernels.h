@@ -29,6 +29,8 @@ enum {
 /* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says. */
 enum { MK_F32 = 0, MK_F16 = 1, MK_Q4_0 = 2, MK_Q4_1 = 3, MK_Q8_0 = 8, MK_Q4_K = 12, MK_Q5_K = 13, MK_Q6_K = 14,
        MK_BF16 = 30 };
+/* A cache type that no weight has; ggml's number for such integers. */
+enum { MK_I16 = 25 };
 
 /* Token kinds, numbered as in GGUF's tokenizer.ggml.token_type. */
 enum { MK_TOKEN_NORMAL = 1, MK_TOKEN_UNKNOWN = 2, MK_TOKEN_CONTROL = 3, MK_TOKEN_USER = 4,
@@ -143,8 +145,8 @@ int32_t mk_pool_threads(const mk_pool *pool);
 /* CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1. */
 int32_t mk_cpu_count(void);
 
-/* A session of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_F16, where values beyond +-65504
- * become these; MK_Q8_0, little more than half of that; MK_F32, exact. */
+/* A session of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits under a scale,
+ * all in all no less exact than halves; MK_Q8_0, little more than half of that; MK_F32, exact. */
 int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, int32_t cache_type);
 void mk_session_free(mk_session *session);
 int32_t mk_session_length(const mk_session *session);  /* tokens in the KV cache */

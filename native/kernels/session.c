@@ -1,16 +1,9 @@
 /* session.c - allocation and position of a session. */
 #include "session.h"
 #include "alloc.h"
-#include "blocks.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-int64_t mki_cache_strip_bytes(int32_t type, int32_t head_dim)
-{
-    int64_t width = ((int64_t)head_dim + MKI_BLOCK - 1) / MKI_BLOCK * MKI_BLOCK;
-    return 2 * MKI_STRIP * mk_row_bytes(type, width);
-}
 
 /* Whether a * b * c fits. */
 static bool product(size_t *out, size_t a, size_t b, size_t c)
@@ -25,7 +18,7 @@ static int allocate_cache(mk_session *s, int32_t type)
     const mk_config *c = &s->config;
     int64_t strip_bytes = mki_cache_strip_bytes(type, c->head_dim);
     size_t layer_bytes;
-    if (!product(&layer_bytes, n_chunks(s) * (MKI_CHUNK / MKI_STRIP), (size_t)c->n_kv_heads, (size_t)strip_bytes) ||
+    if (!product(&layer_bytes, n_chunks(s), (size_t)c->n_kv_heads, (size_t)strip_bytes) ||
         layer_bytes > INT64_MAX)
         return MK_ERR_MEMORY;
     s->layer_bytes = (int64_t)layer_bytes;
@@ -91,7 +84,7 @@ int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, i
     if (!session)
         return MK_ERR_ARGUMENT;
     *session = NULL;
-    bool is_known = cache_type == MK_F32 || cache_type == MK_F16 || cache_type == MK_Q8_0;
+    bool is_known = cache_type == MK_F32 || cache_type == MK_I16 || cache_type == MK_Q8_0;
     if (n_ctx <= 0 || !is_known || mk_model_check(model, NULL))
         return MK_ERR_ARGUMENT;
     mk_session *s = calloc(1, sizeof *s);

@@ -108,7 +108,7 @@ TEST(packing_without_memory_says_so)
 static int new_session(void *model)
 {
     mk_session *s = (mk_session *)1;
-    int status = mk_session_new(&s, model, 20, MK_F16);
+    int status = mk_session_new(&s, model, 20, MK_I16);
     CHECK((status == MK_OK) == (s != NULL));
     mk_session_free(s);
     return status;
@@ -164,7 +164,7 @@ static int eval(void *arg)
     mk_session *s;
     float logits[64];
     countdown = -1;
-    CHECK_EQUAL(mk_session_new(&s, m, 20, MK_F16), MK_OK);
+    CHECK_EQUAL(mk_session_new(&s, m, 20, MK_I16), MK_OK);
     long before = n_live;
     countdown = 0;
     int status = mk_eval(s, m, NULL, (int32_t[]){1, 2, 3}, 3, logits);

@@ -7,7 +7,7 @@ enum { N_CTX = 320, MOST_VOCAB = 64, N_TYPES = 3, N_ISAS = 4 };
 
 /* What sessions keep keys and values as, and how far that may move a logit, as a part of the largest: arbitrary, about ten
  * times (F32) or three times what is observed. */
-static const struct { int32_t type; double bound; } caches[N_TYPES] = {{MK_F32, 1e-5}, {MK_F16, 1e-3}, {MK_Q8_0, 2e-2}};
+static const struct { int32_t type; double bound; } caches[N_TYPES] = {{MK_F32, 1e-5}, {MK_I16, 1e-3}, {MK_Q8_0, 2e-2}};
 #define ROUNDED_BOUND 0.05 /* the same of activations rounded to 8 bits; three times what is observed */
 
 static void random_tokens(uint64_t *state, const mk_model *m, int32_t *tokens, int32_t n)
@@ -122,7 +122,7 @@ static void check_every_token_scored(mk_model *m)
     int32_t tokens[N], n_vocab = m->config.n_vocab;
     float *all = guarded_new(N * n_vocab), one[MOST_VOCAB];
     random_tokens(&state, m, tokens, N);
-    mk_session *at_once = session_of(m, MK_F16), *singly = session_of(m, MK_F16);
+    mk_session *at_once = session_of(m, MK_I16), *singly = session_of(m, MK_I16);
     CHECK_EQUAL(mk_eval(at_once, m, NULL, tokens, 3, NULL), MK_OK);
     CHECK_EQUAL(mk_eval_all(at_once, m, NULL, tokens + 3, N - 3, all + 3 * n_vocab), MK_OK);
     CHECK_EQUAL(mk_session_length(at_once), N);
@@ -155,7 +155,7 @@ static void check_threads(mk_model *m)
     random_tokens(&state, m, tokens, N_CTX);
     for (int32_t n_threads = 1; n_threads <= 4; n_threads++) {
         mk_pool *pool;
-        mk_session *s = session_of(m, MK_F16);
+        mk_session *s = session_of(m, MK_I16);
         CHECK_EQUAL(mk_pool_new(&pool, n_threads), MK_OK);
         for (int part = 0; part < 2; part++) { /* a prompt, then one token */
             CHECK_EQUAL(mk_eval(s, m, pool, tokens + part * 200, part ? 1 : 200, together), MK_OK);
@@ -179,13 +179,13 @@ TEST(a_truncated_session_is_as_if_the_rest_had_never_been)
     int32_t tokens[N_CTX];
     float fresh[MOST_VOCAB], again[MOST_VOCAB];
     random_tokens(&state, m, tokens, N_CTX);
-    mk_session *s = session_of(m, MK_F16);
+    mk_session *s = session_of(m, MK_I16);
     CHECK_EQUAL(mk_eval(s, m, NULL, tokens, N_CTX, NULL), MK_OK);
     for (int32_t length = 150; length >= 0; length -= 50) {
         CHECK_EQUAL(mk_session_truncate(s, length), MK_OK);
         CHECK_EQUAL(mk_session_length(s), length);
         poison(s);
-        eval_fresh(m, MK_F16, tokens, length + 7, fresh);
+        eval_fresh(m, MK_I16, tokens, length + 7, fresh);
         CHECK_EQUAL(mk_eval(s, m, NULL, tokens + length, 7, again), MK_OK);
         CHECK(same_bits(fresh, again, m->config.n_vocab));
     }
@@ -214,7 +214,7 @@ static void check_refused(mk_session *s, const mk_model *m, const int32_t *token
 TEST(what_cannot_be_evaluated_is_refused_and_changes_nothing)
 {
     mk_model *m = quantised_model();
-    mk_session *s = session_of(m, MK_F16);
+    mk_session *s = session_of(m, MK_I16);
     int32_t tokens[N_CTX + 1] = {0}, negative[] = {3, -1}, beyond[] = {3, m->config.n_vocab};
     CHECK_EQUAL(mk_eval(s, m, NULL, tokens, 30, NULL), MK_OK);
     check_refused(s, m, tokens, N_CTX - 29, MK_ERR_CONTEXT);
@@ -237,7 +237,7 @@ TEST(what_cannot_be_evaluated_is_refused_and_changes_nothing)
 TEST(another_model_is_refused)
 {
     mk_model *m = quantised_model(), *other = odd_model();
-    mk_session *s = session_of(m, MK_F16);
+    mk_session *s = session_of(m, MK_I16);
     CHECK_EQUAL(mk_eval(s, other, NULL, (int32_t[]){1}, 1, NULL), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_session_length(s), 0);
     mk_session_free(s);
