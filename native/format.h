@@ -6,13 +6,15 @@
  *                  |   ARENA   data of the arena; this part of the file backed the arena while it was filled
  *                  |   PAGES   control page and page table of the arena
  *                  | of a process snapshot:
- *                  |   MEMORY  pages that the process had written; any number of them, in the order of their addresses
+ *                  |   MEMORY  pages that the process had written; any number of them, in the order of their addresses; before each
+ *                  |           that is HUGE a hole, less than 2 MiB, so that address and offset are congruent modulo 2 MiB
  *                  | tables, one behind the other, each at the next multiple of 8:
  *                  |   segments, inputs, modules, relocations, strings; of a process also: process, descriptors, signals, touched
  *     file_bytes   | end of file
  *
  * The tables stand behind the segments because they are known last: the arena fills the file before anybody can tell
- * what it will depend on. There are no gaps to hide anything in: where one part ends the next begins.
+ * what it will depend on. Every part has one place: where the one before it ends, or behind the holes drawn above, which follow from
+ * address and flag. Nothing is ever read or mapped from a hole, so whatever somebody puts there is seen by nobody.
  *
  * Everything is little-endian and of fixed width. Every integer is hostile until image.c has checked it. A name is an
  * offset into the strings table, which begins and ends with a NUL byte, so that 0 is "" and every name ends in the table.
@@ -33,10 +35,11 @@
 #define MHI_MAGIC "\x89MH\r\n\x1a\n"
 
 enum {
-    MHI_FORMAT_VERSION = 3,
+    MHI_FORMAT_VERSION = 4,
     MHI_HEADER_BYTES = 4096,
     MHI_TABLES_MAX = 24,               /* arbitrary: nine are used */
-    MHI_SEGMENTS_OFFSET = 2 << 20,     /* so that an arena's 2 MiB pages can be mapped as such from the page cache */
+    MHI_HUGE_BYTES = 2 << 20,          /* what the kernel maps as one: file and address must be congruent modulo this */
+    MHI_SEGMENTS_OFFSET = MHI_HUGE_BYTES, /* so that an arena is: it begins at a multiple */
     MHI_FILE_BUILD_ID_MAX = 32,        /* the linker's default is 20 bytes (SHA-1) */
     MHI_STATE_COMPLETE = 0x454e4f44,   /* "DONE": the only state a reader accepts */
 };
@@ -85,7 +88,7 @@ enum {
     MHI_SEGMENT_SHARED = 2,    /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared with the children of each process */
     MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
-    MHI_SEGMENT_HUGE = 16,     /* had MADV_HUGEPAGE */
+    MHI_SEGMENT_HUGE = 16,     /* to have MADV_HUGEPAGE. FILE, ZERO: as it had. MEMORY: holds a huge page, and lies where one can be mapped */
     MHI_SEGMENT_NOT_DUMPED = 32, /* ZERO: had MADV_DONTDUMP, so that no layer stores it either */
     MHI_SEGMENT_FLAGS = 63,
 };
@@ -101,6 +104,15 @@ typedef struct {
     uint32_t sg_flags;         /* MHI_SEGMENT_* */
     uint32_t sg_reserved;      /* zero */
 } mhi_file_segment;
+
+/* Whether memory holds a whole, aligned huge page. */
+static inline int mhi_holds_huge(uint64_t start, uint64_t end) { return end - start >= MHI_HUGE_BYTES + (-start & (MHI_HUGE_BYTES - 1)); }
+
+/* How long the hole before a MEMORY segment is, where the one before it ends at `place`. */
+static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t flags)
+{
+    return flags & MHI_SEGMENT_HUGE ? (address - place) & (MHI_HUGE_BYTES - 1) : 0;
+}
 
 /* What the snapshot depends on. Which members say something depends on the kind:
  *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns as stat told; LIBRARY also its build-id

@@ -62,11 +62,11 @@ def test_a_foreign_file(magicheap, made, content):
 def test_a_file_of_a_newer_format(magicheap, made):
     program, path = made
     content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, 8, 4)  # hd_version
+    struct.pack_into("<I", content, 8, 5)  # hd_version
     write(path, content)
     said = magicheap("verify", path, status=1)
-    assert "FormatError" in said and "format 4, this build reads 3" in said
-    expect_cold_and_mended(program, "format 4, this build reads 3")
+    assert "FormatError" in said and "format 5, this build reads 4" in said
+    expect_cold_and_mended(program, "format 5, this build reads 4")
 
 
 def test_flipped_bits_in_header_and_tables_are_seen_by_every_run(made):

@@ -36,7 +36,7 @@ def snapshot(program, tmp_path):
 def test_info_says_what_a_snapshot_is_and_that_it_is_fresh(magicheap, snapshot):
     program, path = snapshot
     rows = dict(line.split("\t") for line in magicheap("info", path).splitlines())
-    assert rows["kind"] == "heap, format 3"
+    assert rows["kind"] == "heap, format 4"
     assert rows["state"] == "a run here and now would take it"
     assert "library" in rows["depends on"] and "file" in rows["depends on"]
 
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_table(magicheap, snapshot):
         pass  # the kernel's way to say that the terminal has no other end any more
     os.close(controller)
     assert process.wait(timeout=60) == 0
-    assert "│" in shown.decode() and "heap, format 3" in shown.decode()
+    assert "│" in shown.decode() and "heap, format 4" in shown.decode()
 
 
 def test_verify_says_which_files_are_sound(magicheap, snapshot, tmp_path):

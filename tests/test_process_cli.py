@@ -53,7 +53,7 @@ def rows(text):
 def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
     life, command = made
     shown = rows(command("info", life.snapshot()))
-    assert shown["kind"] == "process, format 3"
+    assert shown["kind"] == "process, format 4"
     assert shown["answers to"].endswith(f"/magic script {life.directory}/program.py")
     assert shown["layer on"] == "nothing" and shown["carries"].startswith("1 open files")
     assert shown["written by every run"].endswith(("KiB", "MiB"))

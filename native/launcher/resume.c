@@ -85,6 +85,15 @@ static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
 }
 
+/* Where the kernel and the file system can, the segment's pages are then read and mapped as huge ones. Where not, nothing is lost. */
+static int map_file(const mhi_file_segment *segment, int flags, int fd, mh_error *err)
+{
+    int status = map(segment, flags, fd, err);
+    if (status == MH_OK && (segment->sg_flags & MHI_SEGMENT_HUGE))
+        mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, MADV_HUGEPAGE);
+    return status;
+}
+
 static int map_zero(const mhi_file_segment *segment, mh_error *err)
 {
     static const struct {
@@ -110,12 +119,12 @@ static int map_segments(mapper *m, mh_error *err)
         }
         if (each->sg_kind == MH_SEGMENT_MEMORY) {
             bool is_read = each->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED);
-            status = is_read ? map_read(m, each, err) : map(each, MAP_PRIVATE, m->image->fd, err);
+            status = is_read ? map_read(m, each, err) : map_file(each, MAP_PRIVATE, m->image->fd, err);
             continue;
         }
         status = open_file(m, each->sg_input, err);
         if (status == MH_OK)
-            status = map(each, each->sg_flags & MHI_SEGMENT_SHARED ? MAP_SHARED : MAP_PRIVATE, m->fd, err);
+            status = map_file(each, each->sg_flags & MHI_SEGMENT_SHARED ? MAP_SHARED : MAP_PRIVATE, m->fd, err);
     }
     if (m->fd >= 0)
         mhi_sys_close(m->fd);

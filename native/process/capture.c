@@ -72,9 +72,10 @@ static uint32_t segment_flags(const mhi_mapping *mapping)
            (mapping->is_huge ? MHI_SEGMENT_HUGE : 0) | (mapping->is_not_dumped && mapping->inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
 }
 
-/* Part of a mapping that is as it would be freshly mapped. */
+/* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a call at each resume. */
 static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
+    uint32_t pointless = c->name != 0 && !mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : 0;
     return add_segment(c, (mhi_file_segment){
         .sg_kind = c->name != 0 ? MH_SEGMENT_FILE : MH_SEGMENT_ZERO,
         .sg_prot = mapping->prot,
@@ -82,20 +83,22 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
         .sg_bytes = end - start,
         .sg_offset = c->name != 0 ? mapping->offset + (start - mapping->start) : 0,
         .sg_input = c->name,
-        .sg_flags = segment_flags(mapping),
+        .sg_flags = segment_flags(mapping) & ~pointless,
     });
 }
 
-/* The kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes under
+/* The kernel keeps in one huge page what one call writes to all of it: so pieces end where those of the file do.
+ * It reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes under
  * our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed as a copy. */
 static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     uint64_t rseq = c->to->process.pr_rseq;
     bool is_alive = (here >= start && here < end) || (rseq >= start && rseq < end);
-    for (uint64_t place = start; place < end; place += MHI_CAPTURE_PIECE) {
+    for (uint64_t place = start, size; place < end; place += size) {
         const void *piece = (const void *)place;
-        size_t size = end - place < MHI_CAPTURE_PIECE ? end - place : MHI_CAPTURE_PIECE;
+        size = MHI_CAPTURE_PIECE - c->to->file_end % MHI_CAPTURE_PIECE;
+        size = size < end - place ? size : end - place;
         if (is_alive)
             piece = memcpy(c->to->piece, piece, size);
         int result = mhi_sys_pwrite_all(c->to->fd, piece, size, c->to->file_end);
@@ -107,17 +110,26 @@ static int write_memory(capture *c, uint64_t start, uint64_t end)
     return MH_OK;
 }
 
-/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its own, still empty. */
-static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uint64_t start)
+/* Huge pages for what is mapped from the file and holds one, whatever the process had there. */
+static uint32_t memory_flags(const mhi_mapping *mapping, uint64_t start, uint64_t end)
+{
+    uint32_t read = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED);
+    return read == 0 && mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : read;
+}
+
+/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its own, still empty.
+ * What holds a huge page continues only what lies where it can be mapped. */
+static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     mhi_capture *to = c->to;
-    uint32_t flags = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE);
+    uint32_t flags = memory_flags(mapping, start, end);
     mhi_file_segment *last = to->n_segments == 0 ? NULL : &to->segments[to->n_segments - 1];
     if (last != NULL && last->sg_kind == MH_SEGMENT_MEMORY && last->sg_address + last->sg_bytes == start && last->sg_prot == mapping->prot &&
-        last->sg_flags == flags && flags == 0)
+        (flags == 0 || flags == MHI_SEGMENT_HUGE) && (last->sg_flags == flags || last->sg_flags == MHI_SEGMENT_HUGE))
         return last;
     if (to->n_segments == MHI_CAPTURE_SEGMENTS)
         return NULL;
+    to->file_end += mhi_hole_bytes(to->file_end, start, flags);
     mhi_checksum_begin(&c->state, MHI_CHECKSUM_SEED);
     to->segments[to->n_segments] = (mhi_file_segment){
         .sg_kind = MH_SEGMENT_MEMORY,
@@ -131,7 +143,7 @@ static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uin
 
 static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
-    mhi_file_segment *segment = segment_for(c, mapping, start);
+    mhi_file_segment *segment = segment_for(c, mapping, start, end);
     if (segment == NULL)
         return too_many(c);
     bool is_hidden = !(mapping->prot & PROT_READ);

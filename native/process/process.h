@@ -24,7 +24,7 @@ enum {
     MHI_CAPTURE_SEGMENTS = 1 << 18, /* four times the kernel's default limit of mappings; they take memory as they are used */
     MHI_CAPTURE_NAMES = 8 << 20,    /* bytes; paths of mapped files, each once in a row */
     MHI_CAPTURE_SIGNALS = 64,
-    MHI_CAPTURE_PIECE = 1 << 20,    /* bytes checksummed and written at once: fits the second-level cache */
+    MHI_CAPTURE_PIECE = MHI_HUGE_BYTES, /* bytes written at once, and checksummed: what the page cache is to keep as one */
     MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
     MHI_CAPTURE_TOUCHED = 1 << 14,  /* ranges of touched pages; a Python with numpy has 250 */
 };

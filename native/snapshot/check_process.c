@@ -105,6 +105,9 @@ static const char *check_segment(const struct mh_image *image, const mhi_file_se
     if ((segment->sg_prot & ~(uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC)) || (segment->sg_flags & ~flags_allowed(segment->sg_kind)) ||
         segment->sg_reserved != 0)
         return "a segment has a flag that it can't have";
+    if (segment->sg_kind == MH_SEGMENT_MEMORY && (segment->sg_flags & MHI_SEGMENT_HUGE) &&
+        (segment->sg_flags != MHI_SEGMENT_HUGE || !mhi_holds_huge(segment->sg_address, segment->sg_address + segment->sg_bytes)))
+        return "a segment is for huge pages and can hold none";
     if (segment->sg_kind != MH_SEGMENT_MEMORY && segment->sg_checksum != 0)
         return "a segment has a checksum and no data";
     if (segment->sg_kind == MH_SEGMENT_FILE)
@@ -121,7 +124,8 @@ static const char *check_places(const struct mh_image *image)
             return "a segment of zeros has a place in the file";
         if (segment->sg_kind != MH_SEGMENT_MEMORY)
             continue;
-        if (segment->sg_offset != place || __builtin_add_overflow(place, segment->sg_bytes, &place))
+        uint64_t hole = mhi_hole_bytes(place, segment->sg_address, segment->sg_flags);
+        if (__builtin_add_overflow(place, hole, &place) || segment->sg_offset != place || __builtin_add_overflow(place, segment->sg_bytes, &place))
             return "a segment lies where none belongs";
     }
     return place == image->header.hd_tables[0].tb_offset ? NULL : "its segments do not end where its tables begin";

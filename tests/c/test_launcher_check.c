@@ -12,7 +12,7 @@
 #include "test_snapshot.h"
 
 enum { PAGE = 4096, RW = PROT_READ | PROT_WRITE, RX = PROT_READ | PROT_EXEC };
-enum { CODE, DATA, HEAP, HOLE, LIBRARY, STACK_LOW, STACK, N_SEGMENTS };
+enum { CODE, DATA, HEAP, WEIGHTS, HOLE, LIBRARY, STACK_LOW, STACK, N_SEGMENTS };
 enum { LIBRARY_FILE, OTHER_FILE, LANGUAGE, N_INPUTS };
 
 /* Everything in a small snapshot, before it has places and checksums. */
@@ -26,12 +26,13 @@ typedef struct {
     char strings[64];
     uint64_t counts[MHI_TABLES_OF_PROCESS]; /* of entries */
     mhi_file_header header;                 /* of which the tables are filled in */
-    uint64_t memory_bytes;                  /* of all MEMORY segments */
 } sample;
 
 #define CODE_AT 0x555500000000ull
 #define DATA_AT 0x555500010000ull
 #define HEAP_AT 0x555500020000ull
+#define WEIGHTS_AT 0x5555ffffd000ull /* three pages before a multiple of 2 MiB, which is then held whole */
+#define WEIGHTS_OFFSET (MHI_SEGMENTS_OFFSET + (2 << 20) - 3 * PAGE)
 #define LIBRARY_AT 0x7f0000000000ull
 #define STACK_AT 0x7ffd00000000ull
 #define VDSO_AT 0x7ffe00000000ull
@@ -48,10 +49,11 @@ static sample sound(void)
             [CODE] = segment(MH_SEGMENT_FILE, RX, CODE_AT, 2 * PAGE, 0, 0),
             [DATA] = segment(MH_SEGMENT_MEMORY, RW, DATA_AT, PAGE, MHI_SEGMENTS_OFFSET, 0),
             [HEAP] = segment(MH_SEGMENT_ZERO, RW, HEAP_AT, 16 * PAGE, 0, MHI_SEGMENT_HUGE),
+            [WEIGHTS] = segment(MH_SEGMENT_MEMORY, RW, WEIGHTS_AT, (2 << 20) + 3 * PAGE, WEIGHTS_OFFSET, MHI_SEGMENT_HUGE),
             [HOLE] = segment(MH_SEGMENT_FILE, PROT_NONE, LIBRARY_AT - PAGE, PAGE, 1 << 30, 0),
             [LIBRARY] = segment(MH_SEGMENT_FILE, PROT_READ, LIBRARY_AT, 2 * PAGE, PAGE, MHI_SEGMENT_SHARED),
             [STACK_LOW] = segment(MH_SEGMENT_ZERO, RW, STACK_AT, PAGE, 0, MHI_SEGMENT_GROWS),
-            [STACK] = segment(MH_SEGMENT_MEMORY, RW, STACK_AT + PAGE, PAGE, MHI_SEGMENTS_OFFSET + PAGE, MHI_SEGMENT_GROWS),
+            [STACK] = segment(MH_SEGMENT_MEMORY, RW, STACK_AT + PAGE, PAGE, WEIGHTS_OFFSET + (2 << 20) + 3 * PAGE, MHI_SEGMENT_GROWS),
         },
         .inputs = {
             [LIBRARY_FILE] = { .in_kind = MH_INPUT_LIBRARY, .in_name = 1, .in_bytes = 3 * PAGE - 100 },
@@ -74,7 +76,6 @@ static sample sound(void)
         .counts = { N_SEGMENTS, N_INPUTS, 0, 0, sizeof s.strings, 1, 2, 2, 2 },
         .header = { .hd_magic = MHI_MAGIC, .hd_version = MHI_FORMAT_VERSION, .hd_kind = MH_KIND_PROCESS, .hd_state = MHI_STATE_COMPLETE,
                     .hd_n_tables = MHI_TABLES_OF_PROCESS, .hd_created_ns = 1 },
-        .memory_bytes = 2 * PAGE,
     };
     return s;
 }
@@ -85,7 +86,7 @@ static const char *path;
 static uint8_t tables[8192]; /* of the file that was written last */
 static size_t tables_bytes;
 static mhi_file_header header;
-static const uint64_t start = MHI_SEGMENTS_OFFSET + 2 * PAGE;
+static const uint64_t start = MHI_SEGMENTS_OFFSET + (4 << 20) + PAGE;
 
 static void put(const void *bytes, size_t size, uint64_t offset)
 {
@@ -158,8 +159,12 @@ static void judge(const struct mh_image *image)
         CHECK(one->sg_address + one->sg_bytes <= MHI_LAUNCHER_START || one->sg_address >= MHI_LAUNCHER_END);
         CHECK(one->sg_kind != MH_SEGMENT_FILE || image->inputs[one->sg_input].in_kind <= MH_INPUT_LIBRARY);
         CHECK(one->sg_kind != MH_SEGMENT_MEMORY || one->sg_offset + one->sg_bytes <= image->header.hd_file_bytes);
-        for (uint64_t j = 0; j < i; j++)
-            CHECK(image->segments[j].sg_address + image->segments[j].sg_bytes <= one->sg_address);
+        CHECK(one->sg_kind != MH_SEGMENT_MEMORY || !(one->sg_flags & MHI_SEGMENT_HUGE) || one->sg_address % (2 << 20) == one->sg_offset % (2 << 20));
+        for (uint64_t j = 0; j < i; j++) {
+            const mhi_file_segment *other = &image->segments[j];
+            CHECK(other->sg_address + other->sg_bytes <= one->sg_address);
+            CHECK(one->sg_kind != MH_SEGMENT_MEMORY || other->sg_kind != MH_SEGMENT_MEMORY || other->sg_offset + other->sg_bytes <= one->sg_offset);
+        }
         for (uint64_t at = process->pr_vdso, k = 0; k < 4; at += process->pr_vdso_bytes[k++])
             CHECK(process->pr_vdso_bytes[k] > 1 << 20 || !meets(at, process->pr_vdso_bytes[k], one->sg_address, one->sg_bytes));
     }
@@ -252,6 +257,32 @@ TEST(segment_out_of_its_place_is_refused)
     REFUSED("place in the file", s.segments[HEAP].sg_offset = PAGE);
     REFUSED("in pieces", s.segments[STACK_LOW].sg_address -= PAGE);
     REFUSED("in pieces", s.segments[DATA].sg_flags = MHI_SEGMENT_GROWS);
+}
+
+TEST(segment_for_huge_pages_lies_where_they_can_be_mapped_or_is_refused)
+{
+    REFUSED("where none belongs", s.segments[WEIGHTS].sg_offset = MHI_SEGMENTS_OFFSET + PAGE);
+    REFUSED("where none belongs", s.segments[WEIGHTS].sg_offset += PAGE);
+    REFUSED("where none belongs", s.segments[WEIGHTS].sg_offset += 2 << 20);
+    REFUSED("where none belongs", s.segments[WEIGHTS].sg_offset -= 2 << 20);
+    REFUSED("where none belongs", s.segments[WEIGHTS].sg_flags = 0);
+    REFUSED("can hold none", s.segments[WEIGHTS].sg_bytes -= PAGE);
+    REFUSED("can hold none", s.segments[DATA].sg_flags = MHI_SEGMENT_HUGE);
+    REFUSED("can hold none", s.segments[WEIGHTS].sg_flags |= MHI_SEGMENT_SHARED);
+    REFUSED("can hold none", s.segments[WEIGHTS].sg_flags |= MHI_SEGMENT_GROWS);
+}
+
+TEST(segment_that_is_not_for_huge_pages_lies_behind_the_one_before)
+{
+    sample s = sound();
+    mh_error err;
+    uint64_t hole = WEIGHTS_OFFSET - (MHI_SEGMENTS_OFFSET + PAGE);
+    s.segments[WEIGHTS].sg_flags = 0;
+    s.segments[WEIGHTS].sg_offset -= hole;
+    s.segments[WEIGHTS].sg_bytes += hole;
+    write_sample(&s);
+    CHECK_OK(try_open(&err), err);
+    REFUSED("where none belongs", s.segments[WEIGHTS].sg_flags = 0, s.segments[WEIGHTS].sg_bytes -= PAGE);
 }
 
 TEST(segment_of_an_impossible_kind_is_refused)
