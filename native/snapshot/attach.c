@@ -1,6 +1,6 @@
 /* attach.c - maps the segments privately at their addresses and mends the pointers that lead into modules.
  *
- * The cost must not grow with the heap: two mappings, whatever their size, and one store per relocation. Pages come from the page
+ * The cost must not grow with the heap: two mappings and an advice, whatever their size, and one store per relocation. Pages come from the page
  * cache when they are first touched, shared with every other process that has the snapshot attached.
  */
 #define _GNU_SOURCE
@@ -119,6 +119,8 @@ static int map_segments(const struct mh_image *image, mh_error *err)
                                                                (int)segment->sg_prot, flags, image->fd, segment->sg_offset);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot map %" PRIu64 " bytes of %s", segment->sg_bytes, image->path);
+        if (segment->sg_kind == MH_SEGMENT_ARENA) /* what the page cache has lost comes back in huge pages, where kernel and file system can */
+            mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, MADV_HUGEPAGE);
     }
     return MH_OK;
 }

@@ -39,7 +39,7 @@
 #include "sys/sys.h"
 
 enum {
-    COPY_BYTES = 1 << 20,  /* copied and checksummed at once: fits the second-level cache */
+    COPY_BYTES = MHI_HUGE_BYTES, /* copied, checksummed and written at once: what the page cache is to keep as one */
     SYNC_BYTES = 32 << 20, /* made durable between two steps of the progress: some tens of milliseconds on a disk; arbitrary */
 };
 
