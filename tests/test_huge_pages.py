@@ -6,7 +6,6 @@ tested everywhere.
 
 import json
 import mmap
-import os
 import re
 from typing import NamedTuple
 
@@ -111,13 +110,6 @@ def test_large_memory_lies_where_huge_pages_can_be_mapped_and_is_advised(life, b
 def test_large_memory_is_mapped_by_huge_pages(life, base, can_map_huge):
     found = list(mappings(life.warm("magic", "program.py"), base))
     assert sum(each.huge_bytes for each in found) >= SIZE // 2
-
-
-def test_large_memory_is_mapped_by_huge_pages_when_it_comes_from_the_disk(life, base, can_map_huge):
-    with open(base, "rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    found = list(mappings(life.warm("magic", "program.py"), base))
-    assert sum(each.huge_bytes for each in found) >= SIZE // 2, "but for what was read together with small memory beside it"
 
 
 @pytest.fixture
