@@ -42,7 +42,7 @@ Medians of samples taken in turns; ratios and shares are medians of the rounds' 
 best flags: `{" ".join(BEST_FLAGS)}`; for rates no flag is better than the defaults, which repack the weights if they can.
 best quantisation: the same of a file in Q4_0, which they can; a model that is Q4_0 has no such column.
 Of the ceiling: of a prompt, the multiplications of the layers' matrices against int8; of generation, the bytes of the weights that
-a token needs, as the file has them, against reading the page cache. private: what each further process takes.
+a token needs, as the file has them, against the faster of the two ways to read. private: what each further process takes.
 An empty cell of {N_PROCESSES} processes: there is too little memory here for so many.
 """
 
@@ -128,7 +128,7 @@ class Comparison:
             self.ceilings[n] = taken.pop(CEILINGS)
             prompts, generations = ({name: [rates[i] for rates in samples] for name, samples in taken.items()} for i in (0, 1))
             compute = [each.int8 * 1e9 / weights.block_operations for each in self.ceilings[n] if each.int8]
-            reading = [each.read_file * 1e9 / weights.read_bytes for each in self.ceilings[n]]
+            reading = [each.read * 1e9 / weights.read_bytes for each in self.ceilings[n]]
             on = f"{counted(n, 'thread')}, tokens/s"
             rows.append(Row(f"prompt of {self.case.n_prompt}, {on}", prompts, 1, True, tuple(compute)))
             rows.append(Row(f"generation of {self.case.n_generated}, {on}", generations, 1, True, tuple(reading)))

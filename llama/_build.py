@@ -1,7 +1,7 @@
 """Put what a loader has read into one mk_model, through the kernels' constructors.
 
 A loader knows its file; this module knows the structure: which tensors a config demands and of which shape
-(`slots`), how a tensor gets its bytes (`store`), and that a model which cannot be finished is freed.
+(`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished is freed.
 """
 
 from contextlib import contextmanager
@@ -88,19 +88,31 @@ def slots(model):
     return found
 
 
-def store(slot, name, kind, read, quantize=None):
+def reserve(model, tensors, quantize=None):
+    """Give all matrices their storage, in one block. `tensors`: (slot, name, MK_* type in the file) of all there are.
+
+    Float matrices become `quantize` (an MK_* type) if that is given. A matrix that is quantised already will be packed as
+    mk_packed_type says, or is refused if another type is wanted: it would lose twice.
+    """
+    matrices = [slot.place for slot, _, _ in tensors if slot.is_matrix]
+    for slot, name, kind in tensors:
+        packed = lib.mk_packed_type(kind)
+        wanted = (quantize or packed) if slot.is_matrix else lib.MK_F32
+        if kind not in FLOATS and wanted != packed:
+            raise ModelError(f"{name} is quantised already (type {kind}): load it without quantize")
+        for needed in (kind, wanted):
+            if not lib.mk_row_bytes(needed, slot.cols):
+                raise ModelError(f"{name} has rows of {slot.cols} values, which type {needed} cannot hold")
+        if slot.is_matrix:
+            slot.place.type, slot.place.rows, slot.place.cols = wanted, slot.rows, slot.cols
+    check(lib.mk_weights_new(model, matrices, len(matrices)))
+
+
+def store(slot, name, kind, read):
     """Give a slot its values. `read(buffer)` fills a writable buffer with rows * cols values of type `kind`.
 
-    Float matrices become `quantize` (an MK_* type) if that is given; vectors become float32. A matrix that is
-    quantised already is packed as mk_packed_type says, or refused if another type is wanted: it would lose twice.
+    A matrix has been reserved; vectors become float32.
     """
-    packed = lib.mk_packed_type(kind)
-    wanted = (quantize or packed) if slot.is_matrix else lib.MK_F32
-    if kind not in FLOATS and wanted != packed:
-        raise ModelError(f"{name} is quantised already (type {kind}): load it without quantize")
-    for needed in (kind, wanted):
-        if not lib.mk_row_bytes(needed, slot.cols):
-            raise ModelError(f"{name} has rows of {slot.cols} values, which type {needed} cannot hold")
     source = bytearray(slot.rows * lib.mk_row_bytes(kind, slot.cols))
     read(source)
     pinned = ffi.from_buffer(source)
@@ -108,7 +120,6 @@ def store(slot, name, kind, read, quantize=None):
         check(lib.mk_vector_new(slot.place, slot.cols))
         check(lib.mk_read_floats(kind, pinned, slot.cols, slot.place[0]))
         return
-    check(lib.mk_tensor_new(slot.place, wanted, slot.rows, slot.cols))
     status = lib.mk_pack(slot.place, kind, pinned, 0, slot.rows)
     if status == lib.MK_ERR_VALUE:
         raise ModelError(f"{name} holds a value that is not finite: the file is damaged")

@@ -225,9 +225,10 @@ def _load_tensors(model, header, file, quantize, progress):
     if missing := present.keys() - header.tensors.keys() - optional:
         raise ModelError(f"tensor {min(missing)!r} is missing: the file is no complete model")
     done, total = 0, sum(_tensor_bytes(name, present[name], header) for name in header.tensors)
+    _build.reserve(model, [(present[name], name, kind) for name, (_, kind, _) in header.tensors.items()], quantize)
     for name in header.tensors:
         _, kind, offset = header.tensors[name]
-        _build.store(present[name], name, kind, partial(_read, file, offset), quantize)
+        _build.store(present[name], name, kind, partial(_read, file, offset))
         done += _tensor_bytes(name, present[name], header)
         progress(done, total)
     if not model.output.data:

@@ -149,8 +149,9 @@ def _load_tensors(model, shards, quantize, progress):
             raise ModelError(f"tensor {odd!r:.80} is missing or none of a LLaMA model's")
     plan = [(file_name, slot, *_parts(file_name, name, slot, shards)) for file_name, (name, slot) in slots.items()]
     done, total = 0, sum(slot.rows * lib.mk_row_bytes(kind, slot.cols) for _, slot, kind, _, _ in plan)
+    _build.reserve(model, [(slot, file_name, kind) for file_name, slot, kind, _, _ in plan], quantize)
     for file_name, slot, kind, axis, tensors in plan:
-        _build.store(slot, file_name, kind, partial(_assemble, axis, shards, tensors), quantize)
+        _build.store(slot, file_name, kind, partial(_assemble, axis, shards, tensors))
         done += slot.rows * lib.mk_row_bytes(kind, slot.cols)
         progress(done, total)
 

@@ -103,6 +103,7 @@ def test_ceilings_explain_themselves(ceilings):
 
 def test_cpu_without_int8_dot_products_has_no_such_ceiling():
     assert machine.parse_ceilings("read_file 2.5\nread_huge 3\n") == (None, "int8", 2.5, 3.0)
+    assert machine.parse_ceilings("read_file 2.5\nread_huge 3\n").read == machine.parse_ceilings("read_file 3\nread_huge 2.5\n").read == 3.0
     assert machine.parse_ceilings("int8_avx2 9\nread_file 2.5\nread_huge 3\n") == (9.0, "avx2", 2.5, 3.0)
 
 

@@ -22,6 +22,11 @@ class Ceilings(NamedTuple):
     read_file: float  # GB/s from the page cache
     read_huge: float  # GB/s from anonymous huge pages
 
+    @property
+    def read(self) -> float:
+        """The faster of the two, in GB/s."""
+        return max(self.read_file, self.read_huge)
+
 
 class Weights(NamedTuple):
     """What the evaluation of one token takes, of a model as its file has it."""

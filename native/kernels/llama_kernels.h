@@ -83,6 +83,7 @@ typedef struct {
     mk_layer *layers;     /* n_layers */
     mk_token *tokens;     /* n_vocab */
     mk_merge *merges;     /* n_merges; NULL for sentencepiece */
+    void *weights;        /* what mk_weights_new has allocated, or NULL */
     int32_t n_merges;
     int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
     int32_t add_bos;      /* whether a prompt begins with bos_id */
@@ -113,12 +114,16 @@ int64_t mk_row_bytes(int32_t type, int64_t cols);
 int32_t mk_packed_type(int32_t type);
 
 /* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors and strings absent. Whatever
- * is hung into it must come from mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs to one pointer only; the one
- * exception is output.data == embed.data. */
+ * is hung into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs to one
+ * pointer only; the one exception is output.data == embed.data. */
 int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
-/* Gives `tensor` storage for rows x cols of `type`, to be filled by mk_pack; what it had is not freed. Unchanged on failure. */
+/* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which is the model's: once,
+ * and then for all its matrices. Pages of 2 MiB lie under it where the kernel has them, in a process that loads as in one
+ * that maps a snapshot of it: beside each other, weights share no such page with what every process writes to. */
+int mk_weights_new(mk_model *model, mk_tensor *const *tensors, int32_t n);
+/* Gives `tensor` storage of its own for rows x cols of `type`, to be filled by mk_pack; what it had is not freed. Unchanged on failure. */
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols);
 /* n zeros; *vector is NULL on failure. */
 int mk_vector_new(float **vector, int32_t n);

@@ -1,6 +1,7 @@
 /* model.c - a model's memory: allocated here, filled by a loader, checked before use, freed as a whole.
  *
- * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data.
+ * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data, and that
+ * matrices lie in `weights` if there is such a block.
  */
 #include "alloc.h"
 #include "blocks.h"
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { WHAT_BYTES = 160 }; /* mk_model_check's buffer, as its declaration says */
 
@@ -79,12 +81,13 @@ int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges)
     return MK_OK;
 }
 
-static void layer_free(mk_layer *l)
+static void layer_free(const mk_model *m, mk_layer *l)
 {
-    void *owned[] = {l->attn_norm, l->wq.data, l->wk.data, l->wv.data, l->wo.data, l->ffn_norm, l->w_gate.data, l->w_up.data,
-                     l->w_down.data};
-    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
-        free(owned[i]);
+    void *matrices[] = {l->wq.data, l->wk.data, l->wv.data, l->wo.data, l->w_gate.data, l->w_up.data, l->w_down.data};
+    for (size_t i = 0; !m->weights && i < sizeof matrices / sizeof *matrices; i++)
+        free(matrices[i]);
+    free(l->attn_norm);
+    free(l->ffn_norm);
 }
 
 void mk_model_free(mk_model *m)
@@ -92,20 +95,36 @@ void mk_model_free(mk_model *m)
     if (!m)
         return;
     for (int32_t i = 0; m->layers && i < m->config.n_layers; i++)
-        layer_free(&m->layers[i]);
+        layer_free(m, &m->layers[i]);
     for (int32_t i = 0; m->tokens && i < m->config.n_vocab; i++)
         free(m->tokens[i].bytes);
     for (int32_t i = 0; m->merges && i < m->n_merges; i++) {
         free(m->merges[i].left);
         free(m->merges[i].right);
     }
-    if (m->output.data != m->embed.data)
+    if (!m->weights && m->output.data != m->embed.data)
         free(m->output.data);
-    void *owned[] = {m->embed.data, m->out_norm, m->rope_freqs, m->layers, m->tokens, m->merges, m->name,
+    if (!m->weights)
+        free(m->embed.data);
+    void *owned[] = {m->weights, m->out_norm, m->rope_freqs, m->layers, m->tokens, m->merges, m->name,
                      m->tokenizer, m->pre_tokenizer, m->chat_template, m->tokenizer_blob};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     free(m);
+}
+
+/* ---- Tensors ---- */
+
+static bool is_possible(const mk_tensor *t)
+{
+    return t->rows > 0 && mk_row_bytes(t->type, t->cols) != 0 && mk_packed_type(t->type) == t->type;
+}
+
+/* Of a tensor's strips, a multiple of the alignment. */
+static bool storage_bytes(const mk_tensor *t, size_t *bytes)
+{
+    return !__builtin_mul_overflow((size_t)mki_n_strips(t), (size_t)mki_strip_bytes(t->type, t->cols), bytes) &&
+           !__builtin_add_overflow(*bytes, (size_t)MKI_ALIGN - 1, bytes) && (*bytes &= ~(size_t)(MKI_ALIGN - 1));
 }
 
 /* What no row will be written to: stale memory would else end up in a snapshot. */
@@ -123,16 +142,46 @@ static void clear_padding(const mk_tensor *t)
 
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
 {
-    if (!tensor || rows <= 0 || mk_row_bytes(type, cols) == 0 || mk_packed_type(type) != type)
-        return MK_ERR_ARGUMENT;
     mk_tensor made = {type, rows, cols, NULL};
-    int64_t strip_bytes = mki_strip_bytes(type, cols);
-    size_t n_strips = (size_t)mki_n_strips(&made);
-    made.data = mki_alloc(n_strips, (size_t)strip_bytes);
+    size_t bytes;
+    if (!tensor || !is_possible(&made))
+        return MK_ERR_ARGUMENT;
+    made.data = storage_bytes(&made, &bytes) ? mki_alloc(bytes, 1) : NULL;
     if (!made.data)
         return MK_ERR_MEMORY;
     clear_padding(&made);
     *tensor = made;
+    return MK_OK;
+}
+
+/* Asks for pages of 2 MiB wherever `block` covers them; a kernel without them loses nothing. */
+static void advise_huge(void *block, size_t bytes)
+{
+    const uintptr_t huge = 2 << 20, start = ((uintptr_t)block + huge - 1) & ~(huge - 1), end = ((uintptr_t)block + bytes) & ~(huge - 1);
+    if (start < end)
+        madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
+
+int mk_weights_new(mk_model *model, mk_tensor *const *tensors, int32_t n)
+{
+    if (!model || model->weights || !tensors || n <= 0)
+        return MK_ERR_ARGUMENT;
+    size_t total = 0, bytes;
+    for (int32_t i = 0; i < n; i++) {
+        if (!is_possible(tensors[i]))
+            return MK_ERR_ARGUMENT;
+        if (!storage_bytes(tensors[i], &bytes) || __builtin_add_overflow(total, bytes, &total))
+            return MK_ERR_MEMORY;
+    }
+    char *at = model->weights = mki_alloc(total, 1);
+    if (!at)
+        return MK_ERR_MEMORY;
+    advise_huge(at, total);
+    for (int32_t i = 0; i < n; i++, at += bytes) {
+        storage_bytes(tensors[i], &bytes);
+        tensors[i]->data = at;
+        clear_padding(tensors[i]);
+    }
     return MK_OK;
 }
 

@@ -80,6 +80,25 @@ static int new_tensor(void *arg)
 
 TEST(a_tensor_without_memory_stays_as_it_was) { fail_every_request(new_tensor, NULL, 1); }
 
+static int new_weights(void *arg)
+{
+    mk_tensor t = {MK_F32, 3, 3, NULL};
+    mk_model *m = arg;
+    int status = mk_weights_new(m, (mk_tensor *[]){&t}, 1);
+    CHECK((status == MK_OK) == (t.data != NULL) && t.data == m->weights);
+    free(m->weights);
+    m->weights = NULL;
+    return status;
+}
+
+TEST(weights_without_memory_are_none)
+{
+    mk_model *m;
+    CHECK_EQUAL(mk_model_new(&m, &odd_config, 0), MK_OK);
+    fail_every_request(new_weights, m, 1);
+    mk_model_free(m);
+}
+
 static int new_vector(void *arg)
 {
     float *vector = (float *)1;

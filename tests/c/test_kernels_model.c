@@ -68,6 +68,52 @@ TEST(a_tensor_that_cannot_be_leaves_the_old_one)
     CHECK(t.type == MK_F16 && t.rows == 7 && t.cols == 9 && !t.data);
 }
 
+TEST(weights_lie_in_one_block_that_is_the_models)
+{
+    mk_model *m;
+    mk_tensor first = {MK_Q4_1, 20, 96, NULL}, second = {MK_F16, 3, 5, NULL}, third = {MK_Q8_0, 16, 32, NULL};
+    mk_tensor *all[] = {&first, &second, &third};
+    CHECK_EQUAL(mk_model_new(&m, &quantised_config, 0), MK_OK);
+    CHECK_EQUAL(mk_weights_new(m, all, 3), MK_OK);
+    CHECK(first.data == m->weights && first.data < second.data && second.data < third.data);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQUAL((uintptr_t)all[i]->data % 64, 0);
+        for (int32_t r = 0; r < all[i]->rows; r++) {
+            float row[96], back[96];
+            for (int c = 0; c < 96; c++)
+                row[c] = (float)(i + 1);
+            CHECK_EQUAL(mk_pack(all[i], MK_F32, row, r, 1), MK_OK);
+            CHECK_EQUAL(mk_dequantize_row(all[i], r, back), MK_OK);
+        }
+    }
+    for (int i = 0; i < 3; i++) /* nobody wrote into another's */
+        for (int32_t r = 0; r < all[i]->rows; r++) {
+            float back[96];
+            CHECK_EQUAL(mk_dequantize_row(all[i], r, back), MK_OK);
+            CHECK(fabsf(back[0] - (float)(i + 1)) < 0.01f && fabsf(back[all[i]->cols - 1] - (float)(i + 1)) < 0.01f);
+        }
+    CHECK_EQUAL(mk_weights_new(m, all, 3), MK_ERR_ARGUMENT); /* once */
+    m->embed = m->output = first; /* freed with the block, not by themselves */
+    m->layers[0].wq = second;
+    mk_model_free(m);
+}
+
+TEST(weights_that_cannot_be_leave_the_model_without)
+{
+    mk_model *m;
+    mk_tensor good = {MK_F32, 4, 4, NULL}, huge = {MK_F32, INT32_MAX, INT32_MAX, NULL};
+    mk_tensor bad[] = {{MK_Q4_1, 4, 33, NULL}, {MK_Q4_K, 4, 256, NULL}, {MK_F32, 0, 4, NULL}, {77, 4, 32, NULL}};
+    CHECK_EQUAL(mk_model_new(&m, &quantised_config, 0), MK_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){&good, &bad[i]}, 2), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){&huge, &huge, &huge, &huge}, 4), MK_ERR_MEMORY);
+    CHECK_EQUAL(mk_weights_new(m, NULL, 1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){&good}, 0), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_weights_new(NULL, (mk_tensor *[]){&good}, 1), MK_ERR_ARGUMENT);
+    CHECK(!m->weights && !good.data && !huge.data);
+    mk_model_free(m);
+}
+
 TEST(a_copy_of_bytes_ends_with_nul)
 {
     char *copy = mk_bytes_copy("a\0bc", 4), *empty = mk_bytes_copy(NULL, 0);
