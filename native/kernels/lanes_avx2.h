@@ -25,11 +25,6 @@ INLINE floats multiply_add(floats x, floats y, floats z)
 {
     return (floats){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
-INLINE floats choose(int32_t which, floats yes, floats no)
-{
-    __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(-which));
-    return (floats){_mm256_blendv_ps(no.a, yes.a, mask), _mm256_blendv_ps(no.b, yes.b, mask)};
-}
 INLINE floats to_floats(ints x) { return (floats){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 INLINE floats load_halves(const uint16_t *at)
 {

@@ -15,7 +15,6 @@ INLINE floats zeros(void) { return _mm512_setzero_ps(); }
 INLINE floats splat(float x) { return _mm512_set1_ps(x); }
 INLINE floats multiply(floats a, floats b) { return _mm512_mul_ps(a, b); }
 INLINE floats multiply_add(floats a, floats b, floats c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE floats choose(int32_t which, floats yes, floats no) { return _mm512_mask_mov_ps(no, (__mmask16)-which, yes); }
 INLINE floats to_floats(ints x) { return _mm512_cvtepi32_ps(x); }
 INLINE floats load_halves(const uint16_t *at) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)at)); }
 INLINE floats load_bfloats(const uint16_t *at)

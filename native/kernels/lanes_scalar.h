@@ -29,7 +29,6 @@ INLINE floats multiply_add(floats x, floats y, floats z)
     ROWS z.of[r] = fmaf(x.of[r], y.of[r], z.of[r]);
     return z;
 }
-INLINE floats choose(int32_t which, floats yes, floats no) { return which ? yes : no; }
 INLINE floats to_floats(ints x)
 {
     floats y;

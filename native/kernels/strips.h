@@ -21,7 +21,7 @@ typedef struct {
     float d;          /* largest magnitude / 127; NaN if one of them is not finite, and q is 0 then */
     float sum;        /* of what block and rest stand for */
     int32_t bias;     /* -8 times the sum of q: where an integer sum begins when a weight of 8 means 0 */
-    int32_t has_rest; /* 1, or 0: the rest is all zeros then */
+    int32_t has_rest;
 } mki_q8;
 
 /* n rows of rounded activations, each `stride` blocks after the one before; rests, where they are, at the same index. */

@@ -67,13 +67,11 @@ static void quantize_block(const float *x, mki_q8 *block, mki_q8 *rest)
     bool is_finite = largest <= FLT_MAX;
     float d = largest / 127 < FLT_MIN ? 0 : largest / 127;
     block->d = is_finite ? d : NAN;
-    int32_t magnitude = round_block(is_finite ? x : nothing, is_finite && d > 0 ? 1 / d : 0, block);
+    int32_t magnitude = round_block(is_finite ? x : nothing, is_finite && d > 0 ? 127 / largest : 0, block);
     block->sum = block->d * (float)(block->bias / -8);
     block->has_rest = magnitude > 0 && magnitude < LEAST_SUM;
     if (block->has_rest)
         block->sum += round_rest(x, block, rest);
-    else
-        *rest = (mki_q8){0};
 }
 
 static void quantize(const float *x, int32_t n_blocks, mki_q8 *blocks, mki_q8 *rests)
@@ -127,9 +125,9 @@ INLINE void sum_group(const int type, const int n_strips, const char *strip, int
     }
 }
 
-/* Adds group g to the products: of the blocks at x, or of rests, which have no part in the minimum and may be none. */
+/* Adds group g of the blocks at x to the products. */
 INLINE void add_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g, const mki_q8 *x,
-                      int64_t stride, const int n, const mki_q8 *owner, floats product[STRIPS][TILE])
+                      int64_t stride, const int n, floats product[STRIPS][TILE])
 {
     sums total[STRIPS][TILE];
     sum_group(type, n_strips, strip, strip_bytes, g, x, stride, n, total);
@@ -141,12 +139,30 @@ INLINE void add_group(const int type, const int n_strips, const char *strip, int
         for (int v = 0; v < n; v++) {
             const mki_q8 *own = x + v * stride;
             ints sum = sums_end(type == MK_Q8_0 ? 8 : 4, total[s][v], bias_of(type, own));
-            floats next = product[s][v];
-            if (type == MK_Q4_1 && !owner)
-                next = multiply_add(m, splat(own->sum), next);
-            next = multiply_add(to_floats(sum), multiply(d, splat(own->d)), next);
-            product[s][v] = owner ? choose(owner[v * stride].has_rest, next, product[s][v]) : next;
+            if (type == MK_Q4_1)
+                product[s][v] = multiply_add(m, splat(own->sum), product[s][v]);
+            product[s][v] = multiply_add(to_floats(sum), multiply(d, splat(own->d)), product[s][v]);
         }
+    }
+}
+
+INLINE floats add_rest_as(const int type, const char *strip, int32_t g, const mki_q8 *rest, floats product)
+{
+    sums total[STRIPS][TILE];
+    sum_group(type, 1, strip, 0, g, rest, 0, 1, total);
+    floats d = load_halves((const uint16_t *)(strip + mki_scales_at(type, g)));
+    ints sum = sums_end(type == MK_Q8_0 ? 8 : 4, total[0][0], bias_of(type, rest));
+    return multiply_add(to_floats(sum), multiply(d, splat(rest->d)), product);
+}
+
+/* Adds to a product what one vector's rest contributes in group g; not inlined, for it is rare: of four vectors side by side one or
+ * two have a rest, in one group of nine. */
+__attribute__((noinline)) static floats add_rest(int type, const char *strip, int32_t g, const mki_q8 *rest, floats product)
+{
+    switch (type) {
+    case MK_Q4_0: return add_rest_as(MK_Q4_0, strip, g, rest, product);
+    case MK_Q4_1: return add_rest_as(MK_Q4_1, strip, g, rest, product);
+    default: return add_rest_as(MK_Q8_0, strip, g, rest, product);
     }
 }
 
@@ -161,11 +177,16 @@ INLINE void multiply_tile(const int type, const int n_strips, mki_strips w, int3
             product[s][v] = first > 0 ? load(out + v * out_stride + s * MKI_STRIP, rows_of(w, s)) : zeros();
     for (int32_t g = first; g < last; g++) {
         int32_t has_rest = 0;
-        add_group(type, n_strips, w.data, strip_bytes, g, block + g, stride, n, NULL, product);
+        add_group(type, n_strips, w.data, strip_bytes, g, block + g, stride, n, product);
         for (int v = 0; v < n; v++)
             has_rest |= block[v * stride + g].has_rest;
-        if (has_rest)
-            add_group(type, n_strips, w.data, strip_bytes, g, rest + g, stride, n, block + g, product);
+        if (!has_rest)
+            continue;
+#pragma GCC unroll 8
+        for (int v = 0; v < n; v++)
+            if (block[v * stride + g].has_rest)
+                for (int s = 0; s < n_strips; s++)
+                    product[s][v] = add_rest(type, w.data + s * strip_bytes, g, rest + v * stride + g, product[s][v]);
     }
     for (int s = 0; s < n_strips; s++)
         for (int v = 0; v < n; v++)
