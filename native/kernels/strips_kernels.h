@@ -200,9 +200,11 @@ INLINE void multiply_tiles(const int type, const int n_strips, mki_strips w, int
     for (int32_t v = 0, n; v < x.n; v += n) {
         const mki_q8 *block = x.blocks + v * x.stride, *rest = x.rests + v * x.stride;
         float *to = out + v * out_stride;
-        n = x.n - v >= TILE ? TILE : 1;
+        n = x.n - v >= TILE ? TILE : x.n - v >= 2 ? 2 : 1;
         if (n == TILE)
             multiply_tile(type, n_strips, w, first, last, block, rest, x.stride, TILE, to, out_stride);
+        else if (n == 2)
+            multiply_tile(type, n_strips, w, first, last, block, rest, x.stride, 2, to, out_stride);
         else
             multiply_tile(type, n_strips, w, first, last, block, rest, x.stride, 1, to, out_stride);
     }
