@@ -7,7 +7,8 @@
  *   ticket = (job number, items nobody has taken)     the caller opens a job by storing (number + 1, all)
  *
  * A worker reads the ticket and, if items are left, the job; then it takes the last few by compare-and-swap from the
- * ticket it read.
+ * ticket it read: its share of them, so that chunks are large at first, and small in the end, when threads would else wait for
+ * each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Of a matrix large ones are streams that memory likes.
  *   P1. If the swap succeeds, what it read was that job: until then the job had items left, and the caller writes the
  *       next one only after every item of this one is done. If it fails, what was read is thrown away.
  *   P2. Nobody sleeps through an event: a sleeper says so, then the kernel compares the word it waits on; whoever
@@ -27,7 +28,6 @@
 
 enum {
     MAX_THREADS = 256,      /* arbitrary, beyond any use of memory-bound loops */
-    CHUNKS_PER_THREAD = 4,  /* enough to even out threads of unequal speed, few enough to cost nothing */
     SPINS = 1000,           /* of about 15 to 50 ns: longer than the gap between two jobs of a token, and no more */
 };
 
@@ -35,7 +35,6 @@ struct mk_pool {
     _Atomic uint64_t ticket;            /* job number << 32 | items nobody has taken */
     _Atomic(mki_task *) task;
     _Atomic(void *) arg;
-    _Atomic uint32_t chunk;             /* items taken at once */
     _Atomic uint32_t n_undone;          /* items of the job that are not done; the caller sleeps on it */
     _Atomic uint32_t n_posted;          /* jobs opened, and the end; workers sleep on it */
     _Atomic int32_t workers_asleep, caller_asleep;
@@ -72,7 +71,7 @@ static void work(mk_pool *pool)
     for (uint32_t left; (left = (uint32_t)ticket) > 0;) {
         mki_task *task = atomic_load_explicit(&pool->task, memory_order_relaxed);
         void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
-        uint32_t chunk = atomic_load_explicit(&pool->chunk, memory_order_relaxed), n = chunk < left ? chunk : left;
+        uint32_t share = left / (uint32_t)pool->n_threads, n = share > 0 ? share : 1;
         if (!atomic_compare_exchange_strong(&pool->ticket, &ticket, ticket - n))
             continue; /* `ticket` is what it has become */
         task(arg, (int32_t)(left - n), (int32_t)left);
@@ -108,10 +107,9 @@ void mki_pool_run(mk_pool *pool, int32_t n_items, mki_task *task, void *arg)
             task(arg, 0, n_items);
         return;
     }
-    uint32_t all = (uint32_t)n_items, chunk = all / (uint32_t)(CHUNKS_PER_THREAD * pool->n_threads);
+    uint32_t all = (uint32_t)n_items;
     atomic_store_explicit(&pool->task, task, memory_order_relaxed);
     atomic_store_explicit(&pool->arg, arg, memory_order_relaxed);
-    atomic_store_explicit(&pool->chunk, chunk > 0 ? chunk : 1, memory_order_relaxed);
     atomic_store_explicit(&pool->n_undone, all, memory_order_relaxed);
     atomic_store(&pool->ticket, ((atomic_load(&pool->ticket) >> 32) + 1) << 32 | all);
     announce(pool);
@@ -136,7 +134,7 @@ static int start_workers(mk_pool *pool, int32_t n_threads)
     return failed ? MK_ERR_MEMORY : MK_OK;
 }
 
-int mk_pool_new(mk_pool **pool, int32_t n_threads)
+int mki_pool_new(mk_pool **pool, int32_t n_threads)
 {
     if (!pool)
         return MK_ERR_ARGUMENT;
@@ -154,6 +152,12 @@ int mk_pool_new(mk_pool **pool, int32_t n_threads)
     }
     *pool = p;
     return MK_OK;
+}
+
+int mk_pool_new(mk_pool **pool, int32_t n_threads)
+{
+    int32_t n_cpus = mk_cpu_count();
+    return mki_pool_new(pool, n_threads > n_cpus && n_threads <= MAX_THREADS ? n_cpus : n_threads);
 }
 
 void mk_pool_free(mk_pool *pool)

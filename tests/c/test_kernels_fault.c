@@ -1,6 +1,7 @@
 /* When memory or threads run out: the N-th request fails, for every N; the call says so, its output is NULL and
  * nothing stays allocated. Linked so that the wrappers below stand between the kernels and the C library. */
 #include "test_kernels_random_model.h"
+#include "pool.h"
 
 #include <pthread.h>
 
@@ -143,7 +144,7 @@ TEST(a_session_is_whole_or_not_at_all)
 static int new_pool(void *arg)
 {
     mk_pool *pool = (mk_pool *)1;
-    int status = mk_pool_new(&pool, *(int32_t *)arg);
+    int status = mki_pool_new(&pool, *(int32_t *)arg);
     CHECK((status == MK_OK) == (pool != NULL));
     mk_pool_free(pool);
     return status;

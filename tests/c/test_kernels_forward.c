@@ -1,6 +1,7 @@
 /* The forward pass: against the double-precision oracle, and the same bits however the work is cut. */
 #include "test_kernels_random_model.h"
 #include "isa.h"
+#include "pool.h"
 #include "session.h"
 
 enum { N_CTX = 320, MOST_VOCAB = 64, N_TYPES = 3, N_ISAS = 4 };
@@ -156,7 +157,7 @@ static void check_threads(mk_model *m)
     for (int32_t n_threads = 1; n_threads <= 4; n_threads++) {
         mk_pool *pool;
         mk_session *s = session_of(m, MK_I16);
-        CHECK_EQUAL(mk_pool_new(&pool, n_threads), MK_OK);
+        CHECK_EQUAL(mki_pool_new(&pool, n_threads), MK_OK);
         for (int part = 0; part < 2; part++) { /* a prompt, then one token */
             CHECK_EQUAL(mk_eval(s, m, pool, tokens + part * 200, part ? 1 : 200, together), MK_OK);
             if (n_threads == 1)

@@ -44,7 +44,7 @@ static void check_job(mk_pool *pool, tally *t, int32_t n_items, int32_t n_spins)
 static mk_pool *pool_of(int32_t n_threads)
 {
     mk_pool *pool;
-    CHECK_EQUAL(mk_pool_new(&pool, n_threads), MK_OK);
+    CHECK_EQUAL(mki_pool_new(&pool, n_threads), MK_OK);
     CHECK_EQUAL(mk_pool_threads(pool), n_threads);
     return pool;
 }
@@ -163,6 +163,18 @@ TEST(a_pool_of_no_or_too_many_threads_is_refused)
     CHECK_EQUAL(mk_pool_new(NULL, 1), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_pool_threads(NULL), 1);
     mk_pool_free(NULL);
+}
+
+TEST(a_pool_has_no_more_threads_than_there_are_cpus)
+{
+    int32_t n_cpus = mk_cpu_count();
+    mk_pool *pool;
+    CHECK_EQUAL(mk_pool_new(&pool, 1), MK_OK);
+    CHECK_EQUAL(mk_pool_threads(pool), 1);
+    mk_pool_free(pool);
+    CHECK_EQUAL(mk_pool_new(&pool, 256), MK_OK);
+    CHECK_EQUAL(mk_pool_threads(pool), n_cpus < 256 ? n_cpus : 256);
+    mk_pool_free(pool);
 }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }
