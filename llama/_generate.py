@@ -50,7 +50,7 @@ class Session:
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
     n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start with the next feed(),
         and run until rest() or close().
-    cache_type: how keys and values are kept: "i16" (16 bits, as exact as halves), "q8_0" (little more than half as large), or "f32" (exact).
+    cache_type: how keys and values are kept: "i16" (16 bits, no less exact than halves), "q8_0" (little more than half as large), or "f32" (exact).
     """
 
     def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16") -> None:
@@ -139,8 +139,8 @@ class Session:
 
     def _start_threads(self):
         pool = ffi.new("mk_pool **")
-        n_cpus = lib.mk_cpu_count()
-        check(lib.mk_pool_new(pool, min(self.n_threads or n_cpus, n_cpus)))
+        most = lib.MK_POOL_THREADS_MAX  # of which the pool takes as many as there are CPUs
+        check(lib.mk_pool_new(pool, min(self.n_threads or most, most)))
         self._pool = pool[0]
 
     def rest(self) -> None:

@@ -56,16 +56,6 @@ INLINE void round_by(const float *x, int32_t n, float inverse, int16_t *q)
         }
 }
 
-/* Sum of squares of a multiple of 16. */
-INLINE float sum_of_squares(const float *x, int32_t n)
-{
-    _Alignas(64) float sum[16] = {0};
-    for (int32_t i = 0; i < n; i += 16)
-        for (int j = 0; j < 16; j++)
-            sum[j] += x[i + j] * x[i + j];
-    return total_of_lanes(sum);
-}
-
 /* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by. What is
  * not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
 INLINE float round_vector(const float *x, int32_t n, int16_t *q)

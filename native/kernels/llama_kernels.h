@@ -142,8 +142,11 @@ int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
 /* n values of `type`, as a file has them, as float32. */
 int mk_read_floats(int32_t type, const void *in, int32_t n, float *out);
 
-/* A pool of n_threads, 1 to 256 (1: none are started), but no more than mk_cpu_count(), as others would only be in the way. Workers sleep on a futex after a short spin. Any number of
- * threads may share a pool, to no gain; in a child of fork() it still works, on the caller's thread alone. */
+enum { MK_POOL_THREADS_MAX = 256 }; /* arbitrary, beyond any use of memory-bound loops */
+
+/* A pool of n_threads, 1 (none are started) to MK_POOL_THREADS_MAX, but no more than mk_cpu_count(), as others would only be
+ * in the way. Workers sleep on a futex after a short spin. Any number of threads may share a pool, to no gain; in a child of
+ * fork() it still works, on the caller's thread alone. */
 int mk_pool_new(mk_pool **pool, int32_t n_threads);
 void mk_pool_free(mk_pool *pool);
 int32_t mk_pool_threads(const mk_pool *pool);

@@ -27,7 +27,6 @@
 #include <unistd.h>
 
 enum {
-    MAX_THREADS = 256,      /* arbitrary, beyond any use of memory-bound loops */
     SPINS = 1000,           /* of about 15 to 50 ns: longer than the gap between two jobs of a token, and no more */
 };
 
@@ -139,7 +138,7 @@ int mki_pool_new(mk_pool **pool, int32_t n_threads)
     if (!pool)
         return MK_ERR_ARGUMENT;
     *pool = NULL;
-    if (n_threads < 1 || n_threads > MAX_THREADS)
+    if (n_threads < 1 || n_threads > MK_POOL_THREADS_MAX)
         return MK_ERR_ARGUMENT;
     mk_pool *p = calloc(1, sizeof *p + (size_t)(n_threads - 1) * sizeof *p->workers);
     if (!p)
@@ -156,8 +155,8 @@ int mki_pool_new(mk_pool **pool, int32_t n_threads)
 
 int mk_pool_new(mk_pool **pool, int32_t n_threads)
 {
-    int32_t n_cpus = mk_cpu_count();
-    return mki_pool_new(pool, n_threads > n_cpus && n_threads <= MAX_THREADS ? n_cpus : n_threads);
+    int32_t n_cpus = n_threads > 1 ? mk_cpu_count() : 1;
+    return mki_pool_new(pool, n_threads > n_cpus && n_threads <= MK_POOL_THREADS_MAX ? n_cpus : n_threads);
 }
 
 void mk_pool_free(mk_pool *pool)

@@ -3,23 +3,6 @@
 #include "exp.h"
 #include "vector.h"
 
-static float sum_of_squares(const float *x, int32_t n)
-{
-    _Alignas(64) float lane[16] = {0};
-    vector sum[16 / LANES] = {0};
-    int32_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16 / LANES; j++) {
-            vector v = load(x + i + j * LANES);
-            sum[j] += v * v;
-        }
-    for (int j = 0; j < 16 / LANES; j++)
-        store(lane + j * LANES, sum[j]);
-    for (int j = 0; i + j < n; j++)
-        lane[j] += x[i + j] * x[i + j];
-    return total_of_lanes(lane);
-}
-
 static void normalize(const float *x, const float *gain, float eps, int32_t n, float *out)
 {
     float scale = 1 / sqrtf(sum_of_squares(x, n) / (float)n + eps);

@@ -1,8 +1,8 @@
 /* vector.h - vectors of floats and integers for a source that is compiled once per instruction set.
  *
- * Only sums of products are written with them, since only these may be fused and need their registers told. All else is
- * plain C over arrays, which the compiler turns into the same vectors and, as nothing else is contracted, into the same
- * bits on every instruction set.
+ * Sums of products are written with them, since only these may be fused and need their registers told, and what stands
+ * beside such sums or must not wait for itself (exp2.h). All else is plain C over arrays, which the compiler turns into the same
+ * vectors. But for multiply_add nothing is contracted: every instruction set gives the same bits.
  */
 #ifndef MK_VECTOR_H
 #define MK_VECTOR_H
@@ -97,5 +97,21 @@ INLINE float peak_of_lanes(const float *lane)
                              _mm_max_ps(_mm_load_ps(lane + 4), _mm_load_ps(lane + 12)));
     __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return two[0] > two[1] ? two[0] : two[1];
+}
+INLINE float sum_of_squares(const float *x, int32_t n)
+{
+    _Alignas(64) float lane[16] = {0};
+    vector sum[16 / LANES] = {0};
+    int32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16 / LANES; j++) {
+            vector v = load(x + i + j * LANES);
+            sum[j] += v * v;
+        }
+    for (int j = 0; j < 16 / LANES; j++)
+        store(lane + j * LANES, sum[j]);
+    for (int j = 0; i + j < n; j++)
+        lane[j] += x[i + j] * x[i + j];
+    return total_of_lanes(lane);
 }
 #endif
