@@ -12,7 +12,7 @@ Or, for several in one process, the C heap alone, which later runs map:
     model = magic.root                             # every later run gets it in place
 """
 
-from magicheap import _errors
+from magicheap import _errors, _watch
 from magicheap._errors import (
     BusyError,
     CorruptError,
@@ -51,3 +51,4 @@ _errors.check_version(__version__)
 for _name in __all__:
     globals()[_name].__module__ = __name__  # tracebacks name what users import
 del _name
+_watch.begin_here()

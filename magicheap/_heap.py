@@ -6,7 +6,7 @@ H2  Only a root that could never be stored is an error, since no later run would
 
 from __future__ import annotations
 
-from magicheap import _log
+from magicheap import _log, _questions, _watch
 from magicheap._errors import MagicHeapError, RootError, call
 from magicheap._native import lib
 from magicheap._transaction import MagicTransaction
@@ -20,6 +20,8 @@ class HeapTransaction(MagicTransaction):
     """A transaction whose allocations go to an arena, which is the snapshot."""
 
     def _open(self) -> None:
+        _watch.stand_down()  # what the program asked before is not the body's
+        _questions.forget()
         self._open_native(**self._options)
         if self.was_committed:
             self._restore()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posix
 import sys
 
 SUFFIX = ".magic"  # arbitrary; what a file is, its content says
@@ -11,7 +12,7 @@ SUFFIX = ".magic"  # arbitrary; what a file is, its content says
 
 def cache_directory() -> str:
     """Return the directory of default snapshots, which need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME", "")  # as the launcher finds it; platformdirs says the same, but its import takes longer than a resume
+    base = os.fsdecode(posix.environ.get(b"XDG_CACHE_HOME", b""))  # as the launcher finds it; platformdirs says the same, but its import takes longer than a resume
     return os.path.join(base if base.startswith("/") else os.path.expanduser("~/.cache"), "magicheap")
 
 

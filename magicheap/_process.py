@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _log
+from magicheap import _brought, _log, _prefix, _questions, _watch
 from magicheap._errors import MagicHeapError, UnsupportedError, call
 from magicheap._native import ffi, lib
 from magicheap._paths import launcher_path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from magicheap._resumed import Kept, Resumed
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
+_OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=")  # entries that the launcher has added to the environment
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -40,9 +41,9 @@ _is_first = True  # no transaction of this program was entered yet
 class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
+    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...]) -> None:
         super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
-        self._is_constant, self._is_relative = is_constant, not os.path.isabs(path)
+        self._is_relative = not os.path.isabs(path)
 
     # ---- entering ----
 
@@ -58,30 +59,48 @@ class ProcessTransaction(MagicTransaction):
             self.path, self.reason = os.path.abspath(self.path), reason
             return
         cold = os.environ.pop(COLD_VARIABLE, "")
+        self._key += f" {_brought.describe(_caller())}"
+        self._is_watched = self._is_first and _watch.is_from_start
+        self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold or self.reason
         if lib.mh_is_resumable(self._tx):
             self._resume()
         for entry in self._environment:
             ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
+        self._know()
+        call(lib.mh_set_command, self._tx, self._command_text(), self._is_known)
         self._begin()
+
+    def _know(self) -> None:
+        """Find out what the program has asked before it was watched."""
+        is_watched_since = self._is_first and _watch.is_on and _watch.places is not None
+        asked = _prefix.asked(_watch.places or (), _watch.modules) if is_watched_since and not self._is_watched else None
+        self._is_known = self._is_watched or asked is not None
+        if asked is not None:
+            self._asked_before = self._asked_before[0] or asked.arguments, self._asked_before[1] or asked.place
+            for name in asked.variables:
+                call(lib.mh_add_env, self._tx, os.fsencode(name))
+            if asked.arguments:
+                call(lib.mh_add_arguments, self._tx)
+            if asked.place:
+                call(lib.mh_add_place, self._tx)
 
     def _native_options(self, **more: Any) -> dict[str, Any]:
         self._initial = self._initial_environment()
         self._environment = [ffi.new("char[]", entry) for entry in self._initial]
         self._environ = ffi.new("char *[]", [*self._environment, ffi.NULL])
         self._program = ffi.new("char[]", os.fsencode(sys.executable))
-        self._command = ffi.new("char[]", self._command_text())
-        own = {"process": True, "environment": self._environ, "program": self._program, "command": self._command}
+        own = {"process": True, "environment": self._environ, "program": self._program, "is_watched": self._is_watched}
         return {**self._options, **own, **more}
 
     def _command_text(self) -> bytes:
         """Return the command line by which the launcher is to find the snapshot; b"": by none.
 
-        The launcher evaluates no Python. So it can lead to a program's first transaction only, and serves any arguments only where
-        path and key can't depend on them, and any working directory only where the path is absolute.
+        The launcher evaluates no Python. So it can lead to a program's first transaction only, and only if all is known that the program asked
+        before it: then path and key depend on nothing but that. If it had looked at its arguments the link is for those alone.
         """
-        if not self._is_first:
+        if not self._is_known:
             return b""
         skipped = _n_skipped(sys.orig_argv)
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
@@ -89,11 +108,12 @@ class ProcessTransaction(MagicTransaction):
             kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
         if name is None or skipped > {"script": 1, "module": 2, "installed": 3}[kind] or not os.access(launcher_path(), os.X_OK):
             return b""
+        has_looked_at_arguments, is_here = self._asked_before
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv[skipped + 1 :]]
-        arguments = ffi.NULL if self._is_constant else ffi.new("char *[]", [*words, ffi.NULL])
+        arguments = ffi.new("char *[]", [*words, ffi.NULL]) if has_looked_at_arguments else ffi.NULL
         text = ffi.new("char[]", 128 << 10)
         try:
-            launcher, is_here = os.fsencode(launcher_path()), self._is_relative
+            launcher = os.fsencode(launcher_path())
             call(lib.mh_command_text, text, len(text), launcher, kind.encode(), os.fsencode(name), is_here, arguments)
         except (MagicHeapError, OSError, ValueError) as error:
             _log.info("%s will not find this snapshot: %s", launcher_path(), error)
@@ -117,13 +137,15 @@ class ProcessTransaction(MagicTransaction):
     def _initial_environment(self) -> list[bytes]:
         from magicheap._environment import read_initial
 
-        return _strings_of(self._resumed)[1] if self._resumed.path else read_initial()
+        found = _strings_of(self._resumed)[1] if self._resumed.path else read_initial()
+        return [entry for entry in found if not entry.startswith(_OURS)]
 
     def _link(self) -> None:
-        """Let the launcher find the snapshot by the command line of this run. Without, it begins as a plain Python does."""
-        if len(self._command) > 1:
+        """Let the launcher find the snapshot by its command line. Without, it begins as a plain Python does."""
+        command = ffi.string(lib.mh_command(self._tx))
+        if command:
             try:
-                call(lib.mh_link_command, self._command, os.fsencode(self.path))
+                call(lib.mh_link_command, command, os.fsencode(self.path))
             except (MagicHeapError, OSError) as error:
                 _log.info("%s will not find this snapshot: %s", launcher_path(), error)
 
@@ -145,7 +167,8 @@ class ProcessTransaction(MagicTransaction):
         global _active
         if _active is self:
             _active = None
-            self._limits.__exit__(None, None, None)
+            with _questions.pause():
+                self._limits.__exit__(None, None, None)
         super().__exit__(*raised)
 
     def _finish(self, recorder: Recorder) -> None:
@@ -238,12 +261,22 @@ def _interpreter_options() -> str:
     return f"{sys.flags} -W{sys.warnoptions} -X{sys._xoptions}"
 
 
-def _call_stack() -> str:
-    """Return where in the program the transaction is: a snapshot resumes all callers of its `with`, so they must be the same."""
+def _caller() -> FrameType | None:
+    """Return the frame of the program's `with`."""
     frame: FrameType | None = sys._getframe()
     while frame and str(frame.f_globals.get("__name__")).startswith("magicheap."):
         frame = frame.f_back
-    places = []
+    return frame
+
+
+def is_before_first() -> bool:
+    """Tell whether no transaction was entered yet."""
+    return _is_first
+
+
+def _call_stack() -> str:
+    """Return where in the program the transaction is: a snapshot resumes all callers of its `with`, so they must be the same."""
+    frame, places = _caller(), []
     while frame:
         places.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}:{frame.f_lasti}")
         frame = frame.f_back

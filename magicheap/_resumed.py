@@ -21,7 +21,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from magicheap import _environment, _exit, _pools, _reseed, _streams, _surroundings
+from magicheap import _environment, _exit, _pools, _questions, _reseed, _streams, _surroundings
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -101,6 +101,7 @@ def _take_up_arguments(orig_argv: list[str], n_skipped: int) -> None:
         arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
     sys.orig_argv[:] = orig_argv
     sys.argv[:] = arguments
+    _questions.take_up(arguments)
 
 
 def _take_up_signals(now: int, before: int) -> None:

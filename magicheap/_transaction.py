@@ -8,9 +8,10 @@ T3  Whatever prevents a commit, the program goes on with what it loaded, and one
 from __future__ import annotations
 
 import os
+import posix
 import sys
 
-from magicheap import _log
+from magicheap import _log, _questions, _watch
 from magicheap._errors import MagicHeapError, MagicHeapWarning, StaleError, call
 from magicheap._native import ffi, lib
 
@@ -64,21 +65,21 @@ def magic_transaction(
     if isinstance(env, str) or isinstance(inputs, str | bytes):
         raise ValueError("env and inputs take several names: pass a list")
     env = tuple(env)
-    constants = sys._getframe(1).f_code.co_consts
-    is_constant = (path is None or path in constants) and (not key or key in constants)  # written down where we are called
-    if path is None:
-        path, key = _default_path(key)
+    with _questions.pause():
+        if path is None:
+            path, key = _default_path(key)
+        full_key = _full_key(key)
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, _full_key(key), env, tuple(inputs), is_constant)
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, full_key, env, tuple(inputs))
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return HeapTransaction(path, options, _full_key(key), env, tuple(inputs))
+    return HeapTransaction(path, options, full_key, env, tuple(inputs))
 
 
 def _default_path(key: str) -> tuple[str, str]:
@@ -140,10 +141,13 @@ class MagicTransaction:
         if self._is_entered:
             raise RuntimeError("a transaction is entered once: call magic_transaction again")
         self._is_entered = True
-        if os.environ.get("MAGICHEAP_DISABLE") == "1":
-            self.path, self.reason = os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
-        else:
-            self._open()
+        with _questions.pause():
+            if posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
+                self.path, self.reason = os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
+            else:
+                self._open()
+            if self._recorder is None:
+                _watch.stand_down()
         if self.was_committed:
             _log.info("warm: %s", self.path)
         else:
@@ -152,8 +156,8 @@ class MagicTransaction:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._recorder:
-            self._recorder.stop()
             lib.mh_end(self._tx)
+            self._recorder.stop()
             if kind is None:
                 self._finish(self._recorder)
             else:
@@ -177,7 +181,11 @@ class MagicTransaction:
         env = ffi.new("char *[]", [*names, ffi.NULL])
         key = ffi.new("char[]", self._key.encode(errors="surrogateescape"))
         tx = ffi.new("mh_transaction **")
-        call(lib.mh_open, tx, os.fsencode(self.path), ffi.new("mh_options *", {**options, "env": env, "key": key}))
+        words = [ffi.new("char[]", os.fsencode(word)) for word in sys.argv[1:]]
+        arguments = ffi.new("char *[]", [*words, ffi.NULL])
+        library = ffi.new("char[]", os.fsencode(_questions.STANDARD_LIBRARY))
+        own = {"env": env, "key": key, "arguments": arguments, "standard_library": library}
+        call(lib.mh_open, tx, os.fsencode(self.path), ffi.new("mh_options *", {**options, **own}))
         self._tx = ffi.gc(tx[0], lib.mh_close)  # not at the end of the `with`: another thread may ask for the progress
         self.path = os.fsdecode(ffi.string(lib.mh_path(self._tx)))
         self.was_committed = lib.mh_was_committed(self._tx)
@@ -196,14 +204,15 @@ class MagicTransaction:
         recorder.start()
 
     def _add_inputs(self, recorder: Recorder) -> None:
-        for path in recorder.outputs():
-            call(lib.mh_add_output, self._tx, os.fsencode(path), path=path)
         paths = recorder.paths()
         for path in paths:
             call(lib.mh_add_file, self._tx, os.fsencode(path), path=path)
             _log.debug("input: %s", path)
         if changed := recorder.changed(paths):
             raise StaleError(f"{changed} changed while it was being loaded: run again")
+        recorder.add_questions(self._tx)
+        if notes := _questions.notes():
+            _log.info("the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes))
 
     def _warn(self, message: str) -> None:
         import warnings

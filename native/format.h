@@ -35,7 +35,7 @@
 #define MHI_MAGIC "\x89MH\r\n\x1a\n"
 
 enum {
-    MHI_FORMAT_VERSION = 4,
+    MHI_FORMAT_VERSION = 5,
     MHI_HEADER_BYTES = 4096,
     MHI_TABLES_MAX = 24,               /* arbitrary: nine are used */
     MHI_HUGE_BYTES = 2 << 20,          /* what the kernel maps as one: file and address must be congruent modulo this */
@@ -114,12 +114,26 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
     return flags & MHI_SEGMENT_HUGE ? (address - place) & (MHI_HUGE_BYTES - 1) : 0;
 }
 
-/* What the snapshot depends on. Which members say something depends on the kind:
- *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns as stat told; LIBRARY also its build-id
+/* What the snapshot depends on: questions that were asked while it was made, each with its answer. Which members say something depends on
+ * the kind; of what may be secret or long only a digest (mhi_checksum) is kept.
+ *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns, ctime_ns as stat told; LIBRARY also its build-id; digest of the content,
+ *                   0: unknown (a library has its build-id)
  *   ENV             name = variable; digest of its value, 0 when it is not set
  *   KEY             text = what the caller chose
  *   CPU             text = feature names with a space between; bytes = size of the XSAVE area
- *   SYSTEM          name = what; text = its version, or bytes = its number */
+ *   SYSTEM          name = what; text = its version, or bytes = its number
+ *   ABSENT          name = path; bytes = index + 1 of the DIRECTORY input that tells, while it is as it was, that nothing has appeared there; 0: none
+ *   PRESENT         name = path; bytes = its S_IFMT bits; of a symbolic link also the digest of its target
+ *   DIRECTORY       name = path; inode, mtime_ns, ctime_ns
+ *   LISTING         as DIRECTORY, and digest of the names in it; bytes = MH_LISTING_*; of what could be imported: as one of NAMES
+ *   NAMES           text = names of modules that were looked for, each with a slash behind it
+ *   ARGUMENTS       digest of what follows the program's own name
+ *   PLACE           text = the working directory
+ *   TERMINAL        name = number of a standard stream; bytes = 1 if it is a terminal
+ *   SIZE            name = the same; bytes = its columns * 65536 + rows; 0: it is no terminal
+ *   HOST            digest of what uname tells; bytes = 0: without the host's name
+ *   USER            bytes = real and effective user id * 2^32
+ *   NOTE            text = what was asked that can't be asked again */
 typedef struct {
     uint32_t in_kind;          /* MH_INPUT_* */
     uint32_t in_build_id_bytes;
@@ -131,9 +145,11 @@ typedef struct {
     int64_t in_mtime_ns;       /* MHI_MTIME_UNKNOWN: not the file that was used, so nothing matches it */
     uint64_t in_digest;        /* only this is kept of a variable: values may be secret */
     uint8_t in_build_id[MHI_FILE_BUILD_ID_MAX];
+    int64_t in_ctime_ns;       /* MHI_TIME_UNKNOWN: too young to tell one state from the next, so only the content counts */
 } mhi_file_input;
 
 #define MHI_MTIME_UNKNOWN INT64_MIN
+#define MHI_TIME_UNKNOWN INT64_MIN
 
 typedef struct {
     uint64_t mo_path;          /* string */
@@ -259,6 +275,7 @@ MHI_AT(mhi_file_input, in_device, 40);
 MHI_AT(mhi_file_input, in_mtime_ns, 48);
 MHI_AT(mhi_file_input, in_digest, 56);
 MHI_AT(mhi_file_input, in_build_id, 64);
+MHI_AT(mhi_file_input, in_ctime_ns, 96);
 MHI_AT(mhi_file_module, mo_bytes, 8);
 MHI_AT(mhi_file_module, mo_relocations, 16);
 MHI_AT(mhi_file_module, mo_build_id_bytes, 24);
@@ -272,6 +289,8 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 #define MHI_RESUME_NAME "magicheap-resume"
 /* The variable that carries the reason into a cold run. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
+/* The variable by which the launcher has a program watched from its first instruction; magicheap.pth takes it out. */
+#define MHI_WATCH_VARIABLE "MAGICHEAP_WATCH"
 
 /* Size of an entry of each table, in the order of MHI_TABLE_*. */
 #define MHI_ENTRY_BYTES \
@@ -284,7 +303,7 @@ _Static_assert(sizeof(mhi_file_process) == 304, "process");
 _Static_assert(sizeof(mhi_file_descriptor) == 48, "descriptor");
 _Static_assert(sizeof(mhi_file_signal) == 40, "signal");
 _Static_assert(sizeof(mhi_file_touched) == 16, "touched");
-_Static_assert(sizeof(mhi_file_input) == 96, "input");
+_Static_assert(sizeof(mhi_file_input) == 104, "input");
 _Static_assert(sizeof(mhi_file_module) == 64, "module");
 _Static_assert(sizeof(mhi_file_relocation) == 24, "relocation");
 

@@ -42,6 +42,7 @@ static void read_dynamic(mhi_elf *elf)
         case DT_SYMTAB: elf->symbols = dynamic_pointer(elf, entry); break;
         case DT_STRTAB: elf->strings = dynamic_pointer(elf, entry); break;
         case DT_GNU_HASH: elf->hash = dynamic_pointer(elf, entry); break;
+        case DT_VERSYM: elf->versions = dynamic_pointer(elf, entry); break;
         case DT_RELA: elf->relas[0] = dynamic_pointer(elf, entry); break;
         case DT_RELASZ: elf->n_relas[0] = entry->d_un.d_val / sizeof(ElfW(Rela)); break;
         case DT_JMPREL: elf->relas[1] = dynamic_pointer(elf, entry); break;
@@ -74,8 +75,10 @@ bool mhi_elf_is_ready(const mhi_elf *elf)
     return _dl_find_object((void *)elf->dynamic, &found) == 0;
 }
 
+enum { VERSION_HIDDEN = 0x8000 }; /* of a version that only programs linked long ago ask for */
+
 /* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from first_symbol on;
- * a chain ends with a hash whose lowest bit is set. */
+ * a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not hidden. */
 static const ElfW(Sym) *find_symbol(const mhi_elf *elf, const char *name)
 {
     if (elf->hash == NULL || elf->symbols == NULL || elf->strings == NULL)
@@ -86,15 +89,19 @@ static const ElfW(Sym) *find_symbol(const mhi_elf *elf, const char *name)
     uint32_t n_buckets = elf->hash[0], first = elf->hash[1], n_bloom = elf->hash[2];
     const uint32_t *buckets = elf->hash + 4 + n_bloom * (sizeof(ElfW(Addr)) / 4), *chain = buckets + n_buckets;
     uint32_t i = n_buckets == 0 ? 0 : buckets[hash % n_buckets];
+    const ElfW(Sym) *hidden = NULL;
     if (i < first)
         return NULL;
     for (;; i++) {
         uint32_t entry = chain[i - first];
         const ElfW(Sym) *symbol = &elf->symbols[i];
-        if ((entry | 1) == (hash | 1) && strcmp(elf->strings + symbol->st_name, name) == 0)
-            return symbol;
+        if ((entry | 1) == (hash | 1) && strcmp(elf->strings + symbol->st_name, name) == 0) {
+            if (elf->versions == NULL || !(elf->versions[i] & VERSION_HIDDEN))
+                return symbol;
+            hidden = symbol;
+        }
         if (entry & 1)
-            return NULL;
+            return hidden;
     }
 }
 

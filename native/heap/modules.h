@@ -20,6 +20,7 @@ typedef struct {
     const ElfW(Sym) *symbols;   /* NULL: without dynamic symbols */
     const char *strings;
     const uint32_t *hash;       /* DT_GNU_HASH, or NULL */
+    const uint16_t *versions;   /* DT_VERSYM: of each symbol, or NULL */
     const ElfW(Rela) *relas[2]; /* those of data, and those of the PLT */
     size_t n_relas[2];
 } mhi_elf;

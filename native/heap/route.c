@@ -25,7 +25,7 @@
 #include "error.h"
 #include "heap/got.h"
 #include "heap/route_calls.h"
-#include "heap/route_files.h"
+#include "heap/questions.h"
 
 enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
 
@@ -79,7 +79,9 @@ typedef void (*function)(void);
 
 static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
 
-static bool is_patched(mhi_role role) { return role == MHI_LINKS || role == MHI_OPENS || atomic_load(&patches_memory); }
+static bool is_question(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS; }
+
+static bool is_patched(mhi_role role) { return role == MHI_LINKS || is_question(role) || atomic_load(&patches_memory); }
 
 static const char *base_name(const char *path)
 {
@@ -221,7 +223,7 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 /* 0: nothing, in this module. */
 static uint64_t replacement(const module *module, uint32_t call)
 {
-    if (!is_patched(mhi_calls[call].role))
+    if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_question(mhi_calls[call].role))) /* what we ask, the body does not */
         return 0;
     return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
 }
@@ -375,7 +377,7 @@ void *mhi_before_dlsym(void *handle, const char *name)
     atomic_store_explicit(&mhi_route_rechecks, 0, memory_order_relaxed);
     int call = handle == RTLD_NEXT ? -1 : mhi_call_lookup(name);
     mhi_role role = call < 0 ? MHI_LINKS : mhi_calls[call].role;
-    if ((role != MHI_ALLOCATES && role != MHI_OPENS) || !is_patched(role))
+    if ((role != MHI_ALLOCATES && !is_question(role)) || !is_patched(role))
         return NULL;
     uint64_t found = (uint64_t)mhi_real_dlsym(handle, name);
     bool is_replaced = found != 0 && (found == state.real[call] || found == state.plt[call]);
@@ -406,19 +408,34 @@ static int watch(mh_error *err)
     return scan_all(SCAN_SLOTS, err);
 }
 
+static atomic_bool is_standing; /* begun by mhi_route_stand, and by no transaction yet */
+
 static int begin(int (*patch_all)(mh_error *), mh_error *err)
 {
-    if (atomic_exchange(&begun, true))
+    if (atomic_exchange(&begun, true) && !atomic_exchange(&is_standing, false))
         return mhi_fail(err, MH_ERR_BUSY, 0, "another transaction is active in this process");
     int status = patch_all(err);
     if (status == MH_OK)
-        mhi_files_begin();
+        mhi_questions_begin();
     else
         atomic_store(&begun, false);
     return status;
 }
 
 int mhi_route_watch(mh_error *err) { return begin(watch, err); }
+
+int mhi_route_stand(mh_error *err)
+{
+    int status = begin(watch, err);
+    atomic_store(&is_standing, status == MH_OK);
+    return status;
+}
+
+void mhi_route_stand_down(void)
+{
+    if (atomic_exchange(&is_standing, false))
+        mhi_route_end();
+}
 
 int mhi_route_begin(mh_arena *arena, mh_error *err)
 {
@@ -431,7 +448,7 @@ int mhi_route_begin(mh_arena *arena, mh_error *err)
 void mhi_route_end(void)
 {
     atomic_store(&mhi_route_target, NULL);
-    mhi_files_end();
+    mhi_questions_end();
     atomic_store(&begun, false);
 }
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heap/route_asks.h"
 #include "heap/route_files.h"
 #include "sys/sys.h"
 
@@ -280,7 +281,9 @@ void mhi_routed_dlvsym(void);
 #define KEPT(name, column, kept, member) { name, MHI_ALLOCATES, column, NULL, (function)(kept), (function *)(member) }
 #define BOTH(name, plain, member) { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define LINK(name, plain, member) { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
-#define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), NULL, (function *)(member) }
+#define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), (function)(plain), NULL }
+#define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL } /* of the interpreter, Python code knows more */
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 
 const mhi_call mhi_calls[MHI_N_CALLS] = {
@@ -292,10 +295,22 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     CXX("_ZnwmRKSt9nothrow_t", MHI_STUB_NEW_NOTHROW, &real.new_nothrow),
     CXX("_ZnwmSt11align_val_t", MHI_STUB_NEW_ALIGNED, &real.new_aligned),
     CXX("_ZnwmSt11align_val_tRKSt9nothrow_t", MHI_STUB_NEW_ALIGNED_NOTHROW, &real.new_aligned_nothrow),
+    ASKS("__fxstatat", mhi_routed_fxstatat),
+    ASKS("__fxstatat64", mhi_routed_fxstatat),
+    ASKS("__getcwd_chk", mhi_routed_getcwd_chk),
+    ASKS("__gethostname_chk", mhi_routed_gethostname_chk),
+    ASKS("__lxstat", mhi_routed_lxstat),
+    ASKS("__lxstat64", mhi_routed_lxstat),
     FILES("__open64_2", mhi_routed_open_2, NULL),
     FILES("__open_2", mhi_routed_open_2, NULL),
     FILES("__openat64_2", mhi_routed_openat_2, NULL),
     FILES("__openat_2", mhi_routed_openat_2, NULL),
+    ASKS("__readlink_chk", mhi_routed_readlink_chk),
+    ASKS("__readlinkat_chk", mhi_routed_readlinkat_chk),
+    ASKS("__realpath_chk", mhi_routed_realpath_chk),
+    ASKS("__xstat", mhi_routed_xstat),
+    ASKS("__xstat64", mhi_routed_xstat),
+    ASKS("access", mhi_routed_access),
     STUB("aligned_alloc", MHI_STUB_ALIGNED_ALLOC, &real.aligned_alloc),
     STUB("calloc", MHI_STUB_CALLOC, &real.calloc),
     BOTH("cfree", mhi_routed_free, NULL),
@@ -303,9 +318,30 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     LINK("dlopen", mhi_routed_dlopen, &mhi_real_dlopen),
     LINK("dlsym", mhi_routed_dlsym, &mhi_real_dlsym),
     LINK("dlvsym", mhi_routed_dlvsym, &mhi_real_dlvsym),
+    ASKS("eaccess", mhi_routed_euidaccess),
+    ASKS("euidaccess", mhi_routed_euidaccess),
+    ASKS("faccessat", mhi_routed_faccessat),
     FILES("fopen", mhi_routed_fopen, &mhi_real_fopen),
     FILES("fopen64", mhi_routed_fopen, NULL),
     BOTH("free", mhi_routed_free, &real.free),
+    ASKS("fstatat", mhi_routed_fstatat),
+    ASKS("fstatat64", mhi_routed_fstatat),
+    ASKS("get_current_dir_name", mhi_routed_get_current_dir_name),
+    ASKS("getcwd", mhi_routed_getcwd),
+    ASKS("getegid", mhi_routed_getegid),
+    LIBRARY_ASKS("getenv", mhi_routed_getenv),
+    ASKS("geteuid", mhi_routed_geteuid),
+    ASKS("getgid", mhi_routed_getgid),
+    ASKS("gethostname", mhi_routed_gethostname),
+    ASKS("getpwnam", mhi_routed_getpwnam),
+    ASKS("getpwnam_r", mhi_routed_getpwnam_r),
+    ASKS("getpwuid", mhi_routed_getpwuid),
+    ASKS("getpwuid_r", mhi_routed_getpwuid_r),
+    ASKS("getuid", mhi_routed_getuid),
+    ASKS("ioctl", mhi_routed_ioctl),
+    ASKS("isatty", mhi_routed_isatty),
+    ASKS("lstat", mhi_routed_lstat),
+    ASKS("lstat64", mhi_routed_lstat),
     STUB("malloc", MHI_STUB_MALLOC, &real.malloc),
     BOTH("malloc_usable_size", mhi_routed_malloc_usable_size, &real.malloc_usable_size),
     STUB("memalign", MHI_STUB_MEMALIGN, &real.memalign),
@@ -313,10 +349,22 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     FILES("open64", mhi_routed_open, NULL),
     FILES("openat", mhi_routed_openat, &mhi_real_openat),
     FILES("openat64", mhi_routed_openat, NULL),
+    LIBRARY_ASKS("opendir", mhi_routed_opendir),
     STUB("posix_memalign", MHI_STUB_POSIX_MEMALIGN, &real.posix_memalign),
     STUB("pvalloc", MHI_STUB_PVALLOC, &real.pvalloc),
+    ASKS("readlink", mhi_routed_readlink),
+    ASKS("readlinkat", mhi_routed_readlinkat),
     KEPT("realloc", MHI_STUB_REALLOC, kept_realloc, &real.realloc),
     KEPT("reallocarray", MHI_STUB_REALLOCARRAY, kept_reallocarray, &real.reallocarray),
+    ASKS("realpath", mhi_routed_realpath),
+    LIBRARY_ASKS("scandir", mhi_routed_scandir),
+    LIBRARY_ASKS("scandir64", mhi_routed_scandir),
+    LIBRARY_ASKS("secure_getenv", mhi_routed_secure_getenv),
+    ASKS("stat", mhi_routed_stat),
+    ASKS("stat64", mhi_routed_stat),
+    ASKS("statx", mhi_routed_statx),
+    ASKS("tcgetattr", mhi_routed_tcgetattr),
+    ASKS("uname", mhi_routed_uname),
     STUB("valloc", MHI_STUB_VALLOC, &real.valloc),
 };
 
@@ -327,7 +375,7 @@ static bool may_be_call(const char *name)
 {
     if (name[0] == '_')
         return (name[1] == 'Z' && name[2] == 'n') || name[1] == '_';
-    return strchr("acdfmoprv", name[0]) != NULL;
+    return strchr("acdefgilmoprstuv", name[0]) != NULL;
 }
 
 int mhi_call_lookup(const char *name)

@@ -18,6 +18,7 @@ typedef enum {
     MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
     MHI_LINKS,     /* brings libraries in, or finds their functions */
     MHI_OPENS,     /* a file */
+    MHI_ASKS,      /* about the world, without opening a file */
 } mhi_role;
 
 typedef struct {
@@ -25,11 +26,11 @@ typedef struct {
     mhi_role role;
     int stub;              /* MHI_STUB_*: its column replaces the function, in modules that are routed; or MHI_NO_STUB ... */
     void (*plain)(void);   /* ... and this does, for every caller alike */
-    void (*kept)(void);    /* what the interpreter's own module gets instead: no routing, but safe with arena blocks; NULL: nothing */
+    void (*kept)(void);    /* what the interpreter's own module gets instead: no routing, but safe with arena blocks, and notes; NULL: nothing */
     void (**real)(void);   /* where to keep the function itself; NULL: another entry has the same */
 } mhi_call;
 
-enum { MHI_N_CALLS = 34 };
+enum { MHI_N_CALLS = 79 };
 extern const mhi_call mhi_calls[MHI_N_CALLS]; /* sorted by name */
 /* Index in mhi_calls, or -1. */
 int mhi_call_lookup(const char *name);

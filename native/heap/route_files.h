@@ -3,7 +3,7 @@
 #define MHI_ROUTE_FILES_H
 #include <stdio.h>
 
-/* Replacements of the open family: the real function, then a note of the path. */
+/* Replacements of the open family. */
 int mhi_routed_open(const char *path, int flags, ...);
 int mhi_routed_openat(int directory, const char *path, int flags, ...);
 int mhi_routed_open_2(const char *path, int flags);
@@ -13,9 +13,5 @@ FILE *mhi_routed_fopen(const char *path, const char *mode);
 extern int (*mhi_real_open)(const char *path, int flags, ...);
 extern int (*mhi_real_openat)(int directory, const char *path, int flags, ...);
 extern FILE *(*mhi_real_fopen)(const char *path, const char *mode);
-
-/* Forgets what an earlier transaction opened, and takes notes from here on. */
-void mhi_files_begin(void);
-void mhi_files_end(void);
 
 #endif

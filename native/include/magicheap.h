@@ -119,6 +119,10 @@ typedef struct {
     const char *program;      /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
     const char *const *environment; /* process: the environment as it was when this process started; NULL: environ */
     const char *command;      /* process: the command line by which the launcher finds the snapshot; NULL: by none */
+    const char *const *arguments; /* what follows the program's own name; NULL-terminated; NULL: none */
+    bool is_watched;          /* process: mh_watch was called when the program began; it takes no snapshot of one where it was not */
+    const char *standard_library; /* a directory whose files are known by the interpreter's version; site-packages and dist-packages in it are not
+                               * meant; NULL: none */
 } mh_options;
 
 /* Attaches the snapshot at `path` if it is sound, trusted and not stale, else prepares a cold run and keeps the reason.
@@ -150,10 +154,34 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
 int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);
 
 /* Inputs: what makes the snapshot stale when it changes. The libraries mapped, the executable, the CPU, the page size, the
- * C library, PYTHON*, LD_*, LC_*, LANG, OMP_*, OPENBLAS_*, MKL_* and files that libraries opened for reading between mh_begin and mh_end are
- * recorded without asking; these add to them. A file is recorded as it is at this call. */
+ * C library, PYTHON*, LD_*, LC_*, LANG, OMP_*, OPENBLAS_*, MKL_* are recorded without asking, and what was asked of the world between mh_watch or
+ * mh_begin and mh_end: files opened, examined, looked for in vain; directories listed; variables, working directory, terminals, host, user. These
+ * add to them. A file is recorded as it is at this call. */
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err);
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
+/* The names in a directory, or those only that could be taken for a module of mh_add_names, or that tell of installed packages (.dist-info and
+ * its like). One that is not there is absent. */
+enum { MH_LISTING_ALL = 0, MH_LISTING_IMPORTS = 1, MH_LISTING_METADATA = 2 };
+int mh_add_listing(mh_transaction *tx, const char *path, int which, mh_error *err);
+/* The same while it is asked, between mh_watch or mh_begin and mh_end. */
+void mh_note_listing(const char *path, int which);
+/* Modules that were looked for: their names without packages and suffixes, each with a slash behind it. Once. */
+int mh_add_names(mh_transaction *tx, const char *names, mh_error *err);
+/* The options' arguments; and the working directory, as it was at mh_open. */
+int mh_add_arguments(mh_transaction *tx, mh_error *err);
+int mh_add_place(mh_transaction *tx, mh_error *err);
+/* What was asked and can't be asked again, such as a child process: told, never compared. */
+int mh_add_note(mh_transaction *tx, const char *text, mh_error *err);
+/* Begins to note what is asked, long before a transaction: for a program that is watched from its first instruction. The next mh_begin goes on
+ * with these notes, mh_unwatch drops them. `program`: its file, as the command line names it, about which nothing is noted; NULL: none. */
+int mh_watch(const char *program, mh_error *err);
+void mh_unwatch(void);
+/* Whether the working directory was asked for since mh_watch. */
+bool mh_asked_place(void);
+/* The name of the host was asked for, or all else that uname tells. */
+void mh_note_host(bool name);
+/* While it is paused, what the calling thread asks is not noted. */
+void mh_pause(bool is_paused);
 /* Before the commit: the program itself has written this file, so that it is no input though libraries have read it. What libraries write
  * is known without asking. A file that is not there is none. */
 int mh_add_output(mh_transaction *tx, const char *path, mh_error *err);
@@ -190,6 +218,10 @@ bool mh_is_resumable(const mh_transaction *tx);
  * which n_skipped arguments come before what the program itself is to see; `envp` its environment, as it was when it started.
  * Returns only on failure. */
 int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err);
+/* The command line that the snapshot to be resumed answers to, as mh_options.command; "": none. */
+const char *mh_command(const mh_transaction *tx);
+/* Before mh_arm: in place of mh_options.command and is_watched. */
+int mh_set_command(mh_transaction *tx, const char *command, bool is_watched, mh_error *err);
 /* Makes the next fork() of this thread a commit, after mh_begin. What can't be carried is found out now, as far as it can be:
  * MH_ERR_UNSUPPORTED names it, and nothing is armed. */
 int mh_arm(mh_transaction *tx, mh_error *err);
@@ -272,7 +304,11 @@ typedef struct mh_image mh_image; /* header and tables of a file, checked */
 
 enum { MH_KIND_HEAP = 1, MH_KIND_PROCESS = 2 };
 enum { MH_SEGMENT_ARENA = 1, MH_SEGMENT_PAGES = 2, MH_SEGMENT_MEMORY = 3, MH_SEGMENT_FILE = 4, MH_SEGMENT_ZERO = 5 };
-enum { MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6 };
+enum {
+    MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6, MH_INPUT_ABSENT = 7,
+    MH_INPUT_PRESENT = 8, MH_INPUT_DIRECTORY = 9, MH_INPUT_LISTING = 10, MH_INPUT_NAMES = 11, MH_INPUT_ARGUMENTS = 12, MH_INPUT_PLACE = 13,
+    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18
+};
 
 typedef struct {
     int kind;                 /* MH_KIND_* */

@@ -16,11 +16,14 @@
 
 enum { FIRST_REAL_TIME = 32 };
 
-static bool is_reason(const char *variable)
+static bool is_called(const char *variable, const char *name)
 {
-    size_t length = sizeof MHI_COLD_VARIABLE - 1;
-    return strncmp(variable, MHI_COLD_VARIABLE, length) == 0 && variable[length] == '=';
+    size_t length = strlen(name);
+    return strncmp(variable, name, length) == 0 && variable[length] == '=';
 }
+
+/* What we ourselves put there. */
+static bool is_reason(const char *variable) { return is_called(variable, MHI_COLD_VARIABLE) || is_called(variable, MHI_WATCH_VARIABLE); }
 
 /* Calls `take` with each argument, then each variable. */
 static void each_text(const mhi_request *request, const char *interpreter, char *const *envp, void (*take)(void *, const char *, bool), void *context)

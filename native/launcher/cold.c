@@ -37,16 +37,22 @@ static void execute(program *p, const char *interpreter)
     p->arguments->ar_argv[0] = own;
 }
 
-static char **with_reason(const mhi_arguments *arguments, const char *reason)
+/* With the reason, and, where we begin the program, with the word that it is to be watched from its first instruction. */
+static char **with_reason(const mhi_request *request, const mhi_arguments *arguments, const char *reason)
 {
-    static char variable[sizeof MHI_COLD_VARIABLE + sizeof(mh_error)];
-    char **envp = malloc((arguments->ar_envc + 2) * sizeof *envp);
+    static char variable[sizeof MHI_COLD_VARIABLE + sizeof(mh_error)], watch[] = MHI_WATCH_VARIABLE "=1";
+    char **envp = malloc((arguments->ar_envc + 3) * sizeof *envp);
+    uint64_t n = arguments->ar_envc;
     if (envp == NULL)
         return arguments->ar_envp;
-    snprintf(variable, sizeof variable, "%s=%s", MHI_COLD_VARIABLE, reason);
-    memcpy(envp, arguments->ar_envp, arguments->ar_envc * sizeof *envp);
-    envp[arguments->ar_envc] = variable;
-    envp[arguments->ar_envc + 1] = NULL;
+    memcpy(envp, arguments->ar_envp, n * sizeof *envp);
+    if (reason != NULL) {
+        snprintf(variable, sizeof variable, "%s=%s", MHI_COLD_VARIABLE, reason);
+        envp[n++] = variable;
+    }
+    if (request->kind != NULL)
+        envp[n++] = watch;
+    envp[n] = NULL;
     return envp;
 }
 
@@ -77,7 +83,7 @@ static void execute_in_path(program *p)
 
 void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
 {
-    program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason), -ENOENT };
+    program p = { request, arguments, with_reason(request, arguments, reason), -ENOENT };
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
     if (request->kind == NULL)
         execute(&p, recorded);

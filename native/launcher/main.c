@@ -75,8 +75,13 @@ static int try_snapshot(launch *l, const char *path, const char *command, mh_err
     int status = mhi_image_open(&l->image, path, true, err);
     if (status == MH_OK)
         status = check_is_meant(l, command, err);
+    const mhi_arguments *arguments = l->arguments;
+    bool is_variant;
+    uint64_t own = arguments->ar_n_skipped + 1; /* arguments come behind the program's own name */
+    const mhi_run run = { .environment = arguments->ar_envp, .is_watched = l->request.kind != NULL,
+                          .arguments = own < arguments->ar_argc ? (const char *const *)arguments->ar_argv + own : NULL };
     if (status == MH_OK)
-        status = mhi_inputs_check(l->image, NULL, NULL, l->arguments->ar_envp, err);
+        status = mhi_inputs_check(l->image, &run, &is_variant, err);
     if (status == MH_OK && is_set(l, "MAGICHEAP_VERIFY"))
         status = mh_image_verify(l->image, err);
     return status == MH_OK ? resume(l, err) : status;

@@ -23,7 +23,7 @@
 
 #include "error.h"
 #include "launcher/launcher.h"
-#include "snapshot/inputs.h"
+#include "snapshot/identity.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
 
@@ -61,16 +61,9 @@ static int open_file(mapper *m, uint64_t input, mh_error *err)
         mhi_sys_close(m->fd);
     const mhi_file_input *was = &m->image->inputs[input];
     const char *path = mhi_image_string(m->image, was->in_name);
-    struct stat found;
     m->input = input;
     m->fd = mhi_sys_open(path, O_RDONLY, 0);
-    int result = m->fd < 0 ? m->fd : mhi_sys_fstat(m->fd, &found);
-    if (result < 0)
-        return mhi_fail_sys(err, result, "cannot open %s", path);
-    mhi_file_input is = mhi_file_identity((int)was->in_kind, &found);
-    if (is.in_inode != was->in_inode || is.in_bytes != was->in_bytes || is.in_mtime_ns != was->in_mtime_ns)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s is being replaced", path);
-    return MH_OK;
+    return m->fd < 0 ? mhi_fail_sys(err, m->fd, "cannot open %s", path) : mhi_identity_check_open(was, m->fd, path, err);
 }
 
 /* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file; this one grows

@@ -1,7 +1,7 @@
 /* runtime.c - the few functions of a C library that the shared sources use, and that gcc calls by itself.
  *
  * They do what the C standard says, as far as it is asked of them: vsnprintf knows the conversions d u x o s c and %, with the flag
- * 0, width, precision, and the lengths l ll z. Memory is never given back: the launcher lives for a millisecond.
+ * 0, width, precision, and the lengths l ll z. Of memory only the last block is given back: the launcher lives for a millisecond.
  */
 #include <stdarg.h>
 #include <stdbool.h>
@@ -23,14 +23,16 @@
 
 enum { POOL_BYTES = 16 << 10 }; /* for what is small; larger blocks get pages of their own */
 
+static uint64_t next = MEMORY_START, last = MEMORY_START; /* the free place, and the last block before it */
+
 void *mhi_memory(size_t size)
 {
-    static uint64_t next = MEMORY_START;
     void *place;
     size_t pages = (size + MHI_PAGE - 1) & ~(size_t)(MHI_PAGE - 1);
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE; /* all of it is used: one trap instead of many */
     if (pages < size || mhi_sys_mmap(&place, (void *)next, pages, PROT_READ | PROT_WRITE, flags, -1, 0) < 0)
         return NULL;
+    last = next;
     next += pages;
     return place;
 }
@@ -54,7 +56,14 @@ void *calloc(size_t n_items, size_t item_bytes)
     return __builtin_mul_overflow(n_items, item_bytes, &size) ? NULL : malloc(size);
 }
 
-void free(void *block) { (void)block; }
+/* The last block of pages is given back, so that reading files piece by piece takes memory once. */
+void free(void *block)
+{
+    if (block == NULL || (uint64_t)block != last || next == last)
+        return;
+    mhi_sys_munmap(block, next - last);
+    next = last;
+}
 
 /* ---- bytes and strings ---- */
 

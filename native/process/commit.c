@@ -109,10 +109,10 @@ static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_erro
         status = mhi_fail(err, MH_ERR_STALE, 0, "the snapshot %s, which this process was resumed from, has been replaced", arguments->ar_image_path);
     for (uint64_t i = 0; i < parent->n_inputs && status == MH_OK; i++) {
         const mhi_file_input *input = &parent->inputs[i];
-        const char *name = mhi_image_string(parent, input->in_name);
-        bool is_wanted = input->in_kind == MH_INPUT_FILE || input->in_kind == MH_INPUT_LIBRARY || input->in_kind == MH_INPUT_ENV;
-        if (is_wanted && mhi_inputs_find(&tx->inputs, (int)input->in_kind, name) == NULL)
-            status = mhi_inputs_add(&tx->inputs, input, name, mhi_image_string(parent, input->in_text), err);
+        bool is_of_imports = input->in_kind == MH_INPUT_NAMES || (input->in_kind == MH_INPUT_LISTING && input->in_bytes == MH_LISTING_IMPORTS);
+        bool is_own = input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
+        if (!is_own && !is_of_imports) /* what was imported still is */
+            status = mhi_inputs_add(&tx->inputs, input, mhi_image_string(parent, input->in_name), mhi_image_string(parent, input->in_text), err);
     }
     *parent_checksum = parent->header.hd_checksum;
     mh_image_close(parent);

@@ -62,15 +62,21 @@ static int find_in_file(int fd, uint8_t *build_id)
     return result < 0 ? result : (int)found;
 }
 
-int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t build_id_bytes)
+int mhi_open_file_has_build_id(int fd, const uint8_t *build_id, uint32_t build_id_bytes)
 {
     uint8_t found[MHI_FILE_BUILD_ID_MAX];
-    int fd = mhi_sys_open(path, O_RDONLY, 0);
-    if (fd < 0)
-        return fd;
     int found_bytes = find_in_file(fd, found);
-    mhi_sys_close(fd);
     if (found_bytes < 0)
         return found_bytes == -ENODATA ? 0 : found_bytes; /* cut short: another file, at any rate */
     return (uint32_t)found_bytes == build_id_bytes && memcmp(found, build_id, build_id_bytes) == 0;
+}
+
+int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t build_id_bytes)
+{
+    int fd = mhi_sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    int result = mhi_open_file_has_build_id(fd, build_id, build_id_bytes);
+    mhi_sys_close(fd);
+    return result;
 }

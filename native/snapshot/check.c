@@ -105,8 +105,13 @@ static const char *check_inputs(const struct mh_image *image)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
         const mhi_file_input *input = &image->inputs[i];
-        if (input->in_kind < MH_INPUT_FILE || input->in_kind > MH_INPUT_SYSTEM)
+        if (input->in_kind < MH_INPUT_FILE || input->in_kind > MH_INPUT_NOTE)
             return "an input is of an unknown kind";
+        if (input->in_kind == MH_INPUT_ABSENT && input->in_bytes != 0 &&
+            (input->in_bytes > image->n_inputs || image->inputs[input->in_bytes - 1].in_kind != MH_INPUT_DIRECTORY))
+            return "an input names no directory";
+        if (input->in_kind == MH_INPUT_LISTING && input->in_bytes > MH_LISTING_METADATA)
+            return "an input is a listing of an unknown kind";
         if (!mhi_is_string(image, input->in_name) || !mhi_is_string(image, input->in_text))
             return "an input's name lies outside the strings";
         if (input->in_build_id_bytes > MHI_FILE_BUILD_ID_MAX)

@@ -95,7 +95,7 @@ int mhi_commit_inputs(mh_transaction *tx, mh_error *err)
 {
     int status = mhi_inputs_add_libraries(&tx->inputs, err);
     if (status == MH_OK)
-        status = mhi_inputs_add_opened(&tx->inputs, err);
+        status = mhi_record_questions(&tx->inputs, &tx->variables, &tx->scope, err);
     if (status == MH_OK)
         status = mhi_inputs_add_machine(&tx->inputs, err);
     return status;
@@ -226,6 +226,8 @@ static int write_file(mh_transaction *tx, mh_error *err)
 int mhi_commit_rest(mh_transaction *tx, mhi_file_header *header, const mhi_file_segment *segments, size_t n_segments,
                     const mhi_process_tables *process, mh_error *err)
 {
+    mhi_record_contents(&tx->inputs);
+    mhi_record_thin(&tx->inputs);
     mhi_tables_source from = { segments, n_segments, &tx->inputs, &tx->audit, process };
     int status = write_tables(tx, &from, header, err);
     if (status == MH_OK)

@@ -12,7 +12,8 @@
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
 
-static const char *const watched[] = { "PYTHON*", "LD_*", "LC_*", "LANG", "LANGUAGE", "OMP_*", "OPENBLAS_*", "MKL_*" };
+static const char *const watched[] = { "PYTHON*", "LD_*", "LC_*", "LANG", "LANGUAGE", "OMP_*", "OPENBLAS_*", "MKL_*", "NPY_*", "GOTO_*", "BLIS_*", "KMP_*",
+                                        "GOMP_*", "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
 
 static bool is_watched(const char *name, size_t length)
 {

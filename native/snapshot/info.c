@@ -95,13 +95,14 @@ int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *modu
 int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err)
 {
     bool is_any = options == NULL || (options->process && options->key == NULL);
-    const char *key = is_any ? NULL : options->key == NULL ? "" : options->key;
+    mhi_run run = mhi_options_run(options, is_any ? NULL : options->key == NULL ? "" : options->key);
+    bool is_variant;
     int status = mhi_trust_process(err);
     if (status == MH_OK)
         status = mhi_trust_directories(image->path, err);
     if (status == MH_OK)
         status = mhi_trust_file(image->path, &image->status, err);
     if (status == MH_OK)
-        status = mhi_inputs_check(image, key, options == NULL ? NULL : options->env, mhi_options_environment(options), err);
+        status = mhi_inputs_check(image, &run, &is_variant, err);
     return status;
 }

@@ -10,8 +10,8 @@
 
 #include "error.h"
 #include "heap/audit.h"
-#include "heap/route.h"
 #include "snapshot/cpu.h"
+#include "snapshot/identity.h"
 #include "sys/sys.h"
 
 /* Not strdup, nor reallocarray below: they call malloc and realloc from inside libc, which are routed into the arena. */
@@ -57,20 +57,19 @@ int mhi_inputs_add(mhi_inputs *inputs, const mhi_file_input *entry, const char *
     return MH_OK;
 }
 
+void mhi_inputs_drop(mhi_inputs *inputs, size_t i)
+{
+    free(inputs->items[i].name);
+    free(inputs->items[i].text);
+    memmove(&inputs->items[i], &inputs->items[i + 1], (--inputs->n - i) * sizeof *inputs->items);
+}
+
 const mhi_input *mhi_inputs_find(const mhi_inputs *inputs, int kind, const char *name)
 {
     for (size_t i = 0; i < inputs->n; i++)
         if (inputs->items[i].entry.in_kind == (uint32_t)kind && strcmp(inputs->items[i].name, name) == 0)
             return &inputs->items[i];
     return NULL;
-}
-
-static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
-
-/* What the kernel makes up at every read has no identity to compare. */
-static bool is_made_up(const char *path)
-{
-    return begins_with(path, "/proc/") || begins_with(path, "/sys/");
 }
 
 static int absolute(char path[PATH_MAX], const char *given, mh_error *err)
@@ -93,7 +92,7 @@ int mhi_inputs_add_file(mhi_inputs *inputs, const char *given, mh_error *err)
 {
     char path[PATH_MAX];
     int status = absolute(path, given, err);
-    if (status != MH_OK || is_made_up(path))
+    if (status != MH_OK || mhi_is_made_up(path))
         return status;
     struct stat found;
     int result = mhi_sys_stat(path, &found);
@@ -103,45 +102,6 @@ int mhi_inputs_add_file(mhi_inputs *inputs, const char *given, mh_error *err)
         return MH_OK;
     mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, &found);
     return mhi_inputs_add(inputs, &entry, path, NULL, err);
-}
-
-static bool is_same_file(const mhi_file_input *a, const mhi_file_input *b)
-{
-    return a->in_bytes == b->in_bytes && a->in_mtime_ns == b->in_mtime_ns && a->in_inode == b->in_inode && a->in_device == b->in_device;
-}
-
-static bool is_known(const mhi_inputs *inputs, const char *path)
-{
-    return mhi_inputs_find(inputs, MH_INPUT_FILE, path) != NULL || mhi_inputs_find(inputs, MH_INPUT_LIBRARY, path) != NULL;
-}
-
-/* A file that is gone was temporary, or a later run's body will miss it. One that can't be examined is an input, and will be stale. */
-static bool is_input(const mhi_opened *file)
-{
-    struct stat found;
-    unsigned uses = file->uses;
-    int result = uses & MHI_FILE_OUTPUT || is_made_up(file->path) ? -ENOENT : mhi_sys_stat(file->path, &found);
-    if (result < 0)
-        return result != -ENOENT;
-    mhi_file_input was = mhi_file_identity(MH_INPUT_FILE, &file->found), is = mhi_file_identity(MH_INPUT_FILE, &found);
-    return is_same_file(&was, &is) || !(uses & MHI_FILE_CHANGED);
-}
-
-int mhi_inputs_add_opened(mhi_inputs *inputs, mh_error *err)
-{
-    int status = MH_OK;
-    if (mhi_route_opened_lost() > 0)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
-                        "libraries opened more files than can be recorded (%u besides %u): a change in one would go unnoticed",
-                        mhi_route_opened_lost(), mhi_route_opened_count());
-    for (uint32_t i = 0; i < mhi_route_opened_count() && status == MH_OK; i++) {
-        const mhi_opened *file = mhi_route_opened(i);
-        if (file == NULL || is_known(inputs, file->path) || !is_input(file))
-            continue;
-        mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, &file->found);
-        status = mhi_inputs_add(inputs, &entry, file->path, NULL, err);
-    }
-    return status;
 }
 
 typedef struct {

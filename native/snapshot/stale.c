@@ -1,55 +1,40 @@
-/* stale.c - compares the recorded inputs with what is there, and says in one sentence what has changed.
+/* stale.c - asks again what was asked when the snapshot was made, and says in one sentence which answer has changed.
  *
- * A file is the same while its size, mtime and inode are: writing it in place changes the mtime, replacing it the inode, and
- * both usually the size. The device is recorded but not compared, since its number changes from boot to boot and from
- * container to container (git's index leaves it out for the same reason).
+ * First what tells the variants of a command from one another, since most of these are cheap and a run passes over all variants but its own; then
+ * the machine; then files. A directory that is as it was answers for all that was absent from it and for its list; only where it has changed,
+ * as directories that programs write to do all the time, each name is asked for.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
+#include "snapshot/answers.h"
 #include "snapshot/cpu.h"
+#include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
 #include "sys/sys.h"
 
-mhi_file_input mhi_file_identity(int kind, const struct stat *found)
-{
-    return (mhi_file_input){
-        .in_kind = (uint32_t)kind,
-        .in_bytes = (uint64_t)found->st_size,
-        .in_inode = found->st_ino,
-        .in_device = found->st_dev,
-        .in_mtime_ns = (int64_t)found->st_mtim.tv_sec * 1000000000 + found->st_mtim.tv_nsec,
-    };
-}
+typedef struct {
+    const struct mh_image *image;
+    const mhi_run *run;
+    const char *modules; /* of NAMES; NULL: none */
+    bool *is_same;       /* of each input that is a DIRECTORY: as it was */
+    mh_error *err;
+} check;
 
-static int check_file(const mhi_file_input *was, const char *path, mh_error *err)
-{
-    struct stat found;
-    int result = mhi_sys_stat(path, &found);
-    if (result == -ENOENT)
-        return mhi_fail(err, MH_ERR_STALE, ENOENT, "%s no longer exists", path);
-    if (result < 0)
-        return mhi_fail(err, MH_ERR_STALE, -result, "%s cannot be examined: %s", path, mhi_sys_error_text(-result));
-    mhi_file_input is = mhi_file_identity((int)was->in_kind, &found);
-    if (was->in_mtime_ns == MHI_MTIME_UNKNOWN)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s had changed before the snapshot was made", path);
-    if (is.in_bytes != was->in_bytes)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path, is.in_bytes,
-                        was->in_bytes);
-    if (is.in_mtime_ns != was->in_mtime_ns)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (mtime)", path);
-    if (is.in_inode != was->in_inode)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s has been replaced (inode)", path);
-    return MH_OK;
-}
+static const char *text_of(const check *c, uint64_t offset) { return mhi_image_string(c->image, offset); }
+
+/* ---- variants ---- */
 
 /* A key may be long, so what is told of it begins with the word that differs. */
-static int check_key(const char *was, const char *is, mh_error *err)
+static int check_key(const check *c, const mhi_file_input *input)
 {
+    const char *was = text_of(c, input->in_text), *is = c->run->key;
     if (is == NULL || strcmp(was, is) == 0)
         return MH_OK;
     size_t word = 0;
@@ -57,48 +42,215 @@ static int check_key(const char *was, const char *is, mh_error *err)
         if (is[i] == ' ')
             word = i + 1;
     const char *before = word == 0 ? "" : "... ";
-    return mhi_fail(err, MH_ERR_STALE, 0, "the key is '%s%.200s', the snapshot's is '%s%.200s'", before, is + word, before, was + word);
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "the key is '%s%.200s', the snapshot's is '%s%.200s'", before, is + word, before, was + word);
 }
 
-static int check_cpu(const mhi_file_input *was, const char *features, mh_error *err)
+static int check_place(const check *c, const mhi_file_input *input)
+{
+    char place[PATH_MAX];
+    const char *was = text_of(c, input->in_text);
+    int result = mhi_answer_place(place, sizeof place);
+    if (result < 0)
+        return mhi_fail_sys(c->err, result, "cannot tell the working directory");
+    return strcmp(place, was) == 0 ? MH_OK : mhi_fail(c->err, MH_ERR_STALE, 0, "run from the directory %.200s, the snapshot was made in %.200s", place, was);
+}
+
+static const char *stream_name(const char *number)
+{
+    return *number == '0' ? "standard input" : *number == '1' ? "standard output" : "standard error";
+}
+
+static int stream_number(const char *number) { return *number >= '0' && *number <= '2' && number[1] == '\0' ? *number - '0' : -1; }
+
+static int check_terminal(const check *c, const mhi_file_input *input)
+{
+    const char *number = text_of(c, input->in_name);
+    bool is = mhi_sys_is_terminal(stream_number(number));
+    if (is == (input->in_bytes != 0))
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is %s terminal, which the snapshot's run asked about", stream_name(number), is ? "a" : "no");
+}
+
+static int check_size(const check *c, const mhi_file_input *input)
+{
+    const char *number = text_of(c, input->in_name);
+    if (mhi_answer_terminal_size(stream_number(number)) == input->in_bytes)
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "the terminal at %s has another size than the snapshot's run found", stream_name(number));
+}
+
+static int check_host(const check *c, const mhi_file_input *input)
+{
+    uint64_t digest;
+    if (mhi_answer_host(input->in_bytes != 0, &digest) >= 0 && digest == input->in_digest)
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, input->in_bytes != 0 ? "the host has another name or another kernel, which the snapshot's run asked for" :
+                    "the kernel is another one, whose version the snapshot's run asked for");
+}
+
+static int check_user(const check *c, const mhi_file_input *input)
+{
+    uint64_t is = mhi_answer_user();
+    if (is == input->in_bytes)
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "run by user %u, the snapshot was made by %u", (uint32_t)is, (uint32_t)input->in_bytes);
+}
+
+static int check_arguments(const check *c, const mhi_file_input *input)
+{
+    if (mhi_answer_arguments(c->run->arguments) == input->in_digest)
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "run with other arguments than the snapshot, which was made by a run that had looked at them");
+}
+
+static int check_difference(const check *c, const mhi_file_input *input)
+{
+    switch (input->in_kind) {
+    case MH_INPUT_KEY: return check_key(c, input);
+    case MH_INPUT_ARGUMENTS: return check_arguments(c, input);
+    case MH_INPUT_PLACE: return check_place(c, input);
+    case MH_INPUT_TERMINAL: return check_terminal(c, input);
+    case MH_INPUT_SIZE: return check_size(c, input);
+    case MH_INPUT_HOST: return check_host(c, input);
+    case MH_INPUT_USER: return check_user(c, input);
+    default: return MH_OK;
+    }
+}
+
+/* ---- the machine ---- */
+
+static int check_cpu(const check *c, const mhi_file_input *was)
 {
     char has[MHI_CPU_TEXT_BYTES];
+    const char *features = text_of(c, was->in_text);
     uint32_t xsave_bytes = mhi_cpu_features(has);
     int length;
     const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length); /* usually; the search is quadratic */
     if (missing != NULL)
-        return mhi_fail(err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length, missing);
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length, missing);
     if (xsave_bytes != was->in_bytes)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the CPU's XSAVE area has %u bytes, the snapshot was made with %" PRIu64,
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the CPU's XSAVE area has %u bytes, the snapshot was made with %" PRIu64,
                         xsave_bytes, was->in_bytes);
     return MH_OK;
 }
 
-static int check_system(const mhi_file_input *was, const char *name, const char *text, mh_error *err)
+static int check_system(const check *c, const mhi_file_input *was)
 {
+    const char *name = text_of(c, was->in_name), *text = text_of(c, was->in_text);
     const char *libc = mhi_sys_libc_version(); /* the launcher has none, and compares the file as every other library's */
     if (strcmp(name, MHI_SYSTEM_LIBC) == 0 && libc != NULL && strcmp(text, libc) != 0)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc, text);
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc, text);
     if (strcmp(name, MHI_SYSTEM_PAGE) == 0 && was->in_bytes != (uint64_t)mhi_sys_page_size())
-        return mhi_fail(err, MH_ERR_STALE, 0, "the page size is %ld, the snapshot was made with %" PRIu64, mhi_sys_page_size(),
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the page size is %ld, the snapshot was made with %" PRIu64, mhi_sys_page_size(),
                         was->in_bytes);
+    if (strcmp(name, MHI_SYSTEM_WATCHED) == 0 && c->run->is_watched && was->in_bytes == 0)
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the snapshot was made by a run that had asked the world before anybody watched");
     return MH_OK;
 }
 
-int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, mh_error *err)
+/* ---- files ---- */
+
+static int check_present(const check *c, const mhi_file_input *input)
+{
+    struct stat found;
+    uint64_t digest;
+    const char *path = text_of(c, input->in_name);
+    bool is_link = S_ISLNK(input->in_bytes);
+    int result = is_link ? mhi_sys_lstat(path, &found) : mhi_sys_stat(path, &found);
+    if (result < 0)
+        return mhi_fail(c->err, MH_ERR_STALE, -result, "%s no longer exists, which was found while the snapshot was made", path);
+    if ((found.st_mode & S_IFMT) != input->in_bytes)
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is of another kind than when the snapshot was made", path);
+    if (is_link && (mhi_answer_link(path, &digest) < 0 || digest != input->in_digest))
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the link %s leads elsewhere", path);
+    return MH_OK;
+}
+
+static bool is_as_it_was(const mhi_file_input *input, const char *path)
+{
+    struct stat found;
+    if (mhi_sys_stat(path, &found) < 0)
+        return false;
+    mhi_file_input is = mhi_file_identity((int)input->in_kind, &found);
+    return mhi_is_same_state(input, &is);
+}
+
+static int check_absent(const check *c, const mhi_file_input *input)
+{
+    struct stat found;
+    const char *path = text_of(c, input->in_name);
+    if (input->in_bytes != 0 && c->is_same[input->in_bytes - 1])
+        return MH_OK;
+    int result = mhi_sys_stat(path, &found);
+    if (result == -ENOENT || result == -ENOTDIR)
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s has appeared, which was looked for in vain while the snapshot was made", path);
+}
+
+static int check_listing(const check *c, const mhi_file_input *input)
+{
+    uint64_t digest;
+    const char *path = text_of(c, input->in_name);
+    if (is_as_it_was(input, path))
+        return MH_OK;
+    if (mhi_answer_listing(path, input->in_bytes, c->modules, &digest) == 0 && digest == input->in_digest)
+        return MH_OK;
+    static const char *const sentences[] = { "files in %s have appeared or gone, which was listed while the snapshot was made",
+                                             "in %s a module has appeared or gone that imports would find",
+                                             "in %s packages were installed or removed since the snapshot was made" };
+    return mhi_fail(c->err, MH_ERR_STALE, 0, sentences[input->in_bytes], path);
+}
+
+static int check_rest(const check *c, const mhi_file_input *input)
+{
+    switch (input->in_kind) {
+    case MH_INPUT_FILE:
+    case MH_INPUT_LIBRARY: return mhi_identity_check(input, text_of(c, input->in_name), c->err);
+    case MH_INPUT_CPU: return check_cpu(c, input);
+    case MH_INPUT_SYSTEM: return check_system(c, input);
+    case MH_INPUT_PRESENT: return check_present(c, input);
+    case MH_INPUT_ABSENT: return check_absent(c, input);
+    case MH_INPUT_LISTING: return check_listing(c, input);
+    default: return MH_OK;
+    }
+}
+
+/* ---- all ---- */
+
+static int each_input(const check *c, int (*ask)(const check *, const mhi_file_input *))
 {
     int status = MH_OK;
-    for (uint64_t i = 0; i < image->n_inputs && status == MH_OK; i++) {
-        const mhi_file_input *input = &image->inputs[i];
-        const char *name = mhi_image_string(image, input->in_name), *text = mhi_image_string(image, input->in_text);
-        switch (input->in_kind) {
-        case MH_INPUT_FILE:
-        case MH_INPUT_LIBRARY: status = check_file(input, name, err); break;
-        case MH_INPUT_KEY: status = key == NULL ? MH_OK : check_key(text, key, err); break;
-        case MH_INPUT_CPU: status = check_cpu(input, text, err); break;
-        case MH_INPUT_SYSTEM: status = check_system(input, name, text, err); break;
-        case MH_INPUT_ENV: break; /* judged as a whole below: a variable that appears is a change too */
-        }
+    for (uint64_t i = 0; i < c->image->n_inputs && status == MH_OK; i++)
+        status = ask(c, &c->image->inputs[i]);
+    return status;
+}
+
+static int look_at_directories(check *c)
+{
+    c->is_same = calloc(c->image->n_inputs + 1, sizeof *c->is_same);
+    if (c->is_same == NULL)
+        return mhi_fail(c->err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    for (uint64_t i = 0; i < c->image->n_inputs; i++) {
+        const mhi_file_input *input = &c->image->inputs[i];
+        if (input->in_kind == MH_INPUT_DIRECTORY)
+            c->is_same[i] = is_as_it_was(input, text_of(c, input->in_name));
+        if (input->in_kind == MH_INPUT_NAMES)
+            c->modules = text_of(c, input->in_text);
     }
-    return status == MH_OK ? mhi_environment_check(image, env, environment, err) : status;
+    return MH_OK;
+}
+
+int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err)
+{
+    check c = { .image = image, .run = run, .err = err };
+    int status = each_input(&c, check_difference);
+    if (status == MH_OK)
+        status = mhi_environment_check(image, run->env, run->environment, err);
+    *is_variant = status == MH_ERR_STALE;
+    if (status == MH_OK)
+        status = look_at_directories(&c);
+    if (status == MH_OK)
+        status = each_input(&c, check_rest);
+    free(c.is_same);
+    return status;
 }

@@ -35,6 +35,8 @@ static int by_kind_and_name(const void *a, const void *b)
     if (x->entry.in_kind != y->entry.in_kind)
         return x->entry.in_kind < y->entry.in_kind ? 1 : -1;
     int order = strcmp(x->name, y->name);
+    if (order == 0 && x->entry.in_kind == MH_INPUT_LISTING && x->entry.in_bytes != y->entry.in_bytes)
+        return x->entry.in_bytes < y->entry.in_bytes ? -1 : 1; /* different questions */
     return order != 0 ? order : x < y ? -1 : x > y;
 }
 
@@ -60,17 +62,50 @@ static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
     size_t kept = 0;
     for (size_t i = 0; i < inputs->n; i++) {
         const mhi_input *last = kept == 0 ? NULL : sorted[kept - 1];
-        bool is_again = last != NULL && last->entry.in_kind == sorted[i]->entry.in_kind && strcmp(last->name, sorted[i]->name) == 0;
+        bool is_other_listing = last != NULL && last->entry.in_kind == MH_INPUT_LISTING && last->entry.in_bytes != sorted[i]->entry.in_bytes;
+        bool is_again = last != NULL && last->entry.in_kind == sorted[i]->entry.in_kind && strcmp(last->name, sorted[i]->name) == 0 && !is_other_listing;
         if (!is_again && !is_library(sorted[i], sorted, kept))
             sorted[kept++] = sorted[i];
     }
     return kept;
 }
 
+/* The index of what was recorded under this kind and name, or n. */
+static size_t find_sorted(const mhi_input *const *inputs, size_t n, uint32_t kind, const char *name, size_t length)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const mhi_input *at = inputs[middle];
+        int order = at->entry.in_kind != kind ? (at->entry.in_kind > kind ? -1 : 1) : strncmp(at->name, name, length);
+        if (order == 0 && at->name[length] != '\0')
+            order = 1;
+        if (order == 0)
+            return middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return n;
+}
+
+/* Which directory tells, while it is as it was, that nothing has appeared under the name. */
+static uint64_t directory_of(const mhi_input *absent, const mhi_input *const *inputs, size_t n)
+{
+    const char *slash = strrchr(absent->name, '/');
+    if (slash == NULL || absent->entry.in_bytes == 0)
+        return 0;
+    size_t length = slash == absent->name ? 1 : (size_t)(slash - absent->name), i = find_sorted(inputs, n, MH_INPUT_DIRECTORY, absent->name, length);
+    return i == n ? 0 : i + 1;
+}
+
 static void fill_inputs(string_pool *strings, mhi_file_input *to, const mhi_input **inputs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         to[i] = inputs[i]->entry;
+        if (to[i].in_kind == MH_INPUT_ABSENT)
+            to[i].in_bytes = directory_of(inputs[i], inputs, n);
         to[i].in_name = append_string(strings, inputs[i]->name);
         to[i].in_text = append_string(strings, inputs[i]->text);
     }

@@ -7,12 +7,16 @@
 #include "snapshot/transaction.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "heap/questions.h"
 #include "heap/route.h"
+#include "snapshot/answers.h"
 #include "snapshot/attach.h"
 #include "snapshot/checksum.h"
 #include "snapshot/image.h"
@@ -37,20 +41,43 @@ static int attach(mh_transaction *tx, const struct mh_image *image, mh_error *er
     return MH_OK;
 }
 
+static int keep_text(char **kept, const char *text, mh_error *err)
+{
+    size_t size = text == NULL ? 1 : strlen(text) + 1;
+    char *copy = malloc(size);
+    if (copy == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    memcpy(copy, text == NULL ? "" : text, size);
+    free(*kept);
+    *kept = copy;
+    return MH_OK;
+}
+
+mhi_run mhi_options_run(const mh_options *options, const char *key)
+{
+    static const mh_options defaults;
+    const mh_options *given = options == NULL ? &defaults : options;
+    return (mhi_run){ key, given->env, mhi_options_environment(options), given->arguments, given->is_watched };
+}
+
 static int take(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
     struct mh_image *image;
+    bool is_variant;
+    mhi_run run = mhi_options_run(options, key);
     int status = mhi_image_open(&image, tx->path, true, err);
     if (status != MH_OK)
         return status;
     status = mhi_image_expect(image, tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP, err);
     if (status == MH_OK)
-        status = mhi_inputs_check(image, key, options->env, mhi_options_environment(options), err);
+        status = mhi_inputs_check(image, &run, &is_variant, err);
     if (status == MH_OK && asks_for_verify())
         status = mh_image_verify(image, err);
-    if (status == MH_OK && tx->is_process)
+    if (status == MH_OK && tx->is_process) {
         tx->resumable = image->header.hd_checksum;
-    else if (status == MH_OK)
+        status = keep_text(&tx->command, mhi_image_string(image, image->process->pr_command), err);
+    }
+    if (status == MH_OK && !tx->is_process)
         status = attach(tx, image, err);
     mh_image_close(image);
     return status;
@@ -78,10 +105,13 @@ static void try_take(mh_transaction *tx, const mh_options *options, const char *
 /* What a commit will need to know of this moment. */
 static int remember(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
-    mhi_file_input entry = { .in_kind = MH_INPUT_KEY };
+    mhi_file_input entry = { .in_kind = MH_INPUT_KEY }, watched = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = options->is_watched };
+    tx->arguments = mhi_answer_arguments(options->arguments);
     int status = mhi_environment_read(&tx->variables, mhi_options_environment(options), err);
     if (status == MH_OK)
         status = mhi_inputs_add(&tx->inputs, &entry, NULL, key, err);
+    if (status == MH_OK)
+        status = mhi_inputs_add(&tx->inputs, &watched, MHI_SYSTEM_WATCHED, NULL, err);
     if (status == MH_OK)
         status = mhi_environment_add_watched(&tx->inputs, &tx->variables, err);
     for (const char *const *name = options->env; status == MH_OK && name != NULL && *name != NULL; name++)
@@ -89,14 +119,13 @@ static int remember(mh_transaction *tx, const mh_options *options, const char *k
     return status;
 }
 
-static int keep_text(char **kept, const char *text, mh_error *err)
+static int keep_scope(mh_transaction *tx, const mh_options *options, mh_error *err)
 {
-    size_t size = text == NULL ? 1 : strlen(text) + 1;
-    *kept = malloc(size);
-    if (*kept == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    memcpy(*kept, text == NULL ? "" : text, size);
-    return MH_OK;
+    char place[PATH_MAX];
+    int status = keep_text(&tx->scope.standard_library, options->standard_library, err);
+    if (status == MH_OK)
+        status = keep_text(&tx->scope.place, mhi_answer_place(place, sizeof place) < 0 ? "" : place, err);
+    return status == MH_OK ? keep_text(&tx->scope.snapshot, tx->path, err) : status;
 }
 
 int mh_open(mh_transaction **opened, const char *path, const mh_options *options, mh_error *err)
@@ -119,6 +148,8 @@ int mh_open(mh_transaction **opened, const char *path, const mh_options *options
         status = keep_text(&tx->program, options->program, err);
     if (status == MH_OK)
         status = keep_text(&tx->command, options->command, err);
+    if (status == MH_OK)
+        status = keep_scope(tx, options, err);
     if (status == MH_OK) {
         try_take(tx, options, key);
         if (tx->state == MHI_COLD)
@@ -130,6 +161,16 @@ int mh_open(mh_transaction **opened, const char *path, const mh_options *options
     }
     *opened = tx;
     return MH_OK;
+}
+
+const char *mh_command(const mh_transaction *tx) { return tx->command; }
+
+int mh_set_command(mh_transaction *tx, const char *command, bool is_watched, mh_error *err)
+{
+    for (size_t i = 0; i < tx->inputs.n; i++)
+        if (tx->inputs.items[i].entry.in_kind == MH_INPUT_SYSTEM && strcmp(tx->inputs.items[i].name, MHI_SYSTEM_WATCHED) == 0)
+            tx->inputs.items[i].entry.in_bytes = is_watched;
+    return keep_text(&tx->command, command, err);
 }
 
 void mh_close(mh_transaction *tx)
@@ -144,6 +185,10 @@ void mh_close(mh_transaction *tx)
     free(tx->scrubs);
     free(tx->program);
     free(tx->command);
+    free(tx->scope.standard_library);
+    free(tx->scope.place);
+    free(tx->scope.snapshot);
+    free(tx->modules);
     free(tx->path);
     free(tx);
 }
@@ -302,12 +347,83 @@ int mh_add_file(mh_transaction *tx, const char *path, mh_error *err)
     return status != MH_OK || strcmp(path, tx->path) == 0 ? status : mhi_inputs_add_file(&tx->inputs, path, err);
 }
 
+/* Behind the path, or where it would be. */
+static int add_missing(mh_transaction *tx, const char *path, mh_error *err)
+{
+    mhi_file_input entry = { .in_kind = MH_INPUT_ABSENT };
+    return mhi_inputs_add(&tx->inputs, &entry, path, NULL, err);
+}
+
+int mh_add_listing(mh_transaction *tx, const char *path, int which, mh_error *err)
+{
+    struct stat found;
+    int status = may_add(tx, err);
+    if (status != MH_OK)
+        return status;
+    if (which < MH_LISTING_ALL || which > MH_LISTING_METADATA)
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "%d is no kind of listing", which);
+    if (mhi_sys_stat(path, &found) < 0)
+        return add_missing(tx, path, err);
+    return mhi_record_listing(&tx->inputs, path, (uint64_t)which, tx->modules, err);
+}
+
+void mh_note_listing(const char *path, int which)
+{
+    struct stat found;
+    uint64_t digest;
+    char absolute[PATH_MAX];
+    mhi_asked kind = which == MH_LISTING_METADATA ? MHI_ASKED_METADATA : MHI_ASKED_LISTING;
+    if (!mhi_questions_are_noted())
+        return;
+    if (mhi_sys_stat(path, &found) < 0) {
+        mhi_question_note_path(MHI_ASKED_PATH, AT_FDCWD, path, &(struct stat){ 0 }, 0);
+        return;
+    }
+    if (mhi_answer_listing(path, (uint64_t)which, NULL, &digest) < 0)
+        return; /* the program is refused, too */
+    if (*path != '/')
+        mhi_question_note(MHI_ASKED_PLACE, "", NULL, 0);
+    if (*path == '/')
+        mhi_question_note_listing(kind, path, &found, digest);
+    else if (mhi_sys_realpath(path, absolute, sizeof absolute) == 0)
+        mhi_question_note_listing(kind, absolute, &found, digest);
+}
+
+static int add_text(mh_transaction *tx, int kind, uint64_t digest, const char *text, mh_error *err)
+{
+    mhi_file_input entry = { .in_kind = (uint32_t)kind, .in_digest = digest };
+    int status = may_add(tx, err);
+    return status != MH_OK ? status : mhi_inputs_add(&tx->inputs, &entry, kind == MH_INPUT_NOTE ? text : NULL, text, err);
+}
+
+int mh_add_names(mh_transaction *tx, const char *names, mh_error *err)
+{
+    free(tx->modules);
+    int status = keep_text(&tx->modules, names, err);
+    return status != MH_OK ? status : add_text(tx, MH_INPUT_NAMES, 0, names, err);
+}
+
+int mh_add_arguments(mh_transaction *tx, mh_error *err) { return add_text(tx, MH_INPUT_ARGUMENTS, tx->arguments, NULL, err); }
+int mh_add_place(mh_transaction *tx, mh_error *err) { return add_text(tx, MH_INPUT_PLACE, 0, tx->scope.place, err); }
+int mh_add_note(mh_transaction *tx, const char *text, mh_error *err) { return add_text(tx, MH_INPUT_NOTE, 0, text, err); }
+
+int mh_watch(const char *program, mh_error *err)
+{
+    mhi_questions_leave_out(program);
+    return mhi_route_stand(err);
+}
+
+void mh_note_host(bool name) { mhi_question_note(name ? MHI_ASKED_HOST : MHI_ASKED_KERNEL, "", NULL, 0); }
+void mh_unwatch(void) { mhi_route_stand_down(); }
+bool mh_asked_place(void) { return mhi_question_is_asked(MHI_ASKED_PLACE, ""); }
+void mh_pause(bool is_paused) { mhi_questions_pause(is_paused); }
+
 int mh_add_output(mh_transaction *tx, const char *path, mh_error *err)
 {
     struct stat found;
     int status = may_add(tx, err);
     if (status == MH_OK && mhi_sys_stat(path, &found) == 0)
-        mhi_route_mark_output(&found);
+        mhi_questions_mark_output(&found);
     return status;
 }
 

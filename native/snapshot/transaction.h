@@ -39,6 +39,9 @@ struct mh_transaction {
     size_t n_kept, kept_capacity;
     mhi_inputs variables;      /* the environment as mh_open found it */
     mhi_inputs inputs;         /* recorded so far */
+    mhi_scope scope;
+    uint64_t arguments;        /* digest of the options' arguments */
+    char *modules;             /* of mh_add_names; NULL: none */
     mhi_writer writer;         /* open while BEGUN */
     int process_id;            /* of the process that began */
     bool is_routing;           /* what route.h has begun is ours to end */
@@ -55,6 +58,8 @@ struct mh_transaction {
 
 /* The environment that a transaction with these options looks at. */
 char *const *mhi_options_environment(const mh_options *options);
+/* The run that has these options; `key`: NULL: any. */
+mhi_run mhi_options_run(const mh_options *options, const char *key);
 /* Whether this process is the one that began, not a forked child of it. */
 bool mhi_transaction_is_ours(const mh_transaction *tx);
 /* commit.c: makes the snapshot from a sealed arena. Leaves the writer open. */

@@ -61,6 +61,7 @@ int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset);
 int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset);
 
 /* process and machine */
+uid_t mhi_sys_uid(void);
 uid_t mhi_sys_euid(void);
 bool mhi_sys_secure_exec(void);     /* AT_SECURE: set-user-ID and the like */
 int64_t mhi_sys_wall_clock_ns(void);
@@ -106,6 +107,9 @@ int mhi_sys_has_children(void);                          /* 1 or 0; a child that
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
 int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
 bool mhi_sys_is_terminal(int fd);
+int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows);
+enum { MHI_SYS_HOST_BYTES = 5 * 65 };                     /* sysname, nodename, release, version, machine */
+int mhi_sys_host(char name[MHI_SYS_HOST_BYTES]);
 int mhi_sys_stack_limit(uint64_t *bytes);                 /* the soft one */
 int mhi_sys_cpus(uint64_t *bits, size_t size);            /* that this thread may run on; what is not known is left alone */
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */

@@ -9,10 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -159,6 +161,25 @@ int mhi_sys_shadow_stack(uint64_t *features)
 }
 
 bool mhi_sys_is_terminal(int fd) { return isatty(fd); }
+
+int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows)
+{
+    struct winsize size = { 0 };
+    int result = ioctl(fd, TIOCGWINSZ, &size) < 0 ? -errno : 0;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return result;
+}
+
+int mhi_sys_host(char name[MHI_SYS_HOST_BYTES])
+{
+    struct utsname found = { 0 };
+    int result = uname(&found) < 0 ? -errno : 0;
+    memcpy(name, &found, MHI_SYS_HOST_BYTES);
+    return result;
+}
+
+uid_t mhi_sys_uid(void) { return getuid(); }
 
 int mhi_sys_stack_limit(uint64_t *bytes)
 {

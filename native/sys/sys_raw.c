@@ -5,6 +5,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 #include "sys/raw.h"
@@ -62,6 +65,32 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return mhi_raw_4(SYS_pread64, fd, (long)buffer, (long)size, (long)offset);
 }
 
+ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size) { return mhi_raw_3(SYS_getdents64, fd, (long)entries, (long)size); }
+
+bool mhi_sys_is_terminal(int fd)
+{
+    struct { uint32_t modes[4]; uint8_t line, characters[31]; } settings; /* no smaller than the kernel's struct termios */
+    return mhi_raw_3(SYS_ioctl, fd, TCGETS, (long)&settings) == 0;
+}
+
+int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows)
+{
+    struct winsize size = { 0 };
+    long result = mhi_raw_3(SYS_ioctl, fd, TIOCGWINSZ, (long)&size);
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return (int)result;
+}
+
+int mhi_sys_host(char name[MHI_SYS_HOST_BYTES])
+{
+    struct utsname found = { 0 };
+    long result = mhi_raw_1(SYS_uname, (long)&found);
+    memcpy(name, &found, MHI_SYS_HOST_BYTES);
+    return (int)result;
+}
+
+uid_t mhi_sys_uid(void) { return (uid_t)mhi_raw_0(SYS_getuid); }
 uid_t mhi_sys_euid(void) { return (uid_t)mhi_raw_0(SYS_geteuid); }
 bool mhi_sys_secure_exec(void) { return is_secure; }
 

@@ -289,7 +289,7 @@ TEST(newer_format_says_so_in_its_own_words)
     prepare();
     mhi_file_header newer = whole_header;
     newer.hd_version = MHI_FORMAT_VERSION + 1;
-    check_header(newer, MH_ERR_FORMAT, "has format 5, this build reads 4");
+    check_header(newer, MH_ERR_FORMAT, "has format 6, this build reads 5");
     mhi_file_header kind = whole_header;
     kind.hd_kind = 3;
     check_header(kind, MH_ERR_FORMAT, "is a snapshot of kind 3");

@@ -50,17 +50,42 @@ TEST(changed_file_is_named_with_what_changed)
     write_file(file, "12345678", 8);
     set_mtime(file, 1000000, 5);
     dependent made = made_with("file.dat", file, NULL);
-    set_mtime(file, 1000000, 6);
-    CHECK_COLD(made.path, MH_ERR_STALE, "model.bin has changed (mtime)");
     write_file(file, "123456789", 9);
     set_mtime(file, 1000000, 5);
     CHECK_COLD(made.path, MH_ERR_STALE, "model.bin has changed (size: 9 bytes, it was 8)");
     write_file(scratch("other.bin"), "87654321", 8);
     set_mtime(scratch("other.bin"), 1000000, 5);
     CHECK(rename(scratch("other.bin"), file) == 0);
-    CHECK_COLD(made.path, MH_ERR_STALE, "model.bin has been replaced");
+    CHECK_COLD(made.path, MH_ERR_STALE, "model.bin has changed (content)");
     CHECK(unlink(file) == 0);
     CHECK_COLD(made.path, MH_ERR_STALE, "model.bin no longer exists");
+}
+
+TEST(a_file_of_equal_content_is_the_same_whatever_its_times_and_inode)
+{
+    const char *file = scratch("equal.bin");
+    write_file(file, "12345678", 8);
+    set_mtime(file, 1000000, 5);
+    dependent made = made_with("equal.dat", file, NULL);
+    set_mtime(file, 1000000, 6);
+    CHECK_WARM(made.path, 1);
+    set_mtime(file, 1000000, 0);
+    CHECK_WARM(made.path, 1);
+    write_file(scratch("copy.bin"), "12345678", 8);
+    CHECK(rename(scratch("copy.bin"), file) == 0);
+    CHECK_WARM(made.path, 1);
+}
+
+TEST(content_that_changed_under_equal_size_and_mtime_is_noticed)
+{
+    const char *file = scratch("forged.bin");
+    write_file(file, "12345678", 8);
+    set_mtime(file, 1000000, 5);
+    dependent made = made_with("forged.dat", file, NULL);
+    int fd = open(file, O_WRONLY);
+    CHECK(fd >= 0 && pwrite(fd, "X", 1, 3) == 1 && close(fd) == 0);
+    set_mtime(file, 1000000, 5);
+    CHECK_COLD(made.path, MH_ERR_STALE, "forged.bin has changed (content)");
 }
 
 static void change_between(void *context)
@@ -191,6 +216,7 @@ static void widen_xsave(mhi_file_input *input, char *strings) { (void)strings, i
 static void age_libc(mhi_file_input *input, char *strings) { strings[input->in_text] = '9'; }
 static void grow_pages(mhi_file_input *input, char *strings) { (void)strings, input->in_bytes = 65536; }
 static void touch_library(mhi_file_input *input, char *strings) { (void)strings, input->in_mtime_ns++; }
+static void rebuild_library(mhi_file_input *input, char *strings) { (void)strings, input->in_mtime_ns++, input->in_build_id[0] ^= 1; }
 
 TEST(other_machine_is_named)
 {
@@ -206,10 +232,12 @@ TEST(other_machine_is_named)
 
 TEST(changed_library_and_program_are_named)
 {
-    forge(make_snapshot("library.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", touch_library);
-    CHECK_COLD(scratch("library.dat"), MH_ERR_STALE, "libc.so.6 has changed (mtime)");
-    forge(make_snapshot("program.dat", 1), MH_INPUT_LIBRARY, "test_snapshot_stale", touch_library);
-    CHECK_COLD(scratch("program.dat"), MH_ERR_STALE, "test_snapshot_stale has changed (mtime)");
+    forge(make_snapshot("library.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", rebuild_library);
+    CHECK_COLD(scratch("library.dat"), MH_ERR_STALE, "libc.so.6 has changed (content)");
+    forge(make_snapshot("program.dat", 1), MH_INPUT_LIBRARY, "test_snapshot_stale", rebuild_library);
+    CHECK_COLD(scratch("program.dat"), MH_ERR_STALE, "test_snapshot_stale has changed (content)");
+    forge(make_snapshot("touched.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", touch_library); /* the build-id tells that it is the same */
+    CHECK_WARM(scratch("touched.dat"), 1);
 }
 
 static void copy_file(const char *from, const char *to)

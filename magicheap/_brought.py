@@ -1,0 +1,119 @@
+"""What a program brings to its `with`: the variables of all callers, each as its name and a digest of its value.
+
+A snapshot resumes the callers with the variables of the run that committed. So a run that comes to the `with` by itself takes it only if it
+brings the same. Two values are the same if they are built alike of the same plain parts; of what can't be taken apart (a lock, an open file, a
+generator) only the type counts, for its like is in the snapshot. What each resumed process has anew (sys.argv, os.environ, the standard
+streams) is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import Any
+
+_OF_THE_MODULE = frozenset(("__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__spec__", "__annotations__", "__conditional_annotations__"))
+_PARTS_MAX = 1_000_000  # of all values together: some seconds' worth. Beyond it nobody can tell in time; arbitrary
+_DIGEST_BYTES = 6
+_ATOMS = (bool, int, float, complex, type(None), type(...), type(NotImplemented))
+
+
+def describe(frame: FrameType | None) -> str:
+    """Return "NAME=DIGEST ..." of this frame and its callers, sorted, callers behind a slash."""
+    digester = _Digester()
+    return " / ".join(" ".join(sorted(_variables(digester, each))) for each in _frames(frame))
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame:
+        yield frame
+        frame = frame.f_back
+
+
+def _variables(digester: _Digester, frame: FrameType) -> Iterator[str]:
+    for name, value in list(frame.f_locals.items()):
+        if name not in _OF_THE_MODULE and not digester.is_left_out(value):
+            yield f"{name}={digester.digest(value)}"
+    if frame.f_locals is not frame.f_globals and not str(frame.f_globals.get("__name__")).startswith(("importlib.", "runpy")):
+        for name, value in list(frame.f_globals.items()):
+            if name not in _OF_THE_MODULE and not digester.is_left_out(value):
+                yield f"{name}={digester.digest(value)}"
+
+
+class _Digester:
+    """Digests values, canonically: shared parts count as equal ones do."""
+
+    def __init__(self) -> None:
+        from _blake2 import blake2b  # hashlib would load OpenSSL, too
+
+        self._blake2b = blake2b
+        self._n_parts = 0
+        self._renewed = {id(each) for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, os.environ, os.environb) if each is not None}
+        for name in ("stdin", "stdout", "stderr"):
+            self._renewed |= {id(getattr(sys, name)), id(getattr(sys, f"__{name}__"))}
+
+    def is_left_out(self, value: object) -> bool:
+        """Tell whether each process has its own, or whether it is ours: the transaction itself."""
+        return (id(value) in self._renewed and value is not None) or type(value).__module__.partition(".")[0] == "magicheap"
+
+    def digest(self, value: object) -> str:
+        hasher = self._blake2b(digest_size=_DIGEST_BYTES)
+        self._feed(hasher, value, {})
+        return hasher.hexdigest()
+
+    def _feed(self, hasher: Any, value: Any, above: dict[int, int]) -> None:
+        """`above`: what `value` is a part of, by id, with its depth: a cycle is told by how far it leads back."""
+        self._n_parts += 1
+        kind = type(value)
+        hasher.update(f"{kind.__module__}.{kind.__qualname__}:".encode(errors="replace"))
+        if self._n_parts > _PARTS_MAX or self.is_left_out(value):
+            hasher.update(b"too many" + os.urandom(16) if self._n_parts > _PARTS_MAX else b"renewed")
+        elif kind in _ATOMS:
+            hasher.update(repr(value).encode())
+        elif kind is str:
+            hasher.update(f"{len(value)}:".encode() + value.encode(errors="surrogatepass"))
+        elif kind in (bytes, bytearray):
+            hasher.update(f"{len(value)}:".encode() + value)
+        elif id(value) in above:
+            hasher.update(f"up {len(above) - above[id(value)]}".encode())
+        else:
+            self._feed_parts(hasher, value, {**above, id(value): len(above)})
+
+    def _feed_parts(self, hasher: Any, value: Any, above: dict[int, int]) -> None:
+        kind = type(value)
+        if kind in (tuple, list):
+            parts: Any = value
+        elif kind in (set, frozenset):
+            parts = sorted(self.digest(each) for each in value)
+        elif kind is dict:
+            parts = [part for item in list(value.items()) for part in item]
+        else:
+            parts = _parts_of(value)
+        hasher.update(f"{len(parts)}[".encode())
+        for part in parts:
+            self._feed(hasher, part, above)
+
+
+def _parts_of(value: Any) -> list[Any]:
+    """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing but its type."""
+    kind = type(value)
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    if kind.__name__ in ("module", "function", "builtin_function_or_method", "type", "ABCMeta", "EnumType", "EnumMeta", "method_descriptor") or isinstance(value, type):
+        code = getattr(value, "__code__", None)
+        return [str(getattr(value, "__module__", "")), str(name), code.co_code if code else b""]
+    if kind.__module__ == "ctypes" and hasattr(value, "_name"):
+        return [str(value._name)]  # a library, which keeps its address
+    try:
+        reduced = value.__reduce_ex__(4)
+    except Exception:  # a lock, a file, a generator, a socket; or other people's code
+        return []
+    if isinstance(reduced, str):
+        return [reduced]
+    function, arguments, *rest = reduced
+    state = rest[0] if rest else None
+    return [getattr(function, "__qualname__", ""), *arguments, state, *(list(each) for each in rest[1:3] if each is not None)]

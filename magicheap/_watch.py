@@ -1,0 +1,78 @@
+"""From when on a program is watched: what is asked before the `with` counts as what is asked in its body.
+
+A program that `magic` has begun is watched from its first instruction: magicheap.pth imports this module as the interpreter starts. One that
+`python` has begun, from its import of this package on; what stands before that _prefix.py reads, and if it can't be understood, `magic` takes no
+snapshot of that run.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+import sys
+
+from magicheap import _log, _questions
+from magicheap._native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+is_on = False
+is_from_start = False
+places: list[tuple[CodeType, int]] | None = None  # each module that was being imported when the watch began, with its line; None: nobody knows
+modules: list[str] = []  # that were there already
+
+_PASSED_OVER = ("importlib.", "_frozen_importlib", "runpy", "magicheap")  # whose functions import others
+
+
+def begin_from_start() -> None:
+    """In magicheap.pth."""
+    global is_from_start
+    import atexit
+
+    program = os.fsencode(sys.orig_argv[1]) if len(sys.orig_argv) > 1 else b""  # a script; or an option, which is no path
+    is_from_start = _begin(program)
+    atexit.register(_say_that_there_is_none)
+
+
+def begin_here() -> None:
+    """At the import of this package, if that is part of a program's beginning: not inside functions, where others run it."""
+    global places, modules
+    if is_on or sys.flags.interactive or hasattr(sys, "ps1") or posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
+        return
+    found: list[tuple[CodeType, int]] = []
+    frame: FrameType | None = sys._getframe(1)
+    main = None
+    while frame:
+        name = str(frame.f_globals.get("__name__"))
+        if not name.startswith(_PASSED_OVER):
+            if frame.f_code.co_name != "<module>":
+                return
+            found.append((frame.f_code, frame.f_lineno))
+            main = name
+        frame = frame.f_back
+    if main == "__main__" and _begin(b""):
+        places, modules = found, list(sys.modules)
+
+
+def stand_down() -> None:
+    """No process will be committed: nobody needs to know."""
+    global is_on, is_from_start
+    is_on = is_from_start = False
+    _questions.end()
+    lib.mh_unwatch()
+
+
+def _begin(program: bytes) -> bool:
+    global is_on
+    is_on = lib.mh_watch(program, ffi.NULL) == 0  # where not, the transaction will say why
+    if is_on:
+        _questions.begin()
+    return is_on
+
+
+def _say_that_there_is_none() -> None:
+    process = sys.modules.get("magicheap._process")
+    if process is None or process.is_before_first():
+        _log.info("the program has entered no magic_transaction, so it ran as under python: wrap what it loads in `with magic_transaction():`")

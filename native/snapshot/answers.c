@@ -1,0 +1,108 @@
+/* answers.c - see answers.h. */
+#define _GNU_SOURCE
+#include "snapshot/answers.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+#include "magicheap.h"
+#include "snapshot/checksum.h"
+#include "sys/sys.h"
+
+int mhi_answer_place(char *path, size_t size) { return mhi_sys_realpath(".", path, size); }
+
+uint64_t mhi_answer_terminal_size(int fd)
+{
+    uint32_t columns, rows;
+    return mhi_sys_terminal_size(fd, &columns, &rows) < 0 ? 0 : (uint64_t)columns << 16 | rows;
+}
+
+int mhi_answer_host(bool with_name, uint64_t *digest)
+{
+    char name[MHI_SYS_HOST_BYTES];
+    int result = mhi_sys_host(name);
+    if (!with_name)
+        memset(name + MHI_SYS_HOST_BYTES / 5, 0, MHI_SYS_HOST_BYTES / 5); /* the second of the five */
+    *digest = result < 0 ? 0 : mhi_checksum(name, sizeof name);
+    return result;
+}
+
+uint64_t mhi_answer_user(void) { return mhi_sys_uid() | (uint64_t)mhi_sys_euid() << 32; }
+
+uint64_t mhi_answer_arguments(const char *const *arguments)
+{
+    uint64_t digest = 1;
+    for (; arguments != NULL && *arguments != NULL; arguments++)
+        digest = (digest << 7 | digest >> 57) * 0x9e3779b97f4a7c15 + mhi_checksum(*arguments, strlen(*arguments)); /* the order counts */
+    return digest;
+}
+
+/* ---- listings ---- */
+
+/* `modules` is a text of names, each with a slash behind it; its first is preceded by nothing. */
+static bool is_named(const char *modules, const char *stem, size_t length)
+{
+    for (const char *at = modules; *at != '\0';) {
+        size_t n = strcspn(at, "/");
+        if (n == length && memcmp(at, stem, n) == 0)
+            return true;
+        at += n + (at[n] == '/');
+    }
+    return false;
+}
+
+static bool ends(const char *name, const char *with)
+{
+    size_t length = strlen(name), n = strlen(with);
+    return length >= n && memcmp(name + length - n, with, n) == 0;
+}
+
+/* A directory, a source, bytecode or an extension module by one of these names; or a list of further directories. */
+static bool is_importable(const char *name, const char *modules)
+{
+    size_t stem = strcspn(name, ".");
+    bool may_be = name[stem] == '\0' || ends(name, ".py") || ends(name, ".pyc") || ends(name, ".so");
+    return ends(name, ".pth") || (may_be && is_named(modules, name, stem));
+}
+
+static bool is_self(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "__pycache__") == 0; }
+
+static bool is_metadata(const char *name)
+{
+    return ends(name, ".dist-info") || ends(name, ".egg-info") || ends(name, ".egg") || ends(name, ".egg-link");
+}
+
+static bool is_wanted(const char *name, uint64_t which, const char *modules)
+{
+    if (which == MH_LISTING_METADATA)
+        return is_metadata(name);
+    return !is_self(name) && (which == MH_LISTING_ALL || is_importable(name, modules == NULL ? "" : modules));
+}
+
+int mhi_answer_listing(const char *path, uint64_t which, const char *modules, uint64_t *digest)
+{
+    _Alignas(struct dirent64) char entries[8192];
+    int fd = mhi_sys_open(path, O_RDONLY | O_DIRECTORY, 0);
+    ssize_t size = fd < 0 ? fd : 1;
+    *digest = 1;
+    while (size > 0 && (size = mhi_sys_read_directory(fd, entries, sizeof entries)) > 0)
+        for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen) {
+            const char *name = ((const struct dirent64 *)(entries + at))->d_name;
+            if (is_wanted(name, which, modules))
+                *digest += mhi_checksum(name, strlen(name)); /* a sum, since the order is any */
+        }
+    if (fd >= 0)
+        mhi_sys_close(fd);
+    return size < 0 ? (int)size : 0;
+}
+
+int mhi_answer_link(const char *path, uint64_t *digest)
+{
+    char target[PATH_MAX];
+    ssize_t length = mhi_sys_readlink(path, target, sizeof target);
+    *digest = length < 0 ? 0 : mhi_checksum(target, (size_t)length);
+    return length < 0 ? (int)length : 0;
+}

@@ -1,0 +1,105 @@
+/* identity.c - see identity.h. */
+#define _GNU_SOURCE
+#include "snapshot/identity.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+
+#include "error.h"
+#include "snapshot/image.h"
+#include "snapshot/inputs.h"
+#include "sys/sys.h"
+
+/* A file system stamps with the time of the last timer tick, of 10 ms at most; twice that. */
+#define YOUNG_NS 20000000
+
+static int64_t nanoseconds(const struct timespec *time) { return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec; }
+
+mhi_file_input mhi_file_identity(int kind, const struct stat *found)
+{
+    return (mhi_file_input){
+        .in_kind = (uint32_t)kind,
+        .in_bytes = (uint64_t)found->st_size,
+        .in_inode = found->st_ino,
+        .in_device = found->st_dev,
+        .in_mtime_ns = nanoseconds(&found->st_mtim),
+        .in_ctime_ns = nanoseconds(&found->st_ctim),
+    };
+}
+
+void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns)
+{
+    if (entry->in_ctime_ns > now_ns - YOUNG_NS || entry->in_mtime_ns > now_ns - YOUNG_NS)
+        entry->in_ctime_ns = MHI_TIME_UNKNOWN;
+}
+
+bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is)
+{
+    bool is_file = was->in_kind == MH_INPUT_FILE || was->in_kind == MH_INPUT_LIBRARY; /* a directory's size tells nothing */
+    return was->in_inode == is->in_inode && was->in_mtime_ns == is->in_mtime_ns && was->in_ctime_ns == is->in_ctime_ns &&
+           was->in_ctime_ns != MHI_TIME_UNKNOWN && (!is_file || was->in_bytes == is->in_bytes);
+}
+
+int mhi_file_digest(int fd, uint64_t size, uint64_t *digest)
+{
+    int result = mhi_checksum_file(fd, 0, size, digest);
+    *digest |= *digest == 0;
+    return result;
+}
+
+/* False also where it can't be told. */
+static bool has_content(const mhi_file_input *was, int fd)
+{
+    uint64_t digest;
+    if (was->in_build_id_bytes > 0)
+        return mhi_open_file_has_build_id(fd, was->in_build_id, was->in_build_id_bytes) == 1;
+    return was->in_digest != 0 && mhi_file_digest(fd, was->in_bytes, &digest) == 0 && digest == was->in_digest;
+}
+
+/* By what stat tells: 1 the same, 0 another one, or the sentence is told. */
+static int compare(const mhi_file_input *was, const struct stat *found, const char *path, mh_error *err)
+{
+    if (was->in_mtime_ns == MHI_MTIME_UNKNOWN)
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s had changed before the snapshot was made", path);
+    mhi_file_input is = mhi_file_identity((int)was->in_kind, found);
+    if (mhi_is_same_state(was, &is))
+        return 1;
+    if (!S_ISREG(found->st_mode))
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed: it is no regular file", path);
+    if (is.in_bytes != was->in_bytes)
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path, is.in_bytes,
+                        was->in_bytes);
+    return 0;
+}
+
+int mhi_identity_check_open(const mhi_file_input *was, int fd, const char *path, mh_error *err)
+{
+    struct stat found;
+    int result = mhi_sys_fstat(fd, &found);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot examine %s", path);
+    result = compare(was, &found, path, err);
+    if (result == 0 && !has_content(was, fd))
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (content)", path);
+    return result < 0 ? result : MH_OK;
+}
+
+int mhi_identity_check(const mhi_file_input *was, const char *path, mh_error *err)
+{
+    struct stat found;
+    int result = mhi_sys_stat(path, &found);
+    if (result == -ENOENT)
+        return mhi_fail(err, MH_ERR_STALE, ENOENT, "%s no longer exists", path);
+    if (result < 0)
+        return mhi_fail(err, MH_ERR_STALE, -result, "%s cannot be examined: %s", path, mhi_sys_error_text(-result));
+    result = compare(was, &found, path, err);
+    if (result != 0)
+        return result < 0 ? result : MH_OK;
+    int fd = mhi_sys_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd < 0)
+        return mhi_fail(err, MH_ERR_STALE, -fd, "%s cannot be read: %s", path, mhi_sys_error_text(-fd));
+    int status = mhi_identity_check_open(was, fd, path, err);
+    mhi_sys_close(fd);
+    return status;
+}

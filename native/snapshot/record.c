@@ -1,0 +1,275 @@
+/* record.c - from what the body asked to inputs, at the commit.
+ *
+ * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may have seen either, and
+ *     no later run will find what was recorded. One that the body itself could write counts as the body left it: that is what the next run
+ *     will find.
+ * A2  What the body made is its output, and no input.
+ * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and might do otherwise.
+ * A4  Of a path below what is missing, only the first missing part counts.
+ * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its source's shadow.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "heap/questions.h"
+#include "snapshot/answers.h"
+#include "snapshot/checksum.h"
+#include "snapshot/identity.h"
+#include "snapshot/inputs.h"
+#include "sys/sys.h"
+
+typedef struct {
+    mhi_inputs *inputs;
+    const mhi_inputs *variables;
+    const mhi_scope *scope;
+    int64_t now_ns;
+    mh_error *err;
+} record;
+
+static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), n = strlen(end);
+    return length >= n && strcmp(text + length - n, end) == 0;
+}
+
+/* ---- what is no question ---- */
+
+bool mhi_is_made_up(const char *path)
+{
+    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || strcmp(path, "/proc") == 0 || strcmp(path, "/sys") == 0 ||
+           (begins_with(path, "/dev/") && !begins_with(path, "/dev/shm/"));
+}
+
+/* The interpreter's version covers its library; what is installed may lie below it, but is no part of it. */
+static bool is_standard(const char *library, const char *path)
+{
+    size_t length = library == NULL ? 0 : strlen(library);
+    if (length == 0 || strncmp(path, library, length) != 0 || path[length] != '/')
+        return false;
+    const char *rest = path + length + 1;
+    return !begins_with(rest, "site-packages") && !begins_with(rest, "dist-packages");
+}
+
+static bool is_left_out(const record *r, const char *path)
+{
+    return mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL || ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
+           (r->scope->snapshot != NULL && begins_with(path, r->scope->snapshot));
+}
+
+/* ---- paths ---- */
+
+static int add_directory(const record *r, const char *path)
+{
+    struct stat found;
+    if (mhi_sys_stat(path, &found) < 0)
+        return MH_OK;
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_DIRECTORY, &found);
+    mhi_identity_forget_young(&entry, r->now_ns);
+    return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
+}
+
+/* Shortens a path to its first missing part (A4); false if nothing is missing any more. */
+static bool cut_to_missing(char *path)
+{
+    struct stat found;
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mhi_sys_stat(path, &found) < 0)
+            return true;
+        *slash = '/';
+    }
+    return mhi_sys_stat(path, &found) < 0;
+}
+
+static int add_absent(const record *r, const char *asked)
+{
+    char path[PATH_MAX];
+    struct stat found;
+    mhi_file_input entry = { .in_kind = MH_INPUT_ABSENT };
+    if (strlen(asked) >= sizeof path)
+        return MH_OK; /* nothing can be there */
+    strcpy(path, asked);
+    bool is_missing = cut_to_missing(path);
+    if (is_left_out(r, path))
+        return MH_OK;
+    bool is_dangling = is_missing && mhi_sys_lstat(path, &found) == 0; /* what appears, appears elsewhere */
+    entry.in_bytes = is_missing && !is_dangling; /* tables.c puts the directory's index there */
+    int status = mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
+    char *slash = strrchr(path, '/');
+    if (status != MH_OK || entry.in_bytes == 0 || slash == NULL)
+        return status;
+    *(slash == path ? slash + 1 : slash) = '\0';
+    return add_directory(r, path);
+}
+
+static int add_present(const record *r, const char *path, mode_t mode)
+{
+    mhi_file_input entry = { .in_kind = MH_INPUT_PRESENT, .in_bytes = mode & S_IFMT };
+    if (S_ISLNK(mode) && mhi_answer_link(path, &entry.in_digest) < 0)
+        return MH_OK;
+    return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
+}
+
+static int add_path(const record *r, const mhi_question *asked)
+{
+    struct stat found;
+    const char *path = asked->name;
+    if (asked->found.st_mode == 0)
+        return add_absent(r, path);
+    int result = mhi_sys_stat(path, &found);
+    if (result == -ENOENT || result == -ENOTDIR) /* temporary */
+        return MH_OK;
+    if (asked->uses & MHI_FILE_OUTPUT)
+        return MH_OK; /* A2 */
+    if (!S_ISREG(asked->found.st_mode))
+        return result < 0 ? MH_OK : add_present(r, path, found.st_mode);
+    bool is_own = asked->uses & MHI_FILE_CHANGED;
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, is_own && result == 0 ? &found : &asked->found);
+    return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
+}
+
+int mhi_record_listing(mhi_inputs *inputs, const char *path, uint64_t which, const char *modules, mh_error *err)
+{
+    struct stat found;
+    int result = mhi_sys_stat(path, &found);
+    if (result < 0)
+        return result == -ENOENT || result == -ENOTDIR ? MH_OK : mhi_fail_sys(err, result, "cannot record the directory %s as an input", path);
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_LISTING, &found);
+    entry.in_bytes = which;
+    mhi_identity_forget_young(&entry, mhi_sys_wall_clock_ns());
+    result = mhi_answer_listing(path, which, modules, &entry.in_digest);
+    return result < 0 ? MH_OK /* it can't be listed: that was the answer, and its rights tell */ : mhi_inputs_add(inputs, &entry, path, NULL, err);
+}
+
+/* As it was asked. Where the digest is not known and the directory has changed since, none that a later run finds will be right. */
+static int add_listing(const record *r, const mhi_question *asked)
+{
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_LISTING, &asked->found), is;
+    struct stat found;
+    entry.in_bytes = asked->kind == MHI_ASKED_METADATA ? MH_LISTING_METADATA : MH_LISTING_ALL;
+    entry.in_digest = asked->digest;
+    if (mhi_sys_stat(asked->name, &found) < 0)
+        return MH_OK; /* temporary */
+    is = mhi_file_identity(MH_INPUT_LISTING, &found);
+    if (entry.in_digest == 0 && mhi_is_same_state(&entry, &is))
+        mhi_answer_listing(asked->name, entry.in_bytes, NULL, &entry.in_digest);
+    mhi_identity_forget_young(&entry, r->now_ns);
+    return mhi_inputs_add(r->inputs, &entry, asked->name, NULL, r->err);
+}
+
+/* ---- the rest ---- */
+
+int mhi_record_place(mhi_inputs *inputs, const char *place, mh_error *err)
+{
+    mhi_file_input entry = { .in_kind = MH_INPUT_PLACE };
+    return mhi_inputs_add(inputs, &entry, NULL, place, err);
+}
+
+static int add_number(const record *r, int kind, const char *name, uint64_t number, uint64_t digest)
+{
+    mhi_file_input entry = { .in_kind = (uint32_t)kind, .in_bytes = number, .in_digest = digest };
+    return mhi_inputs_add(r->inputs, &entry, name, NULL, r->err);
+}
+
+static int add_variable(const record *r, const char *name)
+{
+    bool is_one = *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
+    return is_one ? mhi_environment_add(r->inputs, r->variables, name, r->err) : MH_OK;
+}
+
+static int add_host(const record *r, bool with_name)
+{
+    uint64_t digest;
+    return mhi_answer_host(with_name, &digest) < 0 ? MH_OK : add_number(r, MH_INPUT_HOST, with_name ? "name" : "kernel", with_name, digest);
+}
+
+static int add_question(const record *r, const mhi_question *asked)
+{
+    bool is_path = asked->kind == MHI_ASKED_PATH || asked->kind == MHI_ASKED_LINK || asked->kind == MHI_ASKED_LISTING || asked->kind == MHI_ASKED_METADATA;
+    if (is_path && is_left_out(r, asked->name))
+        return MH_OK;
+    switch (asked->kind) {
+    case MHI_ASKED_PATH: return add_path(r, asked);
+    case MHI_ASKED_LINK: return add_present(r, asked->name, S_IFLNK);
+    case MHI_ASKED_LISTING:
+    case MHI_ASKED_METADATA: return add_listing(r, asked);
+    case MHI_ASKED_VARIABLE: return add_variable(r, asked->name);
+    case MHI_ASKED_PLACE: return mhi_record_place(r->inputs, r->scope->place, r->err);
+    case MHI_ASKED_TERMINAL: return add_number(r, MH_INPUT_TERMINAL, asked->name, mhi_sys_is_terminal(atoi(asked->name)), 0);
+    case MHI_ASKED_SIZE: return add_number(r, MH_INPUT_SIZE, asked->name, mhi_answer_terminal_size(atoi(asked->name)), 0);
+    case MHI_ASKED_HOST: return add_host(r, true);
+    case MHI_ASKED_KERNEL: return add_host(r, false);
+    case MHI_ASKED_USER: return add_number(r, MH_INPUT_USER, NULL, mhi_answer_user(), 0);
+    }
+    return MH_OK;
+}
+
+int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const mhi_scope *scope, mh_error *err)
+{
+    record r = { inputs, variables, scope, mhi_sys_wall_clock_ns(), err };
+    if (mhi_questions_lost() > 0)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the body asked about more files than can be recorded (%u besides %u): a change in one would go unnoticed",
+                        mhi_questions_lost(), mhi_questions_count());
+    int status = MH_OK;
+    for (uint32_t i = 0; i < mhi_questions_count() && status == MH_OK; i++)
+        if (mhi_question_at(i) != NULL)
+            status = add_question(&r, mhi_question_at(i));
+    return status;
+}
+
+/* A digest is of what is there while the state is the recorded one, before and after. */
+static void settle(mhi_input *input, int64_t now_ns)
+{
+    uint64_t digest;
+    mh_error ignored;
+    int fd = mhi_sys_open(input->name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd < 0)
+        return;
+    bool is_same = mhi_identity_check_open(&input->entry, fd, input->name, &ignored) == MH_OK && mhi_file_digest(fd, input->entry.in_bytes, &digest) == 0 &&
+                   mhi_identity_check(&input->entry, input->name, &ignored) == MH_OK;
+    mhi_sys_close(fd);
+    if (is_same)
+        input->entry.in_digest = digest;
+    mhi_identity_forget_young(&input->entry, now_ns);
+}
+
+void mhi_record_contents(mhi_inputs *inputs)
+{
+    int64_t now_ns = mhi_sys_wall_clock_ns();
+    for (size_t i = 0; i < inputs->n; i++) {
+        mhi_input *each = &inputs->items[i];
+        bool has_id = each->entry.in_build_id_bytes > 0;
+        if ((each->entry.in_kind == MH_INPUT_FILE || each->entry.in_kind == MH_INPUT_LIBRARY) && !has_id && each->entry.in_digest == 0 &&
+            each->entry.in_mtime_ns != MHI_MTIME_UNKNOWN)
+            settle(each, now_ns);
+    }
+}
+
+/* A directory is there if something in it is. */
+void mhi_record_thin(mhi_inputs *inputs)
+{
+    for (size_t i = 0; i < inputs->n; i++) {
+        mhi_input *each = &inputs->items[i];
+        size_t length = strlen(each->name);
+        if (each->entry.in_kind != MH_INPUT_PRESENT || !S_ISDIR(each->entry.in_bytes))
+            continue;
+        for (size_t k = 0; k < inputs->n; k++) {
+            uint32_t kind = inputs->items[k].entry.in_kind;
+            bool is_there = kind == MH_INPUT_FILE || kind == MH_INPUT_LIBRARY || kind == MH_INPUT_LISTING || kind == MH_INPUT_DIRECTORY ||
+                            (kind == MH_INPUT_PRESENT && k != i);
+            const char *name = inputs->items[k].name;
+            if (is_there && strncmp(name, each->name, length) == 0 && (name[length] == '/' || (name[length] == '\0' && kind != MH_INPUT_PRESENT))) {
+                mhi_inputs_drop(inputs, i--);
+                break;
+            }
+        }
+    }
+}
