@@ -8,6 +8,7 @@ streams) is left out.
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 _OF_THE_MODULE = frozenset(("__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__spec__", "__annotations__", "__conditional_annotations__"))
 _PARTS_MAX = 1_000_000  # of all values together: some seconds' worth. Beyond it nobody can tell in time; arbitrary
 _DIGEST_BYTES = 6
+_LARGE = 10_000
+_WITHOUT_REFERENCES = 2  # version of marshal's format: later ones tell which values are one object
+_FLAT = frozenset((bool, int, float, complex, str, bytes, type(None)))  # what marshal writes alike in every process
 _ATOMS = (bool, int, float, complex, type(None), type(...), type(NotImplemented))
 
 
-def describe(frame: FrameType | None) -> str:
-    """Return "NAME=DIGEST ..." of this frame and its callers, sorted, callers behind a slash."""
-    digester = _Digester()
+def describe(frame: FrameType | None, is_first: bool) -> str:
+    """Return "NAME=DIGEST ..." of this frame and its callers, sorted, callers behind a slash.
+
+    is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look at each object would copy
+              it: so a plain container of more than 10,000 parts counts by its length alone.
+    """
+    digester = _Digester(None if is_first else _LARGE)
     return " / ".join(" ".join(sorted(_variables(digester, each))) for each in _frames(frame))
 
 
@@ -48,11 +56,11 @@ def _variables(digester: _Digester, frame: FrameType) -> Iterator[str]:
 class _Digester:
     """Digests values, canonically: shared parts count as equal ones do."""
 
-    def __init__(self) -> None:
+    def __init__(self, large: int | None) -> None:
         from _blake2 import blake2b  # hashlib would load OpenSSL, too
 
         self._blake2b = blake2b
-        self._n_parts = 0
+        self._n_parts, self._large = 0, large
         self._renewed = {id(each) for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, os.environ, os.environb) if each is not None}
         for name in ("stdin", "stdout", "stderr"):
             self._renewed |= {id(getattr(sys, name)), id(getattr(sys, f"__{name}__"))}
@@ -79,6 +87,10 @@ class _Digester:
             hasher.update(f"{len(value)}:".encode() + value.encode(errors="surrogatepass"))
         elif kind in (bytes, bytearray):
             hasher.update(f"{len(value)}:".encode() + value)
+        elif self._large is not None and kind in (list, tuple, dict, set, frozenset) and len(value) > self._large:
+            hasher.update(f"{len(value)} parts".encode())
+        elif _is_flat(kind, value):
+            hasher.update(marshal.dumps(value, _WITHOUT_REFERENCES))
         elif id(value) in above:
             hasher.update(f"up {len(above) - above[id(value)]}".encode())
         else:
@@ -97,6 +109,13 @@ class _Digester:
         hasher.update(f"{len(parts)}[".encode())
         for part in parts:
             self._feed(hasher, part, above)
+
+
+def _is_flat(kind: type, value: Any) -> bool:
+    """Tell whether this holds plain values alone: large ones are of this kind, and their digest is quick."""
+    if kind in (list, tuple):
+        return _FLAT.issuperset(map(type, value))
+    return kind is dict and _FLAT.issuperset(map(type, value)) and _FLAT.issuperset(map(type, value.values()))
 
 
 def _parts_of(value: Any) -> list[Any]:

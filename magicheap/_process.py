@@ -59,7 +59,7 @@ class ProcessTransaction(MagicTransaction):
             self.path, self.reason = os.path.abspath(self.path), reason
             return
         cold = os.environ.pop(COLD_VARIABLE, "")
-        self._key += f" {_brought.describe(_caller())}"
+        self._key += f" {_brought.describe(_caller(), self._is_first)}"
         self._is_watched = self._is_first and _watch.is_from_start
         self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))

@@ -1,7 +1,7 @@
 /* record.c - from what the body asked to inputs, at the commit.
  *
  * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may have seen either, and
- *     no later run will find what was recorded. One that the body itself could write counts as the body left it: that is what the next run
+ *     nothing is committed. One that the body itself could write counts as the body left it: that is what the next run
  *     will find.
  * A2  What the body made is its output, and no input.
  * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and might do otherwise.
@@ -131,8 +131,14 @@ static int add_path(const record *r, const mhi_question *asked)
         return MH_OK; /* A2 */
     if (!S_ISREG(asked->found.st_mode))
         return result < 0 ? MH_OK : add_present(r, path, found.st_mode);
-    bool is_own = asked->uses & MHI_FILE_CHANGED;
-    mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, is_own && result == 0 ? &found : &asked->found);
+    mhi_file_input entry = mhi_file_identity(MH_INPUT_FILE, &asked->found), is;
+    if (result == 0) {
+        is = mhi_file_identity(MH_INPUT_FILE, &found);
+        if (asked->uses & MHI_FILE_CHANGED)
+            entry = is;
+        else if (!mhi_is_same_state(&entry, &is))
+            return mhi_fail(r->err, MH_ERR_STALE, 0, "%s changed while it was being loaded: run again", path);
+    }
     return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
 }
 
