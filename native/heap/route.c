@@ -25,6 +25,7 @@
 #include "error.h"
 #include "heap/got.h"
 #include "heap/route_calls.h"
+#include "heap/route_entropy.h"
 #include "heap/route_files.h"
 
 enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
@@ -79,7 +80,7 @@ typedef void (*function)(void);
 
 static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
 
-static bool is_patched(mhi_role role) { return role == MHI_LINKS || role == MHI_OPENS || atomic_load(&patches_memory); }
+static bool is_patched(mhi_role role) { return role == MHI_LINKS || role == MHI_OPENS || role == MHI_DRAWS || atomic_load(&patches_memory); }
 
 static const char *base_name(const char *path)
 {
@@ -375,7 +376,7 @@ void *mhi_before_dlsym(void *handle, const char *name)
     atomic_store_explicit(&mhi_route_rechecks, 0, memory_order_relaxed);
     int call = handle == RTLD_NEXT ? -1 : mhi_call_lookup(name);
     mhi_role role = call < 0 ? MHI_LINKS : mhi_calls[call].role;
-    if ((role != MHI_ALLOCATES && role != MHI_OPENS) || !is_patched(role))
+    if ((role != MHI_ALLOCATES && role != MHI_OPENS && role != MHI_DRAWS) || !is_patched(role))
         return NULL;
     uint64_t found = (uint64_t)mhi_real_dlsym(handle, name);
     bool is_replaced = found != 0 && (found == state.real[call] || found == state.plt[call]);
@@ -411,10 +412,12 @@ static int begin(int (*patch_all)(mh_error *), mh_error *err)
     if (atomic_exchange(&begun, true))
         return mhi_fail(err, MH_ERR_BUSY, 0, "another transaction is active in this process");
     int status = patch_all(err);
-    if (status == MH_OK)
+    if (status == MH_OK) {
         mhi_files_begin();
-    else
+        mhi_entropy_begin();
+    } else {
         atomic_store(&begun, false);
+    }
     return status;
 }
 
@@ -432,6 +435,7 @@ void mhi_route_end(void)
 {
     atomic_store(&mhi_route_target, NULL);
     mhi_files_end();
+    mhi_entropy_end();
     atomic_store(&begun, false);
 }
 

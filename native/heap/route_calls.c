@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heap/route_entropy.h"
 #include "heap/route_files.h"
 #include "sys/sys.h"
 
@@ -281,6 +282,7 @@ void mhi_routed_dlvsym(void);
 #define BOTH(name, plain, member) { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define LINK(name, plain, member) { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), NULL, (function *)(member) }
+#define DRAWS(name, plain, member) { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 
 const mhi_call mhi_calls[MHI_N_CALLS] = {
@@ -297,6 +299,9 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     FILES("__openat64_2", mhi_routed_openat_2, NULL),
     FILES("__openat_2", mhi_routed_openat_2, NULL),
     STUB("aligned_alloc", MHI_STUB_ALIGNED_ALLOC, &real.aligned_alloc),
+    DRAWS("arc4random", mhi_routed_arc4random, &mhi_real_arc4random),
+    DRAWS("arc4random_buf", mhi_routed_arc4random_buf, &mhi_real_arc4random_buf),
+    DRAWS("arc4random_uniform", mhi_routed_arc4random_uniform, &mhi_real_arc4random_uniform),
     STUB("calloc", MHI_STUB_CALLOC, &real.calloc),
     BOTH("cfree", mhi_routed_free, NULL),
     LINK("dlmopen", mhi_routed_dlmopen, &mhi_real_dlmopen),
@@ -306,6 +311,9 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     FILES("fopen", mhi_routed_fopen, &mhi_real_fopen),
     FILES("fopen64", mhi_routed_fopen, NULL),
     BOTH("free", mhi_routed_free, &real.free),
+    DRAWS("getauxval", mhi_routed_getauxval, &mhi_real_getauxval),
+    DRAWS("getentropy", mhi_routed_getentropy, &mhi_real_getentropy),
+    DRAWS("getrandom", mhi_routed_getrandom, &mhi_real_getrandom),
     STUB("malloc", MHI_STUB_MALLOC, &real.malloc),
     BOTH("malloc_usable_size", mhi_routed_malloc_usable_size, &real.malloc_usable_size),
     STUB("memalign", MHI_STUB_MEMALIGN, &real.memalign),
@@ -317,6 +325,7 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     STUB("pvalloc", MHI_STUB_PVALLOC, &real.pvalloc),
     KEPT("realloc", MHI_STUB_REALLOC, kept_realloc, &real.realloc),
     KEPT("reallocarray", MHI_STUB_REALLOCARRAY, kept_reallocarray, &real.reallocarray),
+    DRAWS("syscall", mhi_routed_syscall, &mhi_real_syscall),
     STUB("valloc", MHI_STUB_VALLOC, &real.valloc),
 };
 
@@ -327,7 +336,7 @@ static bool may_be_call(const char *name)
 {
     if (name[0] == '_')
         return (name[1] == 'Z' && name[2] == 'n') || name[1] == '_';
-    return strchr("acdfmoprv", name[0]) != NULL;
+    return strchr("acdfgmoprsv", name[0]) != NULL;
 }
 
 int mhi_call_lookup(const char *name)

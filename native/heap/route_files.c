@@ -18,6 +18,7 @@
 
 #include "heap/route.h"
 #include "heap/route_calls.h"
+#include "heap/route_entropy.h"
 #include "sys/sys.h"
 
 enum { FILES_MAX = 4096, OUTPUTS_MAX = FILES_MAX / 2, /* no file that is output takes a place behind this: they must not crowd out what is read */
@@ -111,8 +112,11 @@ static unsigned uses_of(int flags)
     return (flags & O_ACCMODE) == O_RDWR ? MHI_FILE_CHANGED : 0;
 }
 
-static int noted(int fd, int directory, const char *path, int flags)
+/* Inlined, so that the return address is that of the replacement. */
+static inline __attribute__((always_inline)) int noted(int fd, int directory, const char *path, int flags)
 {
+    if (fd >= 0)
+        mhi_entropy_opened(path, __builtin_return_address(0));
     if (fd >= 0 && is_noted() && !(flags & (O_PATH | O_DIRECTORY)))
         note(fd, directory, path, uses_of(flags));
     return fd;
@@ -149,6 +153,8 @@ int mhi_routed_openat_2(int directory, const char *path, int flags)
 FILE *mhi_routed_fopen(const char *path, const char *mode)
 {
     FILE *file = mhi_real_fopen(path, mode);
+    if (file != NULL)
+        mhi_entropy_opened(path, __builtin_return_address(0));
     if (file != NULL && is_noted())
         note(fileno(file), AT_FDCWD, path, mode[0] != 'r' ? MHI_FILE_OUTPUT : strchr(mode, '+') != NULL ? MHI_FILE_CHANGED : 0);
     return file;
