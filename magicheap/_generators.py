@@ -88,8 +88,12 @@ def _kind_of(sequence: Any) -> str:
     return "explicit" if entropy < _WORD else "unknown"
 
 
+def _sequence_of(generator: Any) -> Any:
+    return getattr(generator, "seed_seq", getattr(generator, "_seed_seq", None))  # as numpy before 1.25 calls it
+
+
 def _is_drawn(generator: Any, sequence_kind: Any) -> bool:
-    sequence = getattr(generator, "seed_seq", None)
+    sequence = _sequence_of(generator)
     return isinstance(sequence, sequence_kind) and _kind_of(sequence) == "drawn"
 
 
@@ -97,7 +101,7 @@ def _own() -> tuple[Any, Any, Any]:
     """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after numpy.random.seed."""
     state = sys.modules["numpy.random.mtrand"]._rand
     generator = state._bit_generator
-    return state, generator, getattr(generator, "seed_seq", None)
+    return state, generator, _sequence_of(generator)
 
 
 def _find_numpy(steps: list[Step], unknown: set[str]) -> None:
@@ -129,7 +133,7 @@ def _reseed_numpy(sequences: list[Any], generators: list[Any], states: list[Any]
             fresh[each.entropy] = int.from_bytes(os.urandom(16), "big") | _WORD
         each.__init__(fresh[each.entropy], spawn_key=each.spawn_key, pool_size=each.pool_size, n_children_spawned=each.n_children_spawned)
     for each in generators:
-        each.state = type(each)(each.seed_seq).state
+        each.state = type(each)(_sequence_of(each)).state
     for each in states:
         each.set_state({**each._bit_generator.state, "has_gauss": 0, "gauss": 0.0})
     _entropies.update(fresh.values())
