@@ -12,6 +12,8 @@ Or, for several in one process, the C heap alone, which later runs map:
     model = magic.root                             # every later run gets it in place
 """
 
+import sys
+
 from magicheap import _errors, _watch
 from magicheap._errors import (
     BusyError,
@@ -47,6 +49,11 @@ __all__ = [
 ]
 
 _errors.check_version(__version__)
+if "_random" in sys.modules:
+    from magicheap import _seeds
+
+    _seeds.watch()
+del sys
 
 for _name in __all__:
     globals()[_name].__module__ = __name__  # tracebacks name what users import

@@ -41,9 +41,11 @@ _is_first = True  # no transaction of this program was entered yet
 class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...]) -> None:
+    def __init__(
+        self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool = False
+    ) -> None:
         super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
-        self._is_relative = not os.path.isabs(path)
+        self._is_relative, self._is_strict = not os.path.isabs(path), is_strict
 
     # ---- entering ----
 
@@ -155,7 +157,9 @@ class ProcessTransaction(MagicTransaction):
         if self._recorder:
             from magicheap._pools import limited_pools
             from magicheap._resumed import ignored_signals
+            from magicheap._seeds import watch
 
+            watch()
             self._ignored = ignored_signals()
             self._limits = limited_pools()
             self._limits.__enter__()
@@ -190,7 +194,10 @@ class ProcessTransaction(MagicTransaction):
         if threads := _pools.live_threads():
             raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
         kept = _resumed.prepare(self._initial, self._ignored)
+        doubt = f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}" if kept.seeds.unknown else ""
         try:
+            if doubt and self._is_strict:
+                raise UnsupportedError(f"{doubt}, and the transaction is strict")
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
@@ -206,6 +213,8 @@ class ProcessTransaction(MagicTransaction):
         self.committed = True
         _log.info("committed %s", self.path)
         self._link()
+        if doubt:
+            self._warn(f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)")
 
     def _take_up(self, take_up: Callable[[Resumed, Kept], None], kept: Kept) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.

@@ -3,9 +3,9 @@
     kept = prepare()       # in the committing process, last thing before the fork
     take_up(kept)          # in a resumed process, after the fork handlers; ReseedError: the run must go cold
 
-Only libraries that are loaded are asked. Generators that the program made (`random.Random(7)`, `numpy.random.default_rng()`) are the
-program's, as after a fork: os.register_at_fork(after_in_child=...) is where it renews them. `random` does so itself; what asks the
-kernel each time (secrets, os.urandom, uuid4) needs nothing.
+Only libraries that are loaded are asked. Which they are besides those named here, _drawers.py finds; generators that the program made,
+_generators.py. What was seeded explicitly (numpy.random.seed(7), torch.manual_seed(7)) gives what it gives in a plain run. What asks the
+kernel each time (secrets, os.urandom, uuid4) needs nothing; what it gave in the body, and the program kept, is the program's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import sys
 from typing import NamedTuple
 
+from magicheap import _drawers, _generators
 from magicheap._errors import MagicHeapError
 
 TYPE_CHECKING = False
@@ -37,16 +38,19 @@ _committing_pids: set[int] = set()  # of all processes whose image this one goes
 
 
 class Kept(NamedTuple):
-    """What prepare found: steps to take, each with the name of its library."""
+    """What prepare found."""
 
-    steps: tuple[tuple[str, Callable[[], object]], ...]
+    steps: tuple[tuple[str, Callable[[], object]], ...]  # to take, each with the name of its library
+    unknown: tuple[str, ...]  # what may repeat its random numbers
 
 
 def prepare() -> Kept:
     """Find what is loaded."""
     steps = [(name, step) for name, step in _STEPS.items() if name in sys.modules]
     steps += [(f"OpenSSL ({path})", _Openssl(path)) for path in _mapped_files(r"/libcrypto[^/]*\.so[^/]*")]
-    return Kept(tuple(steps))
+    steps += _drawers.sqlite_resets(_mapped_files(r"/libsqlite3[^/]*\.so[^/]*"))
+    generators, unknown = _generators.find()
+    return Kept((*steps, *generators), (*_drawers.unknown(), *unknown))
 
 
 def take_up(kept: Kept) -> None:
@@ -58,18 +62,18 @@ def take_up(kept: Kept) -> None:
             raise ReseedError(f"{library} could not be reseeded: {type(error).__name__}: {error}") from error
 
 
-def _reseed_numpy() -> None:
-    """Numpy's global RandomState; its bit generator may have been exchanged for one that can't be seeded."""
-    state = sys.modules["numpy.random.mtrand"]._rand
-    generator = state._bit_generator
-    if type(generator).__name__ == "MT19937":
-        state.seed(list(os.urandom(_SEED_BYTES)))  # without argument it takes ten times as long
-    else:
-        generator.state = type(generator)().state
-
-
 def _reseed_torch() -> None:
-    sys.modules["torch"].default_generator.manual_seed(int.from_bytes(os.urandom(8), "little"))
+    """The default generator, unless its seed can't be one that torch drew: these have 53 bits (c10/core/GeneratorImpl.cpp)."""
+    generator = sys.modules["torch"].default_generator
+    if generator.initial_seed() >> 32:
+        generator.manual_seed(int.from_bytes(os.urandom(6), "little") | 1 << 52)
+
+
+def _renew_object_id() -> None:
+    """bson's counter, and its machine part, which it draws for each process id."""
+    object_id: Any = sys.modules["bson.objectid"].ObjectId
+    object_id._inc = int.from_bytes(os.urandom(3), "big")
+    object_id._pid = None
 
 
 def _renew_multiprocessing() -> None:
@@ -112,12 +116,35 @@ def _renew_uuid() -> None:
     uuid._last_timestamp = None
 
 
+class _SequencedUuid:
+    """A function of uuid_utils, with clock sequences of this process, a new one for each call, where the caller names none."""
+
+    def __init__(self, generate: Callable[..., object]) -> None:
+        self._generate = generate
+        self._sequence = int.from_bytes(os.urandom(2), "big")
+
+    def __call__(self, node: int | None = None, clock_seq: int | None = None) -> object:
+        if clock_seq is None:
+            clock_seq = self._sequence % (1 << _CLOCK_SEQ_BITS)
+            self._sequence += 1
+        return self._generate(node, clock_seq)
+
+
+def _renew_uuid_utils() -> None:
+    """Its generators of time-based UUIDs draw one clock sequence for all; what is random it reseeds in a fork handler."""
+    module: Any = sys.modules["uuid_utils"]
+    for name in ("uuid1", "uuid6"):
+        generate = getattr(module, name)
+        setattr(module, name, _SequencedUuid(getattr(generate, "_generate", generate)))
+
+
 _STEPS: dict[str, Callable[[], None]] = {
-    "numpy.random.mtrand": _reseed_numpy,
     "torch": _reseed_torch,
+    "bson.objectid": _renew_object_id,
     "multiprocessing.process": _renew_multiprocessing,
     "tempfile": _renew_tempfile,
     "uuid": _renew_uuid,
+    "uuid_utils": _renew_uuid_utils,
 }
 
 

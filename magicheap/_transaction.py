@@ -40,6 +40,7 @@ def magic_transaction(
     inputs: Iterable[Path] = (),
     key: str = "",
     refresh: bool = False,
+    strict: bool = False,
 ) -> MagicTransaction:
     """Return the context manager in which a program loads what later runs will find loaded.
 
@@ -54,6 +55,7 @@ def magic_transaction(
     key       text that must be equal for a snapshot to be taken: name there what else the body depends on, such as
               sys.argv or the working directory
     refresh   True: run cold even if there is a snapshot, and replace it
+    strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to commit; else warn of it
 
     ValueError: an argument that makes no sense, or no path where there is no script.
     OSError, on entering: one of `inputs` is not there.
@@ -75,7 +77,7 @@ def magic_transaction(
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, full_key, env, tuple(inputs))
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, full_key, env, tuple(inputs), strict)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}

@@ -174,6 +174,8 @@ typedef struct {
 #define MHI_LAUNCHER_END 0x220000000000ull
 #define MHI_USER_END 0x7ffffffff000ull /* of the 47-bit address space */
 
+enum { MHI_IDS_MAX = 31 }; /* of the committing process, its forebears by fork, and those of the layers below; arbitrary */
+
 /* What the thread that called fork needs to go on: callee-saved registers of the System V ABI, as of the return from the
  * capture, and what the kernel and the C library know the thread by. One entry. */
 typedef struct {
@@ -196,6 +198,11 @@ typedef struct {
     uint64_t pr_program;       /* string: what to execute when the run goes cold: the interpreter */
     uint64_t pr_command;       /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
     uint64_t pr_parent_checksum; /* hd_checksum of the snapshot this one is a layer on; 0: none */
+    uint32_t pr_n_ids;
+    uint32_t pr_ids[MHI_IDS_MAX]; /* every process id that this memory has run under, each once; 0 behind the last */
+    uint64_t pr_headers, pr_n_headers, pr_linker, pr_entry; /* of the executable, in memory: AT_PHDR, AT_PHNUM, AT_BASE, AT_ENTRY */
+    uint64_t pr_name_executed, pr_platform; /* AT_EXECFN, AT_PLATFORM: addresses of strings */
+    uint64_t pr_random;        /* AT_RANDOM: where the launcher stores 16 random bytes; 0: nowhere */
 } mhi_file_process;
 
 /* A descriptor to be opened again. */
@@ -299,7 +306,7 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 _Static_assert(sizeof(mhi_file_table) == 40, "table");
 _Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
 _Static_assert(sizeof(mhi_file_segment) == 56, "segment");
-_Static_assert(sizeof(mhi_file_process) == 304, "process");
+_Static_assert(sizeof(mhi_file_process) == 488, "process");
 _Static_assert(sizeof(mhi_file_descriptor) == 48, "descriptor");
 _Static_assert(sizeof(mhi_file_signal) == 40, "signal");
 _Static_assert(sizeof(mhi_file_touched) == 16, "touched");

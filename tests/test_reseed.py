@@ -7,9 +7,8 @@ from resumed_harness import PRELUDE
 
 GENERATORS = {
     "random": "import random; draw = random.random",
-    "numpy": "import numpy.random; numpy.random.seed(7); draw = numpy.random.random",
+    "numpy": "import numpy.random; draw = numpy.random.random",
     "numpy with a gaussian left over": "import numpy.random; numpy.random.normal(); draw = numpy.random.normal",
-    "numpy with another generator": "import numpy.random as r; r.set_bit_generator(r.PCG64(7)); draw = r.random",
     "numpy's names": "from numpy.random import random as draw",
     "uuid1": "import uuid; uuid.uuid1(); draw = lambda: uuid.uuid1()",
     "uuid4": "from uuid import uuid4 as draw",
@@ -31,7 +30,7 @@ def test_resumed_processes_draw_different_numbers(run, name):
     assert len(lines) == len(set(lines)) == 20
 
 
-@pytest.mark.parametrize("name", ["numpy", "numpy with another generator", "uuid1"])
+@pytest.mark.parametrize("name", ["numpy", "uuid1"])
 def test_without_us_they_would_draw_the_same(run, name):
     draw = "print(draw().clock_seq if name == 'uuid1' else draw())"
     lines = run(f"""

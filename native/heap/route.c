@@ -26,6 +26,7 @@
 #include "heap/got.h"
 #include "heap/route_calls.h"
 #include "heap/questions.h"
+#include "heap/route_entropy.h"
 
 enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
 
@@ -79,9 +80,9 @@ typedef void (*function)(void);
 
 static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
 
-static bool is_question(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS; }
+static bool is_watched(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS || role == MHI_DRAWS; }
 
-static bool is_patched(mhi_role role) { return role == MHI_LINKS || is_question(role) || atomic_load(&patches_memory); }
+static bool is_patched(mhi_role role) { return role == MHI_LINKS || is_watched(role) || atomic_load(&patches_memory); }
 
 static const char *base_name(const char *path)
 {
@@ -223,7 +224,7 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 /* 0: nothing, in this module. */
 static uint64_t replacement(const module *module, uint32_t call)
 {
-    if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_question(mhi_calls[call].role))) /* what we ask, the body does not */
+    if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_watched(mhi_calls[call].role))) /* what we ask, the body does not */
         return 0;
     return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
 }
@@ -377,7 +378,7 @@ void *mhi_before_dlsym(void *handle, const char *name)
     atomic_store_explicit(&mhi_route_rechecks, 0, memory_order_relaxed);
     int call = handle == RTLD_NEXT ? -1 : mhi_call_lookup(name);
     mhi_role role = call < 0 ? MHI_LINKS : mhi_calls[call].role;
-    if ((role != MHI_ALLOCATES && !is_question(role)) || !is_patched(role))
+    if ((role != MHI_ALLOCATES && !is_watched(role)) || !is_patched(role))
         return NULL;
     uint64_t found = (uint64_t)mhi_real_dlsym(handle, name);
     bool is_replaced = found != 0 && (found == state.real[call] || found == state.plt[call]);
@@ -415,10 +416,12 @@ static int begin(int (*patch_all)(mh_error *), mh_error *err)
     if (atomic_exchange(&begun, true) && !atomic_exchange(&is_standing, false))
         return mhi_fail(err, MH_ERR_BUSY, 0, "another transaction is active in this process");
     int status = patch_all(err);
-    if (status == MH_OK)
+    if (status == MH_OK) {
         mhi_questions_begin();
-    else
+        mhi_entropy_begin();
+    } else {
         atomic_store(&begun, false);
+    }
     return status;
 }
 
@@ -449,6 +452,7 @@ void mhi_route_end(void)
 {
     atomic_store(&mhi_route_target, NULL);
     mhi_questions_end();
+    mhi_entropy_end();
     atomic_store(&begun, false);
 }
 

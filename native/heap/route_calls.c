@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "heap/route_asks.h"
+#include "heap/route_entropy.h"
 #include "heap/route_files.h"
 #include "sys/sys.h"
 
@@ -284,6 +285,7 @@ void mhi_routed_dlvsym(void);
 #define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), (function)(plain), NULL }
 #define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL } /* of the interpreter, Python code knows more */
+#define DRAWS(name, plain, member) { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 
 const mhi_call mhi_calls[MHI_N_CALLS] = {
@@ -312,6 +314,9 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     ASKS("__xstat64", mhi_routed_xstat),
     ASKS("access", mhi_routed_access),
     STUB("aligned_alloc", MHI_STUB_ALIGNED_ALLOC, &real.aligned_alloc),
+    DRAWS("arc4random", mhi_routed_arc4random, &mhi_real_arc4random),
+    DRAWS("arc4random_buf", mhi_routed_arc4random_buf, &mhi_real_arc4random_buf),
+    DRAWS("arc4random_uniform", mhi_routed_arc4random_uniform, &mhi_real_arc4random_uniform),
     STUB("calloc", MHI_STUB_CALLOC, &real.calloc),
     BOTH("cfree", mhi_routed_free, NULL),
     LINK("dlmopen", mhi_routed_dlmopen, &mhi_real_dlmopen),
@@ -327,8 +332,10 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     ASKS("fstatat", mhi_routed_fstatat),
     ASKS("fstatat64", mhi_routed_fstatat),
     ASKS("get_current_dir_name", mhi_routed_get_current_dir_name),
+    DRAWS("getauxval", mhi_routed_getauxval, &mhi_real_getauxval),
     ASKS("getcwd", mhi_routed_getcwd),
     ASKS("getegid", mhi_routed_getegid),
+    DRAWS("getentropy", mhi_routed_getentropy, &mhi_real_getentropy),
     LIBRARY_ASKS("getenv", mhi_routed_getenv),
     ASKS("geteuid", mhi_routed_geteuid),
     ASKS("getgid", mhi_routed_getgid),
@@ -337,6 +344,7 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     ASKS("getpwnam_r", mhi_routed_getpwnam_r),
     ASKS("getpwuid", mhi_routed_getpwuid),
     ASKS("getpwuid_r", mhi_routed_getpwuid_r),
+    DRAWS("getrandom", mhi_routed_getrandom, &mhi_real_getrandom),
     ASKS("getuid", mhi_routed_getuid),
     ASKS("ioctl", mhi_routed_ioctl),
     ASKS("isatty", mhi_routed_isatty),
@@ -363,6 +371,7 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     ASKS("stat", mhi_routed_stat),
     ASKS("stat64", mhi_routed_stat),
     ASKS("statx", mhi_routed_statx),
+    DRAWS("syscall", mhi_routed_syscall, &mhi_real_syscall),
     ASKS("tcgetattr", mhi_routed_tcgetattr),
     ASKS("uname", mhi_routed_uname),
     STUB("valloc", MHI_STUB_VALLOC, &real.valloc),

@@ -19,6 +19,7 @@ typedef enum {
     MHI_LINKS,     /* brings libraries in, or finds their functions */
     MHI_OPENS,     /* a file */
     MHI_ASKS,      /* about the world, without opening a file */
+    MHI_DRAWS,     /* random bytes of the kernel */
 } mhi_role;
 
 typedef struct {
@@ -30,7 +31,7 @@ typedef struct {
     void (**real)(void);   /* where to keep the function itself; NULL: another entry has the same */
 } mhi_call;
 
-enum { MHI_N_CALLS = 79 };
+enum { MHI_N_CALLS = 86 };
 extern const mhi_call mhi_calls[MHI_N_CALLS]; /* sorted by name */
 /* Index in mhi_calls, or -1. */
 int mhi_call_lookup(const char *name);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "heap/questions.h"
+#include "heap/route_entropy.h"
 #include "sys/sys.h"
 
 int (*mhi_real_open)(const char *, int, ...) = open;
@@ -48,8 +49,11 @@ static void note(int fd, int directory, const char *path, unsigned uses)
     errno = error;
 }
 
-static int noted(int fd, int directory, const char *path, int flags, bool creates)
+/* Inlined, so that the return address is that of the replacement. */
+static inline __attribute__((always_inline)) int noted(int fd, int directory, const char *path, int flags, bool creates)
 {
+    if (fd >= 0)
+        mhi_entropy_opened(path, __builtin_return_address(0));
     if (mhi_questions_are_noted() && (flags & O_TMPFILE) != O_TMPFILE)
         note(fd, directory, path, flags & O_PATH ? 0 : uses_of(flags, creates));
     return fd;
@@ -89,6 +93,8 @@ FILE *mhi_routed_fopen(const char *path, const char *mode)
 {
     bool creates = mode[0] != 'r' && would_create(AT_FDCWD, path, O_CREAT);
     FILE *file = mhi_real_fopen(path, mode);
+    if (file != NULL)
+        mhi_entropy_opened(path, __builtin_return_address(0));
     if (mhi_questions_are_noted()) {
         bool may_read = strchr(mode, '+') != NULL;
         unsigned uses = mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;

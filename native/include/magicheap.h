@@ -250,6 +250,16 @@ bool mh_read_resumed(mh_resumed *resumed);
 /* A number that is the same for descriptors that a program can't tell apart: terminals, pipes, the same device. 0: closed, or it has a
  * position, as files do. */
 uint64_t mh_descriptor_kind(int fd);
+/* Which modules drew random bytes of the kernel between mh_begin and mh_end, in this process and those whose memory it is, each once: by
+ * getrandom, getentropy, arc4random, /dev/urandom, /dev/random or AT_RANDOM. The path is "" for the program, NULL while a thread is just
+ * entering it. Complete: there were not too many to keep (128). */
+uint32_t mh_drawer_count(void);
+const char *mh_drawer_path(uint32_t i);
+uint64_t mh_drawer_size(uint32_t i); /* bytes of each of its draws, if all were alike; else, or if unknown, 0 */
+bool mh_drawers_are_complete(void);
+/* Whether such a draw gave just these 8 to 64 bytes: 1, 0, or -1: there were too many to tell (32768). */
+int mh_was_drawn(const void *bytes, uint64_t size_bytes);
+
 /* A number that is the same for processes whose standard streams are of one kind, and which may use the same CPUs and as large a stack. 0:
  * that can't be told. */
 uint64_t mh_circumstances(void);

@@ -21,6 +21,11 @@
 #include "launcher/request.h"
 #include "snapshot/image.h"
 
+enum {
+    MHI_AUXV_MAX = 24,     /* of 26 that Linux 6.12 keeps for x86-64 (AT_VECTOR_SIZE), which sets about 22 */
+    MHI_RANDOM_BYTES = 16, /* getauxval(3) */
+};
+
 /* What the kernel gave us, as main.c found it. */
 typedef struct {
     int argc;
@@ -28,6 +33,8 @@ typedef struct {
     uintptr_t stack_start, stack_end; /* of the kernel's stack, generously; page-aligned */
     uint64_t began_ns;                /* CLOCK_MONOTONIC at the first instruction */
     uintptr_t vdso;                   /* AT_SYSINFO_EHDR: where the code of the vdso is; 0: none */
+    uint64_t auxv[MHI_AUXV_MAX][2];   /* the auxiliary vector: AT_* and values; AT_NULL and zeros behind the last */
+    uint8_t random[MHI_RANDOM_BYTES]; /* that AT_RANDOM leads to */
 } mhi_startup;
 
 /* reopen.c: opens the descriptors of the image at their numbers; may move that of the image itself. MH_ERR_STALE: one cannot be had
@@ -46,6 +53,8 @@ void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, con
 
 /* vdso.c: moves the kernel's vdso, whose code is at `vdso`, to where the image has it. */
 int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err);
+/* vdso.c: the address of that place; 0: the image has none. */
+uint64_t mhi_vdso_code(const mhi_file_process *process);
 
 /* resume.c: becomes the process that the image holds, with `arguments`, which must lie in our region. Returns only on failure. */
 int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err);

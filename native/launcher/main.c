@@ -58,6 +58,9 @@ static int resume(launch *l, mh_error *err)
 {
     strcpy(l->arguments->ar_image_path, l->image->path);
     l->arguments->ar_image_checksum = l->image->header.hd_checksum;
+    int result = mhi_sys_take_other_id(l->image->process->pr_ids, l->image->process->pr_n_ids);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "the process would have an id that the snapshot knows, and can't be given another");
     int status = mhi_reopen(l->image, err);
     if (status != MH_OK)
         return status;
@@ -153,7 +156,11 @@ static mhi_startup read_startup(uint64_t *initial)
         end++;
     const uint64_t *auxv = (const uint64_t *)(end + 1), *each = auxv;
     uintptr_t top = (uintptr_t)initial;
-    for (; each[0] != AT_NULL; each += 2) {
+    for (size_t n = 0; each[0] != AT_NULL; each += 2, n++) {
+        if (n < MHI_AUXV_MAX - 1)
+            memcpy(startup.auxv[n], each, sizeof startup.auxv[n]);
+        if (each[0] == AT_RANDOM)
+            memcpy(startup.random, (const void *)each[1], sizeof startup.random);
         if (each[0] == AT_SYSINFO_EHDR)
             startup.vdso = each[1];
         if (each[0] == AT_EXECFN) /* the last of the strings; behind it come only 8 zero bytes */

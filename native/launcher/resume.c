@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
@@ -138,10 +139,33 @@ static void copy_touched(const struct mh_image *image)
 
 /* ---- what the kernel keeps ---- */
 
+/* The auxiliary vector as /proc and core files show it, by which debuggers find the program and its libraries: the kernel's of this
+ * run, but for what is said of the program in memory, and the code of the vdso, which was moved. Returns its size in bytes: a kernel takes
+ * no more than it would have set itself. */
+static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process *process, const mhi_startup *startup)
+{
+    const uint64_t ours[][2] = {
+        { AT_PHDR, process->pr_headers }, { AT_PHNUM, process->pr_n_headers }, { AT_BASE, process->pr_linker }, { AT_ENTRY, process->pr_entry },
+        { AT_EXECFN, process->pr_name_executed }, { AT_PLATFORM, process->pr_platform }, { AT_RANDOM, process->pr_random },
+        { AT_SYSINFO_EHDR, mhi_vdso_code(process) },
+    };
+    memcpy(auxv, startup->auxv, sizeof startup->auxv);
+    size_t n = 0;
+    for (; auxv[n][0] != AT_NULL; n++)
+        for (size_t k = 0; k < sizeof ours / sizeof *ours; k++)
+            if (auxv[n][0] == ours[k][0])
+                auxv[n][1] = ours[k][1];
+    if (process->pr_random != 0)
+        memcpy((void *)process->pr_random, startup->random, sizeof startup->random);
+    return (n + 1) * sizeof *auxv;
+}
+
 /* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap ends at the end of
  * the address space, so that it asks mmap instead of taking what brk answers for an extension of its own heap. */
-static void restore_layout(const mhi_file_process *process, const mhi_arguments *arguments)
+static void restore_layout(const mhi_file_process *process, const mhi_startup *startup, const mhi_arguments *arguments)
 {
+    uint64_t auxv[MHI_AUXV_MAX][2];
+    size_t auxv_bytes = merge_auxv(auxv, process, startup);
     const char *first = arguments->ar_argv[0], *end = arguments->ar_image_path;
     const char *middle = arguments->ar_envc > 0 ? arguments->ar_envp[0] : end;
     struct prctl_mm_map layout = {
@@ -151,6 +175,7 @@ static void restore_layout(const mhi_file_process *process, const mhi_arguments 
         .start_stack = process->pr_start_stack,
         .arg_start = (uintptr_t)first, .arg_end = (uintptr_t)middle, /* ps shows them */
         .env_start = (uintptr_t)middle, .env_end = (uintptr_t)end,
+        .auxv = (void *)auxv, .auxv_size = (uint32_t)auxv_bytes,
         .exe_fd = (uint32_t)-1,
     };
     long result = mhi_raw_5(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, (long)&layout, sizeof layout, 0);
@@ -228,7 +253,7 @@ int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arg
     if (status != MH_OK)
         return status;
     copy_touched(image);
-    restore_layout(process, arguments);
+    restore_layout(process, startup, arguments);
     *(mhi_arguments **)process->pr_arguments = arguments;
     mhi_sys_close(image->fd);
     jump(process);

@@ -38,6 +38,12 @@ static place read_place(const mhi_file_process *process)
     return p;
 }
 
+uint64_t mhi_vdso_code(const mhi_file_process *process)
+{
+    place p = read_place(process);
+    return p.n == 0 ? 0 : p.start + p.total - p.code_bytes;
+}
+
 /* Bytes that the running vdso's code is mapped with: its ELF header is the kernel's, hence sound. */
 static uint64_t code_bytes(uintptr_t vdso)
 {

@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "error.h"
@@ -395,6 +396,13 @@ static int take_thread(capture *c)
     process->pr_signal_stack_bytes = thread.signal_stack_bytes;
     process->pr_signal_mask = thread.signal_mask & ~c->to->inherited_mask;
     memcpy(process->pr_name, thread.name, sizeof process->pr_name);
+    process->pr_headers = getauxval(AT_PHDR); /* as the C library keeps them: in a resumed process, too, the image's */
+    process->pr_n_headers = getauxval(AT_PHNUM);
+    process->pr_linker = getauxval(AT_BASE);
+    process->pr_entry = getauxval(AT_ENTRY);
+    process->pr_name_executed = getauxval(AT_EXECFN);
+    process->pr_platform = getauxval(AT_PLATFORM);
+    process->pr_random = getauxval(AT_RANDOM);
     process->pr_start_code = layout.start_code;
     process->pr_end_code = layout.end_code;
     process->pr_start_data = layout.start_data;

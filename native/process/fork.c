@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -34,8 +35,22 @@
 /* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
 static uint64_t inherited_mask;  /* signals that were blocked as the library was loaded, before any that the program blocks */
+static uint32_t ids[MHI_IDS_MAX]; /* as pr_ids; libraries recognise a fork by the id that they remember */
+static uint32_t n_ids;            /* MHI_IDS_MAX + 1: there were more */
 static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
 extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
+
+/* Of this process, for those that resume it. A fork handler may call this. */
+static void note_id(void)
+{
+    uint32_t id = (uint32_t)mhi_sys_process_id();
+    for (uint32_t i = 0; i < n_ids && i < MHI_IDS_MAX; i++)
+        if (ids[i] == id)
+            return;
+    if (n_ids < MHI_IDS_MAX)
+        ids[n_ids] = id;
+    n_ids += n_ids <= MHI_IDS_MAX;
+}
 
 /* The fork goes through in any case; a child that may not write ends at once, and the parent finds the reason. */
 static void prepare(void)
@@ -49,8 +64,12 @@ static void parent(void) { armed = NULL; }
 static void child(void)
 {
     mhi_capture *capture = armed;
-    if (capture == NULL)
+    if (capture == NULL) {
+        if (arguments != NULL) /* where that fails, fork has succeeded, and can't be told */
+            mhi_sys_take_other_id(ids, n_ids < MHI_IDS_MAX ? n_ids : MHI_IDS_MAX);
+        note_id();
         return;
+    }
     armed = NULL;
     if (mhi_registers_save(&capture->process) == 0) {
         mhi_sys_die_with_parent();
@@ -60,6 +79,7 @@ static void child(void)
     }
     environ = arguments->ar_envp; /* a later run, from here on */
     inherited_mask = arguments->ar_blocked;
+    note_id();
     __fpurge(stdin); /* what the committing process had read ahead is not this one's input */
     mhi_descriptors_remember();
 }
@@ -71,6 +91,7 @@ __attribute__((constructor)) static void register_handlers(void)
     mhi_sys_thread thread;
     if (mhi_sys_thread_read(&thread) == 0)
         inherited_mask = thread.signal_mask;
+    note_id();
     pthread_atfork(prepare, parent, child);
     mhi_first_move_to_front(prepare, parent, child);
 }
@@ -79,6 +100,9 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
 {
     _Static_assert(sizeof(mhi_capture) < MHI_CAPTURE_END - MHI_CAPTURE_START, "the capture fits its place");
     *made = NULL;
+    note_id(); /* a child that was made without fork handlers has not */
+    if (n_ids > MHI_IDS_MAX)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the memory of this process has run under more than %d process ids", MHI_IDS_MAX);
     void *place;
     int result = mhi_sys_mmap(&place, (void *)MHI_CAPTURE_START, sizeof(mhi_capture), PROT_READ | PROT_WRITE,
                               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
@@ -92,6 +116,8 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
     capture->inherited_mask = inherited_mask;
     capture->process.pr_arguments = (uintptr_t)&arguments;
     capture->process.pr_curbrk = (uintptr_t)&__curbrk;
+    capture->process.pr_n_ids = n_ids;
+    memcpy(capture->process.pr_ids, ids, sizeof ids);
     armed = capture;
     *made = capture;
     return MH_OK;

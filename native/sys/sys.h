@@ -105,6 +105,9 @@ int mhi_sys_die_in(int seconds);                         /* SIGKILL, unless it h
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
 int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
+/* Returns in a process that has none of these ids: a child, if need be, whose parent stays and passes on its end. 0, or -errno: it has one of
+ * them still. The calling process must have one thread. */
+int mhi_sys_take_other_id(const uint32_t *ids, uint32_t n_ids);
 int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
 bool mhi_sys_is_terminal(int fd);
 int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows);

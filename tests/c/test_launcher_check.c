@@ -67,7 +67,7 @@ static sample sound(void)
             .pr_start_code = CODE_AT, .pr_end_code = CODE_AT + PAGE, .pr_start_data = DATA_AT, .pr_end_data = DATA_AT + PAGE,
             .pr_start_brk = HEAP_AT, .pr_brk = HEAP_AT + PAGE, .pr_start_stack = STACK_AT,
             .pr_vdso = VDSO_AT, .pr_vdso_bytes = { 4 * PAGE, 2 * PAGE }, .pr_signal_stack = HEAP_AT, .pr_signal_stack_bytes = 2 * PAGE,
-            .pr_name = "sample", .pr_program = 1, .pr_command = 11,
+            .pr_name = "sample", .pr_program = 1, .pr_command = 11, .pr_n_ids = 2, .pr_ids = { 7, 1 }, .pr_random = DATA_AT + 600,
         },
         .descriptors = { { .ds_fd = 3, .ds_name = 1 }, { .ds_fd = 7, .ds_name = 6, .ds_is_cloexec = 1 } },
         .signals = { { .si_signal = SIGINT, .si_handler = CODE_AT, .si_restorer = CODE_AT + 8 }, { .si_signal = SIGPIPE, .si_handler = 1 } },
@@ -328,6 +328,12 @@ TEST(process_that_could_not_run_is_refused)
     REFUSED("restartable sequences", p->pr_rseq_bytes = UINT64_MAX);
     REFUSED("restartable sequences", p->pr_rseq += 8);
     REFUSED("signal stack", p->pr_signal_stack_bytes = 17 * PAGE);
+    REFUSED("random bytes", p->pr_random = DATA_AT + PAGE - 8);
+    REFUSED("random bytes", p->pr_random = CODE_AT);
+    REFUSED("no process id, or too many", p->pr_n_ids = 0);
+    REFUSED("no process id, or too many", p->pr_n_ids = MHI_IDS_MAX + 1);
+    REFUSED("process ids", p->pr_ids[1] = 0);
+    REFUSED("process ids", p->pr_ids[5] = 9);
     REFUSED("layout", p->pr_end_code = p->pr_start_code - 1);
     REFUSED("layout", p->pr_brk = UINT64_MAX);
     REFUSED("the kernel's areas", p->pr_vdso_bytes[0] = 100);

@@ -1,0 +1,128 @@
+"""Libraries that drew random bytes of the kernel in the body: what is known of their generators, and which are not known.
+
+    unknown()            # paths of modules whose generators may repeat
+    sqlite_resets()      # steps for each copy of SQLite, to be taken in a resumed process
+
+A module is known when one of these holds, whoever linked what into it:
+
+D1  It is the interpreter (_generators.py), ourselves, or libuuid (_reseed.py).
+D2  It is a copy of SQLite that can be reset.
+D3  It holds OpenSSL 1.1.1 or later, or BoringSSL: the former reseeds when the process id is another than at its last use, which is seen to
+    (native/sys/sys_other_id.c); the latter when memory that is wiped at a fork was, as it is by a resume.
+D4  It only keys hash tables by them: libxml2, and Rust's ahash, which draws 64 bytes for that. They stay shared, like the interpreter's.
+D5  Its package renews its generator in a fork handler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+
+from magicheap._native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_AHASH_BYTES = 64  # eight words of two generators' state (ahash, src/random_state.rs)
+_RUST_GENERATOR = re.compile(rb"/rand-0\.[0-9.]+/src/rngs/")
+_HOLDS = re.compile(rb"OpenSSL (?:1\.1\.1|[3-9]\.)|BoringSSL|AWS-LC|xmlSAX2StartDocument")
+_RENEWED_BY_FORK_HANDLERS = ("uuid_utils",)
+_KNOWN_NAMES = re.compile(r"/(?:libuuid\.so|libpython3|libcrypto\.so)[^/]*$")
+
+
+def _modules() -> dict[str, int]:
+    """Return the paths of those that drew, and the size of each draw (0: of different ones)."""
+    found = {}
+    for i in range(lib.mh_drawer_count()):
+        path = lib.mh_drawer_path(i)
+        if path != ffi.NULL:
+            found[os.fsdecode(ffi.string(path))] = lib.mh_drawer_size(i)
+    return found
+
+
+def _is_known(path: str, size: int) -> bool:
+    if not path or _KNOWN_NAMES.search(path) or path == sys.modules["magicheap._native"].__file__ or _sqlite_of(path):
+        return True
+    if any(_is_below(path, name) for name in _RENEWED_BY_FORK_HANDLERS):
+        return True
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return False
+    if size == _AHASH_BYTES and b"/ahash-0." in content:
+        return True
+    return bool(_HOLDS.search(content)) and not _RUST_GENERATOR.search(content)
+
+
+def _is_below(path: str, package: str) -> bool:
+    own = getattr(sys.modules.get(package), "__file__", None)
+    return own is not None and path.startswith(os.path.dirname(own) + "/")
+
+
+def unknown() -> list[str]:
+    """Return the paths of modules that may repeat what they draw from a generator of their own."""
+    found = sorted(path for path, size in _modules().items() if not _is_known(path, size))
+    return found if lib.mh_drawers_are_complete() else [*found, "further libraries"]
+
+
+# ---- SQLite ----
+
+
+class _Sqlite:
+    """A copy that exports sqlite3_randomness: with no buffer, that forgets what it was seeded by (sqlite.org/c3ref/randomness.html)."""
+
+    def __init__(self, function: Any) -> None:
+        self._randomness = function
+        function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], None
+
+    def __call__(self) -> None:
+        self._randomness(0, None)
+
+
+def _reset_apsw() -> None:
+    sys.modules["apsw"].randomness(0)
+
+
+def _reset_by_opening() -> None:
+    """To open a file, even in vain, is when SQLite compares the process id with that of its last seed (os_unix.c, unixOpen)."""
+    sqlite3 = sys.modules["_sqlite3"]
+    try:
+        sqlite3.connect("file:/dev/null?mode=ro", uri=True).close()
+    except sqlite3.OperationalError:
+        pass
+
+
+def _sqlite_of(path: str) -> Callable[[], object] | None:
+    """Return what resets the copy of SQLite in this module; None: it holds none, or one that can't be reached."""
+    if _is_below(path, "apsw"):
+        return _reset_apsw
+    try:
+        function = ctypes.CDLL(path, mode=os.RTLD_NOLOAD).sqlite3_randomness
+    except (OSError, AttributeError):
+        own = getattr(sys.modules.get("_sqlite3"), "__file__", None)
+        return _reset_by_opening if path == own else None
+    return _Sqlite(function) if _is_inside(path, ctypes.cast(function, ctypes.c_void_p).value or 0) else None
+
+
+def _is_inside(path: str, address: int) -> bool:
+    """Tell whether a function is a module's own: a handle also finds those of the libraries that it needs."""
+    with open("/proc/self/maps", "rb") as maps:
+        for line in maps:
+            fields = line.split(maxsplit=5)
+            start, end = (int(number, 16) for number in fields[0].split(b"-"))
+            if start <= address < end:
+                return len(fields) == 6 and os.fsdecode(fields[5].rstrip(b"\n")) == os.path.realpath(path)
+    return False
+
+
+def sqlite_resets(mapped: list[str]) -> list[tuple[str, Callable[[], object]]]:
+    """Return a step for each copy; `mapped`: libraries that are one, also where they drew before anybody watched."""
+    paths = dict.fromkeys([*mapped, *_modules()])
+    own = getattr(sys.modules.get("_sqlite3"), "__file__", None)
+    found = {os.path.realpath(path): (f"SQLite ({path})", step) for path in [*paths, *filter(None, [own])] if path and (step := _sqlite_of(path))}
+    return list(found.values())

@@ -1,0 +1,185 @@
+/* sys_other_id.c - goes on under another process id, where the kernel gave this process one that its memory knows.
+ *
+ * Random generators tell by the process id that they run in a copy of their memory, and then seed themselves anew. Ids repeat: the program of a
+ * container is its process 1, and numbers wrap around. So where this process, a resumed one or a child that it has forked, has an id that the
+ * memory has run under before, it goes on as a child of itself, and stays as that child's parent until it ends:
+ *
+ *     signals     are handed on, but for those that a terminal sends: it sends them to both, which are one process group
+ *     stops       by the terminal are its own too, so that a shell sees them
+ *     orphans     are waited for, as is the duty of process 1
+ *     the end     is its own: the same status, the same signal. Process 1 can't end by a signal: its status is then 128 and the signal
+ *
+ * It holds nothing open, and if it is killed so is the child.
+ */
+#define _GNU_SOURCE
+#include <limits.h>
+#include <linux/prctl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "sys/raw.h"
+#include "sys/sys.h"
+
+enum {
+    FROM_KERNEL = 0x80,   /* SI_KERNEL: of a terminal, a timer or a limit */
+    SIGNAL_STATUS = 128,  /* what shells add */
+    OLD_LIMIT_FILES = 1024, /* descriptors closed one by one where the kernel has no close_range (before 5.9); the usual limit */
+};
+
+/* What a process keeps when it becomes its own child. */
+typedef struct {
+    uint64_t mask;
+    mhi_sys_action child_action;
+    int *tid_address;           /* where the C library has the thread id; NULL: it has none yet */
+    uintptr_t robust_list, robust_bytes;
+} kept;
+
+static const uint64_t all_signals = ~(uint64_t)0;
+
+static long set_mask(const uint64_t *mask, uint64_t *old) { return mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)mask, (long)old, sizeof *mask); }
+
+static long set_action(int signal, const mhi_sys_action *action, mhi_sys_action *old)
+{
+    return mhi_raw_4(SYS_rt_sigaction, signal, (long)action, (long)old, sizeof action->mask);
+}
+
+static bool is_known(const uint32_t *ids, uint32_t n_ids, long id)
+{
+    for (uint32_t i = 0; i < n_ids; i++)
+        if (ids[i] == (uint32_t)id)
+            return true;
+    return false;
+}
+
+__attribute__((noreturn)) static void end(int status)
+{
+    for (;;)
+        mhi_raw_1(SYS_exit_group, status);
+}
+
+/* ---- the parent ---- */
+
+static bool is_of_terminal(int signal)
+{
+    const uint64_t terminal = 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGHUP | 1ull << SIGTSTP | 1ull << SIGTTIN | 1ull << SIGTTOU |
+                              1ull << SIGCONT | 1ull << SIGWINCH;
+    return signal < 64 && (terminal >> signal & 1);
+}
+
+static void let_go(void)
+{
+    if (mhi_raw_3(SYS_close_range, 0, UINT_MAX, 0) < 0)
+        for (int fd = 0; fd < OLD_LIMIT_FILES; fd++)
+            mhi_raw_1(SYS_close, fd);
+    mhi_raw_1(SYS_chdir, (long)"/");
+}
+
+__attribute__((noreturn)) static void end_as(int status)
+{
+    if (WIFEXITED(status))
+        end(WEXITSTATUS(status));
+    int signal = WTERMSIG(status);
+    struct rlimit none = { 0, 0 }; /* the child has left its core */
+    mhi_sys_action standard = { 0 };
+    uint64_t others = ~(1ull << (signal - 1));
+    mhi_raw_2(SYS_setrlimit, RLIMIT_CORE, (long)&none);
+    set_action(signal, &standard, NULL);
+    mhi_raw_2(SYS_kill, mhi_raw_0(SYS_getpid), signal);
+    set_mask(&others, NULL);
+    end(SIGNAL_STATUS + signal);
+}
+
+static bool is_pending(int signal)
+{
+    uint64_t pending = 0;
+    mhi_raw_2(SYS_rt_sigpending, (long)&pending, sizeof pending);
+    return pending >> (signal - 1) & 1;
+}
+
+/* Whether the child is stopped, as far as is known. */
+static bool wait_for_children(long child)
+{
+    static bool is_stopped;
+    int status = 0;
+    long id;
+    while ((id = mhi_raw_4(SYS_wait4, -1, (long)&status, WNOHANG | WUNTRACED | WCONTINUED, 0)) > 0) {
+        if (id != child)
+            continue;
+        is_stopped = WIFSTOPPED(status);
+        if (!is_stopped && !WIFCONTINUED(status))
+            end_as(status);
+        if (is_stopped && WSTOPSIG(status) != SIGSTOP && !is_pending(SIGCONT)) /* who sends this one to the child alone continues the child alone */
+            mhi_raw_2(SYS_kill, mhi_raw_0(SYS_getpid), SIGSTOP);
+    }
+    return is_stopped;
+}
+
+__attribute__((noreturn)) static void be_parent(long child)
+{
+    bool is_stopped = false;
+    let_go();
+    for (;;) {
+        siginfo_t info;
+        long signal = mhi_raw_4(SYS_rt_sigtimedwait, (long)&all_signals, (long)&info, 0, sizeof all_signals);
+        bool was_stopped = is_stopped;
+        if (signal == SIGCHLD || signal == SIGCONT)
+            is_stopped = wait_for_children(child);
+        if (signal == SIGCHLD || (signal == SIGCONT && was_stopped && !is_stopped)) /* it went to both */
+            continue;
+        if (signal > 0 && info.si_code == SI_QUEUE)
+            mhi_raw_3(SYS_rt_sigqueueinfo, child, signal, (long)&info);
+        else if (signal > 0 && !(info.si_code == FROM_KERNEL && is_of_terminal((int)signal)))
+            mhi_raw_2(SYS_kill, child, signal);
+    }
+}
+
+/* ---- the child ---- */
+
+/* Of signals, all are blocked; SIGCHLD is not ignored, or nobody would learn how the child ended. */
+static void keep(kept *k)
+{
+    mhi_sys_action standard = { 0 };
+    *k = (kept){ 0 };
+    set_mask(&all_signals, &k->mask);
+    set_action(SIGCHLD, &standard, &k->child_action);
+    mhi_raw_2(SYS_prctl, PR_GET_TID_ADDRESS, (long)&k->tid_address);
+    mhi_raw_3(SYS_get_robust_list, 0, (long)&k->robust_list, (long)&k->robust_bytes);
+}
+
+static void restore(const kept *k)
+{
+    if (k->tid_address != NULL)
+        *k->tid_address = (int)mhi_raw_1(SYS_set_tid_address, (long)k->tid_address);
+    if (k->robust_list != 0)
+        mhi_raw_2(SYS_set_robust_list, (long)k->robust_list, (long)k->robust_bytes);
+    set_action(SIGCHLD, &k->child_action, NULL);
+    set_mask(&k->mask, NULL);
+}
+
+/* Its parent may have been killed before it could ask to share that fate. Of one outside its namespace it sees 0. */
+static void tie_to_parent(long parent)
+{
+    mhi_raw_2(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    long now = mhi_raw_0(SYS_getppid);
+    if (now != parent && now != 0)
+        end(SIGNAL_STATUS + SIGKILL);
+}
+
+int mhi_sys_take_other_id(const uint32_t *ids, uint32_t n_ids)
+{
+    long id, child = 0;
+    while (child >= 0 && is_known(ids, n_ids, id = mhi_raw_0(SYS_getpid))) {
+        kept k;
+        keep(&k);
+        child = mhi_raw_5(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (child > 0)
+            be_parent(child);
+        if (child == 0)
+            tie_to_parent(id);
+        restore(&k);
+    }
+    return child < 0 ? (int)child : 0;
+}
