@@ -64,19 +64,18 @@ class Lent:
 
 def pickle_root(root: object, arena: Any, ready: frozenset[Variable]) -> tuple[bytes, list[Lent], set[int]]:
     """Return the pickle, the memory it leaves out, and the addresses it names. `ready`: see ready_ffis."""
-    file = io.BytesIO()
-    pickler = _Pickler(file, protocol=5, buffer_callback=lambda buffer: pickler.lend(buffer))
-    pickler.arena, pickler.ready = arena, ready
-    pickler.kept, pickler.lent, pickler.arrays, pickler.has_run_others = set(), [], {}, False
+    file, borrower = io.BytesIO(), _Borrower()
+    pickler = _Pickler(file, protocol=5, buffer_callback=borrower.take)
+    pickler.arena, pickler.ready, pickler.kept, pickler.borrower = arena, ready, set(), borrower
     try:
         pickler.dump(root)
-        for each in pickler.lent:
+        for each in borrower.lent:
             each.settle()
     except RootError:
         raise
     except Exception as error:
         raise RootError(f"the root cannot be stored: {error}; it may hold pointers, arrays and what pickle takes") from error
-    return file.getvalue(), pickler.lent, pickler.kept
+    return file.getvalue(), borrower.lent, pickler.kept
 
 
 class Unpickler(_pickle.Unpickler):
@@ -89,16 +88,23 @@ def memory_at(address: int, size_bytes: int) -> Any:
     return memoryview(ffi.buffer(ffi.cast("char *", address), size_bytes) if size_bytes else bytearray())
 
 
+class _Borrower:
+    """What has been lent so far. Not part of the pickler, or the two would be a cycle: no memory may wait for a collector to go."""
+
+    def __init__(self) -> None:
+        self.lent: list[Lent] = []
+        self.arrays: dict[int, Any] = {}  # by the id of the buffer that is about to be lent for it
+        self.has_run_others = False
+
+    def take(self, buffer: Any) -> None:
+        self.lent.append(Lent(buffer, self.arrays.pop(id(buffer), None), self.has_run_others))
+
+
 class _Pickler(_pickle.Pickler):
     arena: Any
     ready: frozenset[Variable]
     kept: set[int]
-    lent: list[Lent]
-    arrays: dict[int, Any]  # by the id of the buffer that is about to be lent for it
-    has_run_others: bool
-
-    def lend(self, buffer: Any) -> None:
-        self.lent.append(Lent(buffer, self.arrays.pop(id(buffer), None), self.has_run_others))
+    borrower: _Borrower
 
     def persistent_id(self, value: Any) -> Named | None:
         if not isinstance(value, ffi.CData):
@@ -119,7 +125,7 @@ class _Pickler(_pickle.Pickler):
         if numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject:
             return self._reduce_array(value)
         if numpy is None or not isinstance(value, numpy.dtype):
-            self.has_run_others = True
+            self.borrower.has_run_others = True
         ctypes = sys.modules.get("_ctypes")
         if ctypes is not None and isinstance(value, ctypes.Structure.__base__):
             reduced = reduce_ctypes(value, self.arena)
@@ -132,7 +138,7 @@ class _Pickler(_pickle.Pickler):
         first, size_bytes = _span(array)
         start = array.__array_interface__["data"][0]
         memory = _pickle.PickleBuffer(memory_at(first, size_bytes))
-        self.arrays[id(memory)] = array
+        self.borrower.arrays[id(memory)] = array
         offset = start - first if size_bytes else 0
         return _make_array, (memory, array.shape, array.dtype, offset, array.strides, array.flags.writeable)
 
