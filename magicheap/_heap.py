@@ -25,12 +25,12 @@ class HeapTransaction(MagicTransaction):
     _ready: frozenset[Variable] = frozenset()
 
     def _open(self) -> None:
-        from magicheap._pointers import ready_ffis
-
         self._open_native(**self._options, is_movable=True)
         if self.was_committed and not self._restore():
             return
         if not self.was_committed:
+            from magicheap._pointers import ready_ffis
+
             self._ready = ready_ffis()
             self._begin()
 

@@ -17,7 +17,6 @@ import sys
 
 from magicheap._errors import RootError
 from magicheap._native import ffi, lib
-from magicheap._pointers import name_cdata, reduce_ctypes, restore_cdata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ def pickle_root(root: object, arena: Any, ready: frozenset[Variable]) -> tuple[b
 
 class Unpickler(_pickle.Unpickler):
     def persistent_load(self, found: Named) -> Any:
+        from magicheap._pointers import restore_cdata  # a warm start without pointers is spared it
+
         return restore_cdata(found)
 
 
@@ -109,6 +110,8 @@ class _Pickler(_pickle.Pickler):
     def persistent_id(self, value: Any) -> Named | None:
         if not isinstance(value, ffi.CData):
             return None
+        from magicheap._pointers import name_cdata
+
         named = name_cdata(value, self.arena, self.ready)
         self._name_address(named[3])
         return named
@@ -128,6 +131,8 @@ class _Pickler(_pickle.Pickler):
             self.borrower.has_run_others = True
         ctypes = sys.modules.get("_ctypes")
         if ctypes is not None and isinstance(value, ctypes.Structure.__base__):
+            from magicheap._pointers import reduce_ctypes
+
             reduced = reduce_ctypes(value, self.arena)
             if reduced is not None:
                 self._name_address(reduced[1])

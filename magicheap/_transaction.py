@@ -112,7 +112,8 @@ class MagicTransaction:
 
     path           of the snapshot, absolute once entered
     was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never runs warm
-    root           of a heap: what later runs get: cffi pointers into the arena, numpy arrays, or a picklable graph of them
+    root           of a heap: what later runs get: pointers of cffi or ctypes into the arena, numpy arrays, or a picklable graph of these.
+                   Loaded again in one process, it is what the file has, not what the program made of the first one
     reason         why the run is cold; "" when warm
     committed      True once this run has committed
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before

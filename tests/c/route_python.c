@@ -1,5 +1,7 @@
 /* route_python.c - as much of an interpreter as routing looks for: its names for malloc and its like, and what it does with a block itself. */
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "route_python.h"
@@ -39,7 +41,11 @@ static void plain_free(void *context, void *block)
 static allocator raw = { NULL, plain_malloc, plain_calloc, plain_realloc, plain_free };
 
 void *PyMem_RawMalloc(size_t size) { return raw.malloc(raw.context, size); }
-void *PyMem_RawCalloc(size_t n_items, size_t item_size) { return raw.calloc(raw.context, n_items, item_size); }
+void *PyMem_RawCalloc(size_t n_items, size_t item_size)
+{
+    bool fits = item_size == 0 || n_items <= PTRDIFF_MAX / item_size; /* as CPython does, before it asks its allocator */
+    return fits ? raw.calloc(raw.context, n_items, item_size) : NULL;
+}
 void *PyMem_RawRealloc(void *block, size_t size) { return raw.realloc(raw.context, block, size); }
 void PyMem_RawFree(void *block) { raw.free(raw.context, block); }
 

@@ -49,7 +49,9 @@ TEST(what_an_extension_allocates_lands_in_the_arena_and_what_the_interpreter_doe
     }
     for (size_t i = 0; i < 1000000; i++)
         CHECK_EQUAL(((char *)blocks[5])[i], 0);
-    CHECK(mh_arena_of(interpreter->malloc(100)) == NULL);
+    void *own = interpreter->malloc(100);
+    CHECK(mh_arena_of(own) == NULL);
+    extension->free(own);
     CHECK(extension->calloc(SIZE_MAX / 2, 4) == NULL);
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         extension->free(blocks[i]);
