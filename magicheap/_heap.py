@@ -1,41 +1,55 @@
 """The transaction of a heap: attach a snapshot, or run the body cold and commit what it loaded.
 
 H1  A warm run has its root before the body starts; a root that can't be restored makes the run cold.
-H2  Only a root that could never be stored is an error, since no later run would fare better; all else is a warning.
+H2  A root that no later run could get back is a warning like all that prevents a commit: the program has loaded, and goes on with it (T3).
+H3  Where the snapshot is as it should be, and only this process can't have it a second time, the body runs and nothing is committed: it would be
+    the same again.
 """
 
 from __future__ import annotations
 
 from magicheap import _log, _questions, _watch
-from magicheap._errors import MagicHeapError, RootError, call
+from magicheap._errors import BusyError, MagicHeapError, call
 from magicheap._native import lib
-from magicheap._transaction import MagicTransaction
+from magicheap._transaction import MagicTransaction, _loading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from magicheap._inputs import Recorder
+    from magicheap._pointers import Variable
 
 
 class HeapTransaction(MagicTransaction):
     """A transaction whose allocations go to an arena, which is the snapshot."""
 
+    _ready: frozenset[Variable] = frozenset()
+
     def _open(self) -> None:
-        _watch.stand_down()  # what the program asked before is not the body's
-        _questions.forget()
-        self._open_native(**self._options)
-        if self.was_committed:
-            self._restore()
+        if not _loading:  # inside another's body it notes for that one
+            _watch.stand_down()  # what the program asked before is not the body's
+            _questions.forget()
+        self._open_native(**self._options, is_movable=True)
+        if self.was_committed and not self._restore():
+            return
         if not self.was_committed:
+            from magicheap._pointers import ready_ffis
+
+            self._ready = ready_ffis()
             self._begin()
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Set the root, or go cold; False: without a commit (H3)."""
         from magicheap._root import restore_root
 
         try:
             self.root = restore_root(self._tx)
+        except BusyError as error:
+            self.was_committed, self.reason = False, str(error)
+            return False
         except Exception as error:  # unpickling runs other people's code (H1)
             self._open_native(**{**self._options, "ignore_snapshot": True})
             self.reason = f"the root cannot be restored: {type(error).__name__}: {error}"
+        return True
 
     def _finish(self, recorder: Recorder) -> None:
         if self.root is None:
@@ -44,8 +58,6 @@ class HeapTransaction(MagicTransaction):
             return
         try:
             self._commit(recorder)
-        except RootError:
-            raise  # H2
         except (MagicHeapError, OSError) as error:
             findings = self.audit.describe() if self.audit else ""
             self._warn(f"the snapshot {self.path} was not made: {error}{findings}")
@@ -57,12 +69,13 @@ class HeapTransaction(MagicTransaction):
         from magicheap._audit import read_audit
         from magicheap._root import store_root
 
-        store_root(self._tx, self.root)
+        lent = store_root(self._tx, self.root, self._ready)
         self._add_inputs(recorder)
         try:
             call(lib.mh_commit, self._tx, path=self.path)
         finally:
             self.audit = read_audit(self._tx)
+        del lent  # its memory is in the file by now
         self.committed = True
         _log.info("committed %s", self.path)
         if self.audit.n_findings:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import posix
 import sys
+from _thread import get_ident
 
 from magicheap import _log, _questions, _watch
-from magicheap._errors import MagicHeapError, MagicHeapWarning, StaleError, call
+from magicheap._errors import BusyError, MagicHeapError, MagicHeapWarning, StaleError, call
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 _AUDITS = {"refuse": lib.MH_AUDIT_REFUSE, "warn": lib.MH_AUDIT_WARN}
-_default_paths: set[str] = set()  # handed out in this process
+_default_paths: dict[str, str] = {}  # handed out in this process, and to which line
+_loading: list[int] = []  # the threads whose transactions have begun, or are about to
 
 
 def magic_transaction(
@@ -69,7 +71,7 @@ def magic_transaction(
     env = tuple(env)
     with _questions.pause():
         if path is None:
-            path, key = _default_path(key)
+            path, key = _default_path(key, is_repeatable=not process)
         full_key = _full_key(key)
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
@@ -84,17 +86,21 @@ def magic_transaction(
     return HeapTransaction(path, options, full_key, env, tuple(inputs))
 
 
-def _default_path(key: str) -> tuple[str, str]:
-    """Return the script's own snapshot and a key that ties it to the caller's line: another transaction may not take it."""
+def _default_path(key: str, is_repeatable: bool) -> tuple[str, str]:
+    """Return the script's own snapshot and a key that ties it to the caller's line: another transaction may not take it.
+
+    is_repeatable: the same line may, again: a heap can be loaded more than once in a process.
+    """
     from magicheap._paths import default_path
 
     caller = sys._getframe(2)
     is_child = caller.f_globals.get("__name__") == "__mp_main__"  # of multiprocessing, which runs the script anew under this name
     path = default_path(caller.f_code.co_filename if is_child else None)
-    if path in _default_paths:
+    line = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    if path in _default_paths and not (is_repeatable and _default_paths[path] == line):
         raise ValueError("this script's own snapshot is taken already: pass each further transaction a path")
-    _default_paths.add(path)
-    return path, f"{caller.f_code.co_filename}:{caller.f_lineno} {key}"
+    _default_paths[path] = line
+    return path, f"{line} {key}"
 
 
 def _full_key(key: str) -> str:
@@ -109,7 +115,8 @@ class MagicTransaction:
 
     path           of the snapshot, absolute once entered
     was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never runs warm
-    root           of a heap: what later runs get: cffi pointers into the arena, numpy arrays, or a picklable graph of them
+    root           of a heap: what later runs get: pointers of cffi or ctypes into the arena, numpy arrays, or a picklable graph of these.
+                   Loaded again in one process, it is what the file has, not what the program made of the first one
     reason         why the run is cold; "" when warm
     committed      True once this run has committed
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
@@ -148,7 +155,7 @@ class MagicTransaction:
                 self.path, self.reason = os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
             else:
                 self._open()
-            if self._recorder is None:
+            if self._recorder is None and not _loading:
                 _watch.stand_down()
         if self.was_committed:
             _log.info("warm: %s", self.path)
@@ -158,13 +165,19 @@ class MagicTransaction:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._recorder:
-            lib.mh_end(self._tx)
-            self._recorder.stop()
-            if kind is None:
-                self._finish(self._recorder)
-            else:
-                lib.mh_abandon(self._tx)
-                _log.info("nothing committed: the body raised %s", kind.__name__)
+            try:
+                self._leave(self._recorder, kind)
+            finally:
+                _loading.remove(get_ident())
+
+    def _leave(self, recorder: Recorder, kind: type[BaseException] | None) -> None:
+        lib.mh_end(self._tx)
+        recorder.stop()
+        if kind is None:
+            self._finish(recorder)
+        else:
+            lib.mh_abandon(self._tx)
+            _log.info("nothing committed: the body raised %s", kind.__name__)
 
     # ---- of each kind ----
 
@@ -197,10 +210,17 @@ class MagicTransaction:
         from magicheap._inputs import Recorder
 
         recorder = Recorder(self._inputs)
+        thread, others = get_ident(), set(_loading)
+        _loading.append(thread)
         try:
             call(lib.mh_begin, self._tx, path=self.path)
         except (MagicHeapError, OSError) as error:
-            self._warn(f"the snapshot {self.path} will not be made: {error}")
+            _loading.remove(thread)
+            message = f"the snapshot {self.path} will not be made: {error}"
+            if isinstance(error, BusyError) and others.union(_loading) - {thread}:
+                _log.info("%s", message)  # while another thread loads: threads that do what they should, and a wait could be for each other
+            else:
+                self._warn(message)
             return
         self._recorder = recorder
         recorder.start()

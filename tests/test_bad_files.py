@@ -96,7 +96,7 @@ def test_flipped_bits_in_the_data_are_seen_by_verify_and_on_request(magicheap, m
 def test_a_root_that_is_not_ours_is_a_cold_run(made):
     program, path = made
     content = bytearray(path.read_bytes())
-    tag = content.index(b"magicpy1", DATA_OFFSET)
+    tag = content.index(b"magicpy2", DATA_OFFSET)
     content[tag : tag + 8] = b"someone1"
     write(path, content)  # only verify reads the data, so this file is attached
     expect_cold_and_mended(program, "the root cannot be restored")

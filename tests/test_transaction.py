@@ -134,20 +134,6 @@ def test_several_snapshots_are_attached_at_once(program):
     assert several() == ["True:97", "True:98", "True:99"]
 
 
-def test_one_snapshot_attached_twice_is_loaded_the_second_time(program):
-    twice = program("""
-        import numpy
-        from magicheap import magic_transaction
-        for i in range(2):
-            with magic_transaction("x.magic", process=False) as magic:
-                if not magic.was_committed:
-                    magic.root = numpy.arange(10)
-            print(magic.was_committed, magic.root.sum())
-    """)
-    assert twice() == ["False", "45", "False", "45"]
-    assert twice() == ["True", "45", "False", "45"], "its address is taken"
-
-
 def test_of_two_runs_at_once_one_commits(program, tmp_path):
     waits = program("""
         import sys

@@ -38,6 +38,19 @@ def test_the_default_path_serves_one_transaction(program, tmp_path):
     assert "pass each further transaction a path" in " ".join(two(env={"XDG_CACHE_HOME": str(tmp_path)}))
 
 
+def test_a_function_that_loads_from_the_default_path_may_be_called_again(program, tmp_path):
+    calls = program("""
+        from magicheap import magic_transaction
+        def load():
+            with magic_transaction(process=False) as magic:
+                if not magic.was_committed:
+                    magic.root = [1]
+            return magic.was_committed
+        print(load(), load())
+    """)
+    assert calls(env={"XDG_CACHE_HOME": str(tmp_path)}) == ["False", "True"]
+
+
 def test_another_line_does_not_get_the_default_snapshot_of_this_one(program, tmp_path):
     either = program("""
         import sys

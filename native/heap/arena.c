@@ -234,8 +234,40 @@ static bool control_agrees(const mhi_arena_layout *layout)
     mhi_control control;
     memcpy(&control, (const void *)layout->address, sizeof control);
     return control.magic == CONTROL_MAGIC && control.version == CONTROL_VERSION && control.classes == MHI_CLASSES
-        && control.address == layout->address && control.data_offset == layout->data_offset
+        && control.address == layout->address - layout->moved_bytes && control.data_offset == layout->data_offset
         && control.data_bytes == layout->data_bytes && control.live_blocks == layout->live_blocks;
+}
+
+/* The fork handlers must be there before the lock is first held, or a child could inherit it held by a thread that it does not have. */
+int mhi_arena_begin_adopting(mh_error *err)
+{
+    int status = mhi_cache_init(false, err);
+    if (status == MH_OK)
+        pthread_mutex_lock(&mhi_adoption_lock);
+    return status;
+}
+
+void mhi_arena_end_adopting(void) { pthread_mutex_unlock(&mhi_adoption_lock); }
+
+void mhi_arena_set_identity(mh_arena *arena, uint64_t identity)
+{
+    pthread_mutex_lock(&mhi_registry_lock);
+    arena->identity = identity;
+    pthread_mutex_unlock(&mhi_registry_lock);
+}
+
+bool mhi_arena_is_at(uint64_t address, uint64_t identity)
+{
+    pthread_mutex_lock(&mhi_registry_lock); /* nothing that is registered is unmapped meanwhile */
+    const mh_arena *arena = mh_arena_of((const void *)address);
+    bool is_at = arena != NULL && arena->address == address && arena->identity == identity;
+    pthread_mutex_unlock(&mhi_registry_lock);
+    return is_at;
+}
+
+int mhi_arena_reserve(uint64_t *address, uint64_t first_slot, uint64_t capacity_bytes, mh_error *err)
+{
+    return mhi_region_reserve(address, first_slot, capacity_bytes, err);
 }
 
 int mhi_arena_adopt(mh_arena **arena, const mhi_arena_layout *layout, mh_error *err)

@@ -43,6 +43,7 @@ typedef struct {
     uint64_t data_offset; /* of data from address */
     uint64_t data_bytes;  /* up to the high-water mark, whole pages */
     uint64_t live_blocks;
+    uint64_t moved_bytes; /* how far address is from where it was when the arena was sealed (wrapping) */
 } mhi_arena_layout;
 
 typedef struct {
@@ -87,6 +88,16 @@ int mhi_arena_make_private(mh_arena *arena, mh_error *err);
 /* Takes over an arena that the snapshot layer has mapped from a file at layout->address, sealed. Checks that the control page agrees with
  * `layout`; MH_ERR_CORRUPT else. Only usable_size, find by address (mh_arena_of) and free (nothing) work on it. */
 int mhi_arena_adopt(mh_arena **arena, const mhi_arena_layout *layout, mh_error *err);
+/* Which snapshot's bytes it began with, or has become: hd_checksum; 0: none. */
+void mhi_arena_set_identity(mh_arena *arena, uint64_t identity);
+/* Whether an arena of that identity begins at this address. */
+bool mhi_arena_is_at(uint64_t address, uint64_t identity);
+/* Finds free address space for an arena that is to be adopted, and reserves it, inaccessible. MH_ERR_BUSY or MH_ERR_SYSTEM. */
+int mhi_arena_reserve(uint64_t *address, uint64_t first_slot, uint64_t capacity_bytes, mh_error *err);
+/* Between them one thread attaches: from the look at an address until the arena is registered there. A fork waits for it. */
+int mhi_arena_begin_adopting(mh_error *err);
+void mhi_arena_end_adopting(void);
+
 /* Forgets an adopted or created arena without unmapping it (mh_arena_delete unmaps). */
 void mhi_arena_forget(mh_arena *arena);
 

@@ -233,6 +233,7 @@ void mhi_cache_detach_all(mh_arena *arena, bool drain)
 static void before_fork(void)
 {
     bool any = false;
+    pthread_mutex_lock(&mhi_adoption_lock);
     pthread_mutex_lock(&mhi_registry_lock);
     for (mh_arena *arena = mhi_arenas; arena != NULL; arena = arena->next)
         if (!mhi_is_sealed(arena)) {
@@ -253,6 +254,7 @@ static void after_fork_in_parent(void)
     for (mh_arena *arena = mhi_arenas; arena != NULL; arena = arena->next)
         open_gate(arena);
     pthread_mutex_unlock(&mhi_registry_lock);
+    pthread_mutex_unlock(&mhi_adoption_lock);
 }
 
 /* The snapshot is the parent's to make. The child keeps what the arena holds as a private copy, sealed; other arenas go on in it. */

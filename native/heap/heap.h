@@ -13,7 +13,7 @@
  * process only (one mapping, "side"): struct mh_arena, the live map, one mhi_span per page. Nothing of ours lies in user blocks
  * or between them, so a stray write of the user cannot break the allocator, and a page of free blocks need not be touched.
  *
- * Locks, in the order they are taken: registry (cache.c) > one class > pages. A thread that holds a class or the pages lock
+ * Locks, in the order they are taken: adoption (arena.c) > registry (cache.c) > one class > pages. A thread that holds a class or the pages lock
  * is always inside its cache (busy), so a paused arena has none of them held.
  */
 #ifndef MHI_HEAP_H
@@ -99,6 +99,7 @@ struct mh_arena {
 
     uint64_t address, capacity_bytes, data_offset;
     uint64_t side_bytes;            /* of the mapping that begins with this struct */
+    uint64_t identity;              /* of the snapshot whose bytes it holds, or 0; registry lock */
     mh_arena *next;                 /* registry */
 
     /* backing: pages lock */
@@ -162,6 +163,7 @@ static inline mh_arena *mhi_arena_around(const void *address)
     return atomic_load_explicit(&mhi_granules[((uintptr_t)address - MHI_REGION_START) / MHI_SLOT_BYTES], memory_order_acquire);
 }
 extern pthread_mutex_t mhi_registry_lock; /* arenas, granules and caches */
+extern pthread_mutex_t mhi_adoption_lock; /* one thread adopts at a time */
 extern mh_arena *mhi_arenas;              /* list */
 /* Reserves address space, inaccessible, and nothing else; MH_ERR_BUSY or MH_ERR_SYSTEM. */
 int mhi_region_reserve(uint64_t *address, uint64_t first_slot, uint64_t capacity_bytes, mh_error *err);

@@ -13,6 +13,7 @@
 _Static_assert((MHI_REGION_START >> 44) + 1 == MHI_REGION_END >> 44, "mhi_in_region is one shift");
 
 pthread_mutex_t mhi_registry_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t mhi_adoption_lock = PTHREAD_MUTEX_INITIALIZER;
 mh_arena *mhi_arenas;
 
 _Atomic(mh_arena *) mhi_granules[MHI_GRANULES];

@@ -80,9 +80,14 @@ typedef void (*function)(void);
 
 static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
 
+static atomic_bool patches_raw;    /* MHI_RAW, for good, too */
+
 static bool is_watched(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS || role == MHI_DRAWS; }
 
-static bool is_patched(mhi_role role) { return role == MHI_LINKS || is_watched(role) || atomic_load(&patches_memory); }
+static bool is_patched(mhi_role role)
+{
+    return role == MHI_LINKS || is_watched(role) || atomic_load(role == MHI_RAW ? &patches_raw : &patches_memory);
+}
 
 static const char *base_name(const char *path)
 {
@@ -400,6 +405,11 @@ int mhi_route_guard(mh_error *err)
     stay_loaded();
     atomic_store(&patches_memory, true);
     int status = scan_all(SCAN_SLOTS_AND_HOOKS, err);
+    bool has_interpreter = state.real[mhi_call_lookup("PyMem_RawMalloc")] != 0;
+    if (status == MH_OK && has_interpreter && !atomic_load(&patches_raw) && mhi_raw_is_plain()) {
+        atomic_store(&patches_raw, true);
+        status = scan_all(SCAN_SLOTS, err);
+    }
     return status == MH_OK ? scan_all(SCAN_SLOTS, err) : status; /* P4 */
 }
 

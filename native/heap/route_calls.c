@@ -8,6 +8,11 @@
  * R4  Blocks come zeroed to their very end, unless they are data, which nobody reads for pointers: what the last user of the memory left in
  *     words that the next one never writes would count as pointers at the audit, and refuse a good commit. (Not so past the first
  *     megabyte by which realloc extends a block: growing a large one would cost as much as filling it.)
+ * R5  PyMem_RawMalloc and its family are malloc under another name to libraries that use the interpreter's (numpy does so for elements of
+ *     arrays), and are routed like it. A block of the arena may then be freed or resized by the interpreter itself, whose PyMem_RawFree ends
+ *     in free, and PyMem_RawRealloc in realloc, and these know it (R2). That they end there is true of the interpreter's own allocator,
+ *     also under tracemalloc, which forgets what it never saw; but not of the debugging one, which looks for what it writes around each of its
+ *     blocks, nor maybe of another that an embedding program sets. Where one of these is at work, nothing of this family is replaced.
  */
 #define _GNU_SOURCE
 #include "heap/route_calls.h"
@@ -28,7 +33,7 @@ atomic_int mhi_route_rechecks;
 
 /* The functions themselves. Until routing begins our own bindings will do; it then looks up better ones: in a program that is not position-
  * independent our binding may be a PLT entry of the program, which leads through a slot that is about to be patched. Operators new
- * are known only once some libstdc++ is loaded, and not replaced before. */
+ * are known only once some libstdc++ is loaded, PyMem_Raw* only where there is an interpreter, and neither is replaced before. */
 static struct {
     void *(*malloc)(size_t);
     void *(*calloc)(size_t, size_t);
@@ -45,8 +50,12 @@ static struct {
     void *(*new_nothrow)(size_t, const void *);
     void *(*new_aligned)(size_t, size_t);
     void *(*new_aligned_nothrow)(size_t, size_t, const void *);
+    void *(*raw_malloc)(size_t);
+    void *(*raw_calloc)(size_t, size_t);
+    void *(*raw_realloc)(void *, size_t);
+    void (*raw_free)(void *);
 } real = { malloc, calloc, realloc, reallocarray, memalign, posix_memalign, aligned_alloc, valloc, pvalloc, free, malloc_usable_size,
-           NULL, NULL, NULL, NULL };
+           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 
 /* For route_stubs.S. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
@@ -272,6 +281,74 @@ void *mhi_routed_new_aligned_nothrow(size_t size, size_t align, const void *tag,
     return block != NULL ? block : real.new_aligned_nothrow(size, align, tag);
 }
 
+/* ---- PyMem_Raw*: R5. As these, never NULL for size 0, and that size does not free. ---- */
+
+void *mhi_routed_raw_malloc(size_t size, uint8_t owner)
+{
+    void *block = take(target(), size, owner);
+    return block != NULL ? block : real.raw_malloc(size);
+}
+
+void *mhi_routed_raw_calloc(size_t n_items, size_t item_size, uint8_t owner)
+{
+    mh_arena *arena = target();
+    size_t size;
+    bool fits = arena != NULL && !__builtin_mul_overflow(n_items, item_size, &size);
+    void *block = fits ? mhi_arena_calloc(arena, size, owner) : NULL;
+    return block != NULL ? block : real.raw_calloc(n_items, item_size);
+}
+
+void mhi_routed_raw_free(void *block)
+{
+    if (mhi_in_region(block))
+        mh_free(block);
+    else
+        real.raw_free(block);
+}
+
+/* An arena block that leaves for the ordinary heap. */
+static void *leave_arena(void *block, size_t size)
+{
+    size_t old_size = mh_usable_size(block);
+    void *moved = old_size == 0 ? NULL : real.raw_malloc(size);
+    if (moved != NULL) {
+        memcpy(moved, block, smaller(old_size, size));
+        mh_free(block);
+    }
+    return moved;
+}
+
+void *mhi_routed_raw_realloc(void *block, size_t size, uint8_t owner)
+{
+    if (block == NULL)
+        return mhi_routed_raw_malloc(size, owner);
+    mh_arena *arena = target();
+    size += size == 0;
+    if (mhi_in_region(block)) {
+        void *resized = arena != NULL ? realloc_arena_block(block, size, owner) : NULL;
+        return resized != NULL ? resized : leave_arena(block, size);
+    }
+    void *moved = take(arena, size, owner);
+    if (moved == NULL)
+        return real.raw_realloc(block, size);
+    memcpy(moved, block, smaller(real.malloc_usable_size(block), size)); /* R5: it is one of malloc's */
+    real.raw_free(block);
+    return moved;
+}
+
+/* The interpreter's own functions, and without a context, which the debugging ones and tracemalloc's have. */
+bool mhi_raw_is_plain(void)
+{
+    struct { void *context, *functions[4]; } allocator = { 0 }; /* PyMemAllocatorEx */
+    void (*read)(int, void *) = (void (*)(int, void *))mhi_real_dlsym(RTLD_DEFAULT, "PyMem_GetAllocator");
+    Dl_info interpreter, functions;
+    if (read == NULL)
+        return false;
+    read(0 /* PYMEM_DOMAIN_RAW */, &allocator);
+    return allocator.context == NULL && dladdr((void *)read, &interpreter) != 0 && dladdr(allocator.functions[0], &functions) != 0 &&
+           interpreter.dli_fbase == functions.dli_fbase;
+}
+
 typedef void (*function)(void);
 void mhi_routed_dlopen(void);
 void mhi_routed_dlmopen(void);
@@ -286,9 +363,14 @@ void mhi_routed_dlvsym(void);
 #define ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), (function)(plain), NULL }
 #define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL } /* of the interpreter, Python code knows more */
 #define DRAWS(name, plain, member) { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define RAW(name, column, plain, member) { name, MHI_RAW, column, (function)(plain), NULL, (function *)(member) }
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 
 const mhi_call mhi_calls[MHI_N_CALLS] = {
+    RAW("PyMem_RawCalloc", MHI_STUB_RAW_CALLOC, NULL, &real.raw_calloc),
+    RAW("PyMem_RawFree", MHI_NO_STUB, mhi_routed_raw_free, &real.raw_free),
+    RAW("PyMem_RawMalloc", MHI_STUB_RAW_MALLOC, NULL, &real.raw_malloc),
+    RAW("PyMem_RawRealloc", MHI_STUB_RAW_REALLOC, NULL, &real.raw_realloc),
     CXX("_Znam", MHI_STUB_NEW, NULL),
     CXX("_ZnamRKSt9nothrow_t", MHI_STUB_NEW_NOTHROW, NULL),
     CXX("_ZnamSt11align_val_t", MHI_STUB_NEW_ALIGNED, NULL),
@@ -384,7 +466,7 @@ static bool may_be_call(const char *name)
 {
     if (name[0] == '_')
         return (name[1] == 'Z' && name[2] == 'n') || name[1] == '_';
-    return strchr("acdefgilmoprstuv", name[0]) != NULL;
+    return strchr("acdefgilmoprstuv", name[0]) != NULL || (name[0] == 'P' && name[1] == 'y' && name[2] == 'M');
 }
 
 int mhi_call_lookup(const char *name)

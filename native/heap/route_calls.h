@@ -11,11 +11,12 @@
 /* Columns of the stub table, in its order. */
 enum { MHI_STUB_MALLOC, MHI_STUB_CALLOC, MHI_STUB_REALLOC, MHI_STUB_REALLOCARRAY, MHI_STUB_MEMALIGN, MHI_STUB_POSIX_MEMALIGN,
        MHI_STUB_ALIGNED_ALLOC, MHI_STUB_VALLOC, MHI_STUB_PVALLOC, MHI_STUB_NEW, MHI_STUB_NEW_NOTHROW, MHI_STUB_NEW_ALIGNED,
-       MHI_STUB_NEW_ALIGNED_NOTHROW, MHI_N_STUBS, MHI_NO_STUB = -1 };
+       MHI_STUB_NEW_ALIGNED_NOTHROW, MHI_STUB_RAW_MALLOC, MHI_STUB_RAW_CALLOC, MHI_STUB_RAW_REALLOC, MHI_N_STUBS, MHI_NO_STUB = -1 };
 
 typedef enum {
     MHI_ALLOCATES, /* also a likely value of function pointers that libraries set at run time (xmlFree and the like) */
     MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
+    MHI_RAW,       /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of route_calls.c */
     MHI_LINKS,     /* brings libraries in, or finds their functions */
     MHI_OPENS,     /* a file */
     MHI_ASKS,      /* about the world, without opening a file */
@@ -31,7 +32,7 @@ typedef struct {
     void (**real)(void);   /* where to keep the function itself; NULL: another entry has the same */
 } mhi_call;
 
-enum { MHI_N_CALLS = 86 };
+enum { MHI_N_CALLS = 90 };
 extern const mhi_call mhi_calls[MHI_N_CALLS]; /* sorted by name */
 /* Index in mhi_calls, or -1. */
 int mhi_call_lookup(const char *name);
@@ -43,6 +44,9 @@ extern _Atomic(mh_arena *) mhi_route_target;
 /* How many allocations from now look for newly loaded modules first; see route.c. */
 extern atomic_int mhi_route_rechecks;
 void mhi_route_recheck(void);
+
+/* Whether R5 of route_calls.c holds in this process. */
+bool mhi_raw_is_plain(void);
 
 /* dlsym itself. */
 extern void *(*mhi_real_dlsym)(void *handle, const char *name);

@@ -33,6 +33,9 @@ mhi_route_stubs:
     stub %edx, mhi_routed_new_nothrow
     stub %edx, mhi_routed_new_aligned
     stub %ecx, mhi_routed_new_aligned_nothrow
+    stub %esi, mhi_routed_raw_malloc
+    stub %edx, mhi_routed_raw_calloc
+    stub %edx, mhi_routed_raw_realloc
     .balign 256
     .set owner, owner + 1
     .endr

@@ -123,6 +123,7 @@ typedef struct {
     bool is_watched;          /* process: mh_watch was called when the program began; it takes no snapshot of one where it was not */
     const char *standard_library; /* a directory whose files are known by the interpreter's version; site-packages and dist-packages in it are not
                                * meant; NULL: none */
+    bool is_movable;          /* heap: where this process has the snapshot already, attach it a second time, elsewhere: see mh_moved_bytes */
 } mh_options;
 
 /* Attaches the snapshot at `path` if it is sound, trusted and not stale, else prepares a cold run and keeps the reason.
@@ -137,6 +138,13 @@ const char *mh_reason(const mh_transaction *tx);      /* why the run is cold, on
 int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; MH_OK when warm or there was no file */
 void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
 mh_arena *mh_transaction_arena(const mh_transaction *tx);
+/* How far from the address that its pointers know the snapshot was attached (wrapping): not 0 only with mh_options.is_movable, in a process that
+ * committed this very snapshot or attached it before, and which may have written to that memory since. The second one is as the file has it,
+ * and nobody else's. mh_root has moved, too. But every pointer inside leads to the first one: it is for callers who know what is no pointer.
+ * It is theirs: mh_arena_delete gives it back. */
+uint64_t mh_moved_bytes(const mh_transaction *tx);
+/* A checksum of memory, to tell whether it has changed. Not cryptographic. */
+uint64_t mh_checksum(const void *memory, uint64_t size_bytes);
 
 /* Cold only: takes the lock, reserves the arena and routes malloc and its family, of all threads and libraries, into it; and notes which
  * files libraries open. On failure (read-only directory, lock held by another run, address space refused, another transaction active) nothing is
@@ -148,7 +156,7 @@ void mh_end(mh_transaction *tx);
 /* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. Any other is MH_ERR_ARGUMENT: this run gets it
  * back from mh_root all the same, but mh_commit refuses it. After a mh_begin that failed, any is accepted: nothing will be committed. */
 int mh_set_root(mh_transaction *tx, void *root, mh_error *err);
-/* A further address in the arena that a later run will use, though no pointer leads to it from the root. */
+/* A further address, in a live block of the arena, that a later run will use, though no pointer leads to it from the root. */
 int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
 /* Declares that the block at `address` holds no pointers (numbers, text): it will not be read for any. */
 int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);

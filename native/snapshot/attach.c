@@ -109,65 +109,91 @@ static int reserve(uint64_t address, uint64_t size, mh_error *err)
     return result < 0 ? mhi_fail_sys(err, result, "cannot reserve %" PRIu64 " bytes of address space", size) : MH_OK;
 }
 
-static int map_segments(const struct mh_image *image, mh_error *err)
+static int map_segments(const struct mh_image *image, uint64_t moved_bytes, mh_error *err)
 {
     for (uint64_t i = 0; i < image->n_segments; i++) {
         const mhi_file_segment *segment = &image->segments[i];
-        void *mapped;
+        void *mapped, *address = (void *)(segment->sg_address + moved_bytes);
         int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED;
-        int result = segment->sg_bytes == 0 ? 0 : mhi_sys_mmap(&mapped, (void *)segment->sg_address, segment->sg_bytes,
-                                                               (int)segment->sg_prot, flags, image->fd, segment->sg_offset);
+        int result = segment->sg_bytes == 0 ? 0 : mhi_sys_mmap(&mapped, address, segment->sg_bytes, (int)segment->sg_prot, flags,
+                                                               image->fd, segment->sg_offset);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot map %" PRIu64 " bytes of %s", segment->sg_bytes, image->path);
         if (segment->sg_kind == MH_SEGMENT_ARENA) /* what the page cache has lost comes back in huge pages, where kernel and file system can */
-            mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, MADV_HUGEPAGE);
+            mhi_sys_madvise(address, segment->sg_bytes, MADV_HUGEPAGE);
     }
     return MH_OK;
 }
 
-static void relocate(const struct mh_image *image, const loaded *modules)
+static void relocate(const struct mh_image *image, uint64_t moved_bytes, const loaded *modules)
 {
     for (uint64_t i = 0; i < image->n_relocations; i++) {
         const mhi_file_relocation *relocation = &image->relocations[i];
-        uint64_t *word = (uint64_t *)(image->header.hd_address + relocation->rl_place);
+        uint64_t *word = (uint64_t *)(image->header.hd_address + moved_bytes + relocation->rl_place);
         *word = modules[relocation->rl_module].base + relocation->rl_target;
     }
 }
 
-static int map_arena(mh_arena **arena, const struct mh_image *image, const loaded *modules, mh_error *err)
+/* The snapshot's own address or, if that is where this process has this very snapshot, another one. Why not hand out what is attached? The
+ * program, and libraries to which it lent that memory, may have written to it, or may do so tomorrow: two loads in a plain run never share
+ * what they made. A fresh private mapping of the file is what a fresh run would get, costs no copy either, and no comparison of gigabytes; only
+ * pointers inside do not survive the move, and that there are none that matter the caller must know. Where anything else lies at the
+ * address, or a newer snapshot of the same name is attached there: busy. */
+static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint64_t size, bool is_movable, mh_error *err)
+{
+    const mhi_file_header *header = &image->header;
+    uint64_t address, home = header->hd_address;
+    *moved_bytes = 0;
+    int status = reserve(home, size, err);
+    if (status != MH_ERR_BUSY || !is_movable || !mhi_arena_is_at(home, header->hd_checksum))
+        return status;
+    status = mhi_arena_reserve(&address, (home - MHI_REGION_START) / MHI_SLOT_BYTES, size, err);
+    *moved_bytes = address - home;
+    return status;
+}
+
+static int map_arena(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *image, const loaded *modules, bool is_movable, mh_error *err)
 {
     const mhi_file_header *header = &image->header;
     uint64_t size = header->hd_data_offset + header->hd_data_bytes;
+    int status = find_place(moved_bytes, image, size, is_movable, err);
+    if (status != MH_OK)
+        return status;
     mhi_arena_layout layout = {
-        .address = header->hd_address,
+        .address = header->hd_address + *moved_bytes,
         .capacity_bytes = header->hd_capacity_bytes,
         .meta_bytes = header->hd_meta_bytes,
         .data_offset = header->hd_data_offset,
         .data_bytes = header->hd_data_bytes,
         .live_blocks = header->hd_live_blocks,
+        .moved_bytes = *moved_bytes,
     };
-    int status = reserve(layout.address, size, err);
-    if (status != MH_OK)
-        return status;
-    status = map_segments(image, err);
+    status = map_segments(image, *moved_bytes, err);
     if (status == MH_OK) {
-        relocate(image, modules);
+        relocate(image, *moved_bytes, modules);
         status = mhi_arena_adopt(arena, &layout, err);
     }
-    if (status != MH_OK)
+    if (status == MH_OK)
+        mhi_arena_set_identity(*arena, header->hd_checksum);
+    else
         mhi_sys_munmap((void *)layout.address, size);
     return status;
 }
 
-int mhi_attach(mh_arena **arena, const struct mh_image *image, mh_error *err)
+int mhi_attach(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *image, bool is_movable, mh_error *err)
 {
     *arena = NULL;
+    *moved_bytes = 0;
     loaded *modules = calloc(image->n_modules + 1, sizeof *modules);
     if (modules == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     int status = find_modules(image, modules, err);
     if (status == MH_OK)
-        status = map_arena(arena, image, modules, err);
+        status = mhi_arena_begin_adopting(err); /* another thread may be attaching this one */
+    if (status == MH_OK) {
+        status = map_arena(arena, moved_bytes, image, modules, is_movable, err);
+        mhi_arena_end_adopting();
+    }
     free(modules);
     return status;
 }

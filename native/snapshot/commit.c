@@ -234,7 +234,11 @@ int mhi_commit_rest(mh_transaction *tx, mhi_file_header *header, const mhi_file_
         status = sync_in_steps(tx, header->hd_file_bytes, err);
     if (status == MH_OK)
         status = write_header(tx, header, err);
-    return status == MH_OK ? mhi_writer_publish(&tx->writer, err) : status;
+    if (status == MH_OK)
+        status = mhi_writer_publish(&tx->writer, err);
+    if (status == MH_OK && tx->arena != NULL)
+        mhi_arena_set_identity(tx->arena, header->hd_checksum);
+    return status;
 }
 
 int mhi_commit(mh_transaction *tx, mh_error *err)

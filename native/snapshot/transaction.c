@@ -29,14 +29,14 @@ static bool asks_for_verify(void)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
-static int attach(mh_transaction *tx, const struct mh_image *image, mh_error *err)
+static int attach(mh_transaction *tx, const struct mh_image *image, bool is_movable, mh_error *err)
 {
     int status = mhi_route_guard(err); /* any library may come to free a block of the arena */
     if (status == MH_OK)
-        status = mhi_attach(&tx->arena, image, err);
+        status = mhi_attach(&tx->arena, &tx->moved_bytes, image, is_movable, err);
     if (status != MH_OK)
         return status;
-    tx->root = (void *)image->header.hd_root;
+    tx->root = image->header.hd_root == 0 ? NULL : (void *)(image->header.hd_root + tx->moved_bytes);
     tx->state = MHI_WARM;
     return MH_OK;
 }
@@ -78,7 +78,7 @@ static int take(mh_transaction *tx, const mh_options *options, const char *key, 
         status = keep_text(&tx->command, mhi_image_string(image, image->process->pr_command), err);
     }
     if (status == MH_OK && !tx->is_process)
-        status = attach(tx, image, err);
+        status = attach(tx, image, options->is_movable, err);
     mh_image_close(image);
     return status;
 }
@@ -200,6 +200,8 @@ const char *mh_reason(const mh_transaction *tx) { return tx->state == MHI_WARM ?
 int mh_reason_status(const mh_transaction *tx) { return tx->state == MHI_WARM ? MH_OK : tx->reason.status; }
 void *mh_root(const mh_transaction *tx) { return tx->root; }
 mh_arena *mh_transaction_arena(const mh_transaction *tx) { return tx->arena; }
+uint64_t mh_moved_bytes(const mh_transaction *tx) { return tx->moved_bytes; }
+uint64_t mh_checksum(const void *memory, uint64_t size_bytes) { return mhi_checksum(memory, size_bytes); }
 
 static int begin_file(mh_transaction *tx, mh_error *err)
 {
@@ -313,8 +315,9 @@ int mh_set_root(mh_transaction *tx, void *root, mh_error *err)
 
 int mh_keep(mh_transaction *tx, const void *address, mh_error *err)
 {
-    if (!is_inside(tx, address))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "%p was not allocated in the transaction", address);
+    mhi_block block;
+    if (!is_inside(tx, address) || !mhi_arena_find_block(tx->arena, (uintptr_t)address, &block))
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "%p does not lie in memory that was allocated in the transaction and is in use", address);
     if (tx->n_kept == tx->kept_capacity) {
         size_t capacity = tx->kept_capacity == 0 ? 64 : 2 * tx->kept_capacity;
         uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept); /* not reallocarray, which libc's routed realloc serves */

@@ -33,6 +33,7 @@ struct mh_transaction {
     mh_error reason;           /* why the run is cold; status MH_OK and a sentence if there was no snapshot to take */
     mh_error refusal;          /* REFUSED: what mh_begin said */
     mh_arena *arena;           /* NULL until attached or begun; never unmapped */
+    uint64_t moved_bytes;      /* WARM: as mh_moved_bytes says */
     void *root;                /* of this run; stored at commit */
     bool root_is_outside;      /* it is no address in the arena, so that it can't be committed */
     uint64_t *kept;            /* further addresses that a later run will use */

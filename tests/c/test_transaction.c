@@ -129,6 +129,96 @@ TEST(second_attach_of_the_same_snapshot_is_busy_and_harms_nothing)
     IN_CHILD(attach_twice, (void *)make_snapshot("twice.dat", 5));
 }
 
+static mh_transaction *open_again(const char *path)
+{
+    mh_transaction *tx;
+    mh_error err;
+    CHECK_OK(mh_open(&tx, path, &(mh_options){ .is_movable = true }, &err), err);
+    return tx;
+}
+
+static uint64_t *moved(const mh_transaction *tx, const uint64_t *address) { return (uint64_t *)((uint64_t)address + mh_moved_bytes(tx)); }
+
+static void attach_elsewhere(void *context)
+{
+    mh_transaction *first = open_again(context);
+    CHECK(mh_was_committed(first) && mh_moved_bytes(first) == 0);
+    uint64_t *root = mh_root(first), was = *root;
+    *root = 77;
+    for (int i = 0; i < 3; i++) {
+        mh_transaction *again = open_again(context);
+        CHECK(mh_was_committed(again) && mh_moved_bytes(again) != 0);
+        CHECK(mh_root(again) == moved(again, root) && *moved(again, root) == was);
+        CHECK(mh_arena_of(mh_root(again)) == mh_transaction_arena(again) && mh_usable_size(mh_root(again)) == mh_usable_size(root));
+        *moved(again, root) = 78;
+        mh_arena *arena = mh_transaction_arena(again);
+        mh_close(again);
+        if (i != 1)
+            mh_arena_delete(arena);
+    }
+    CHECK_EQUAL(*root, 77);
+    mh_close(first);
+}
+
+TEST(snapshot_that_is_attached_is_attached_again_elsewhere_as_the_file_has_it)
+{
+    IN_CHILD(attach_elsewhere, (void *)make_snapshot("again.dat", 5));
+}
+
+static void attach_newer(void *context)
+{
+    mh_transaction *first = open_again(context);
+    CHECK(mh_was_committed(first) && rename(scratch("newer.dat"), context) == 0);
+    mh_transaction *newer = open_again(context);
+    CHECK(!mh_was_committed(newer));
+    CHECK_EQUAL(mh_reason_status(newer), MH_ERR_BUSY);
+    mh_close(newer);
+    mh_close(first);
+}
+
+TEST(newer_snapshot_at_the_address_of_one_that_is_attached_is_not_taken)
+{
+    const char *path = make_snapshot("replaced_later.dat", 6);
+    CHECK(rename(path, scratch("newer.dat")) == 0);
+    make_snapshot("replaced_later.dat", 5);
+    IN_CHILD(attach_newer, (void *)path);
+}
+
+static void attach_once_more(void *context)
+{
+    mh_transaction *tx = open_again(context);
+    CHECK(mh_was_committed(tx) && mh_moved_bytes(tx) != 0);
+    mh_close(tx);
+}
+
+static void *attach_in_a_thread(void *context)
+{
+    for (int i = 0; i < 20; i++) {
+        mh_transaction *tx = open_again(context);
+        CHECK(mh_was_committed(tx));
+        if (mh_moved_bytes(tx) != 0)
+            mh_arena_delete(mh_transaction_arena(tx));
+        mh_close(tx);
+        if (i % 5 == 0)
+            IN_CHILD(attach_once_more, context);
+    }
+    return NULL;
+}
+
+static void attach_in_threads(void *context)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, attach_in_a_thread, context), 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+}
+
+TEST(threads_and_children_attach_one_snapshot_at_the_same_time)
+{
+    IN_CHILD(attach_in_threads, (void *)make_snapshot("threads.dat", 5));
+}
+
 static void begin_second(void *context)
 {
     (void)context;
