@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 _HOUSEKEEPERS = ("weakref", "_weakrefset", "logging")  # modules whose own callbacks only forget what has died
-_HOUSEKEEPING = ("_destroy", "_localdummy_destroyed")  # of _abc and _thread
+_HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")  # of _abc, and of _thread before and since CPython 3.13
 _HAS_COLLECTOR = 1 << 14  # Py_TPFLAGS_HAVE_GC
 _mro: Any = type.__dict__["__mro__"].__get__  # not asked of the class itself: a metaclass might answer
 _callback: Any = weakref.ReferenceType.__dict__["__callback__"].__get__
