@@ -12,7 +12,8 @@ part takes longer than the resume, writes to each page of the heap, and mostly d
 X1  At the commit everything there is goes to the collector's permanent generation, as gc.freeze advises: no later collection
     writes to it, and what the collector knows of at the end came later.
 X2  As soon as the modules are to be destroyed (the collection before that calls us), what came later, and what of the image prepare
-    noted, is asked whether its end would be heard (_finalizers.py). If nothing would, mh_leave goes on behind Py_FinalizeEx: exit
+    noted, is asked whether its end would be heard (_finalizers.py). If nothing would, but for files that are to be written and closed, which
+    is done where there is no other thread to hold them, mh_leave goes on behind Py_FinalizeEx: exit
     status, C's atexit handlers and the destructors of C++ are those of any process. Objects of extension modules that have no finalizer
     are not deallocated, unless a file is open that they may write (native/process/leave.c).
 X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as ever: which finalizers are called, in which
@@ -50,6 +51,7 @@ class Kept(NamedTuple):
 _resumed: Kept | None = None  # of this process; None: it was not resumed
 _witness: list[object] = []  # of a resumed process: as old as the resume
 _is_watched = False
+_is_alone = False  # no other thread holds objects of Python's
 _leave = ctypes.PYFUNCTYPE(None)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "mh_leave"))))  # cffi would give up the lock
 
 
@@ -103,15 +105,19 @@ def take_up(kept: Kept) -> None:
 
 
 def rehearse() -> None:
-    """Do what is done at the end, all but leaving: mh_leave finds nothing to forgo."""
+    """Do what is done at the end, all but leaving, for which mh_leave finds no way, and closing files, which are the committing process's."""
+    global _is_alone
     _expect_the_end()
+    _is_alone = False
     gc.callbacks.pop()
     _leave_or_restore()
 
 
 def _expect_the_end() -> None:
     """Have the collection that comes after all of atexit call us."""
+    global _is_alone
     if _resumed:
+        _is_alone = len(sys._current_frames()) == 1  # later, CPython has forgotten the threads that it does not join
         gc.callbacks.append(_EndOfCollecting() if not gc.isenabled() else _end)
         gc.enable()
 
@@ -165,10 +171,20 @@ def _is_silent(kept: Kept, young: list[Any]) -> bool:
     spared = _finalizers.streams_are_clean()
     if spared is None:
         return False
-    if any(map(_finalizers.is_heard, (each for each in _finalizers.carriers(young) if id(each) not in spared))):
-        return False
     image = (reference() for reference in kept.carriers)
-    return not any(map(_finalizers.is_heard, (each for each in image if each is not None and id(each) not in spared)))
+    carriers = [*_finalizers.carriers(young), *(each for each in image if each is not None)]
+    heard = [each for each in carriers if id(each) not in spared and _finalizers.is_heard(each)]
+    return not heard or _is_alone and _close(heard)
+
+
+def _close(heard: list[Any]) -> bool:
+    files = _finalizers.closable(heard)
+    for file in files or ():
+        try:
+            file.close()
+        except (OSError, ValueError):  # as a finalizer's, nobody is told
+            pass
+    return files is not None
 
 
 def _is_usual() -> bool:

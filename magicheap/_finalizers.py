@@ -2,6 +2,7 @@
 
     carriers(objects)      # those of `objects` that have such a thing at all
     is_heard(each)         # whether it would do something, as things are
+    closable(heard)        # those that are heard, if all that would be done is to write and close files
 
 F1  Whatever isn't known to be silent is heard: each class with a __del__ of its own, each subclass of a type named here.
 F2  Nothing is called that a program could have written: kinds are told by their exact types.
@@ -110,6 +111,22 @@ def _is_writer_heard(each: io.BufferedWriter | io.BufferedRandom) -> bool:
     return not (type(each.raw) is io.FileIO and each.closed)
 
 
+_LAYERS: dict[type, int] = {io.TextIOWrapper: 0, io.BufferedWriter: 1, io.BufferedRandom: 1, io.FileIO: 2}  # in the order of closing
+
+
+def closable(heard: list[Any]) -> list[Any] | None:
+    """Return them in the order in which they are to be closed, or None where it isn't all CPython's own, or would be told."""
+    if any(not _is_file_of_cpython(each) for each in heard) or heard and _are_leaks_told():
+        return None
+    return sorted(heard, key=lambda each: _LAYERS[type(each)])
+
+
+def _is_file_of_cpython(each: Any) -> bool:
+    if type(each) is io.TextIOWrapper:
+        return type(each.buffer) in _LAYERS and _is_file_of_cpython(each.buffer)
+    return type(each) is io.FileIO or type(each) in _LAYERS and type(each.raw) is io.FileIO
+
+
 def _are_leaks_told() -> bool:
     """Return whether somebody would see a ResourceWarning."""
     for action, message, category, module, _ in warnings.filters:
@@ -141,29 +158,29 @@ def streams_are_clean() -> set[int] | None:
     until it can write.
     """
     spared: set[int] = set()
-    for stream, original in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)):
+    for stream, original, fd in ((sys.stdout, sys.__stdout__, 1), (sys.stderr, sys.__stderr__, 2)):
         if stream is not original:
             return None
-        layers = [] if stream is None else _layers(stream)
+        layers = [] if stream is None else _layers(stream, fd)
         if layers is None or layers and not stream.closed and not _is_written(layers):
             return None
         spared.update(map(id, layers))
     return spared
 
 
-def _layers(stream: Any) -> list[Any] | None:
+def _layers(stream: Any, fd: int) -> list[Any] | None:
     """Return the objects that a stream consists of, if all are CPython's own."""
     if type(stream) is not io.TextIOWrapper:
         return None
-    buffer: Any = stream.buffer
-    if type(buffer) is io.FileIO:  # PYTHONUNBUFFERED
-        return [stream, buffer]
-    return [stream, buffer, buffer.raw] if type(buffer) is io.BufferedWriter and type(buffer.raw) is io.FileIO else None
+    layers: list[Any] = [stream, stream.buffer]
+    if type(layers[-1]) is io.BufferedWriter:  # not under PYTHONUNBUFFERED
+        layers.append(layers[-1].raw)
+    return layers if type(layers[-1]) is io.FileIO and (layers[-1].closed or layers[-1].fileno() == fd) else None
 
 
 def _is_written(layers: list[Any]) -> bool:
     try:
         layers[0].flush()
-        return os.get_blocking(layers[0].fileno())
+        return os.get_blocking(layers[-1].fileno())
     except (OSError, ValueError):
         return False

@@ -193,6 +193,8 @@ SILENT = {
     "numbers": "a = [[n] for n in range(1000)]",
     "a closed file": "a = open(os.devnull, 'w'); a.close()",
     "a file that is read": "a = open(__file__); a.readline()",
+    "a file that is written": "a = open(os.devnull, 'w'); a.write('all of it')",
+    "a file that is written by parts": "a = open(os.devnull, 'r+b'); a.write(b'all of it')",
     "a file in memory": "a = io.BytesIO(), io.StringIO()",
     "a generator that has ended": "a = loud(); list(a)",
     "a generator that has not begun": "a = loud()",
@@ -205,8 +207,8 @@ SILENT = {
 
 HEARD = {
     "a finalizer": "a = Heard()",
-    "a file that is written": "a = open(os.devnull, 'w')",
-    "a file that is written by parts": "a = open(os.devnull, 'r+b')",
+    "a file of the program's own kind": "a = io.TextIOWrapper(type('B', (io.BufferedWriter,), {})(io.FileIO(os.devnull, 'w')))",
+    "a file that is told to be open": "warnings.simplefilter('always'); a = open(os.devnull, 'w')",
     "a generator that may clean up": "a = loud(); next(a)",
     "a generator that another closes": "a = (lambda b: (yield from b))(loud()); next(a)",
     "a callback": "a = A(); b = weakref.ref(a, print)",
@@ -227,6 +229,11 @@ def test_a_silent_end_is_left(run, thing, when):
 def test_an_end_that_would_be_heard_is_not_left(run, thing, when):
     parts = {"before": "", "after": "", when: "held = thing()"}
     assert run(LEAVING.format(thing=HEARD[thing], **parts))[0] == ""
+
+
+def test_files_are_left_to_cpython_where_a_thread_may_hold_them(run):
+    thing = "a = open(os.devnull, 'w'); threading.Thread(target=lambda: time.sleep(9), daemon=True).start()"
+    assert run(LEAVING.format(thing=thing, before="", after="held = thing()"))[0] == ""
 
 
 def test_a_quiet_generator_is_left_where_no_try_waits(run):
