@@ -128,10 +128,13 @@ def _is_file_of_cpython(each: Any) -> bool:
 
 
 def _are_leaks_told() -> bool:
-    """Return whether somebody would see a ResourceWarning."""
-    for action, message, category, module, _ in warnings.filters:
+    """Return whether somebody might see a ResourceWarning."""
+    for action, message, category, module, line in warnings.filters:
         if issubclass(ResourceWarning, category):
-            return action != "ignore" or message is not None or module is not None
+            if action != "ignore":
+                return True
+            if message is module is None and not line:
+                return False
     return True
 
 

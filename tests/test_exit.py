@@ -195,6 +195,7 @@ SILENT = {
     "a file that is read": "a = open(__file__); a.readline()",
     "a file that is written": "a = open(os.devnull, 'w'); a.write('all of it')",
     "a file that is written by parts": "a = open(os.devnull, 'r+b'); a.write(b'all of it')",
+    "a file behind a filter of something else": "warnings.filterwarnings('ignore', message='other'); a = open(os.devnull, 'w')",
     "a file in memory": "a = io.BytesIO(), io.StringIO()",
     "a generator that has ended": "a = loud(); list(a)",
     "a generator that has not begun": "a = loud()",
