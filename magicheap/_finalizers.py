@@ -6,6 +6,7 @@
 
 F1  Whatever isn't known to be silent is heard: each class with a __del__ of its own, each subclass of a type named here.
 F2  Nothing is called that a program could have written: kinds are told by their exact types.
+    Of the standard library's own classes some are known when they are done with (_LIBRARY_RULES).
 F3  Silent are: generators that have ended, not begun, or stand where no try waits; files that are closed, in memory, or without a buffer
     to be written, unless a ResourceWarning would be shown; weak references whose callback is the standard library's own housekeeping.
 """
@@ -72,8 +73,15 @@ def is_heard(each: Any) -> bool:
         return _is_reference_heard(each)
     if kind in _PROXIES:
         return bool(gc.get_referents(each))  # its callback
-    rule = _RULES.get(kind)
+    rule = _RULES.get(kind) or _rule_of_library(kind)
     return rule is None or rule(each)
+
+
+def _rule_of_library(kind: type) -> Any:
+    """Return the rule for a class of the standard library, if it is that very class and has its own __del__."""
+    name = (_members(kind).get("__module__"), kind.__name__)
+    own = getattr(sys.modules.get(name[0]), name[1], None) is kind and getattr(_finalizer(kind), "__module__", name[0]) == name[0]
+    return _LIBRARY_RULES.get(name) if own else None
 
 
 def _is_reference_heard(each: Any) -> bool:
@@ -151,6 +159,15 @@ _RULES: dict[type, Any] = {
     io.BufferedWriter: _is_writer_heard,
     io.BufferedRandom: _is_writer_heard,
     io.TextIOWrapper: _is_text_heard,
+}
+
+# Of the standard library's classes with a __del__, those that programs let live on when they are done with them.
+_LIBRARY_RULES: dict[Any, Any] = {
+    ("socket", "socket"): lambda each: each.fileno() != -1,
+    ("sqlite3", "Connection"): lambda each: _are_leaks_told(),
+    ("subprocess", "Popen"): lambda each: each.returncode is None,
+    ("tempfile", "_TemporaryFileCloser"): lambda each: not each.close_called,
+    ("zipfile", "ZipFile"): lambda each: each.fp is not None,
 }
 
 

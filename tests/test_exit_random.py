@@ -39,7 +39,7 @@ def mN():
     return lambda: held
 fN = mN()
 mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.held = Told("in a module N"); del mN
-mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.__dict__["held"] = Told("in a module with a function N"); exec("def f(): return held", mN.__dict__)
+mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.__dict__["held"] = Told("beside a function N"); exec("def f(): return held", mN.__dict__)
 builtins.heldN = Told("in builtins N")
 sys.heldN = Told("in sys N")
 lN = threading.local(); lN.held = Told("of a thread N")
