@@ -12,10 +12,10 @@ part takes longer than the resume, writes to each page of the heap, and mostly d
 X1  At the commit everything there is goes to the collector's permanent generation, as gc.freeze advises: no later collection
     writes to it, and what the collector knows of at the end came later.
 X2  As soon as the modules are to be destroyed (the collection before that calls us), what came later, and what of the image prepare
-    noted, is asked whether its end would be heard (_finalizers.py). If nothing would, but for files that are to be written and closed, which
-    is done where there is no other thread to hold them, mh_leave goes on behind Py_FinalizeEx: exit
-    status, C's atexit handlers and the destructors of C++ are those of any process. Objects of extension modules that have no finalizer
-    are not deallocated, unless a file is open that they may write (native/process/leave.c).
+    noted, is asked whether its end would be heard (_finalizers.py). If nothing would, but for files that are to be written and closed,
+    which is done where no other thread may hold them, mh_leave goes on behind Py_FinalizeEx: exit status, C's atexit handlers and the
+    destructors of C++ are those of any process. Objects of extension modules that have no finalizer are not deallocated, unless a file is
+    open that they may write (native/process/leave.c).
 X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as ever: which finalizers are called, in which
     order, what their modules still hold, and what a daemon thread keeps from being finalized is nowhere imitated.
 X4  Where the program has itself called gc.freeze or gc.unfreeze, its choice stands, and CPython ends as ever.
