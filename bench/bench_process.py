@@ -10,6 +10,7 @@ import argparse
 import bisect
 import importlib.util
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -67,6 +68,12 @@ class Bench:
         """The same program with the interpreter and without a snapshot."""
         return timed([sys.executable, *command[1:], "0"], {**self.env, "MAGICHEAP_DISABLE": "1"})
 
+    def page_faults(self, command):
+        """How often a resumed process needed a page: to read it, to copy it, or a new one."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        timed([*command, "0"], self.env)
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before
+
     def rounds(self, runs):
         """Let functions that return a Run take turns; return the runs by name, without the first round's."""
         taken = {name: [] for name in runs}
@@ -123,8 +130,9 @@ def start(bench, n_mib):
         times = f"{ratio(first, wholes(taken['python'])):.2f} times `python -c pass`"
         against = f"; {ratio(first, firsts(taken['numpy and sentencepiece'])):.2f} times the small one" if "MiB" in name else ""
         bench.row(f"`magic`, {name} loaded: to the first line", median_ms(first), times + against)
-        without = f"without a snapshot {median_ms([bench.plain(command).whole_s])}"
-        bench.row(f"`magic`, {name} loaded: to the end", median_ms(wholes(taken[name])), without)
+        without = f"without a snapshot {median_ms([bench.plain(command).whole_s])}; {bench.page_faults(command)} page faults"
+        whole = f"{ratio(wholes(taken[name]), wholes(taken['python'])):.2f} times `python -c pass`; {without}"
+        bench.row(f"`magic`, {name} loaded: whole process, exec to exit", median_ms(wholes(taken[name])), whole)
     bench.row("`python`, which meets the transaction and resumes: to the first line", median_ms(firsts(taken["by python"])))
     return commands["numpy and sentencepiece"]
 

@@ -10,8 +10,8 @@ The body runs with all threads there are. OpenMP can end its threads when asked,
 them again when they are needed, so that nothing else must be small. Rayon can't end its threads: Hugging Face's tokenizers, which
 has them, is told not to begin. What still lives at the fork is for others to judge (native/process/obstacles.h).
 
-A pool sized by the number of CPUs is sized anew in a process that may use another number. Where the program or OMP_NUM_THREADS and
-its like chose the number, it stays.
+A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads when it is used. Where the
+program or OMP_NUM_THREADS and its like chose the number, it stays.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def take_up(kept: Kept) -> None:
     n_cpus = _n_cpus()
     if n_cpus != kept.n_cpus:
         for controller in kept.controllers:
-            controller.set_num_threads(n_cpus)
+            if not _size_resting_openblas(controller, n_cpus):
+                controller.set_num_threads(n_cpus)
         if kept.is_torch_sized:
             sys.modules["torch"].set_num_threads(n_cpus)
     limit_bytes = _stack_limit_bytes()
@@ -126,6 +127,25 @@ def _end_openmp(controller: Any) -> None:
         pause = getattr(ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD), "omp_pause_resource_all", None)
         if pause is not None:
             pause(_OMP_PAUSE_HARD)
+
+
+def _size_resting_openblas(controller: Any, n_threads: int) -> bool:
+    """Size an OpenBLAS pool as its start does, as long as no thread of it lives; return whether that could be done.
+
+    openblas_set_num_threads would start the threads at once. These are the variables that both it and the first use go by
+    (driver/others/blas_server.c): exported, under these names whatever prefix the functions have.
+    """
+    if controller.internal_api != "openblas" or controller.threading_layer != "pthreads":
+        return False
+    library = ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD)
+    try:
+        has_threads, n_at_work, n_started = (ctypes.c_int.in_dll(library, f"blas_{name}") for name in ("server_avail", "cpu_number", "num_threads"))
+    except ValueError:
+        return False
+    if has_threads.value or n_at_work.value != n_started.value:
+        return False
+    n_at_work.value = n_started.value = n_threads
+    return True
 
 
 def _stack_limit_bytes() -> int:

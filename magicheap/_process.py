@@ -155,12 +155,14 @@ class ProcessTransaction(MagicTransaction):
         global _active
         super()._begin()
         if self._recorder:
+            from magicheap import _exit
             from magicheap._pools import limited_pools
             from magicheap._resumed import ignored_signals
             from magicheap._seeds import watch
 
             watch()
             self._ignored = ignored_signals()
+            _exit.watch()
             self._limits = limited_pools()
             self._limits.__enter__()
             _active = self
@@ -186,9 +188,9 @@ class ProcessTransaction(MagicTransaction):
                 lib.mh_abandon(self._tx)
 
     def _commit(self, recorder: Recorder) -> None:
-        from magicheap import _pools, _resumed
+        from magicheap import _exit, _pools, _resumed
 
-        take_up = _resumed.take_up
+        take_up, rehearse = _resumed.take_up, _exit.rehearse
         self._add_inputs(recorder)
         recorder.forget()
         if threads := _pools.live_threads():
@@ -204,7 +206,7 @@ class ProcessTransaction(MagicTransaction):
             lib.mh_rehearse(self._tx)
             if (child := os.fork()) == 0:
                 _kept.append((self, kept))  # P3
-                self._take_up(take_up, kept)  # P4
+                self._take_up(take_up, rehearse, kept)  # P4
                 return
             call(lib.mh_commit_child, self._tx, child, path=self.path)
         finally:
@@ -216,7 +218,7 @@ class ProcessTransaction(MagicTransaction):
         if doubt:
             self._warn(f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)")
 
-    def _take_up(self, take_up: Callable[[Resumed, Kept], None], kept: Kept) -> None:
+    def _take_up(self, take_up: Callable[[Resumed, Kept], None], rehearse: Callable[[], None], kept: Kept) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
         Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports nothing.
@@ -228,6 +230,8 @@ class ProcessTransaction(MagicTransaction):
         try:
             arguments = [word.decode(_ENCODING, _ERRORS) for word in words]
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
+            if is_rehearsal:
+                rehearse()
         except BaseException as error:
             if is_rehearsal:
                 lib.mh_rehearsed()

@@ -1,5 +1,6 @@
 """No pool of threads is alive at the commit, and each has its full size afterwards."""
 
+import os
 import textwrap
 
 import pytest
@@ -67,6 +68,26 @@ _pools.take_up(kept)
 print(len(before) > 1, set(sizes()))
 """)
     assert lines == ["True {1}"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+def test_a_pool_of_another_size_starts_when_it_is_used(run, numbers):
+    few, many = (set(sorted(os.sched_getaffinity(0))[:n]) for n in numbers)
+    lines = run(
+        f"""
+a = numpy.ones((600, 600))
+a @ a
+kept = _pools.prepare()
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+os.sched_setaffinity(0, {many})
+_pools.take_up(kept)
+print(n_threads(), (a @ a == 600).all(), n_threads(), set(sizes()))
+""",
+        preexec_fn=lambda: os.sched_setaffinity(0, few),
+    )
+    assert lines == [f"1 True {numbers[1]} {{{numbers[1]}}}"]
 
 
 def test_sizes_that_were_chosen_stay(run):

@@ -77,6 +77,21 @@ def test_what_was_to_be_done_at_exit_is_done_once_in_each_run(life):
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == "unflushed second\nfirst\n"
 
 
+def test_the_end_of_a_transaction_closes_no_descriptor_of_a_resumed_process(life):
+    life.write("""
+        import os
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic") as magic:
+            print("body")
+        opened = [os.open("/", os.O_RDONLY) for _ in range(9)]
+        if magic.was_committed:
+            del magic._tx
+        print([fd for fd in opened if not os.path.exists(f"/proc/self/fd/{fd}")])
+    """)
+    life.cold("python", "program.py")
+    assert life.warm("magic", "program.py") == "[]\n"
+
+
 # ---- what it starts ----
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

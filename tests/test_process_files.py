@@ -179,3 +179,19 @@ def test_a_heap_inside_a_process_stays_ordinary_and_its_files_are_the_processs(l
     assert life.warm("magic", "program.py").startswith("b'root'")
     (life.directory / "data.txt").write_text("other")
     life.cold("magic", "program.py", why="data.txt has changed")
+
+
+def test_what_is_buffered_at_the_commit_is_written_once_by_each_run(life):
+    life.write("""
+        import os, sys
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic"):
+            print("body")
+            log = open("log", "a")
+            log.write("from the body\\n")
+        log.write(f"{sys.argv[1]}\\n")
+    """)
+    life.cold("python", "program.py", "1")
+    life.warm("magic", "program.py", "2")
+    life.warm("python", "program.py", "3")
+    assert (life.directory / "log").read_text() == "".join(f"from the body\n{n}\n" for n in (1, 2, 3))

@@ -272,6 +272,13 @@ int mh_was_drawn(const void *bytes, uint64_t size_bytes);
  * that can't be told. */
 uint64_t mh_circumstances(void);
 
+/* In a CPython process that is to be resumed, before its commit: whether mh_leave may find a way there. */
+bool mh_can_leave(void);
+/* In CPython, with its lock held, from the first garbage collection of Py_FinalizeEx: goes on where that would return 0 to Py_RunMain or
+ * Py_Exit. Returns where this can't be done, or where teardown would do more than free memory: functions were given to Py_AtExit, or a
+ * file, pipe or socket of the program's own is open for writing. Then nothing has changed. */
+void mh_leave(void);
+
 /* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
  * `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P. `arguments`: NULL if the snapshot serves
  * any, else the program's own, NULL-terminated; then the working directory counts, too, as it does where `is_here` says so: the snapshot's

@@ -83,7 +83,7 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     if (status == MH_OK)
         status = scrub_environment(tx, err);
     if (status == MH_OK)
-        status = mhi_fork_arm(&tx->capture, tx->writer.fd, tx->scrubs, tx->n_scrubs, err);
+        status = mhi_fork_arm(&tx->capture, &tx->writer, tx->scrubs, tx->n_scrubs, err);
     if (status != MH_OK)
         return status;
     const int own[] = { tx->writer.fd, tx->writer.lock, tx->writer.directory };

@@ -105,6 +105,18 @@ static bool is_inherited(const open_file *file)
     return false;
 }
 
+static int is_written(void *context, int reader, int fd)
+{
+    (void)context;
+    open_file file = { .fd = fd };
+    if (fd <= 2 || fd == reader || mhi_sys_fstat(fd, &file.status) < 0 || is_inherited(&file))
+        return 0;
+    bool keeps = S_ISREG(file.status.st_mode) || S_ISFIFO(file.status.st_mode) || S_ISSOCK(file.status.st_mode);
+    return keeps && (read_info(&file) < 0 || (file.flags & O_ACCMODE) != O_RDONLY);
+}
+
+bool mhi_descriptors_may_write(void) { return mhi_each_number("/proc/self/fd", is_written, NULL) != 0; }
+
 /* ---- what can't be opened again, in words ---- */
 
 static void tell_peer(char *text, size_t size, int fd)

@@ -27,4 +27,7 @@ void mhi_descriptors_release(mhi_descriptors *descriptors); /* zeroed ones are a
  * library is loaded; a resumed process, where others are inherited, does it again. Allocates nothing and takes no lock. */
 void mhi_descriptors_remember(void);
 
+/* Whether a file, pipe or socket is open for writing, or may be, but 0, 1 and 2 and what was inherited. */
+bool mhi_descriptors_may_write(void);
+
 #endif

@@ -34,6 +34,7 @@
 
 /* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
+static mhi_writer *armed_writer; /* of the last commit */
 static uint64_t inherited_mask;  /* signals that were blocked as the library was loaded, before any that the program blocks */
 static uint32_t ids[MHI_IDS_MAX]; /* as pr_ids; libraries recognise a fork by the id that they remember */
 static uint32_t n_ids;            /* MHI_IDS_MAX + 1: there were more */
@@ -80,6 +81,7 @@ static void child(void)
     environ = arguments->ar_envp; /* a later run, from here on */
     inherited_mask = arguments->ar_blocked;
     note_id();
+    mhi_writer_disown(armed_writer);
     __fpurge(stdin); /* what the committing process had read ahead is not this one's input */
     mhi_descriptors_remember();
 }
@@ -96,7 +98,7 @@ __attribute__((constructor)) static void register_handlers(void)
     mhi_first_move_to_front(prepare, parent, child);
 }
 
-int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err)
+int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err)
 {
     _Static_assert(sizeof(mhi_capture) < MHI_CAPTURE_END - MHI_CAPTURE_START, "the capture fits its place");
     *made = NULL;
@@ -109,7 +111,7 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
     if (result < 0)
         return mhi_fail_sys(err, result, "no memory at 0x%llx, where parent and child of the commit would meet", MHI_CAPTURE_START);
     mhi_capture *capture = place;
-    capture->fd = fd;
+    capture->fd = writer->fd;
     capture->scrubs = scrubs;
     capture->n_scrubs = n_scrubs;
     capture->status = mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
@@ -118,6 +120,7 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
     capture->process.pr_curbrk = (uintptr_t)&__curbrk;
     capture->process.pr_n_ids = n_ids;
     memcpy(capture->process.pr_ids, ids, sizeof ids);
+    armed_writer = writer;
     armed = capture;
     *made = capture;
     return MH_OK;

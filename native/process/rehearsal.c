@@ -1,9 +1,9 @@
-/* rehearsal.c - which pages every resumed process writes to before its program goes on.
+/* rehearsal.c - which pages every resumed process writes to before its program goes on, and at its end.
  *
  * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for reading. A kernel
  * that is told beforehand copies them all in one call, in less time. So the child that has written the snapshot goes on as a
- * resumed process would: other libraries' fork handlers run, then what the language does. There it looks which pages are its own
- * by now, notes them, and ends.
+ * resumed process would: other libraries' fork handlers run, then what the language does, there and at the end, as far as that has no
+ * effect. Then it touches what the end of a process writes to in each library, looks which pages are its own by now, notes them, and ends.
  *
  * H1  The snapshot's segments are written: nothing of the rehearsal is in them.
  * H2  It is a hint. However the rehearsal ends, by a signal or by the clock, the snapshot is as good.
@@ -11,7 +11,9 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <link.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -22,6 +24,9 @@
 enum {
     SECONDS = 4, /* it takes milliseconds; arbitrary */
     N_STREAMS = 3,
+    N_VARIABLES = 32,    /* what a login shell or a runner has, more or less */
+    STRINGS_BYTES = 2048,
+    LINK_MAP_NOTE = 0x444, /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
     FIRST_REAL_TIME = 32,
 };
 
@@ -63,12 +68,15 @@ static uint64_t ignored_signals(void)
 /* Laid out as the launcher does it. */
 static mhi_arguments *made_up_arguments(void)
 {
-    static char strings[] = "program\0argument\0HOME=/\0PATH=/bin\0";
-    static char *argv[] = { strings, strings + 8, NULL };
-    static char *envp[] = { strings + 17, strings + 24, NULL };
-    static mhi_arguments arguments = {
-        .ar_argc = 2, .ar_envc = 2, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1, .ar_image_path = strings + sizeof strings - 1,
-    };
+    static char strings[STRINGS_BYTES] = "program\0argument";
+    static char *argv[] = { strings, strings + 8, NULL }, *envp[N_VARIABLES + 1];
+    static mhi_arguments arguments = { .ar_argc = 2, .ar_envc = N_VARIABLES, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1 };
+    char *end = strings + sizeof "program\0argument";
+    for (int i = 0; i < N_VARIABLES; i++) {
+        envp[i] = end;
+        end += snprintf(end, (size_t)(strings + STRINGS_BYTES - end), "VARIABLE_%02d=a value of a usual length", i) + 1;
+    }
+    arguments.ar_image_path = end;
     arguments.ar_ignored = ignored_signals();
     return &arguments;
 }
@@ -124,11 +132,47 @@ static int note_segment(mhi_capture *capture, int pagemap, const mhi_file_segmen
     return result;
 }
 
+static bool is_in_candidate(const mhi_capture *capture, uintptr_t address)
+{
+    for (uint64_t i = 0; i < capture->n_segments; i++)
+        if (address - capture->segments[i].sg_address < capture->segments[i].sg_bytes)
+            return is_candidate(&capture->segments[i]);
+    return false;
+}
+
+static void touch(const mhi_capture *capture, uintptr_t address)
+{
+    volatile char *byte = (char *)address;
+    if (is_in_candidate(capture, address))
+        *byte = *byte;
+}
+
+/* Where a program ends, each library notes in its first byte of zeroed memory that its destructors have run (crtbegin's completed). */
+static int touch_library(struct dl_phdr_info *info, size_t size, void *capture)
+{
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD && header->p_memsz > header->p_filesz)
+            touch(capture, info->dlpi_addr + header->p_vaddr + header->p_filesz);
+    }
+    return 0;
+}
+
+/* And the dynamic linker notes the same, somewhere in its own private part of the library's struct link_map. */
+static void touch_as_at_exit(const mhi_capture *capture)
+{
+    dl_iterate_phdr(touch_library, (void *)capture);
+    for (const struct link_map *map = _r_debug.r_map; map != NULL; map = map->l_next)
+        touch(capture, (uintptr_t)map + LINK_MAP_NOTE);
+}
+
 void mh_rehearsed(void)
 {
     mhi_capture *capture = rehearsed;
     if (capture == NULL)
         return;
+    touch_as_at_exit(capture);
     int pagemap = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
     for (uint64_t i = 0; pagemap >= 0 && i < capture->n_segments; i++)
         if (is_candidate(&capture->segments[i]) && note_segment(capture, pagemap, &capture->segments[i]) < 0)

@@ -153,6 +153,8 @@ void mhi_writer_forget(mhi_writer *writer)
     *writer = (mhi_writer){ .directory = -1, .lock = -1, .fd = -1 };
 }
 
+void mhi_writer_disown(mhi_writer *writer) { *writer = (mhi_writer){ .directory = -1, .lock = -1, .fd = -1 }; }
+
 void mhi_writer_close(mhi_writer *writer)
 {
     if (writer->path == NULL)

@@ -30,5 +30,7 @@ int mhi_writer_publish(mhi_writer *writer, mh_error *err);
 void mhi_writer_close(mhi_writer *writer);
 /* Closes the descriptors only: for a forked child, since lock and names are its parent's. */
 void mhi_writer_forget(mhi_writer *writer);
+/* In a process that was resumed: the descriptors are those of the committing one, and the same numbers may be another's here. */
+void mhi_writer_disown(mhi_writer *writer);
 
 #endif

@@ -52,6 +52,25 @@ static void check_refused(int fd, const char *what)
     mhi_descriptors_release(&found);
 }
 
+/* ---- written ---- */
+
+static void tell_written(void *context)
+{
+    int pipes[2], inherited = open(context, O_RDWR | O_CREAT, 0600);
+    mhi_descriptors_remember();
+    CHECK(inherited >= 0 && pipe(pipes) == 0 && close(pipes[1]) == 0); /* an end for reading */
+    CHECK(open(context, O_RDONLY) >= 0 && open("/dev/null", O_RDWR) >= 0 && eventfd(0, 0) >= 0);
+    CHECK(!mhi_descriptors_may_write());
+    CHECK(pipe(pipes) == 0);
+    int written[] = { open(context, O_WRONLY), open(context, O_RDWR), socket(AF_UNIX, SOCK_STREAM, 0), pipes[1] };
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        CHECK(written[i] >= 0 && mhi_descriptors_may_write());
+        CHECK(close(written[i]) == 0);
+    }
+    CHECK(!mhi_descriptors_may_write());
+}
+TEST(files_pipes_and_sockets_that_may_be_written_are_noticed) { IN_CHILD(tell_written, (void *)scratch("written")); }
+
 /* ---- recorded ---- */
 
 static void record_file(void *context)
