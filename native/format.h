@@ -90,7 +90,8 @@ enum {
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
     MHI_SEGMENT_HUGE = 16,     /* to have MADV_HUGEPAGE. FILE, ZERO: as it had. MEMORY: holds a huge page, and lies where one can be mapped */
     MHI_SEGMENT_NOT_DUMPED = 32, /* ZERO: had MADV_DONTDUMP, so that no layer stores it either */
-    MHI_SEGMENT_FLAGS = 63,
+    MHI_SEGMENT_GUARD = 64,    /* FILE, ZERO: had MADV_GUARD_INSTALL: whoever touches it gets a signal, whatever sg_prot says */
+    MHI_SEGMENT_FLAGS = 127,
 };
 
 typedef struct {
