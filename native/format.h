@@ -271,8 +271,10 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
  * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
  * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
-/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
+/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only could not be resumed
+ * here and now: then to make it anew would be in vain. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
+#define MHI_COLD_KEPT "kept: "
 
 /* Size of an entry of each table, in the order of MHI_TABLE_*. */
 #define MHI_ENTRY_BYTES \

@@ -228,6 +228,11 @@ uint64_t mh_circumstances(void);
  * path is relative. 128 KiB hold every text that can be found. */
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, bool is_here,
                     const char *const *arguments, mh_error *err);
+/* The user's directory of snapshots, which need not exist, into a buffer of PATH_MAX bytes: as the launcher looks for it. MH_ERR_UNSUPPORTED: there
+ * is none, and `path` is "". */
+int mh_cache_directory(char *path, uint64_t size, mh_error *err);
+/* Makes a directory for the user alone, and what is missing on the way to it; but nothing in a home, or below anything, that is somebody else's. */
+int mh_make_directories(const char *path, mh_error *err);
 /* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found before. */
 int mh_link_command(const char *command, const char *path, mh_error *err);
 

@@ -1,9 +1,12 @@
 /* cold.c - executes the program as if there were no snapshot, and passes on why.
  *
- * The interpreter is that beside the launcher, where pip puts both; else the one that made the snapshot; else python3 in PATH. When
- * the library asked for the resume, the program was running under the snapshot's own interpreter, which therefore comes first.
+ * The interpreter is the one that the launcher was installed for: pip notes it in the first line of the script `magicheap`, which it puts beside
+ * the launcher, also where neither lies beside the interpreter (pip install --user, Debian's /usr/local). Else that beside the launcher; else
+ * the one that made the snapshot; else python3 in PATH. When the library asked for the resume, the program was running under the
+ * snapshot's own interpreter, which therefore comes first.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,28 +40,65 @@ static void execute(program *p, const char *interpreter)
     p->arguments->ar_argv[0] = own;
 }
 
-static char **with_reason(const mhi_arguments *arguments, const char *reason)
+static char **with_reason(const mhi_arguments *arguments, const char *reason, bool is_kept)
 {
-    static char variable[sizeof MHI_COLD_VARIABLE + sizeof(mh_error)];
+    static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)];
     char **envp = malloc((arguments->ar_envc + 2) * sizeof *envp);
     if (envp == NULL)
         return arguments->ar_envp;
-    snprintf(variable, sizeof variable, "%s=%s", MHI_COLD_VARIABLE, reason);
+    snprintf(variable, sizeof variable, "%s=%s%s", MHI_COLD_VARIABLE, is_kept ? MHI_COLD_KEPT : "", reason);
     memcpy(envp, arguments->ar_envp, arguments->ar_envc * sizeof *envp);
     envp[arguments->ar_envc] = variable;
     envp[arguments->ar_envc + 1] = NULL;
     return envp;
 }
 
-static void execute_beside(program *p)
+/* ---- the interpreter ---- */
+
+enum { LINES_BYTES = PATH_MAX + 64 };
+
+/* As far as `end`, if that is a path; else nothing. */
+static void keep_path(char *path, const char *text, const char *end)
+{
+    size_t length = strcspn(text, end);
+    if (*text != '/' || length >= PATH_MAX || text[length] == '\0')
+        return;
+    memcpy(path, text, length);
+    path[length] = '\0';
+}
+
+/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`. */
+static void read_lines(char *path, const char *text)
+{
+    static const char shell[] = "#!/bin/sh\n'''exec' ";
+    if (strncmp(text, shell, sizeof shell - 1) == 0) {
+        text += sizeof shell - 1;
+        keep_path(path, text + (*text == '"'), *text == '"' ? "\"" : " ");
+    } else if (strncmp(text, "#!", 2) == 0) {
+        keep_path(path, text + 2, " \n");
+    }
+}
+
+void mhi_find_interpreter(char *path, const char *directory)
+{
+    char text[LINES_BYTES + 1];
+    int length = snprintf(path, PATH_MAX, "%s/magicheap", directory);
+    int fd = *directory != '/' || length >= PATH_MAX ? -1 : mhi_sys_open(path, O_RDONLY | O_NONBLOCK, 0);
+    *path = '\0';
+    if (fd < 0)
+        return;
+    ssize_t size = mhi_sys_pread(fd, text, LINES_BYTES, 0);
+    mhi_sys_close(fd);
+    text[size < 0 ? 0 : size] = '\0';
+    read_lines(path, text);
+}
+
+static void execute_beside(program *p, const char *directory)
 {
     static const char *const names[] = { "python3", "python" };
-    char own[PATH_MAX], path[PATH_MAX + 16];
-    if (mhi_sys_readlink("/proc/self/exe", own, sizeof own) < 0)
-        return;
-    strrchr(own, '/')[1] = '\0';
+    char path[PATH_MAX + 16];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s%s", own, names[i]);
+        snprintf(path, sizeof path, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, names[i]);
         execute(p, path);
     }
 }
@@ -75,13 +115,18 @@ static void execute_in_path(program *p)
     }
 }
 
-void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
+                 const char *reason, bool is_kept)
 {
-    program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason), -ENOENT };
+    program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason, is_kept), -ENOENT };
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
+    char interpreter[PATH_MAX];
     if (request->kind == NULL)
         execute(&p, recorded);
-    execute_beside(&p);
+    mhi_find_interpreter(interpreter, directory);
+    execute(&p, interpreter);
+    if (*directory == '/')
+        execute_beside(&p, directory);
     execute(&p, recorded);
     execute_in_path(&p);
     mhi_print(2, "magic: cannot execute Python, looked for as python3 beside the launcher and in PATH: ");

@@ -50,6 +50,8 @@ static int map(const mhi_file_segment *segment, int flags, int fd, mh_error *err
     void *place;
     int result = mhi_sys_mmap(&place, (void *)segment->sg_address, segment->sg_bytes, (int)segment->sg_prot, MAP_FIXED | MAP_NORESERVE | flags, fd,
                               fd < 0 ? 0 : segment->sg_offset);
+    if (result == -EPERM && fd >= 0 && (segment->sg_prot & PROT_EXEC))
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, EPERM, "code in it can't be mapped: it lies where nothing may be executed (a noexec mount)");
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
 }
 
