@@ -6,6 +6,9 @@ H2  Only a root that could never be stored is an error, since no later run would
 
 from __future__ import annotations
 
+import os
+import sys
+
 from magicheap import _log
 from magicheap._errors import MagicHeapError, RootError, call
 from magicheap._native import lib
@@ -20,6 +23,9 @@ class HeapTransaction(MagicTransaction):
     """A transaction whose allocations go to an arena, which is the snapshot."""
 
     def _open(self) -> None:
+        if "t" in sys.abiflags:
+            self.path, self.reason = os.path.abspath(self.path), "this is a free-threaded Python, whose memory magicheap does not know"
+            return
         self._open_native(**self._options)
         if self.was_committed:
             self._restore()

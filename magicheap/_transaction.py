@@ -190,7 +190,11 @@ class MagicTransaction:
         try:
             call(lib.mh_begin, self._tx, path=self.path)
         except (MagicHeapError, OSError) as error:
-            self._warn(f"the snapshot {self.path} will not be made: {error}")
+            from magicheap._paths import obstacle
+
+            why = obstacle(self.path) or error
+            self.reason = f"{self.reason}; and none will be made: {why}"
+            self._warn(f"the snapshot {self.path} will not be made: {why}")
             return
         self._recorder = recorder
         recorder.start()

@@ -79,12 +79,6 @@ def test_the_librarys_own_name_is_not_for_users(words):
     assert found.returncode == 2 and "the library calls this" in found.stderr
 
 
-def test_an_environment_without_a_home_has_no_snapshots(committed):
-    ran = committed.run("magic", "program.py", env={"XDG_CACHE_HOME": "relative", "HOME": None})
-    assert "neither XDG_CACHE_HOME nor HOME" in ran.reason
-    committed.warm("magic", "program.py")
-
-
 def test_python_is_found_in_path_when_there_is_none_beside_the_launcher(life, tmp_path):  # noqa: F811
     alone = tmp_path / "bin/magic"
     alone.parent.mkdir()

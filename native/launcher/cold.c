@@ -6,7 +6,6 @@
  * snapshot's own interpreter, which therefore comes first.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
 #include "snapshot/inputs.h"
+#include "snapshot/places.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -53,46 +53,6 @@ static char **with_reason(const mhi_arguments *arguments, const char *reason, bo
     return envp;
 }
 
-/* ---- the interpreter ---- */
-
-enum { LINES_BYTES = PATH_MAX + 64 };
-
-/* As far as `end`, if that is a path; else nothing. */
-static void keep_path(char *path, const char *text, const char *end)
-{
-    size_t length = strcspn(text, end);
-    if (*text != '/' || length >= PATH_MAX || text[length] == '\0')
-        return;
-    memcpy(path, text, length);
-    path[length] = '\0';
-}
-
-/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`. */
-static void read_lines(char *path, const char *text)
-{
-    static const char shell[] = "#!/bin/sh\n'''exec' ";
-    if (strncmp(text, shell, sizeof shell - 1) == 0) {
-        text += sizeof shell - 1;
-        keep_path(path, text + (*text == '"'), *text == '"' ? "\"" : " ");
-    } else if (strncmp(text, "#!", 2) == 0) {
-        keep_path(path, text + 2, " \n");
-    }
-}
-
-void mhi_find_interpreter(char *path, const char *directory)
-{
-    char text[LINES_BYTES + 1];
-    int length = snprintf(path, PATH_MAX, "%s/magicheap", directory);
-    int fd = *directory != '/' || length >= PATH_MAX ? -1 : mhi_sys_open(path, O_RDONLY | O_NONBLOCK, 0);
-    *path = '\0';
-    if (fd < 0)
-        return;
-    ssize_t size = mhi_sys_pread(fd, text, LINES_BYTES, 0);
-    mhi_sys_close(fd);
-    text[size < 0 ? 0 : size] = '\0';
-    read_lines(path, text);
-}
-
 static void execute_beside(program *p, const char *directory)
 {
     static const char *const names[] = { "python3", "python" };
@@ -123,7 +83,7 @@ void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, con
     char interpreter[PATH_MAX];
     if (request->kind == NULL)
         execute(&p, recorded);
-    mhi_find_interpreter(interpreter, directory);
+    mhi_read_interpreter(interpreter, directory);
     execute(&p, interpreter);
     if (*directory == '/')
         execute_beside(&p, directory);

@@ -43,10 +43,8 @@ void mhi_reopen_undo(const struct mh_image *image);
  * argument is `interpreter`, unless the request brings its own; the path of the image is left empty. */
 mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interpreter, char *const *envp);
 
-/* cold.c: the interpreter that the launcher in `directory` was installed for, into a buffer of PATH_MAX bytes: "" if nothing there says. */
-void mhi_find_interpreter(char *path, const char *directory);
-/* cold.c: executes the program: by `interpreter` (may be ""), the interpreter of `image` (may be NULL), that beside the launcher in `directory`,
- * or in PATH, whichever is first. `is_kept`: the snapshot is as good as it was. */
+/* cold.c: executes the program: by the interpreter that the launcher in `directory` was installed for, that beside it, that of `image` (may be NULL),
+ * or that in PATH, whichever is first. `is_kept`: the snapshot is as good as it was. */
 void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
                  const char *reason, bool is_kept) __attribute__((noreturn));
 

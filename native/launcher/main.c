@@ -15,6 +15,7 @@
 #include "launcher/runtime.h"
 #include "snapshot/command.h"
 #include "snapshot/inputs.h"
+#include "snapshot/places.h"
 #include "snapshot/trust.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
@@ -117,8 +118,8 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
 /* Rather than stale because a file is gone. */
 static bool is_no_snapshot(const mh_error *err) { return err->status == MH_ERR_SYSTEM && err->sys_errno == ENOENT; }
 
-/* There is no place where links could be: the program may know one. MAGICHEAP_DISABLE it sees for itself, too. */
-static bool is_nowhere(const mh_error *err) { return err->status == MH_ERR_UNSUPPORTED; }
+/* There is no place where links could be: the program may know one. */
+static bool is_nowhere(const launch *l, const mh_error *err) { return err->status == MH_ERR_UNSUPPORTED && !is_set(l, "MAGICHEAP_DISABLE"); }
 
 /* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these counts only if they
  * lead to a snapshot. */
@@ -214,7 +215,7 @@ static void name_interpreter(const launch *l, char path[PATH_MAX + 16])
     struct stat found;
     snprintf(path, PATH_MAX + 16, "%s%spython3", l->directory, strcmp(l->directory, "/") == 0 ? "" : "/");
     if (mhi_sys_stat(path, &found) < 0)
-        mhi_find_interpreter(path, l->directory);
+        mhi_read_interpreter(path, l->directory);
     if (*path == '\0')
         strcpy(path, "python3");
 }
@@ -242,6 +243,6 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    bool is_first_run = l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&err)); /* nothing has gone wrong: the program will see for itself */
+    bool is_first_run = l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err)); /* nothing has gone wrong: the program will see for itself */
     mhi_go_cold(&l.request, l.arguments, l.image, l.directory, is_first_run ? NULL : err.detail, err.status == MH_ERR_BUSY);
 }

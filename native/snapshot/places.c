@@ -1,4 +1,4 @@
-/* places.c - finds the user's cache directory, and makes it. */
+/* places.c - finds the user's cache directory, and makes it; and the interpreter that commands were installed for. */
 #define _GNU_SOURCE
 #include "snapshot/places.h"
 
@@ -157,3 +157,53 @@ int mhi_make_directories(const char *path, mh_error *err)
 }
 
 int mh_make_directories(const char *path, mh_error *err) { return mhi_make_directories(path, err); }
+
+/* ---- the interpreter ---- */
+
+enum { LINES_BYTES = PATH_MAX + 64 };
+
+/* As far as `end`, if that is a path; else nothing. */
+static void keep_path(char *path, const char *text, const char *end)
+{
+    size_t length = strcspn(text, end);
+    if (*text != '/' || length >= PATH_MAX || text[length] == '\0')
+        return;
+    memcpy(path, text, length);
+    path[length] = '\0';
+}
+
+/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`. */
+static void read_lines(char *path, const char *text)
+{
+    static const char shell[] = "#!/bin/sh\n'''exec' ";
+    if (strncmp(text, shell, sizeof shell - 1) == 0) {
+        text += sizeof shell - 1;
+        keep_path(path, text + (*text == '"'), *text == '"' ? "\"" : " ");
+    } else if (strncmp(text, "#!", 2) == 0) {
+        keep_path(path, text + 2, " \n");
+    }
+}
+
+void mhi_read_interpreter(char *path, const char *directory)
+{
+    char text[LINES_BYTES + 1];
+    int length = snprintf(path, PATH_MAX, "%s/magicheap", directory);
+    int fd = *directory != '/' || length >= PATH_MAX ? -1 : mhi_sys_open(path, O_RDONLY | O_NONBLOCK, 0);
+    *path = '\0';
+    if (fd < 0)
+        return;
+    ssize_t size = mhi_sys_pread(fd, text, LINES_BYTES, 0);
+    mhi_sys_close(fd);
+    text[size < 0 ? 0 : size] = '\0';
+    read_lines(path, text);
+}
+
+int mh_read_interpreter(char *path, uint64_t size, const char *directory)
+{
+    char found[PATH_MAX];
+    if (size < sizeof found)
+        return MH_ERR_ARGUMENT;
+    mhi_read_interpreter(found, directory);
+    strcpy(path, found);
+    return MH_OK;
+}

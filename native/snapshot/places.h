@@ -18,4 +18,8 @@ int mhi_home_of(char *home, const char *list, uid_t user);
  * somebody else's home: root's run with a user's HOME would lock that user out. */
 int mhi_make_directories(const char *path, mh_error *err);
 
+/* The interpreter that the commands in `directory` were installed for, into a buffer of PATH_MAX bytes; "" if nothing there says. The script
+ * `magicheap` does, which every installer writes with a first line of its own. */
+void mhi_read_interpreter(char *path, const char *directory);
+
 #endif
