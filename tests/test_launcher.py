@@ -314,7 +314,8 @@ def test_an_open_file_that_was_replaced_makes_the_run_cold(with_files):
 def test_a_descriptor_that_the_caller_has_taken_makes_the_run_cold(with_files):
     number = int(with_files.run("python", "program.py").out.split()[0])
     ran = with_files.run("python", "program.py", close_fds=False, preexec_fn=lambda: os.dup2(0, number, inheritable=True))
-    assert ran.out.startswith("body\n") and f"descriptor {number} is taken" in ran.reason
+    assert ran.out.startswith("body\n") and f"descriptor {number} is taken" in ran.reason and not ran.has_committed
+    with_files.warm("python", "program.py")
 
 
 def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):  # noqa: F811

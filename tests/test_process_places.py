@@ -203,7 +203,7 @@ def test_magic_of_another_interpreter_serves_no_program_of_this_one(apart):
     life, python, magic = apart
     magic.with_name("magicheap").write_text(f"#!{sys.executable}\n")
     life.cold(python, "program.py")
-    assert not list((life.cache / "commands").iterdir()) if (life.cache / "commands").exists() else True
+    assert not (life.cache / "commands").exists()
     life.warm(python, "program.py")
 
 
@@ -218,6 +218,20 @@ def test_a_frozen_program_runs_cold_and_commits_nothing(life):
     life.write("import sys; sys.frozen = True\nfrom magicheap import magic_transaction\nwith magic_transaction() as magic:\n    pass\nprint(magic.committed)\n")
     ran = life.run("python", "program.py")
     assert ran.out == "False\n" and "frozen" in ran.reason and ran.err == ""
+
+
+@pytest.mark.parametrize("options", ["", ", process=False"])
+def test_a_free_threaded_python_is_refused_by_name(life, options):
+    life.write(f"""
+        import sys; sys.abiflags += "t"
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic"{options}) as magic:
+            magic.root = [1]
+        print(magic.was_committed, magic.committed, magic.root)
+    """)
+    for _ in range(2):
+        ran = life.run("python", "program.py")
+        assert ran.out == "False False [1]\n" and "free-threaded" in ran.reason and ran.err == ""
 
 
 def test_tools_that_freeze_programs_see_what_the_compiled_half_needs():
