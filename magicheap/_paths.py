@@ -58,9 +58,9 @@ def dangling_links(directory: str) -> list[str]:
 
 
 def launcher_path() -> str:
-    """Return the path of the launcher in this package; "" if it is not there, or can't be executed."""
+    """Return the path of the launcher in this package; or, if it is not there, or can't be executed, as command_path()."""
     path = os.path.join(_package, "magic")
-    return path if os.access(path, os.X_OK) else ""
+    return path if os.access(path, os.X_OK) else command_path()
 
 
 def command_path() -> str:

@@ -70,6 +70,15 @@ def test_a_good_snapshot_that_can_not_be_resumed_here_is_kept(alone, how):
     alone.warm(how, "program.py")
 
 
+# ---- full ----
+
+
+@as_root
+def test_where_there_is_too_little_room_nothing_is_written(alone):
+    ran = alone.unshared(["-m"], "mkdir -p cache && mount -t tmpfs -o size=3m none cache", "python", "program.py")
+    assert ran.out == "body\nFalse False\n" and ran.err.count("MagicHeapWarning") == 1 and "bytes are free" in ran.err
+
+
 # ---- no home ----
 
 
@@ -208,14 +217,21 @@ def test_magic_of_another_interpreter_serves_no_program_of_this_one(apart):
 
 
 def test_without_a_launcher_nothing_is_committed(apart):
-    life, python, _ = apart
+    life, python, magic = apart
+    magic.unlink()
     Path(life.env["PYTHONPATH"], "magicheap/magic").chmod(0o644)
     ran = life.run(python, "program.py")
     assert ran.out == "body\nFalse False\n" and "can't be executed" in ran.reason and ran.err == ""
 
 
 def test_a_frozen_program_runs_cold_and_commits_nothing(life):
-    life.write("import sys; sys.frozen = True\nfrom magicheap import magic_transaction\nwith magic_transaction() as magic:\n    pass\nprint(magic.committed)\n")
+    life.write("""
+        import sys; sys.frozen = True
+        from magicheap import magic_transaction
+        with magic_transaction() as magic:
+            pass
+        print(magic.committed)
+    """)
     ran = life.run("python", "program.py")
     assert ran.out == "False\n" and "frozen" in ran.reason and ran.err == ""
 
@@ -272,7 +288,8 @@ def test_in_a_real_subinterpreter_it_runs_cold(life):
             import _interpreters as interpreters
         except ImportError:
             import _xxsubinterpreters as interpreters
-        text = "import os; from magicheap import magic_transaction\\nwith magic_transaction('x.magic') as magic: pass\\nos.write(1, magic.reason.encode())"
+        text = "import os; from magicheap import magic_transaction\\n"
+        text += "with magic_transaction('x.magic') as magic: pass\\nos.write(1, magic.reason.encode())"
         assert interpreters.run_string(interpreters.create(), text) is None
     """)
     assert "subinterpreter" in life.run("python", "program.py").out

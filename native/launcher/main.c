@@ -243,6 +243,7 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    bool is_first_run = l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err)); /* nothing has gone wrong: the program will see for itself */
+    /* Then nothing has gone wrong: the program will see for itself. */
+    bool is_first_run = l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err));
     mhi_go_cold(&l.request, l.arguments, l.image, l.directory, is_first_run ? NULL : err.detail, err.status == MH_ERR_BUSY);
 }

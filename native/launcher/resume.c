@@ -117,7 +117,7 @@ static int guard(const mhi_file_segment *segment, mh_error *err)
     if (!(segment->sg_flags & MHI_SEGMENT_GUARD))
         return MH_OK;
     int result = mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, GUARD_INSTALL);
-    return result == 0 ? MH_OK : mhi_fail(err, MH_ERR_STALE, -result, "this kernel can't guard memory (MADV_GUARD_INSTALL), as that of the snapshot could");
+    return result == 0 ? MH_OK : mhi_fail(err, MH_ERR_STALE, -result, "this kernel can't guard memory (MADV_GUARD_INSTALL): that of the snapshot could");
 }
 
 static int map_segments(mapper *m, mh_error *err)

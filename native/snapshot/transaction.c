@@ -171,8 +171,8 @@ static int check_code_can_be_mapped(const mh_transaction *tx, mh_error *err)
     void *place;
     int result = mhi_sys_mmap(&place, NULL, MHI_PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, tx->writer.fd, 0);
     if (result == -EPERM || result == -EACCES)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "nothing in the directory of %s may be executed (a noexec mount): choose another, by a path or by "
-                        "XDG_CACHE_HOME", tx->path);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "nothing in the directory of %s may be executed (a noexec mount): choose another, by a path "
+                        "or by XDG_CACHE_HOME", tx->path);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot map the new snapshot %s", tx->path);
     mhi_sys_munmap(place, MHI_PAGE);

@@ -33,7 +33,8 @@ TEST(home_is_that_of_the_first_line_of_the_user)
 TEST(lines_that_are_none_are_passed_over)
 {
     static const char *const lines[] = { "", "root", "root:x:0", "root:x::0:root:/wrong:", "root:x:0x0:0:root:/wrong:", "root:x:-0:0:root:/wrong:",
-        "root:x: 0:0:root:/wrong:", "root:x:4294967296:0:root:/wrong:", "root:x:18446744073709551616:0:root:/wrong:", "+::::::", "root:x:0:0:root:/wrong",
+        "root:x: 0:0:root:/wrong:", "root:x:4294967296:0:root:/wrong:", "root:x:18446744073709551616:0:root:/wrong:", "+::::::",
+        "root:x:0:0:root:/wrong",
         "#root:x:1:0:root:/wrong:", "root:x:0:0:root::/bin/sh" };
     char list[512];
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
@@ -63,7 +64,8 @@ TEST(lines_of_any_length_are_read)
 
 TEST(user_without_home_has_the_one_of_the_list)
 {
-    static char *const none[] = { "XDG_CACHE_HOME=", "HOME=h", "XHOME=/h", NULL }, *const tilde[] = { "HOME=~", NULL }, *const empty[] = { "HOME=", NULL };
+    static char *const none[] = { "XDG_CACHE_HOME=", "HOME=h", "XHOME=/h", NULL };
+    static char *const tilde[] = { "HOME=~", NULL }, *const empty[] = { "HOME=", NULL };
     char path[PATH_MAX], home[PATH_MAX], expected[PATH_MAX + 20];
     mh_error err;
     bool is_listed = mhi_home_of(home, "/etc/passwd", geteuid()) == 0;
