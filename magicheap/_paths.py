@@ -38,7 +38,7 @@ def made_cache_directory() -> str:
     directory = cache_directory()
     if directory != _NOWHERE and not os.path.isdir(directory):
         try:
-            call(lib.mh_make_directories, os.fsencode(directory))
+            call(lib.mh_make_cache_directory)
         except (MagicHeapError, OSError) as error:
             _obstacles[directory] = error.strerror if isinstance(error, OSError) else str(error)
     return directory

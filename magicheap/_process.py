@@ -59,13 +59,13 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
+        cold = os.environ.pop(COLD_VARIABLE, "")  # whatever follows: neither the program nor its children are to see it
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
         reason = f"the body of another transaction, {_active.path}, is running" if _active else self._unknown or why_not(is_resumed)
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
-        cold = os.environ.pop(COLD_VARIABLE, "")
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold.removeprefix(_KEPT) or self.reason
         is_kept = cold.startswith(_KEPT)

@@ -117,13 +117,6 @@ int mhi_command_link(char *path, const char *command, char *const *environment, 
     return length < PATH_MAX ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
 }
 
-static int make_directories(const char *link, mh_error *err)
-{
-    char directory[PATH_MAX];
-    mhi_path_directory(link, directory);
-    return mhi_make_directories(directory, err);
-}
-
 static int publish(const char *link, const char *path, mh_error *err)
 {
     char directory[PATH_MAX], temporary[64];
@@ -149,7 +142,7 @@ int mh_link_command(const char *command, const char *path, mh_error *err)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is linked to the absolute path of its snapshot");
     int status = mhi_command_link(link, command, environ, err);
     if (status == MH_OK)
-        status = make_directories(link, err);
+        status = mhi_make_cache_directory("/commands", err);
     if (status == MH_OK)
         status = mhi_trust_directories(link, err); /* the launcher would not follow it */
     return status == MH_OK ? publish(link, path, err) : status;

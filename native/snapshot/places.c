@@ -90,17 +90,23 @@ int mhi_home_of(char *home, const char *list, uid_t user)
 
 static bool is_absolute(const char *path) { return path != NULL && *path == '/'; }
 
+/* The user's home, into a buffer of PATH_MAX bytes; false: nobody names one. */
+static bool find_user_home(char *home, char *const *environment)
+{
+    const char *given = mhi_environment_get(environment, "HOME");
+    if (!is_absolute(given))
+        return mhi_home_of(home, "/etc/passwd", mhi_sys_euid()) == 0;
+    return snprintf(home, PATH_MAX, "%s", given) < PATH_MAX;
+}
+
 int mhi_cache_directory(char *path, char *const *environment, mh_error *err)
 {
     char home[PATH_MAX];
-    const char *base = mhi_environment_get(environment, "XDG_CACHE_HOME"), *between = "";
-    if (!is_absolute(base))
-        base = mhi_environment_get(environment, "HOME"), between = "/.cache";
-    if (!is_absolute(base))
-        base = mhi_home_of(home, "/etc/passwd", mhi_sys_euid()) == 0 ? home : NULL;
-    if (base == NULL)
+    const char *cache = mhi_environment_get(environment, "XDG_CACHE_HOME");
+    bool is_given = is_absolute(cache);
+    if (!is_given && !find_user_home(home, environment))
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "neither XDG_CACHE_HOME, HOME nor /etc/passwd names a directory for the user's snapshots");
-    int length = snprintf(path, PATH_MAX, "%s%s/magicheap", base, between);
+    int length = snprintf(path, PATH_MAX, "%s%s/magicheap", is_given ? cache : home, is_given ? "" : "/.cache");
     return length < PATH_MAX ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
 }
 
@@ -156,7 +162,28 @@ int mhi_make_directories(const char *path, mh_error *err)
     return status == MH_OK ? make_rest(strcpy(made, path), strlen(existing), err) : status;
 }
 
-int mh_make_directories(const char *path, mh_error *err) { return mhi_make_directories(path, err); }
+static int check_home(mh_error *err)
+{
+    char home[PATH_MAX];
+    struct stat found;
+    if (is_absolute(mhi_environment_get(environ, "XDG_CACHE_HOME")) || !find_user_home(home, environ))
+        return MH_OK;
+    int result = mhi_sys_stat(home, &found);
+    return result < 0 ? mhi_fail_sys(err, result, "the user's home %s can't be used", home) : MH_OK;
+}
+
+int mhi_make_cache_directory(const char *below, mh_error *err)
+{
+    char path[PATH_MAX];
+    int status = mhi_cache_directory(path, environ, err);
+    if (status == MH_OK)
+        status = check_home(err);
+    if (status == MH_OK && strlen(path) + strlen(below) >= sizeof path)
+        status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
+    return status == MH_OK ? mhi_make_directories(strcat(path, below), err) : status;
+}
+
+int mh_make_cache_directory(mh_error *err) { return mhi_make_cache_directory("", err); }
 
 /* ---- the interpreter ---- */
 

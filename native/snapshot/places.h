@@ -17,6 +17,9 @@ int mhi_home_of(char *home, const char *list, uid_t user);
 /* Makes a directory and what is missing on the way to it, for the user alone. Nothing is made below what somebody else could exchange, or in
  * somebody else's home: root's run with a user's HOME would lock that user out. */
 int mhi_make_directories(const char *path, mh_error *err);
+/* The same for this user's cache directory and what is `below` it, "" or a path that begins with a slash. A home that is not there is not made: it
+ * says that the user has none (/nonexistent). */
+int mhi_make_cache_directory(const char *below, mh_error *err);
 
 /* The interpreter that the commands in `directory` were installed for, into a buffer of PATH_MAX bytes; "" if nothing there says. The script
  * `magicheap` does, which every installer writes with a first line of its own. */

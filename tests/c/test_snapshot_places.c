@@ -134,4 +134,19 @@ TEST(home_behind_a_link_is_judged_where_it_is)
     CHECK_EQUAL(mh_link_command("one", "/first.dat", &err), MH_ERR_UNTRUSTED);
 }
 
+TEST(home_that_is_not_there_is_not_made)
+{
+    mh_error err;
+    unsetenv("XDG_CACHE_HOME");
+    setenv("HOME", scratch("nonexistent"), 1);
+    CHECK_EQUAL(mh_make_cache_directory(&err), MH_ERR_SYSTEM);
+    CHECK(strstr(err.detail, "the user's home") != NULL);
+    CHECK_EQUAL(mh_link_command("one", "/first.dat", &err), MH_ERR_SYSTEM);
+    CHECK(!is_there("nonexistent"));
+    setenv("HOME", own_directory("existent"), 1);
+    CHECK_OK(mh_make_cache_directory(&err), err);
+    CHECK_OK(mh_link_command("one", "/first.dat", &err), err);
+    CHECK(is_there("existent/.cache/magicheap/commands"));
+}
+
 int main(int argc, char **argv) { return harness_main(argc, argv); }
