@@ -16,9 +16,8 @@ import os
 import sys
 from hashlib import blake2b
 
-from platformdirs import user_cache_dir
-
 from magicheap import magic_transaction
+from magicheap._paths import made_cache_directory
 
 IMPORTS, MODEL, PREFIX = 1, 2, 3
 MADE = "MAGIC_LLAMA_MADE"  # the topmost layer that this command has made and restarted itself behind
@@ -75,11 +74,9 @@ def _import_all():
 
 
 def default_path(model_path, key, suffix=""):
-    """Return where the snapshot of a model with this key is kept, named after both; make that directory for the user alone."""
-    directory = user_cache_dir("magicheap")
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    """Return where the snapshot of a model with this key is kept, named after both; make that directory for the user alone, if it can be made."""
     stem = os.path.splitext(os.path.basename(model_path))[0][:64]
-    return os.path.join(directory, f"{stem}{suffix}-{digest(key)}.magic")
+    return os.path.join(made_cache_directory(), f"{stem}{suffix}-{digest(key)}.magic")
 
 
 def digest(text):

@@ -12,10 +12,7 @@ Or, for several in one process, the C heap alone, which later runs map:
     model = magic.root                             # every later run gets it in place
 """
 
-import sys
-
-from magicheap import _errors, _watch
-from magicheap._errors import (
+from magicheap._exceptions import (
     BusyError,
     CorruptError,
     DanglingError,
@@ -28,7 +25,6 @@ from magicheap._errors import (
     UnsupportedError,
     UntrustedError,
 )
-from magicheap._transaction import MagicTransaction, magic_transaction
 
 __version__ = "0.1.0"
 
@@ -48,14 +44,24 @@ __all__ = [
     "magic_transaction",
 ]
 
-_errors.check_version(__version__)
-if "_random" in sys.modules:
-    from magicheap import _seeds
+try:
+    import _cffi_backend as _  # by name for tools that freeze programs: otherwise only the compiled half says that it needs this
 
-    _seeds.watch()
-del sys
+    from magicheap import _errors
+    from magicheap._transaction import MagicTransaction, magic_transaction
+except ImportError as _error:
+    if "subinterpreter" not in str(_error):
+        raise
+    from magicheap import _cold
+    from magicheap._cold import MagicTransaction, magic_transaction  # type: ignore[assignment]
+
+    _cold.reason = str(_error)
+else:
+    _errors.check_version(__version__)
+    from magicheap import _watch
+
+    _watch.begin_here()
 
 for _name in __all__:
     globals()[_name].__module__ = __name__  # tracebacks name what users import
 del _name
-_watch.begin_here()

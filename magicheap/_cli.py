@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -15,11 +16,12 @@ from magicheap import __version__
 from magicheap._errors import CorruptError, MagicHeapError
 from magicheap._doctor import probe_machine
 from magicheap._image import Image, open_image
-from magicheap._paths import cache_directory, dangling_links
+from magicheap._paths import cache_directory, dangling_links, made_cache_directory
 from magicheap._processes import processes_using
 from magicheap._show import moment, show_json, show_table, size
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
+_NS_OF_A_DAY = 86_400 * 10**9
 _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
 
 
@@ -85,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _days(text: str) -> float:
     days = float(text)
-    if not days >= 0:
-        raise ValueError("negative or no number")
+    if not (days >= 0 and math.isfinite(days * _NS_OF_A_DAY)):
+        raise ValueError("negative, endless or no number")
     return days
 
 
@@ -198,7 +200,7 @@ def _nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> I
 
 
 def _clean(options: argparse.Namespace) -> int:
-    before_ns = time.time_ns() - int((options.older_than or 0) * 86_400 * 10**9)
+    before_ns = time.time_ns() - int((options.older_than or 0) * _NS_OF_A_DAY)
     freed_bytes = n_removed = 0
     for snapshot in _listed(options.directory):
         if options.older_than is not None:
@@ -238,7 +240,7 @@ def _listed(directory: str | None) -> Iterator[Listed]:
 def _doctor(options: argparse.Namespace) -> int:
     directory = options.directory or cache_directory()
     if options.directory is None:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        made_cache_directory()
     probes = probe_machine(directory)
     if options.json:
         show_json([probe._asdict() for probe in probes])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 
 from magicheap._image import text_of
 from magicheap._native import ffi, lib
-from magicheap._paths import launcher_path
+from magicheap._paths import command_path, obstacle
+from magicheap._surroundings import why_never
 
 _TIMEOUT_S = 60  # arbitrary: a thousand times what it takes
 _TINY = """
@@ -32,8 +34,8 @@ class Probe(NamedTuple):
 
 def probe_machine(directory: str) -> list[Probe]:
     """Try everything that snapshots in `directory` need."""
-    heap = list(_probes("heap", lib.mh_probe, os.fsencode(directory)))
-    process = [*_probes("process", lib.mh_process_probe), _probe_launcher()]
+    heap = [_probe_directory(directory), *_probes("heap", lib.mh_probe, os.fsencode(directory))]
+    process = [_probe_interpreter(), *_probes("process", lib.mh_process_probe), _probe_code(directory), _probe_command()]
     if not any(probe.obstacle for probe in (*heap, *process)):
         process.append(_probe_tiny(directory))
     return heap + process
@@ -48,10 +50,32 @@ def _probes(kind: str, run: Callable[..., int], *arguments: Any) -> Iterator[Pro
         i += 1
 
 
-def _probe_launcher() -> Probe:
-    path = launcher_path()
-    is_there = os.access(path, os.X_OK)
-    return Probe("process", "launcher beside the interpreter", "" if is_there else f"{path} can't be executed: install magicheap again")
+def _probe_directory(directory: str) -> Probe:
+    missing = "" if os.path.isdir(directory) else f"{directory} is no directory"
+    return Probe("heap", "directory for snapshots", obstacle(os.path.join(directory, "any")) or missing)
+
+
+def _probe_interpreter() -> Probe:
+    return Probe("process", "interpreter with its launcher", why_never())
+
+
+def _probe_code(directory: str) -> Probe:
+    """A resumed process runs code that is mapped from its snapshot."""
+    name, why = "code mapped from the directory", ""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.truncate(mmap.PAGESIZE)
+            mmap.mmap(file.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
+    except PermissionError as error:
+        why = f"nothing in {directory} may be executed (a noexec mount), or nothing made: {error.strerror}"
+    except OSError as error:
+        why = str(error)
+    return Probe("process", name, why)
+
+
+def _probe_command() -> Probe:
+    missing = "" if command_path() else "magic, by which programs start fastest, is not there: they start by python"
+    return Probe("process", "magic for this interpreter", "", missing)
 
 
 def _probe_tiny(directory: str) -> Probe:
@@ -62,10 +86,12 @@ def _probe_tiny(directory: str) -> Probe:
             script = os.path.join(place, "tiny.py")
             with open(script, "w") as file:
                 file.write(_TINY)
-            obstacle = _run(sys.executable, script, "committed ") or _run(launcher_path(), script, "warm: ")
+            why = _run(sys.executable, script, "committed ")
+            for program in filter(None, (sys.executable, command_path())):
+                why = why or _run(program, script, "warm: ")
     except (OSError, subprocess.TimeoutExpired) as error:
-        obstacle = str(error)
-    return Probe("process", name, obstacle)
+        why = str(error)
+    return Probe("process", name, why)
 
 
 def _run(program: str, script: str, expected: str) -> str:

@@ -8,6 +8,9 @@ H3  Where the snapshot is as it should be, and only this process can't have it a
 
 from __future__ import annotations
 
+import os
+import sys
+
 from magicheap import _log, _questions, _watch
 from magicheap._errors import BusyError, MagicHeapError, call
 from magicheap._native import lib
@@ -25,6 +28,9 @@ class HeapTransaction(MagicTransaction):
     _ready: frozenset[Variable] = frozenset()
 
     def _open(self) -> None:
+        if "t" in sys.abiflags:
+            self.path, self.reason = os.path.abspath(self.path), "this is a free-threaded Python, whose memory magicheap does not know"
+            return
         if not _loading:  # inside another's body it notes for that one
             _watch.stand_down()  # what the program asked before is not the body's
             _questions.forget()

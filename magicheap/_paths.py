@@ -1,19 +1,52 @@
-"""Where snapshots live that the program gave no path: the user's cache directory, one file per script."""
+"""Where snapshots live that the program gave no path, and where the launcher is.
+
+The user's cache directory is the native half's to tell, so that Python and the launcher look in one place.
+
+The launcher is there twice. The package holds one, whatever way it was installed, and that one resumes. The other is `magic`, which pip puts
+where it puts commands: by its directory the launcher tells environments apart, so a command is spelled with it.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import posix
 import sys
 
+from magicheap._errors import MagicHeapError, call
+from magicheap._native import ffi, lib
+
 SUFFIX = ".magic"  # arbitrary; what a file is, its content says
+_NOWHERE = "/dev/null/magicheap"  # no directory, and never will be
+_PATH_BYTES = 4096  # PATH_MAX
+
+_package = os.path.dirname(os.path.abspath(__file__))
+_obstacles: dict[str, str] = {}  # why a directory can't be made
 
 
 def cache_directory() -> str:
-    """Return the directory of default snapshots, which need not exist."""
-    base = os.fsdecode(posix.environ.get(b"XDG_CACHE_HOME", b""))  # as the launcher finds it; platformdirs says the same, but its import takes longer than a resume
-    return os.path.join(base if base.startswith("/") else os.path.expanduser("~/.cache"), "magicheap")
+    """Return the directory of default snapshots, which need not exist; where the user has none, one that can't."""
+    path = ffi.new("char[]", _PATH_BYTES)
+    try:
+        call(lib.mh_cache_directory, path, _PATH_BYTES)
+    except MagicHeapError as error:
+        _obstacles[_NOWHERE] = str(error)
+        return _NOWHERE
+    return os.fsdecode(ffi.string(path))
+
+
+def made_cache_directory() -> str:
+    """Return the directory of default snapshots, made for the user alone. Where it can't be made, obstacle() tells why."""
+    directory = cache_directory()
+    if directory != _NOWHERE and not os.path.isdir(directory):
+        try:
+            call(lib.mh_make_cache_directory)
+        except (MagicHeapError, OSError) as error:
+            _obstacles[directory] = error.strerror if isinstance(error, OSError) else str(error)
+    return directory
+
+
+def obstacle(path: str) -> str:
+    """Return why the directory of a snapshot could not be made, or ""."""
+    return _obstacles.get(os.path.dirname(path), "")
 
 
 def dangling_links(directory: str) -> list[str]:
@@ -25,12 +58,46 @@ def dangling_links(directory: str) -> list[str]:
 
 
 def launcher_path() -> str:
-    """Return the path of the launcher that was installed beside this interpreter."""
-    return os.path.join(os.path.dirname(sys.executable), "magic")
+    """Return the path of the launcher in this package; or, if it is not there, or can't be executed, as command_path()."""
+    path = os.path.join(_package, "magic")
+    return path if os.access(path, os.X_OK) else command_path()
+
+
+def command_path() -> str:
+    """Return the path of the `magic` that runs programs by this interpreter, or ""."""
+    beside = os.path.join(os.path.dirname(sys.executable), "magic")
+    if os.access(beside, os.X_OK):
+        return beside
+    site = os.path.dirname(_package)
+    for path in (*_recorded(site), os.path.join(site, "bin", "magic")):  # the latter: pip install --target
+        if os.access(path, os.X_OK) and _interpreter_of(path) == _identity(sys.executable):
+            return path
+    return ""
+
+
+def _recorded(site: str) -> list[str]:
+    """Return where the installer says that it has put commands of that name: `site` holds the package and its RECORD."""
+    version = sys.modules["magicheap"].__dict__.get("__version__")
+    try:
+        with open(os.path.join(site, f"magicheap-{version}.dist-info", "RECORD"), encoding="utf-8", errors="surrogateescape") as file:
+            names = [line.split(",")[0].strip('"') for line in file]
+    except OSError:
+        return []
+    return [os.path.normpath(os.path.join(site, name)) for name in names if os.path.basename(name) == "magic" and name != "magicheap/magic"]
+
+
+def _identity(executable: str) -> tuple[str, str]:
+    return os.path.dirname(executable), os.path.realpath(executable)
+
+
+def _interpreter_of(launcher: str) -> tuple[str, str]:
+    path = ffi.new("char[]", _PATH_BYTES)
+    lib.mh_read_interpreter(path, _PATH_BYTES, os.fsencode(os.path.dirname(launcher)))
+    return _identity(os.fsdecode(ffi.string(path)))
 
 
 def default_path(script: str | None = None) -> str:
-    """Return the path of this script's snapshot, and make its directory for the user alone.
+    """Return the path of this script's snapshot, and make its directory for the user alone, if it can be made.
 
     script  None: the one that runs. ValueError: there is none (an interactive interpreter, a notebook, python -c).
     """
@@ -43,7 +110,4 @@ def default_path(script: str | None = None) -> str:
     digest = blake2b(os.fsencode(script), digest_size=8).hexdigest()
     name = os.path.dirname(script) if os.path.basename(script) == "__main__.py" else script  # of a package, its own
     stem = os.path.splitext(os.path.basename(name))[0][:64]  # names have at most 255 bytes, of up to 4 a character
-    directory = cache_directory()
-    with contextlib.suppress(OSError):  # then mh_begin says what is wrong, and the program runs cold
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    return os.path.join(directory, f"{stem}-{digest}{SUFFIX}")
+    return os.path.join(made_cache_directory(), f"{stem}-{digest}{SUFFIX}")

@@ -2,6 +2,7 @@
 
 P1  The exchange happens only when mh_open has found the snapshot sound and not stale, and nothing of this process would be lost that
     its user would miss (_surroundings.py). Whatever fails after it executes the program cold, with the reason in MAGICHEAP_COLD.
+    What is sound and fresh, and only could not be resumed here, is kept: to make it anew would take the time again at each run.
 P2  Inside the body nothing is different from a cold run without us, except for the pools that _pools.py keeps small.
 P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the collector leaves the
     objects of the image alone (_exit.py), and the transaction itself lives on.
@@ -15,9 +16,10 @@ import os
 import sys
 
 from magicheap import _brought, _log, _prefix, _questions, _watch
+from magicheap._code import code_digest
 from magicheap._errors import MagicHeapError, UnsupportedError, call
 from magicheap._native import ffi, lib
-from magicheap._paths import launcher_path
+from magicheap._paths import command_path, launcher_path
 from magicheap._transaction import MagicTransaction
 
 TYPE_CHECKING = False
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 _OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=")  # entries that the launcher has added to the environment
+_KEPT = "kept: "  # begins it where the snapshot is as good as before
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -44,7 +47,12 @@ class ProcessTransaction(MagicTransaction):
     def __init__(
         self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool = False
     ) -> None:
-        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
+        self._unknown, stack = "", ""
+        try:
+            stack = _call_stack()
+        except ValueError as error:
+            self._unknown = f"the code that calls it can't be told from other code: {error}"
+        super().__init__(path, options, f"{key} {stack} {_interpreter_options()} {sys.path}", env, inputs)
         self._is_relative, self._is_strict = not os.path.isabs(path), is_strict
 
     # ---- entering ----
@@ -54,22 +62,27 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
+        cold = os.environ.pop(COLD_VARIABLE, "")  # whatever follows: neither the program nor its children are to see it
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
-        reason = f"the body of another transaction, {_active.path}, is running" if _active else why_not(is_resumed)
+        reason = f"the body of another transaction, {_active.path}, is running" if _active else self._unknown or why_not(is_resumed)
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
-        cold = os.environ.pop(COLD_VARIABLE, "")
         self._key += f" {_brought.describe(_caller(), self._is_first)}"
         self._is_watched = self._is_first and _watch.is_from_start
         self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
-        self.reason = cold or self.reason
+        self.reason = cold.removeprefix(_KEPT) or self.reason
+        is_kept = cold.startswith(_KEPT)
         if lib.mh_is_resumable(self._tx):
             self._resume()
+            is_kept = True
         for entry in self._environment:
             ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
+        if is_kept and not self._options["ignore_snapshot"]:
+            self._warn(f"the snapshot {self.path} is good and is kept, but could not be resumed: {self.reason}")
+            return
         self._know()
         call(lib.mh_set_command, self._tx, self._command_text(), self._is_known)
         self._begin()
@@ -108,17 +121,18 @@ class ProcessTransaction(MagicTransaction):
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":
             kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
-        if name is None or skipped > {"script": 1, "module": 2, "installed": 3}[kind] or not os.access(launcher_path(), os.X_OK):
+        command = command_path()
+        if name is None or skipped > {"script": 1, "module": 2, "installed": 3}[kind] or not command:
             return b""
         has_looked_at_arguments, is_here = self._asked_before
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv[skipped + 1 :]]
         arguments = ffi.new("char *[]", [*words, ffi.NULL]) if has_looked_at_arguments else ffi.NULL
         text = ffi.new("char[]", 128 << 10)
         try:
-            launcher = os.fsencode(launcher_path())
+            launcher = os.fsencode(command)
             call(lib.mh_command_text, text, len(text), launcher, kind.encode(), os.fsencode(name), is_here, arguments)
         except (MagicHeapError, OSError, ValueError) as error:
-            _log.info("%s will not find this snapshot: %s", launcher_path(), error)
+            _log.info("%s will not find this snapshot: %s", command, error)
             return b""
         return ffi.string(text)
 
@@ -134,7 +148,7 @@ class ProcessTransaction(MagicTransaction):
         try:
             call(lib.mh_resume, self._tx, launcher, argv, _n_skipped(sys.orig_argv), self._environ, path=launcher_path())
         except (MagicHeapError, OSError) as error:
-            self.reason = f"the snapshot can't be resumed: {error}"
+            self.reason = str(error)
 
     def _initial_environment(self) -> list[bytes]:
         from magicheap._environment import read_initial
@@ -149,7 +163,7 @@ class ProcessTransaction(MagicTransaction):
             try:
                 call(lib.mh_link_command, command, os.fsencode(self.path))
             except (MagicHeapError, OSError) as error:
-                _log.info("%s will not find this snapshot: %s", launcher_path(), error)
+                _log.info("%s will not find this snapshot: %s", command_path(), error)
 
     def _begin(self) -> None:
         global _active
@@ -249,7 +263,7 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
 
 def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:
     variables = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
-    variables[COLD_VARIABLE.encode()] = os.fsencode(reason.replace("\0", "?"))
+    variables[COLD_VARIABLE.encode()] = _KEPT.encode() + os.fsencode(reason.replace("\0", "?"))
     try:
         os.execve(sys.executable, words, variables)
     finally:  # nothing else may run here
@@ -291,6 +305,7 @@ def _call_stack() -> str:
     """Return where in the program the transaction is: a snapshot resumes all callers of its `with`, so they must be the same."""
     frame, places = _caller(), []
     while frame:
-        places.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}:{frame.f_lasti}")
+        code = frame.f_code
+        places.append(f"{code.co_filename}:{code.co_name}:{frame.f_lasti}:{code_digest(code)}")
         frame = frame.f_back
     return " < ".join(places)

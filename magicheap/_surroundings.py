@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from magicheap._paths import launcher_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,12 +42,25 @@ def begin() -> None:
 
 def why_not(is_resumed: bool = False) -> str:
     """Return "" or the reason, as a sentence."""
-    return _wrong_machine() or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or input_is_read()
+    return why_never(is_resumed) or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or input_is_read()
 
 
-def _wrong_machine() -> str:
+def why_never(is_resumed: bool = False) -> str:
+    """Return "", or the reason why no program of this interpreter could be resumed on this machine."""
     if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
         return "process snapshots are for Linux on x86-64"
+    if "t" in sys.abiflags:
+        return "this is a free-threaded Python, whose memory magicheap does not know"
+    try:
+        os.stat("/proc/self/exe")
+    except FileNotFoundError:
+        return "there is no /proc here, which tells what a process consists of"
+    except OSError as error:  # a program that may be executed and not read
+        return f"this process may not look at itself in /proc: {error.strerror}"
+    if getattr(sys, "frozen", False):
+        return "the program is frozen: it brings no launcher that could resume it"
+    if not is_resumed and not launcher_path():
+        return "the launcher in magicheap's package is not there, or can't be executed: install magicheap again"
     return ""
 
 
@@ -60,7 +75,7 @@ def _wrong_place(is_resumed: bool) -> str:
         if "main thread" in str(error):
             return "this is not the main thread of the main interpreter"
     if not is_resumed and not _is_own_interpreter():
-        return f"the interpreter is embedded in another program: {os.readlink('/proc/self/exe')}"
+        return f"the interpreter is embedded in another program: {os.path.realpath('/proc/self/exe')}"
     greenlet = sys.modules.get("greenlet")
     if greenlet is not None and greenlet.getcurrent().parent is not None:
         return "this is not the main greenlet"
@@ -83,8 +98,11 @@ def _watched() -> str:
     for tool in range(_N_TOOLS if monitoring else 0):
         if name := monitoring.get_tool(tool):
             return f"{name} is monitoring (sys.monitoring)"
-    with open("/proc/self/status", "rb") as status:
-        tracer = next((line.split()[1] for line in status if line.startswith(b"TracerPid:")), b"0")
+    try:
+        with open("/proc/self/status", "rb") as status:
+            tracer = next((line.split()[1] for line in status if line.startswith(b"TracerPid:")), b"0")
+    except OSError as error:
+        return f"/proc does not tell whether somebody is tracing: {error}"
     return f"process {tracer.decode()} is tracing" if tracer != b"0" else ""
 
 

@@ -216,7 +216,11 @@ class MagicTransaction:
             call(lib.mh_begin, self._tx, path=self.path)
         except (MagicHeapError, OSError) as error:
             _loading.remove(thread)
-            message = f"the snapshot {self.path} will not be made: {error}"
+            from magicheap._paths import obstacle
+
+            why = obstacle(self.path) or error
+            message = f"the snapshot {self.path} will not be made: {why}"
+            self.reason = f"{self.reason}; and none will be made: {why}"
             if isinstance(error, BusyError) and others.union(_loading) - {thread}:
                 _log.info("%s", message)  # while another thread loads: threads that do what they should, and a wait could be for each other
             else:

@@ -39,6 +39,10 @@ def begin_from_start() -> None:
 def begin_here() -> None:
     """At the import of this package, if that is part of a program's beginning: not inside functions, where others run it."""
     global places, modules
+    if "_random" in sys.modules:
+        from magicheap import _seeds
+
+        _seeds.watch()
     if is_on or sys.flags.interactive or hasattr(sys, "ps1") or posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
         return
     found: list[tuple[CodeType, int]] = []

@@ -90,7 +90,8 @@ enum {
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
     MHI_SEGMENT_HUGE = 16,     /* to have MADV_HUGEPAGE. FILE, ZERO: as it had. MEMORY: holds a huge page, and lies where one can be mapped */
     MHI_SEGMENT_NOT_DUMPED = 32, /* ZERO: had MADV_DONTDUMP, so that no layer stores it either */
-    MHI_SEGMENT_FLAGS = 63,
+    MHI_SEGMENT_GUARD = 64,    /* FILE, ZERO: had MADV_GUARD_INSTALL: whoever touches it gets a signal, whatever sg_prot says */
+    MHI_SEGMENT_FLAGS = 127,
 };
 
 typedef struct {
@@ -294,10 +295,12 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
  * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
  * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
-/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
+/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only could not be resumed
+ * here and now: then to make it anew would be in vain. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
 /* The variable by which the launcher has a program watched from its first instruction; magicheap.pth takes it out. */
 #define MHI_WATCH_VARIABLE "MAGICHEAP_WATCH"
+#define MHI_COLD_KEPT "kept: "
 
 /* Size of an entry of each table, in the order of MHI_TABLE_*. */
 #define MHI_ENTRY_BYTES \

@@ -5,6 +5,7 @@ written once: a program that changes is a stale input of its own snapshot.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,9 @@ from process_fixtures import life  # noqa: F401  # for every test of process sna
 
 ROOT = Path(__file__).parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]  # the source tree has no compiled half
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background, and nohup with it: programs here inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIMEOUT_S = 120  # arbitrary: far more than any program here takes, so that a hang is a failure
 

@@ -285,6 +285,13 @@ void mh_leave(void);
  * path is relative. 128 KiB hold every text that can be found. */
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, bool is_here,
                     const char *const *arguments, mh_error *err);
+/* The user's directory of snapshots, which need not exist, into a buffer of PATH_MAX bytes: as the launcher looks for it. MH_ERR_UNSUPPORTED: there
+ * is none, and `path` is "". */
+int mh_cache_directory(char *path, uint64_t size, mh_error *err);
+/* Makes it for the user alone, with what is missing on the way to it; but no home, and nothing in one, or below anything, that is somebody else's. */
+int mh_make_cache_directory(mh_error *err);
+/* The interpreter that the launcher in `directory` runs programs by, if it was installed there: into a buffer of PATH_MAX bytes, "" if not. */
+int mh_read_interpreter(char *path, uint64_t size, const char *directory);
 /* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found before. */
 int mh_link_command(const char *command, const char *path, mh_error *err);
 

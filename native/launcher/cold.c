@@ -1,7 +1,9 @@
 /* cold.c - executes the program as if there were no snapshot, and passes on why.
  *
- * The interpreter is that beside the launcher, where pip puts both; else the one that made the snapshot; else python3 in PATH. When
- * the library asked for the resume, the program was running under the snapshot's own interpreter, which therefore comes first.
+ * The interpreter is the one that the launcher was installed for: pip notes it in the first line of the script `magicheap`, which it puts beside
+ * the launcher, also where neither lies beside the interpreter (pip install --user, Debian's /usr/local). Else that beside the launcher; else
+ * the one that made the snapshot; else python3 in PATH. When the library asked for the resume, the program was running under the
+ * snapshot's own interpreter, which therefore comes first.
  */
 #include <errno.h>
 #include <limits.h>
@@ -12,6 +14,7 @@
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
 #include "snapshot/inputs.h"
+#include "snapshot/places.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -38,16 +41,16 @@ static void execute(program *p, const char *interpreter)
 }
 
 /* With the reason, and, where we begin the program, with the word that it is to be watched from its first instruction. */
-static char **with_reason(const mhi_request *request, const mhi_arguments *arguments, const char *reason)
+static char **with_reason(const mhi_request *request, const mhi_arguments *arguments, const char *reason, bool is_kept)
 {
-    static char variable[sizeof MHI_COLD_VARIABLE + sizeof(mh_error)], watch[] = MHI_WATCH_VARIABLE "=1";
+    static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)], watch[] = MHI_WATCH_VARIABLE "=1";
     char **envp = malloc((arguments->ar_envc + 3) * sizeof *envp);
     uint64_t n = arguments->ar_envc;
     if (envp == NULL)
         return arguments->ar_envp;
     memcpy(envp, arguments->ar_envp, n * sizeof *envp);
     if (reason != NULL) {
-        snprintf(variable, sizeof variable, "%s=%s", MHI_COLD_VARIABLE, reason);
+        snprintf(variable, sizeof variable, "%s=%s%s", MHI_COLD_VARIABLE, is_kept ? MHI_COLD_KEPT : "", reason);
         envp[n++] = variable;
     }
     if (request->kind != NULL)
@@ -56,15 +59,12 @@ static char **with_reason(const mhi_request *request, const mhi_arguments *argum
     return envp;
 }
 
-static void execute_beside(program *p)
+static void execute_beside(program *p, const char *directory)
 {
     static const char *const names[] = { "python3", "python" };
-    char own[PATH_MAX], path[PATH_MAX + 16];
-    if (mhi_sys_readlink("/proc/self/exe", own, sizeof own) < 0)
-        return;
-    strrchr(own, '/')[1] = '\0';
+    char path[PATH_MAX + 16];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s%s", own, names[i]);
+        snprintf(path, sizeof path, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, names[i]);
         execute(p, path);
     }
 }
@@ -81,13 +81,18 @@ static void execute_in_path(program *p)
     }
 }
 
-void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
+                 const char *reason, bool is_kept)
 {
-    program p = { request, arguments, with_reason(request, arguments, reason), -ENOENT };
+    program p = { request, arguments, with_reason(request, arguments, reason, is_kept), -ENOENT };
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
+    char interpreter[PATH_MAX];
     if (request->kind == NULL)
         execute(&p, recorded);
-    execute_beside(&p);
+    mhi_read_interpreter(interpreter, directory);
+    execute(&p, interpreter);
+    if (*directory == '/')
+        execute_beside(&p, directory);
     execute(&p, recorded);
     execute_in_path(&p);
     mhi_print(2, "magic: cannot execute Python, looked for as python3 beside the launcher and in PATH: ");

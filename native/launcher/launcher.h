@@ -17,6 +17,8 @@
  */
 #ifndef MHI_LAUNCHER_H
 #define MHI_LAUNCHER_H
+#include <stdbool.h>
+
 #include "format.h"
 #include "launcher/request.h"
 #include "snapshot/image.h"
@@ -32,13 +34,14 @@ typedef struct {
     char **argv, **envp;
     uintptr_t stack_start, stack_end; /* of the kernel's stack, generously; page-aligned */
     uint64_t began_ns;                /* CLOCK_MONOTONIC at the first instruction */
+    const char *path;                 /* AT_EXECFN: by which we were executed */
     uintptr_t vdso;                   /* AT_SYSINFO_EHDR: where the code of the vdso is; 0: none */
     uint64_t auxv[MHI_AUXV_MAX][2];   /* the auxiliary vector: AT_* and values; AT_NULL and zeros behind the last */
     uint8_t random[MHI_RANDOM_BYTES]; /* that AT_RANDOM leads to */
 } mhi_startup;
 
 /* reopen.c: opens the descriptors of the image at their numbers; may move that of the image itself. MH_ERR_STALE: one cannot be had
- * as it was, or its number is taken; then none is open. */
+ * as it was. MH_ERR_BUSY: its number is taken. Then none is open. */
 int mhi_reopen(struct mh_image *image, mh_error *err);
 /* reopen.c: closes them again. */
 void mhi_reopen_undo(const struct mh_image *image);
@@ -47,9 +50,10 @@ void mhi_reopen_undo(const struct mh_image *image);
  * argument is `interpreter`, unless the request brings its own; the path of the image is left empty. */
 mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interpreter, char *const *envp);
 
-/* cold.c: executes the program: by the interpreter of `image` (may be NULL), beside the launcher, or in PATH, whichever is first. */
-void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
-    __attribute__((noreturn));
+/* cold.c: executes the program: by the interpreter that the launcher in `directory` was installed for, that beside it, that of `image` (may be NULL),
+ * or that in PATH, whichever is first. `is_kept`: the snapshot is as good as it was. */
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
+                 const char *reason, bool is_kept) __attribute__((noreturn));
 
 /* vdso.c: moves the kernel's vdso, whose code is at `vdso`, to where the image has it. */
 int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err);

@@ -15,6 +15,7 @@
 #include "launcher/runtime.h"
 #include "snapshot/command.h"
 #include "snapshot/inputs.h"
+#include "snapshot/places.h"
 #include "snapshot/trust.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
@@ -28,7 +29,7 @@ typedef struct {
     mhi_request request;
     mhi_arguments *arguments;
     struct mh_image *image;   /* the last that was opened, or NULL */
-    char directory[PATH_MAX]; /* where the launcher is; "" if the kernel does not tell */
+    char directory[PATH_MAX]; /* where the launcher is; "" if nobody tells */
 } launch;
 
 /* ---- one snapshot ---- */
@@ -64,9 +65,9 @@ static int resume(launch *l, mh_error *err)
     int status = mhi_reopen(l->image, err);
     if (status != MH_OK)
         return status;
-    mhi_resume(l->image, &l->startup, l->arguments, err);
+    status = mhi_resume(l->image, &l->startup, l->arguments, err);
     mhi_reopen_undo(l->image);
-    mhi_go_cold(&l->request, l->arguments, l->image, err->detail);
+    mhi_go_cold(&l->request, l->arguments, l->image, l->directory, err->detail, status != MH_ERR_STALE);
 }
 
 static int try_snapshot(launch *l, const char *path, const char *command, mh_error *err)
@@ -125,6 +126,9 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
 /* Rather than stale because a file is gone. */
 static bool is_no_snapshot(const mh_error *err) { return err->status == MH_ERR_SYSTEM && err->sys_errno == ENOENT; }
 
+/* There is no place where links could be: the program may know one. */
+static bool is_nowhere(const launch *l, const mh_error *err) { return err->status == MH_ERR_UNSUPPORTED && !is_set(l, "MAGICHEAP_DISABLE"); }
+
 /* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these counts only if they
  * lead to a snapshot. */
 static int try_all(launch *l, mh_error *err)
@@ -163,8 +167,10 @@ static mhi_startup read_startup(uint64_t *initial)
             memcpy(startup.random, (const void *)each[1], sizeof startup.random);
         if (each[0] == AT_SYSINFO_EHDR)
             startup.vdso = each[1];
-        if (each[0] == AT_EXECFN) /* the last of the strings; behind it come only 8 zero bytes */
-            top = each[1] + strlen((const char *)each[1]) + 1 + 8;
+        if (each[0] == AT_EXECFN) { /* the last of the strings; behind it come only 8 zero bytes */
+            startup.path = (const char *)each[1];
+            top = each[1] + strlen(startup.path) + 1 + 8;
+        }
     }
     startup.stack_start = ((uintptr_t)initial - STACK_SLACK) & ~(uintptr_t)(MHI_PAGE - 1);
     startup.stack_end = (top + MHI_PAGE - 1) & ~(uintptr_t)(MHI_PAGE - 1);
@@ -184,12 +190,46 @@ static void answer(const mhi_startup *startup)
     mhi_exit(0);
 }
 
-static void find_directory(char directory[PATH_MAX])
+/* `own` relative to where it is taken to be relative to; false if it gets too long. */
+static bool put_behind(char own[PATH_MAX], const char *directory, const char *name)
+{
+    char joined[PATH_MAX];
+    int length = snprintf(joined, sizeof joined, "%s%s%s", *name == '/' ? "" : directory, *name == '/' ? "" : "/", name);
+    strcpy(own, length < PATH_MAX ? joined : "");
+    return length < PATH_MAX;
+}
+
+/* Where there is no /proc: by the path that we were executed by, and links that it leads through. */
+static bool find_without_proc(char own[PATH_MAX], const char *path)
+{
+    enum { LINKS_MAX = 40 }; /* the kernel's own limit */
+    char directory[PATH_MAX], target[PATH_MAX];
+    if (path == NULL || mhi_raw_2(SYS_getcwd, (long)directory, sizeof directory) < 0 || !put_behind(own, directory, path))
+        return false;
+    for (int i = 0; i < LINKS_MAX && mhi_sys_readlink(own, target, sizeof target) > 0; i++) {
+        mhi_path_directory(own, directory);
+        if (!put_behind(own, directory, target))
+            return false;
+    }
+    return *own == '/';
+}
+
+static void find_directory(launch *l)
 {
     char own[PATH_MAX];
-    directory[0] = '\0';
-    if (mhi_sys_readlink("/proc/self/exe", own, sizeof own) > 0)
-        mhi_path_directory(own, directory);
+    if (mhi_sys_readlink("/proc/self/exe", own, sizeof own) > 0 || find_without_proc(own, l->startup.path))
+        mhi_path_directory(own, l->directory);
+}
+
+/* By which name a plain run would be told that it was started. */
+static void name_interpreter(const launch *l, char path[PATH_MAX + 16])
+{
+    struct stat found;
+    snprintf(path, PATH_MAX + 16, "%s%spython3", l->directory, strcmp(l->directory, "/") == 0 ? "" : "/");
+    if (mhi_sys_stat(path, &found) < 0)
+        mhi_read_interpreter(path, l->directory);
+    if (*path == '\0')
+        strcpy(path, "python3");
 }
 
 void mhi_launch(uint64_t *initial) __attribute__((noreturn));
@@ -206,8 +246,8 @@ void mhi_launch(uint64_t *initial)
         mhi_print(2, wrong);
         mhi_exit(2);
     }
-    find_directory(l.directory);
-    snprintf(interpreter, sizeof interpreter, "%s%spython3", l.directory, strcmp(l.directory, "/") == 0 ? "" : "/");
+    find_directory(&l);
+    name_interpreter(&l, interpreter);
     l.arguments = mhi_arguments_make(&l.request, interpreter, l.startup.envp);
     if (l.arguments == NULL) {
         mhi_print(2, "magic: no memory\n");
@@ -215,6 +255,7 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    bool is_first_run = l.image == NULL && is_no_snapshot(&err); /* nothing has gone wrong: the program will see for itself */
-    mhi_go_cold(&l.request, l.arguments, l.image, is_first_run ? NULL : err.detail);
+    /* Then nothing has gone wrong: the program will see for itself. */
+    bool is_first_run = l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err));
+    mhi_go_cold(&l.request, l.arguments, l.image, l.directory, is_first_run ? NULL : err.detail, err.status == MH_ERR_BUSY);
 }

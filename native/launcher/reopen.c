@@ -43,7 +43,7 @@ static int reopen(const struct mh_image *image, const mhi_file_descriptor *was, 
 {
     const char *path = mhi_image_string(image, was->ds_name);
     if (mhi_raw_3(SYS_fcntl, was->ds_fd, F_GETFD, 0) >= 0)
-        return mhi_fail(err, MH_ERR_STALE, 0, "descriptor %u is taken, which was %s at the commit", was->ds_fd, path);
+        return mhi_fail(err, MH_ERR_BUSY, 0, "descriptor %u is taken, which was %s at the commit", was->ds_fd, path);
     int fd = mhi_sys_open(path, (int)was->ds_flags | O_NONBLOCK | O_NOCTTY, 0); /* a FIFO would wait for its other end */
     if (fd < 0)
         return mhi_fail_sys(err, fd, "cannot open %s again", path);

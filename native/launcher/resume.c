@@ -34,6 +34,7 @@ enum {
     MMAP_DROPPABLE = 0x08,       /* MAP_DROPPABLE of linux/mman.h, since 6.11 */
     THIS_PROCESS = -10001,       /* PIDFD_SELF_THREAD_GROUP of linux/pidfd.h */
     POPULATE_WRITE = 23,         /* MADV_POPULATE_WRITE of linux/mman.h, since 5.14 */
+    GUARD_INSTALL = 102,         /* MADV_GUARD_INSTALL of linux/mman.h, since 6.13 */
     RANGES_MAX = 1024,           /* UIO_MAXIOV of linux/uio.h */
 };
 
@@ -50,6 +51,8 @@ static int map(const mhi_file_segment *segment, int flags, int fd, mh_error *err
     void *place;
     int result = mhi_sys_mmap(&place, (void *)segment->sg_address, segment->sg_bytes, (int)segment->sg_prot, MAP_FIXED | MAP_NORESERVE | flags, fd,
                               fd < 0 ? 0 : segment->sg_offset);
+    if (result == -EPERM && fd >= 0 && (segment->sg_prot & PROT_EXEC))
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, EPERM, "code in it can't be mapped: it lies where nothing may be executed (a noexec mount)");
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
 }
 
@@ -102,6 +105,15 @@ static int map_zero(const mhi_file_segment *segment, mh_error *err)
     return status;
 }
 
+/* Without it the process would lose what stops a stack that grows too far. */
+static int guard(const mhi_file_segment *segment, mh_error *err)
+{
+    if (!(segment->sg_flags & MHI_SEGMENT_GUARD))
+        return MH_OK;
+    int result = mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, GUARD_INSTALL);
+    return result == 0 ? MH_OK : mhi_fail(err, MH_ERR_STALE, -result, "this kernel can't guard memory (MADV_GUARD_INSTALL): that of the snapshot could");
+}
+
 static int map_segments(mapper *m, mh_error *err)
 {
     const mhi_file_segment *segments = m->image->segments, *end = segments + m->image->n_segments;
@@ -109,6 +121,8 @@ static int map_segments(mapper *m, mh_error *err)
     for (const mhi_file_segment *each = segments; each < end && status == MH_OK; each++) {
         if (each->sg_kind == MH_SEGMENT_ZERO) {
             status = map_zero(each, err);
+            if (status == MH_OK)
+                status = guard(each, err);
             continue;
         }
         if (each->sg_kind == MH_SEGMENT_MEMORY) {
@@ -119,6 +133,8 @@ static int map_segments(mapper *m, mh_error *err)
         status = open_file(m, each->sg_input, err);
         if (status == MH_OK)
             status = map_file(each, each->sg_flags & MHI_SEGMENT_SHARED ? MAP_SHARED : MAP_PRIVATE, m->fd, err);
+        if (status == MH_OK)
+            status = guard(each, err);
     }
     if (m->fd >= 0)
         mhi_sys_close(m->fd);

@@ -109,6 +109,20 @@ int strncmp(const char *a, const char *b, size_t size)
 int strcmp(const char *a, const char *b) { return strncmp(a, b, SIZE_MAX); }
 char *strcpy(char *restrict to, const char *restrict from) { return memcpy(to, from, strlen(from) + 1); }
 
+char *strcat(char *restrict to, const char *restrict from)
+{
+    strcpy(to + strlen(to), from);
+    return to;
+}
+
+void *memchr(const void *bytes, int wanted, size_t size)
+{
+    for (const uint8_t *at = bytes; size > 0; at++, size--)
+        if (*at == (uint8_t)wanted)
+            return (void *)at;
+    return NULL;
+}
+
 char *strchr(const char *text, int wanted)
 {
     for (; *text != (char)wanted; text++)

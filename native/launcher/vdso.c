@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -44,15 +45,39 @@ uint64_t mhi_vdso_code(const mhi_file_process *process)
     return p.n == 0 ? 0 : p.start + p.total - p.code_bytes;
 }
 
-/* Bytes that the running vdso's code is mapped with: its ELF header is the kernel's, hence sound. */
-static uint64_t code_bytes(uintptr_t vdso)
+enum { CODE_PAGES_MAX = 64 }; /* arbitrary: kernels have two */
+
+static uint64_t whole_pages(uint64_t bytes) { return (bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1); }
+
+/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with its section headers: with
+ * little code, a page behind what is to be loaded. Others that make a vdso map what is to be loaded. */
+static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
 {
-    const Elf64_Ehdr *header = (const void *)vdso;
-    const Elf64_Phdr *segments = (const void *)(vdso + header->e_phoff);
+    const Elf64_Phdr *segments = (const void *)((const char *)header + header->e_phoff);
+    uint64_t loaded = 0;
     for (unsigned i = 0; i < header->e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD)
-            return (segments[i].p_memsz + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
-    return 0;
+        if (segments[i].p_type == PT_LOAD && segments[i].p_offset + segments[i].p_memsz > loaded)
+            loaded = segments[i].p_offset + segments[i].p_memsz;
+    uint64_t whole = header->e_shoff + (uint64_t)header->e_shnum * header->e_shentsize;
+    return bytes == whole_pages(loaded) || bytes == whole_pages(whole > loaded ? whole : loaded);
+}
+
+/* Nothing is read that the kernel says is not there: what the headers say is no proof. A sandbox may not let us ask. */
+static bool is_mapped(uintptr_t place, uint64_t bytes)
+{
+    unsigned char pages[CODE_PAGES_MAX];
+    return bytes / MHI_PAGE <= CODE_PAGES_MAX && mhi_raw_3(SYS_mincore, (long)place, (long)bytes, (long)pages) != -ENOMEM;
+}
+
+static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_error *err)
+{
+    if (vdso == 0)
+        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel gives programs no vdso, and the snapshot's process had one");
+    if (!may_have_bytes((const void *)vdso, bytes) || !is_mapped(vdso, bytes))
+        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel's vdso is not of %lu bytes, as the one that the snapshot was made under", bytes);
+    if (mhi_checksum((const void *)vdso, bytes) != checksum)
+        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel's vdso holds another code than the one that the snapshot was made under");
+    return MH_OK;
 }
 
 /* ---- moved ---- */
@@ -145,8 +170,9 @@ int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *er
     place p = read_place(process);
     if (p.n == 0)
         return MH_OK; /* the image's process had none, so nothing in it calls ours */
-    if (vdso == 0 || code_bytes(vdso) != p.code_bytes || mhi_checksum((const void *)vdso, p.code_bytes) != process->pr_vdso_checksum)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the kernel has changed: its vdso is another one");
+    int status = check_code(vdso, p.code_bytes, process->pr_vdso_checksum, err);
+    if (status != MH_OK)
+        return status;
     int result = move(&p, vdso - (p.total - p.code_bytes));
     return result == 0 ? MH_OK : substitute(&p, vdso, err);
 }

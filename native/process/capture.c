@@ -2,7 +2,8 @@
  *
  * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which pagemap tells.
  * Pages of a private mapping that were not written are still the file's, so only the file is named. Pages of anonymous memory that
- * were not written are zero, and so are many that were: neither is stored, unless that would cost a mapping more.
+ * were not written are zero, and so are many that were: neither is stored, unless that would cost a mapping more. A guard (MADV_GUARD_INSTALL),
+ * as the C library puts below the stacks of threads, looks like a page that was written, and nobody can read it: it is a segment of its own.
  *
  * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the stack lies
  *     below the frame that the registers lead back to.
@@ -28,6 +29,7 @@
 
 enum {
     GAP_PAGES = 64,         /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
+    POPULATE_READ = 22,     /* MADV_POPULATE_READ of linux/mman.h, since 5.14 */
     SMALL_PAGES = 128,      /* a mapping of a file that is stored, so that the file need not be opened: 4 us; for all but large libraries */
 };
 
@@ -180,7 +182,19 @@ static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t ad
     return !is_readable_zero;
 }
 
-/* Splits a mapping into runs of written pages and what lies between them. */
+/* Linux 6.13 and 6.14 have guards and don't tell: these then look swapped out, but the kernel can't get them back. */
+static bool is_guard(const mhi_mapping *mapping, uint64_t address, uint64_t entry)
+{
+    if (entry & MHI_PAGE_GUARD)
+        return true;
+    bool may_be = (entry & (MHI_PAGE_PRESENT | MHI_PAGE_SWAPPED)) == MHI_PAGE_SWAPPED && (mapping->prot & PROT_READ);
+    return may_be && mhi_sys_madvise((void *)address, MHI_PAGE, POPULATE_READ) == -EFAULT;
+}
+
+/* Not ours to keep: secrets, and states of generators. */
+static bool is_left_out(const mhi_mapping *mapping) { return mapping->is_droppable || mapping->is_wiped || mapping->is_not_dumped; }
+
+/* Splits a mapping into runs of written pages, guards, and what lies between them. */
 typedef struct {
     uint64_t done;        /* segments were made up to here */
     uint64_t start, end;  /* of the run at hand; start == end: none */
@@ -211,6 +225,33 @@ static int take_page(capture *c, const mhi_mapping *mapping, run *at, uint64_t a
     return status;
 }
 
+/* Ends the run at hand; of guards in a row one segment is made. */
+static int take_guard(capture *c, const mhi_mapping *mapping, run *at, uint64_t address)
+{
+    mhi_capture *to = c->to;
+    int status = end_run(c, mapping, at);
+    if (status == MH_OK && at->done == address && to->n_segments > 0 && (to->segments[to->n_segments - 1].sg_flags & MHI_SEGMENT_GUARD) &&
+        to->segments[to->n_segments - 1].sg_address + to->segments[to->n_segments - 1].sg_bytes == address) {
+        to->segments[to->n_segments - 1].sg_bytes += MHI_PAGE;
+    } else {
+        if (status == MH_OK)
+            status = add_unwritten(c, mapping, at->done, address);
+        if (status == MH_OK)
+            status = add_unwritten(c, mapping, address, address + MHI_PAGE);
+        if (status == MH_OK)
+            to->segments[to->n_segments - 1].sg_flags = (segment_flags(mapping) & ~(uint32_t)MHI_SEGMENT_HUGE) | MHI_SEGMENT_GUARD;
+    }
+    at->done = at->start = at->end = address + MHI_PAGE;
+    return status;
+}
+
+static int take_any_page(capture *c, const mhi_mapping *mapping, run *at, uint64_t address, uint64_t entry)
+{
+    if (is_guard(mapping, address, entry))
+        return take_guard(c, mapping, at, address);
+    return !is_left_out(mapping) && is_written(c, mapping, address, entry) ? take_page(c, mapping, at, address) : MH_OK;
+}
+
 static uint64_t readable_end(const capture *c, const mhi_mapping *mapping)
 {
     uint64_t bytes = mapping->end - mapping->start;
@@ -231,8 +272,7 @@ static int split(capture *c, const mhi_mapping *mapping)
         if (result < 0)
             return fail(c, result, "/proc/self/pagemap can't be read");
         for (uint64_t i = 0; i < n && status == MH_OK; i++, page += MHI_PAGE)
-            if (is_written(c, mapping, page, c->to->pagemap[i]))
-                status = take_page(c, mapping, &at, page);
+            status = take_any_page(c, mapping, &at, page, c->to->pagemap[i]);
     }
     if (at.start != at.end && at.end < at.limit && at.limit - at.end <= GAP_BYTES)
         at.end = at.limit;
@@ -276,10 +316,21 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
     return c->last_is_there;
 }
 
+/* Few enough to be looked through at once, and one of them may be a guard. */
+static bool holds_guard(const capture *c, const mhi_mapping *mapping)
+{
+    uint64_t n = (mapping->end - mapping->start) / MHI_PAGE, start = mapping->start;
+    int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap, start / MHI_PAGE * sizeof *c->to->pagemap);
+    bool is_found = result < 0; /* then split says what is wrong */
+    for (uint64_t i = 0; i < n && !is_found; i++)
+        is_found = is_guard(mapping, start + i * MHI_PAGE, c->to->pagemap[i]);
+    return is_found;
+}
+
 static bool is_small(const capture *c, const mhi_mapping *mapping)
 {
     return mapping->end - mapping->start <= SMALL_PAGES * (uint64_t)MHI_PAGE && readable_end(c, mapping) == mapping->end &&
-           mapping->prot != PROT_NONE && !mapping->is_shared;
+           mapping->prot != PROT_NONE && !mapping->is_shared && !holds_guard(c, mapping);
 }
 
 static int take_file(capture *c, const mhi_mapping *mapping)
@@ -310,9 +361,7 @@ static int take_anonymous(capture *c, const mhi_mapping *mapping)
 {
     if (mapping->is_shared)
         return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "there is shared memory: %.300s", mapping->name);
-    if (mapping->is_droppable || mapping->is_wiped || mapping->is_not_dumped) /* not ours to keep: secrets, and states of generators */
-        return add_unwritten(c, mapping, mapping->start, mapping->end);
-    if (!mapping->grows_down)
+    if (!mapping->grows_down || is_left_out(mapping))
         return split(c, mapping);
     mhi_mapping stack = used_stack(c, mapping);
     return add_written(c, &stack, stack.start, stack.end);

@@ -71,6 +71,28 @@ static void release(mh_transaction *tx)
     tx->capture = NULL;
 }
 
+/* Bytes of this process's memory that are no file's. */
+static int read_anonymous(uint64_t *bytes)
+{
+    char text[256]; /* in pages: size, resident, of which are of files or shared, ... */
+    unsigned long resident, of_files;
+    int result = mhi_sys_read_text("/proc/self/statm", text, sizeof text);
+    if (result < 0 || sscanf(text, "%*u %lu %lu", &resident, &of_files) != 2)
+        return result < 0 ? result : -ENODATA;
+    *bytes = resident > of_files ? (resident - of_files) * MHI_PAGE : 0;
+    return 0;
+}
+
+/* Before anything is written: a disk that is full would be filled at each run. Where it can't be told, writing will. */
+static int check_room(const mh_transaction *tx, mh_error *err)
+{
+    uint64_t free_bytes, needed;
+    if (mhi_sys_free_bytes(tx->writer.fd, &free_bytes) < 0 || read_anonymous(&needed) < 0 || free_bytes >= needed)
+        return MH_OK;
+    return mhi_fail(err, MH_ERR_NOSPACE, ENOSPC, "%" PRIu64 " bytes are free where the snapshot would be, and the process has %" PRIu64 " to be kept",
+                    free_bytes, needed);
+}
+
 int mh_arm(mh_transaction *tx, mh_error *err)
 {
     int status = refuse_state(tx, err);
@@ -80,6 +102,8 @@ int mh_arm(mh_transaction *tx, mh_error *err)
         return status;
     mh_end(tx);
     status = mhi_obstacles_check(err);
+    if (status == MH_OK)
+        status = check_room(tx, err);
     if (status == MH_OK)
         status = scrub_environment(tx, err);
     if (status == MH_OK)

@@ -116,6 +116,7 @@ int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs
     capture->n_scrubs = n_scrubs;
     capture->status = mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
     capture->inherited_mask = inherited_mask;
+    mhi_remnants_begin(&capture->remnants);
     capture->process.pr_arguments = (uintptr_t)&arguments;
     capture->process.pr_curbrk = (uintptr_t)&__curbrk;
     capture->process.pr_n_ids = n_ids;

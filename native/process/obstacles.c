@@ -119,27 +119,41 @@ static int check_children(mh_error *err)
 
 /* ---- other threads ---- */
 
+typedef struct {
+    mhi_obstacles obstacles;
+    int own;
+} other_threads;
+
+/* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid namespace. */
+static int own_number(void)
+{
+    char target[64]; /* PID/task/NUMBER */
+    const char *slash = mhi_sys_readlink("/proc/thread-self", target, sizeof target) < 0 ? NULL : strrchr(target, '/');
+    return slash == NULL ? mhi_sys_thread_id() : (int)strtol(slash + 1, NULL, 10);
+}
+
 static int add_thread(void *context, int reader, int thread)
 {
     (void)reader;
+    other_threads *found = context;
     char path[48];
     task its;
-    if (thread == mhi_sys_thread_id())
+    if (thread == found->own)
         return 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
     int result = read_task(path, &its);
     if (result == 0 && !is_ending(&its) && !survives_fork(&its)) /* pthread_join returns a little before its thread has left /proc */
-        mhi_obstacles_add(context, "thread %d (%s) is running", thread, its.name);
+        mhi_obstacles_add(&found->obstacles, "thread %d (%s) is running", thread, its.name);
     return result == -ENOENT || result == -ESRCH ? 0 : result;
 }
 
 int mhi_threads_check(mh_error *err)
 {
-    mhi_obstacles found = { 0 };
+    other_threads found = { .own = own_number() };
     int result = mhi_each_number("/proc/self/task", add_thread, &found);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot tell whether other threads are running");
-    return mhi_obstacles_end(&found, "a later run would lose it; end it in the body, or start it after the with", err);
+    return mhi_obstacles_end(&found.obstacles, "a later run would lose it; end it in the body, or start it after the with", err);
 }
 
 /* ---- memory ---- */

@@ -96,7 +96,7 @@ uint64_t mhi_rehearsal_kind(int fd) { return fd >= 0 && fd < N_STREAMS ? kinds[f
 
 static bool is_candidate(const mhi_file_segment *segment)
 {
-    const uint32_t others = MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED;
+    const uint32_t others = MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_GUARD;
     return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & others);
 }
 

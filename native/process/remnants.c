@@ -1,4 +1,4 @@
-/* remnants.c - wipes copies of secrets from free blocks of Python's allocator.
+/* remnants.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by what has them.
  *
  * Objects of up to 512 bytes come from pools of 16 KiB (Objects/obmalloc.c, CPython 3.10 and later):
  *
@@ -9,9 +9,14 @@
  *     blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves. Nothing else looks like that, and
  *     where another version of Python differs nothing is wiped.
  * F2  The first word of a free block is the link to the next, and is kept.
+ * F3  In a block that is in use, a copy is what is left of an object that was freed if length and flags of a str or bytes of just that length stand
+ *     before it, as CPython 3.11 or later has them, but the object would not begin where the block does, or is of another type: neither
+ *     of these types has anything before it, so no such object is alive there.
  *
  * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes, then the whole.
  */
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -51,6 +56,12 @@ static void learn(mhi_remnants *remnants, const char *text, size_t size)
     remnants->n_bytes += (uint32_t)size;
 }
 
+void mhi_remnants_begin(mhi_remnants *remnants)
+{
+    remnants->str_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyUnicode_Type");
+    remnants->bytes_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyBytes_Type");
+}
+
 /* A block of several strings is learnt string by string. */
 void mhi_remnants_learn(mhi_remnants *remnants, const mhi_scrub *scrubs, uint64_t n_scrubs)
 {
@@ -80,27 +91,63 @@ static bool may_be_pool(const pool_header *header)
            (header->next_offset - sizeof *header) % size == 0;
 }
 
-/* Whether the block at `block` of what may be a pool is free, and it is one (F1). */
-static bool is_free(uint64_t pool, uint32_t block)
+/* Whether what may be a pool is one (F1), and if so, whether its block at `block` is free. */
+static bool read_block(uint64_t pool, uint32_t block, bool *is_free)
 {
     const pool_header *header = (const pool_header *)pool;
     uint32_t size = block_bytes(header), n_blocks = (header->next_offset - (uint32_t)sizeof *header) / size, n_free = 0;
-    bool is_found = block >= header->next_offset;
+    *is_free = block >= header->next_offset;
     for (uint64_t at = header->free_block; at != 0; at = word_at((const void *)at), n_free++) {
         if (at < pool + sizeof *header || at >= pool + header->next_offset || (at - pool - sizeof *header) % size != 0 || n_free == n_blocks)
             return false;
-        is_found |= at == pool + block;
+        *is_free |= at == pool + block;
     }
-    return is_found && n_free + header->n_used == n_blocks;
+    return n_free + header->n_used == n_blocks;
 }
 
-static void wipe(uint64_t pool, uint64_t address, uint32_t text_bytes)
+/* Words before the text, by their distance from it. */
+typedef struct {
+    uint32_t length, state, zero; /* 0: it has none */
+    uint32_t header;              /* where it begins; its second word is the type */
+} layout;
+
+/* Whether the words say that this is the text of such an object, living or not. */
+static bool fits(const layout *its, uint64_t address, uint32_t text_bytes)
+{
+    const uint64_t ascii = 0x64, kinds = 0x7c; /* of PyASCIIObject's state: one byte a character, compact, ASCII */
+    const char *text = (const char *)address;
+    return word_at(text - its->length) == text_bytes && (its->state == 0 || (word_at(text - its->state) & kinds) == ascii) &&
+           (its->zero == 0 || word_at(text - its->zero) == 0);
+}
+
+static bool is_alive(const layout *its, uint64_t type, uint64_t block, uint64_t address)
+{
+    return address - its->header == block && word_at((const char *)block + WORD) == type;
+}
+
+static bool is_left(const mhi_remnants *remnants, uint64_t block, uint64_t address, uint32_t text_bytes)
+{
+    const struct { layout its; uint64_t type; } kinds[] = {
+        { { .length = 16, .header = 32 }, remnants->bytes_type },
+        { { .length = 24, .state = 8, .header = 40 }, remnants->str_type },
+        { { .length = 32, .state = 16, .zero = 8, .header = 48 }, remnants->str_type }, /* CPython 3.11 */
+    };
+    bool is_text = false, lives = false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        is_text |= kinds[i].type != 0 && fits(&kinds[i].its, address, text_bytes);
+        lives |= is_alive(&kinds[i].its, kinds[i].type, block, address); /* of any kind: flags of one may look like the length of another */
+    }
+    return is_text && !lives;
+}
+
+static void wipe(const mhi_remnants *remnants, uint64_t pool, uint64_t address, uint32_t text_bytes)
 {
     uint32_t offset = (uint32_t)(address - pool);
     uint32_t block = offset - (offset - (uint32_t)sizeof(pool_header)) % block_bytes((const pool_header *)pool);
-    if (!is_free(pool, block))
+    bool is_free;
+    if (!read_block(pool, block, &is_free) || (!is_free && !is_left(remnants, pool + block, address, text_bytes)))
         return;
-    uint64_t from = pool + block + WORD; /* F2 */
+    uint64_t from = is_free ? pool + block + WORD : address; /* F2 */
     from = address < from ? from : address;
     if (from < address + text_bytes)
         memset((void *)from, 0, address + text_bytes - from);
@@ -116,7 +163,7 @@ static void wipe_pool(const mhi_remnants *remnants, uint64_t pool)
         for (const mhi_remnant *text; next != 0; next = text->next) {
             text = &remnants->found[next - 1];
             if (text->first == word && text->size <= end - at && memcmp((const void *)at, remnants->texts + text->offset, text->size) == 0)
-                wipe(pool, at, text->size);
+                wipe(remnants, pool, at, text->size);
         }
     }
 }

@@ -87,8 +87,8 @@ static uint32_t flags_allowed(uint32_t kind)
 {
     switch (kind) {
     case MH_SEGMENT_MEMORY: return MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE;
-    case MH_SEGMENT_FILE: return MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE;
-    default: return MHI_SEGMENT_GROWS | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_HUGE | MHI_SEGMENT_NOT_DUMPED;
+    case MH_SEGMENT_FILE: return MHI_SEGMENT_SHARED | MHI_SEGMENT_HUGE | MHI_SEGMENT_GUARD;
+    default: return MHI_SEGMENT_GROWS | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_HUGE | MHI_SEGMENT_NOT_DUMPED | MHI_SEGMENT_GUARD;
     }
 }
 
@@ -168,7 +168,7 @@ static bool is_mapped(const struct mh_image *image, uint64_t address, uint64_t s
         const mhi_file_segment *segment = &image->segments[i];
         if (segment->sg_address + segment->sg_bytes <= address)
             continue;
-        if (segment->sg_address > address || (segment->sg_prot & prot) != prot)
+        if (segment->sg_address > address || (segment->sg_prot & prot) != prot || (segment->sg_flags & MHI_SEGMENT_GUARD))
             return false;
         address = segment->sg_address + segment->sg_bytes;
     }
@@ -281,7 +281,7 @@ static const char *check_signals(const struct mh_image *image)
 
 static bool is_private_data(const mhi_file_segment *segment)
 {
-    return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED));
+    return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_GUARD));
 }
 
 static const char *check_touched(const struct mh_image *image)

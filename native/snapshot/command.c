@@ -12,7 +12,7 @@
 
 #include "error.h"
 #include "snapshot/checksum.h"
-#include "snapshot/inputs.h"
+#include "snapshot/places.h"
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
@@ -106,31 +106,15 @@ int mh_command_text(char *text, uint64_t size, const char *launcher, const char 
 
 /* ---- the link ---- */
 
-/* As the XDG base directory specification has it: a path that is not absolute counts as none. */
 int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err)
 {
-    const char *base = mhi_environment_get(environment, "XDG_CACHE_HOME"), *between = "";
-    if (base == NULL || *base != '/')
-        base = mhi_environment_get(environment, "HOME"), between = "/.cache";
-    if (base == NULL || *base != '/')
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "neither XDG_CACHE_HOME nor HOME names a directory for the user's snapshots");
+    char directory[PATH_MAX];
+    int status = mhi_cache_directory(directory, environment, err);
+    if (status != MH_OK)
+        return status;
     uint64_t sum = mhi_checksum(command, strlen(command));
-    int length = snprintf(path, PATH_MAX, "%s%s/magicheap/commands/%016" PRIx64, base, between, sum);
+    int length = snprintf(path, PATH_MAX, "%s/commands/%016" PRIx64, directory, sum);
     return length < PATH_MAX ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
-}
-
-/* The directories of the link that are ours alone: made for the user, where they are missing. */
-static int make_directories(char *link, mh_error *err)
-{
-    int result = 0;
-    for (char *slash = link + 1; (slash = strchr(slash, '/')) != NULL && (result == 0 || result == -EEXIST); slash++) {
-        *slash = '\0';
-        result = mhi_sys_mkdir(link, 0700);
-        *slash = '/';
-    }
-    if (result < 0 && result != -EEXIST)
-        return mhi_fail_sys(err, result, "cannot make the directory of %s", link);
-    return MH_OK;
 }
 
 static int publish(const char *link, const char *path, mh_error *err)
@@ -158,7 +142,7 @@ int mh_link_command(const char *command, const char *path, mh_error *err)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is linked to the absolute path of its snapshot");
     int status = mhi_command_link(link, command, environ, err);
     if (status == MH_OK)
-        status = make_directories(link, err);
+        status = mhi_make_cache_directory("/commands", err);
     if (status == MH_OK)
         status = mhi_trust_directories(link, err); /* the launcher would not follow it */
     return status == MH_OK ? publish(link, path, err) : status;

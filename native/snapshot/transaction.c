@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -211,6 +212,26 @@ static int begin_file(mh_transaction *tx, mh_error *err)
     return status == MH_OK ? mhi_writer_open(&tx->writer, tx->path, err) : status;
 }
 
+/* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could resume. */
+static int check_code_can_be_mapped(const mh_transaction *tx, mh_error *err)
+{
+    void *place;
+    int result = mhi_sys_mmap(&place, NULL, MHI_PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, tx->writer.fd, 0);
+    if (result == -EPERM || result == -EACCES)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "nothing in the directory of %s may be executed (a noexec mount): choose another, by a path "
+                        "or by XDG_CACHE_HOME", tx->path);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot map the new snapshot %s", tx->path);
+    mhi_sys_munmap(place, MHI_PAGE);
+    return MH_OK;
+}
+
+static int begin_process(mh_transaction *tx, mh_error *err)
+{
+    int status = check_code_can_be_mapped(tx, err);
+    return status == MH_OK ? mhi_route_watch(err) : status;
+}
+
 static int begin_arena(mh_transaction *tx, mh_error *err)
 {
     mhi_arena_config config = {
@@ -237,7 +258,7 @@ int mh_begin(mh_transaction *tx, mh_error *err)
     tx->process_id = mhi_sys_process_id();
     int status = begin_file(tx, &failure);
     if (status == MH_OK) {
-        status = tx->is_process ? mhi_route_watch(&failure) : begin_arena(tx, &failure);
+        status = tx->is_process ? begin_process(tx, &failure) : begin_arena(tx, &failure);
         if (status != MH_OK)
             mhi_writer_close(&tx->writer);
     }

@@ -87,6 +87,16 @@ int mhi_trust_file(const char *path, const struct stat *file, mh_error *err)
     return MH_OK;
 }
 
+/* Of a link that only root or we could have put there: what it leads to counts, from the root on. */
+static int trust_target(const char *link, mh_error *err)
+{
+    char real[PATH_MAX];
+    int result = mhi_sys_realpath(link, real, sizeof real - sizeof "/x");
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot resolve the link %s", link);
+    return mhi_trust_directories(strcat(real, "/x"), err);
+}
+
 static int trust_directory(const char *path, mh_error *err)
 {
     struct stat status;
@@ -96,6 +106,8 @@ static int trust_directory(const char *path, mh_error *err)
     if (!is_ours(&status))
         return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the directory %s belongs to user %u, who could exchange what is in it",
                         path, status.st_uid);
+    if (S_ISLNK(status.st_mode))
+        return trust_target(path, err);
     if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX))
         return mhi_fail(err, MH_ERR_UNTRUSTED, 0,
                         "the directory %s has mode %04o, so anybody could exchange what is in it: chmod o-w it",

@@ -34,6 +34,7 @@ int mhi_sys_flock(int fd, int operation);
 /* Growing a file beyond RLIMIT_FSIZE is -EFBIG, here and in ftruncate and pwrite, without the signal SIGXFSZ. */
 int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size);
 int mhi_sys_ftruncate(int fd, uint64_t size);
+int mhi_sys_free_bytes(int fd, uint64_t *bytes); /* of the file system, for this user; -ENODATA where it does not tell */
 int mhi_sys_fsync(int fd);
 int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size); /* starts write-back and waits for it; durability is fsync's */
 int mhi_sys_start_sync(int fd, uint64_t offset, uint64_t size); /* starts write-back and does not wait for it: a hint */

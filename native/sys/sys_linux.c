@@ -18,6 +18,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -85,6 +86,16 @@ int mhi_sys_ftruncate(int fd, uint64_t size)
     if (exceeds_file_limit(size) && (fstat(fd, &now) != 0 || size > (uint64_t)now.st_size))
         return -EFBIG;
     return (int)RETRY(ftruncate(fd, (off_t)size));
+}
+
+int mhi_sys_free_bytes(int fd, uint64_t *bytes)
+{
+    struct statvfs found;
+    *bytes = 0;
+    if (fstatvfs(fd, &found) != 0)
+        return -errno;
+    *bytes = (uint64_t)found.f_bavail * found.f_frsize;
+    return found.f_blocks == 0 ? -ENODATA : 0;
 }
 
 int mhi_sys_fsync(int fd) { return (int)RETRY(fsync(fd)); }

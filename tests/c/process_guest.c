@@ -151,6 +151,47 @@ static void check_states(void)
     CHECK(untouched[700 * (size_t)MIB] == 'm' && untouched[0] == 0 && untouched[999 * (size_t)MIB] == 0);
 }
 
+/* Guards, as the C library puts below the stacks of threads: beside memory that was written, in the midst of it, and in what is left out. */
+enum { GUARD_INSTALL = 102 /* MADV_GUARD_INSTALL */, GUARDED_PAGES = 12 };
+static char *guarded, *guarded_secret, *guarded_file;
+static bool has_guards, has_file_guard;
+
+static void prepare_guards(void)
+{
+    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    char path[4096];
+    guarded = map(GUARDED_PAGES * PAGE, prot, flags, -1);
+    guarded_secret = map(3 * PAGE, prot, flags, -1);
+    has_guards = madvise(guarded + 4 * PAGE, 2 * PAGE, GUARD_INSTALL) == 0 && madvise(guarded, PAGE, GUARD_INSTALL) == 0;
+    guarded[3 * PAGE] = guarded[6 * PAGE] = guarded[11 * PAGE] = 'm';
+    CHECK(!has_guards || madvise(guarded + 9 * PAGE, PAGE, GUARD_INSTALL) == 0);
+    guarded_secret[0] = 'm';
+    CHECK(madvise(guarded_secret, 3 * PAGE, MADV_DONTDUMP) == 0);
+    CHECK(!has_guards || madvise(guarded_secret + PAGE, PAGE, GUARD_INSTALL) == 0);
+    snprintf(path, sizeof path, "%s.file", argument);
+    int fd = open_file(path, 8 * PAGE);
+    guarded_file = map(8 * PAGE, prot, MAP_PRIVATE, fd);
+    guarded_file[0] = 'm';
+    has_file_guard = madvise(guarded_file + 4 * PAGE, PAGE, GUARD_INSTALL) == 0; /* since 6.15 */
+    CHECK(close(fd) == 0);
+}
+
+/* Whether the kernel can read it for us, which is no signal where we can't. */
+static bool is_readable(int pipe_end, const char *address) { return write(pipe_end, address, 1) == 1; }
+
+static void check_guards(void)
+{
+    int ends[2];
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    for (int i = 0; i < GUARDED_PAGES; i++)
+        CHECK(is_readable(ends[1], guarded + i * PAGE) == !(has_guards && (i == 0 || i == 4 || i == 5 || i == 9)));
+    CHECK(guarded[3 * PAGE] == 'm' && guarded[6 * PAGE] == 'm' && guarded[11 * PAGE] == 'm' && guarded[2 * PAGE] == 0);
+    CHECK(guarded_secret[0] == 0 && is_readable(ends[1], guarded_secret + PAGE) == !has_guards && is_readable(ends[1], guarded_secret + 2 * PAGE));
+    CHECK(is_readable(ends[1], guarded_file + 4 * PAGE) == !has_file_guard);
+    CHECK(guarded_file[0] == 'm' && guarded_file[3 * PAGE] == 'f' && guarded_file[7 * PAGE] == 'f');
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+}
+
 /* Shared with what this process forks. */
 static int *shared;
 static sem_t *semaphore;
@@ -483,6 +524,7 @@ static const struct {
     void (*prepare)(void), (*check)(void);
 } cases[] = {
     { "memory", prepare_memory, check_memory },          { "growth", prepare_growth, check_growth },
+    { "guards", prepare_guards, check_guards },
     { "states", prepare_states, check_states },          { "shared", prepare_shared, check_shared },
     { "stack", nothing, check_stack },                   { "signals", prepare_signals, check_signals },
     { "descriptors", prepare_descriptors, check_descriptors }, { "threads", prepare_threads, check_threads },

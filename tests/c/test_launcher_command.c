@@ -116,7 +116,7 @@ TEST(command_that_cannot_be_spelled_is_an_error)
 TEST(link_is_in_the_users_cache_directory)
 {
     static char *const homes[] = { "HOME=/h", NULL }, *const both[] = { "XDG_CACHE_HOME=/x", "HOME=/h", NULL };
-    static char *const relative[] = { "XDG_CACHE_HOME=x", "HOME=/h", NULL }, *const none[] = { "XDG_CACHE_HOME=", "HOME=h", "XHOME=/h", NULL };
+    static char *const relative[] = { "XDG_CACHE_HOME=x", "HOME=/h", NULL };
     char path[PATH_MAX];
     mh_error err;
     CHECK_OK(mhi_command_link(path, "one", homes, &err), err);
@@ -128,7 +128,6 @@ TEST(link_is_in_the_users_cache_directory)
     char other[PATH_MAX];
     CHECK_OK(mhi_command_link(other, "two", both, &err), err);
     CHECK(strcmp(path, other) != 0);
-    CHECK_EQUAL(mhi_command_link(path, "one", none, &err), MH_ERR_UNSUPPORTED);
 
     char *long_base = malloc(2 * PATH_MAX), *const too_long[] = { long_base, NULL };
     memset(long_base, 'x', 2 * PATH_MAX);

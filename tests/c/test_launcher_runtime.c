@@ -20,6 +20,8 @@
 #define strncmp runtime_strncmp
 #define strcmp runtime_strcmp
 #define strcpy runtime_strcpy
+#define strcat runtime_strcat
+#define memchr runtime_memchr
 #define strchr runtime_strchr
 #define strrchr runtime_strrchr
 #define strcspn runtime_strcspn
@@ -36,6 +38,8 @@
 #undef strncmp
 #undef strcmp
 #undef strcpy
+#undef strcat
+#undef memchr
 #undef strchr
 #undef strrchr
 #undef strcspn
@@ -95,6 +99,9 @@ TEST(bytes_and_strings_are_treated_as_the_c_library_does)
         }
         char copy[16], filled[16];
         CHECK(runtime_strcpy(copy, a) == copy && strcmp(copy, a) == 0);
+        CHECK(runtime_strcat(copy, "/x") == copy && strncmp(copy, a, strlen(a)) == 0 && strcmp(copy + strlen(a), "/x") == 0);
+        CHECK(runtime_memchr(copy, 'x', sizeof "/x" + strlen(a)) == memchr(copy, 'x', sizeof "/x" + strlen(a)));
+        CHECK(runtime_memchr(copy, '\0', strlen(copy)) == NULL && runtime_memchr(copy, 0x100, strlen(copy) + 1) == copy + strlen(copy));
         CHECK(runtime_memset(filled, 0x1ff, 3) == filled && filled[0] == -1 && filled[2] == -1);
         CHECK(runtime_memcpy(copy, filled, 3) == copy && copy[2] == -1);
     }

@@ -108,6 +108,58 @@ TEST(what_only_resembles_a_pool_is_left_alone)
     }
 }
 
+/* What is left of objects in blocks that are in use, as a table of attributes that is not filled leaves them. */
+enum { TYPE_OF_STR = 0x1000, TYPE_OF_BYTES = 0x2000, OTHER_TYPE = 0x3000, LENGTH = sizeof secret - 1, ASCII = 0x64 };
+
+/* Writes an object whose text is at `text`: the words before that, the first of which is its count of references. */
+static void put(char *text, int n_words, const uint64_t words[])
+{
+    memcpy(text - n_words * 8, words, (size_t)n_words * 8);
+    memcpy(text, secret, sizeof secret);
+}
+
+#define STR(type, length, state) 5, (const uint64_t[]){ 1, type, length, ~0ull, state }
+#define STR_3_11(type, length, state, wide) 6, (const uint64_t[]){ 1, type, length, ~0ull, state, wide }
+#define BYTES(type, length) 4, (const uint64_t[]){ 1, type, length, ~0ull }
+
+static bool is_kept_at(int block_index, int offset, int n_words, const uint64_t words[])
+{
+    make_pool();
+    remnants.str_type = TYPE_OF_STR, remnants.bytes_type = TYPE_OF_BYTES;
+    memset(block(block_index), 0x5a, BLOCK);
+    put(block(block_index) + offset, n_words, words);
+    wipe_all();
+    return is_kept(block(block_index) + offset);
+}
+
+TEST(what_is_left_of_a_freed_text_in_a_block_in_use_is_wiped)
+{
+    CHECK(!is_kept_at(10, 40, STR(OTHER_TYPE, LENGTH, ASCII))); /* its type was overwritten: 00 01 02 03 of a table */
+    CHECK(!is_kept_at(10, 40, STR(0x03020100, LENGTH, ASCII | 1)));
+    CHECK(!is_kept_at(10, 48, STR(TYPE_OF_STR, LENGTH, ASCII))); /* it does not begin where the block does */
+    CHECK(!is_kept_at(10, 88, STR(TYPE_OF_STR, LENGTH, ASCII))); /* and ends in the next */
+    CHECK(!is_kept_at(10, 48, STR_3_11(OTHER_TYPE, LENGTH, ASCII | 0x80, 0)));
+    CHECK(!is_kept_at(10, 56, STR_3_11(TYPE_OF_STR, LENGTH, ASCII | 0x80, 0)));
+    CHECK(!is_kept_at(10, 32, BYTES(OTHER_TYPE, LENGTH)));
+    CHECK(!is_kept_at(10, 16, BYTES(TYPE_OF_BYTES, LENGTH))); /* it began in the block before */
+}
+
+TEST(a_living_text_and_what_is_no_remains_stays)
+{
+    CHECK(is_kept_at(10, 40, STR(TYPE_OF_STR, LENGTH, ASCII)));
+    CHECK(is_kept_at(10, 48, STR_3_11(TYPE_OF_STR, LENGTH, ASCII | 0x80, 0)));
+    CHECK(is_kept_at(10, 32, BYTES(TYPE_OF_BYTES, LENGTH)));
+    CHECK(is_kept_at(10, 48, STR_3_11(TYPE_OF_STR, LENGTH, LENGTH, 0))); /* flags that would be the length of bytes */
+    CHECK(is_kept_at(10, 56, STR(TYPE_OF_STR, LENGTH + 1, ASCII))); /* part of a longer one, or of data */
+    CHECK(is_kept_at(10, 56, STR(TYPE_OF_STR, LENGTH, 0x24)));
+    CHECK(is_kept_at(10, 56, STR_3_11(TYPE_OF_STR, LENGTH, ASCII, 8)));
+    CHECK(is_kept_at(10, 48, BYTES(TYPE_OF_BYTES, LENGTH - 1)));
+    make_pool();
+    put(block(10) + 56, STR(OTHER_TYPE, LENGTH, ASCII)); /* where Python's types are not known */
+    wipe_all();
+    CHECK(is_kept(block(10) + 56));
+}
+
 TEST(a_pool_that_is_not_all_there_is_left_alone)
 {
     make_pool();

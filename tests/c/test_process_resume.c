@@ -74,6 +74,7 @@ static void check_case(const char *name)
 TEST(variables_heap_and_rounding_come_back) { check_case("memory"); }
 TEST(malloc_goes_on_where_the_heap_ended) { check_case("growth"); }
 TEST(memory_comes_back_in_every_state) { check_case("states"); }
+TEST(guards_stay_guards) { check_case("guards"); }
 TEST(fresh_shared_memory_is_shared_with_the_children_of_each_run) { check_case("shared"); }
 TEST(signals_have_their_actions_mask_and_stack) { check_case("signals"); }
 TEST(descriptors_are_open_where_they_stood) { check_case("descriptors"); }
