@@ -5,15 +5,17 @@ for a text finds those that it begins with, the longest of which saves most:
 
     MODEL-prefix-<settings>-<characters, hex>-<their digest>[.more].magic
 
-    base     evaluated from its first token on; stays
-    .more    took over what a shorter one had evaluated; goes when a longer one has taken over from it
+    base     evaluated from its first token on; the 16 of the same settings that were used last stay
+    .more    took over what a shorter one had evaluated; goes when a longer one has done so
 
-So a history that grows line by line keeps two files, and of texts that begin each other each keeps its own.
+So a history that grows line by line keeps two files, one that loses its first lines no more than 16, and of texts that begin each
+other each keeps its own.
 
 X1  The shorter prefix is resumed in a second process of the same command, which hands over tokens and cache through memory and ends;
     what else it has loaded this process has, too. If that fails, for whatever reason, all is evaluated here.
 X2  The cache is copied byte by byte: tokens to come are the same, bit for bit, as if all had been evaluated here.
-X3  Only files of these names, in the directory of default snapshots, are ever removed.
+X3  Only files of these names, in the directory of default snapshots, are ever removed. When one was used last is its access time, which
+    every run sets.
 """
 
 import contextlib
@@ -21,11 +23,14 @@ import mmap
 import os
 import re
 import struct
+import time
 from array import array
+from typing import NamedTuple
 
 from llama import _layers
 
 MORE = ".more"
+MOST_BASES = 16  # arbitrary: few use so many texts in turns, and a context of a large model takes gigabytes
 HAND_OVER = "MAGIC_LLAMA_HAND_OVER"  # of the second process: descriptor to write to, characters of its prefix, what ends its file's name
 
 
@@ -37,44 +42,74 @@ def kept(model_path, key, text, snapshot, evaluate):
     """
     if snapshot:
         return _layers.layer(_layers.PREFIX, lambda: evaluate(None), snapshot, f"{key} {_layers.digest(text)}", is_last=True)
-    state = nearest = None
+    state, shorter = None, []
     if wanted := os.environ.get(HAND_OVER):
         _, length, end = wanted.split(" ")
         text = text[: int(length)]
-        place = _place(model_path, key, text, end)
-        load = _give_up
+        path, load = _path(model_path, key, text, end), _give_up
     else:
-        place = next((path for end in ("", MORE) if os.path.exists(path := _place(model_path, key, text, end))), None)
-        if place is None and (nearest := _nearest(model_path, key, text)):
-            state = _take_over(*nearest)
-        place = place or _place(model_path, key, text, MORE if state else "")
-        load = lambda: evaluate(state)  # noqa: E731
-    result, is_made = _layers.layer(_layers.PREFIX, load, place, f"{key} {_layers.digest(text)}", is_last=True)
+        path = next((path for end in ("", MORE) if os.path.exists(path := _path(model_path, key, text, end))), None)
+        if path is None:
+            shorter = [found for found in _kept(model_path, key) if found.begins(text)]
+            state = _take_over(shorter[0]) if shorter else None
+            if state:
+                _mark_used(shorter[0].path)
+        path = path or _path(model_path, key, text, MORE if state else "")
+
+        def load():
+            return evaluate(state)
+
+    result, is_made = _layers.layer(_layers.PREFIX, load, path, f"{key} {_layers.digest(text)}", is_last=True)
     if wanted := os.environ.get(HAND_OVER):  # asked anew: this may be another run (L2)
         _hand_over(int(wanted.split(" ")[0]), result[0].session)
-    if is_made and state and nearest[1] == MORE and os.path.exists(place):
-        with contextlib.suppress(OSError):
-            os.unlink(_place(model_path, key, nearest[0], MORE))
+    _mark_used(path)
+    if is_made and os.path.exists(path):
+        bases = sorted((found for found in _kept(model_path, key) if not found.end), key=Kept.used, reverse=True)
+        _forget([found for found in shorter if found.end and state] + bases[MOST_BASES:])
     return result, is_made
 
 
-def _place(model_path, key, text, end):
+def _path(model_path, key, text, end):
     return _layers.default_path(model_path, key, "-prefix", f"-{len(text):x}-{_layers.digest(text)}{end}")
 
 
-def _nearest(model_path, key, text):
-    """Return (the longest kept text that this one begins with, the end of its file's name), or None."""
+class Kept(NamedTuple):
+    """A prefix that is kept."""
+
+    length: int  # of its text, in characters
+    digest: str
+    end: str  # "" or MORE
+    path: str
+
+    def begins(self, text):
+        return self.length < len(text) and _layers.digest(text[: self.length]) == self.digest
+
+    def used(self):
+        with contextlib.suppress(OSError):
+            return os.stat(self.path).st_atime_ns
+        return 0
+
+
+def _kept(model_path, key):
+    """Return the Kept of all texts with these settings, the longest first."""
     directory, name = os.path.split(_layers.default_path(model_path, key, "-prefix", "-*"))
     begin, _, _ = name.partition("*")
     pattern = re.compile(re.escape(begin) + rf"([0-9a-f]{{1,12}})-([0-9a-f]{{16}})({re.escape(MORE)})?\.magic")
-    found = []
     with contextlib.suppress(OSError):
         matches = filter(None, map(pattern.fullmatch, os.listdir(directory)))
-        found = sorted(((int(match[1], 16), match[2], match[3] or "") for match in matches), reverse=True)
-    for length, digest, end in found:
-        if length < len(text) and _layers.digest(text[:length]) == digest:
-            return text[:length], end
-    return None
+        return sorted((Kept(int(m[1], 16), m[2], m[3] or "", os.path.join(directory, m[0])) for m in matches), reverse=True)
+    return []
+
+
+def _mark_used(path):
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
+
+
+def _forget(all_kept):
+    for found in all_kept:
+        with contextlib.suppress(OSError):
+            os.unlink(found.path)
 
 
 # ---- X1 ----
@@ -97,12 +132,12 @@ class State:
         self._map.close()
 
 
-def _take_over(text, end):
-    """Return the State that the prefix of this text hands over, or None."""
+def _take_over(shorter):
+    """Return the State that a Kept hands over, or None."""
     descriptor = -1
     try:
         descriptor = os.memfd_create("magic-llama", 0)  # to be inherited
-        child = _layers.spawn(HAND_OVER, f"{descriptor} {len(text)} {end}")
+        child = _layers.spawn(HAND_OVER, f"{descriptor} {shorter.length} {shorter.end}")
         _, status = os.waitpid(child, 0)
         return State(descriptor) if status == 0 else None
     except (OSError, ValueError, struct.error):

@@ -88,6 +88,21 @@ def test_texts_of_which_one_begins_another_keep_one_each(ask, tiny, tmp_path):
     assert [ask(tiny, *SAMPLED, "--prefix-file", tmp_path / str(i))[1][2] for i in range(3)] == ["resumed"] * 3
 
 
+def test_texts_that_begin_anew_are_kept_up_to_a_bound_those_used_last(ask, tiny, tmp_path):
+    def evaluated(text):
+        (tmp_path / "prefix").write_text(text)
+        return ask(tiny, "--prefix-file", tmp_path / "prefix", "-n", 0)[1][2]
+
+    for i in range(20):
+        assert evaluated(f"{i} is where this begins") == "made"
+        assert evaluated("the one that is used again and again") == ("resumed" if i else "made")
+    assert prefixes(ask) == [False] * 16
+    assert evaluated("19 is where this begins") == "resumed"
+    assert evaluated("3 is where this begins") == "made"
+    assert ask(tiny, "--system", "other settings", "-n", 0)[1][2] == "made"
+    assert len(prefixes(ask)) == 17
+
+
 def test_a_text_that_only_looks_alike_takes_nothing(ask, tiny, tmp_path):
     (tmp_path / "a").write_text("one two three")
     (tmp_path / "b").write_text("one two thref and more")
