@@ -145,7 +145,7 @@ def open_dialogue(model, args):
     """Return the Dialogue; if it has a prefix, evaluated, from its layer if it may."""
     if not has_prefix(args):
         return Dialogue(model, args)
-    prefix = read_prefix(args.prefix_file, most_bytes(model, args.ctx))
+    prefix = "" if _prefixes.is_second() else read_prefix(args.prefix_file, most_bytes(model, args.ctx))
     if args.no_snapshot:
         (dialogue, n_tokens, n_spared, seconds), is_made = evaluate(model, args, prefix), True
     else:

@@ -223,7 +223,8 @@ def check_what_it_is(header):
     for key, value in header.fields.items():
         own = key.removeprefix("llama.")
         if own != key and own not in READ | SILENT and not is_neutral(own, value):
-            raise ModelError(f"{key} is {show(list(value) if type(value) is array else value)}: this engine does not do that, and would answer wrongly without")
+            shown = show(list(value) if type(value) is array else value)
+            raise ModelError(f"{key} is {shown}: this engine does not do that, and would answer wrongly without")
 
 
 def is_neutral(key, value):

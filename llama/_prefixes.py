@@ -31,37 +31,35 @@ from llama import _layers
 
 MORE = ".more"
 MOST_BASES = 16  # arbitrary: few use so many texts in turns, and a context of a large model takes gigabytes
-HAND_OVER = "MAGIC_LLAMA_HAND_OVER"  # of the second process: descriptor to write to, characters of its prefix, what ends its file's name
+HAND_OVER = "MAGIC_LLAMA_HAND_OVER"  # of the second process: descriptor to write to; length, digest and end of the prefix that it is for
 
 
 def kept(model_path, key, text, snapshot, evaluate):
     """Return (evaluate(state)'s result, whether this command has made it), from the snapshot of this text if there is one.
 
     snapshot: its path; None: named as above. evaluate: returns a tuple that begins with a Dialogue; its state is a State, or None.
-    May not return: in the second process of X1.
+    May not return: in the second process of X1, whose text does not matter.
     """
     if snapshot:
         return _layers.layer(_layers.PREFIX, lambda: evaluate(None), snapshot, f"{key} {_layers.digest(text)}", is_last=True)
     state, shorter = None, []
-    if wanted := os.environ.get(HAND_OVER):
-        _, length, end = wanted.split(" ")
-        text = text[: int(length)]
-        path, load = _path(model_path, key, text, end), _give_up
+    if is_second():
+        _, length, digest, end = os.environ[HAND_OVER].split(" ")
+        path, load = _path(model_path, key, int(length), digest, end), _give_up
     else:
-        path = next((path for end in ("", MORE) if os.path.exists(path := _path(model_path, key, text, end))), None)
+        length, digest = len(text), _layers.digest(text)
+        path = next((path for end in ("", MORE) if os.path.exists(path := _path(model_path, key, length, digest, end))), None)
         if path is None:
             shorter = [found for found in _kept(model_path, key) if found.begins(text)]
             state = _take_over(shorter[0]) if shorter else None
-            if state:
-                _mark_used(shorter[0].path)
-        path = path or _path(model_path, key, text, MORE if state else "")
+        path = path or _path(model_path, key, length, digest, MORE if state else "")
 
         def load():
             return evaluate(state)
 
-    result, is_made = _layers.layer(_layers.PREFIX, load, path, f"{key} {_layers.digest(text)}", is_last=True)
-    if wanted := os.environ.get(HAND_OVER):  # asked anew: this may be another run (L2)
-        _hand_over(int(wanted.split(" ")[0]), result[0].session)
+    result, is_made = _layers.layer(_layers.PREFIX, load, path, f"{key} {digest}", is_last=True)
+    if is_second():  # asked anew: this may be another run (L2)
+        _hand_over(int(os.environ[HAND_OVER].split(" ")[0]), result[0].session)
     _mark_used(path)
     if is_made and os.path.exists(path):
         bases = sorted((found for found in _kept(model_path, key) if not found.end), key=Kept.used, reverse=True)
@@ -69,8 +67,13 @@ def kept(model_path, key, text, snapshot, evaluate):
     return result, is_made
 
 
-def _path(model_path, key, text, end):
-    return _layers.default_path(model_path, key, "-prefix", f"-{len(text):x}-{_layers.digest(text)}{end}")
+def is_second():
+    """Tell whether this is the second process of X1, which has no use for the text: who reads it from a pipe reads it once."""
+    return HAND_OVER in os.environ
+
+
+def _path(model_path, key, length, digest, end):
+    return _layers.default_path(model_path, key, "-prefix", f"-{length:x}-{digest}{end}")
 
 
 class Kept(NamedTuple):
@@ -137,9 +140,12 @@ def _take_over(shorter):
     descriptor = -1
     try:
         descriptor = os.memfd_create("magic-llama", 0)  # to be inherited
-        child = _layers.spawn(HAND_OVER, f"{descriptor} {shorter.length} {shorter.end}")
+        child = _layers.spawn(HAND_OVER, f"{descriptor} {shorter.length} {shorter.digest} {shorter.end}")
         _, status = os.waitpid(child, 0)
-        return State(descriptor) if status == 0 else None
+        if status != 0:
+            return None
+        _mark_used(shorter.path)
+        return State(descriptor)
     except (OSError, ValueError, struct.error):
         return None
     finally:

@@ -98,7 +98,8 @@ class Tokenizer:
         for token_id in sorted(range(len(spelled)), key=spelled.__getitem__, reverse=True):
             if spelled[token_id] <= longest:  # a spelling is no shorter than what it spells
                 break
-            longest = max(longest, len(self._bytes(token_id)), len(self.spelling(token_id).encode()) if self._token(token_id).kind == lib.MK_TOKEN_CONTROL else 0)
+            is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL  # which a template spells, and which says nothing
+            longest = max(longest, spelled[token_id] if is_control else len(self._bytes(token_id)))
         return longest
 
     def encode(

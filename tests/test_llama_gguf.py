@@ -1,5 +1,7 @@
 """GGUF files: every type against the oracle, and refusals that say what was found and what was expected."""
 
+import os
+
 import gguf
 import numpy as np
 import pytest
@@ -225,6 +227,13 @@ def test_a_file_that_is_no_gguf_is_named(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(llama.ModelError, match=message):
         llama.load(path)
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(llama.ModelError, match="neither a file nor a directory"):
+            llama.load(path)
 
 
 def test_a_missing_file_is_the_kernels_own_error(tmp_path):

@@ -150,7 +150,12 @@ def test_a_shard_too_few_is_named(tmp_path, weights):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("IQ== 0\nIg== 1\n", "is tiktoken's, as of Llama 3"), ("IQ== 0\r\n", "is tiktoken's"), ("words\n", "no usable sentencepiece model"), ("", "model: it is empty")],
+    [
+        ("IQ== 0\nIg== 1\n", "is tiktoken's, as of Llama 3"),
+        ("IQ== 0\r\n", "is tiktoken's"),
+        ("words\n", "no usable sentencepiece model"),
+        ("", "model: it is empty"),
+    ],
 )
 def test_a_tokenizer_that_is_not_sentencepiece_is_named(tmp_path, weights, content, message):
     write_meta(tmp_path, weights)

@@ -85,7 +85,9 @@ def test_edges_that_users_give_are_taken(words, kept):
     assert kept in (args.seed, args.top_p, args.temp)
 
 
-@pytest.mark.parametrize("words", ["--seed -2", f"--seed {2**64}", "--temp 1e39", "--top-p 1.0000001", "--min-p -1e-300", "-n 2147483648", "--temp -1"])
+@pytest.mark.parametrize(
+    "words", ["--seed -2", f"--seed {2**64}", "--temp 1e39", "--top-p 1.0000001", "--min-p -1e-300", "-n 2147483648", "--temp -1"]
+)
 def test_what_no_sampler_takes_is_refused_by_the_parser(words):
     assert parse(shlex.split(words)) is None
 

@@ -113,6 +113,27 @@ def test_a_text_that_only_looks_alike_takes_nothing(ask, tiny, tmp_path):
     assert "extended" not in ask.log, "other settings"
 
 
+def test_a_prefix_from_a_pipe_is_read_once_and_grows_as_well(ask, tiny, tmp_path):
+    plain = []
+    for text in ("one two", "one two three"):
+        (tmp_path / "prefix").write_text(text)
+        plain.append(ask(tiny, *SAMPLED, "--prefix-file", tmp_path / "prefix", env={"MAGICHEAP_DISABLE": "1"})[0])
+    for text, answer in zip(("one two", "one two three"), plain):
+        reader, writer = os.pipe()
+        os.write(writer, text.encode())
+        os.close(writer)
+        assert ask(tiny, *SAMPLED, "--prefix-file", f"/dev/fd/{reader}", pass_fds=[reader])[0] == answer
+        os.close(reader)
+    assert "extended" in ask.log
+    os.mkfifo(tmp_path / "fifo")
+    arguments = (*SAMPLED, "--prefix-file", tmp_path / "fifo", "-p", "Say anything.")
+    process = ask.start(tiny, *arguments)
+    with open(tmp_path / "fifo", "w") as fifo:
+        fifo.write("one two three four")
+    assert ask.end(process)[1] == ["resumed", "resumed", "made"]
+    assert "extended" in ask.log
+
+
 @pytest.mark.parametrize("damage", ["truncated", "no snapshot", "unreadable"])
 def test_a_shorter_prefix_that_cannot_be_resumed_is_done_without(ask, tiny, tmp_path, damage):
     (tmp_path / "a").write_text("one two three")
