@@ -2,11 +2,14 @@
 
 import sys
 
-from llama import _layers
+try:
+    from llama import _layers
 
-_layers.import_all()
+    _layers.import_all()
 
-if __name__ == "__main__":
-    from llama._cli import main
+    if __name__ == "__main__":
+        from llama._cli import main
 
-    sys.exit(main())
+        sys.exit(main())
+except KeyboardInterrupt:  # while it was loading
+    sys.exit(130)

@@ -4,6 +4,7 @@ A loader knows its file; this module knows the structure: which tensors a config
 (`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished is freed.
 """
 
+import math
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ TYPES = {  # names that --quantize takes
     "q4_0": lib.MK_Q4_0,
     "q4_1": lib.MK_Q4_1,
 }
+CONVERT = "convert a Hugging Face model to GGUF with llama.cpp's convert_hf_to_gguf.py"
 FLOATS = (lib.MK_F32, lib.MK_F16, lib.MK_BF16)
 LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows * cols stays far below 2^63
 
@@ -119,11 +121,29 @@ def store(slot, name, kind, read):
     if not slot.is_matrix:
         check(lib.mk_vector_new(slot.place, slot.cols))
         check(lib.mk_read_floats(kind, pinned, slot.cols, slot.place[0]))
-        return
-    status = lib.mk_pack(slot.place, kind, pinned, 0, slot.rows)
-    if status == lib.MK_ERR_VALUE:
+        is_finite = all(map(math.isfinite, ffi.unpack(slot.place[0], slot.cols)))
+    else:
+        status = lib.mk_pack(slot.place, kind, pinned, 0, slot.rows)
+        is_finite = status != lib.MK_ERR_VALUE
+        check(status if is_finite else lib.MK_OK)
+    if not is_finite:
         raise ModelError(f"{name} holds a value that is not finite: the file is damaged")
-    check(status)
+
+
+def scale_positions(model, factor):
+    """Divide positions by a factor: each pair's frequency has a divisor anyway."""
+    if factor != 1:
+        if not model.rope_freqs:
+            check(lib.mk_vector_new(ffi.addressof(model, "rope_freqs"), model.config.rope_dim // 2))
+            for i in range(model.config.rope_dim // 2):
+                model.rope_freqs[i] = 1
+        for i in range(model.config.rope_dim // 2):
+            model.rope_freqs[i] *= factor
+
+
+def show(value):
+    """Return what a file says as a message quotes it."""
+    return repr(value.decode("utf-8", "replace") if type(value) is bytes else value)[:80]
 
 
 def tie_output(model):

@@ -1,56 +1,72 @@
-"""A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template.
+"""A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template (_template.py).
 
-Templates come with the model and run in jinja2's immutable sandbox, with the settings and helpers that Hugging Face's
-apply_chat_template gives them. What a user writes cannot become a control token: before rendering, every special
-token that a message spells loses its first character to a stand-in, which is put back after the special tokens that
-the template wrote have been found.
+What a user writes cannot become a control token: before rendering, every special token that a message spells loses its first
+character to a stand-in, which is put back after the special tokens that the template wrote have been found.
 """
 
 from __future__ import annotations
 
-import time
-from functools import lru_cache
+from itertools import chain
 
 from llama._model import ModelError
+from llama._template import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from llama._model import Model
 
-STAND_INS = 0xF0000  # first of 65,534 private characters that no text has a use for (Unicode, plane 15)
+# Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first), then any but ASCII.
+STAND_INS = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900), range(0x80, 0xD800), range(0x10000, 0xF0000)
+SLACK_BYTES = 1 << 20  # arbitrary: what a template may strip of a text beyond any that the context can hold
 
 
-def prompt_tokens(model: Model, messages: list[dict[str, str]]) -> list[int]:
+def prompt_tokens(model: Model, messages: list[dict[str, str]], most_bytes: int | None = None) -> list[int] | None:
     """Return the token ids of a conversation, ready for the assistant's answer.
 
     messages: [{"role": "system" | "user" | "assistant", "content": str}, ...]
+    most_bytes: of what the template makes of them, beyond which None is returned, at once.
     Raises ModelError when the template does, which some do for roles they do not know.
     """
+    contents = [message["content"] for message in messages]
+    if is_longer("".join(contents), most_bytes and 2 * most_bytes + SLACK_BYTES):
+        return None
     tokenizer = model.tokenizer
-    shielded, restore = _shield([message["content"] for message in messages], tokenizer)
+    shielded, restore = _shield(contents, tokenizer)
     messages = [{**message, "content": content} for message, content in zip(messages, shielded)]
     pointer = model.pointer
-    rendered = _render(
+    rendered = render(
         model.chat_template,
+        stand_ins="".join(map(chr, restore)),
         messages=messages,
+        tools=None,
+        documents=None,
         add_generation_prompt=True,
         bos_token=tokenizer.spelling(pointer.bos_id),
         eos_token=tokenizer.spelling(pointer.eos_id),
         unk_token=tokenizer.spelling(pointer.unk_id),
     )
+    if is_longer(rendered, most_bytes):
+        return None
     return tokenizer.encode(rendered, special=True, restore=restore, bos=True)
+
+
+def is_longer(text, most_bytes):
+    """Tell whether a text has more bytes than that; stand-ins count as characters, which are no longer."""
+    return most_bytes is not None and len(text) > most_bytes // 4 and len(text.encode(errors="replace")) > most_bytes
 
 
 def _shield(texts, tokenizer):
     """Return the texts without any special token's spelling, and the str.translate table that undoes it."""
     stand_ins = {}
     taken = set("".join(texts))
+    free = (c for c in map(chr, chain(*STAND_INS)) if c not in taken)
 
     def stand_in(match):
         first, rest = match.group()[0], match.group()[1:]
         if first not in stand_ins:
-            stand_ins[first] = next(c for c in map(chr, range(STAND_INS, 0xFFFFE)) if c not in taken)
-            taken.add(stand_ins[first])
+            if (found := next(free, None)) is None:
+                raise ModelError("the text uses every character there is, and none is left to shield its control tokens with; try --raw")
+            stand_ins[first] = found
         return stand_ins[first] + rest
 
     pattern = tokenizer.special_pattern
@@ -60,30 +76,3 @@ def _shield(texts, tokenizer):
             text = pattern.sub(stand_in, text)
         shielded.append(text)
     return shielded, {ord(stand): first for first, stand in stand_ins.items()}
-
-
-def _render(template, **variables):
-    from jinja2 import TemplateError
-
-    try:
-        return _compiled(template).render(**variables)
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"the chat template refuses this conversation: {error!s:.200}; try --raw") from None
-
-
-@lru_cache(1)  # what is compiled when a model is committed need not be compiled again
-def _compiled(template):
-    import json
-
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message):
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda pattern: time.strftime(pattern)
-    return environment.from_string(template)

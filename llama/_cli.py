@@ -1,25 +1,24 @@
 """magic-llama: put a question to a model, from a shell script or a terminal.
 
 stdout carries the model's answer and nothing else; standard error is silent unless something is wrong, asked for, or
-shown on a terminal while a model loads. What takes long is kept in snapshots (_layers.py).
+shown on a terminal while a model loads. What takes long is kept in snapshots (_layers.py, _prefixes.py).
 """
 
 import contextlib
 import os
-import stat
 import sys
 import time
 
-from llama import _layers
+from llama import _layers, _prefixes
 from llama._chat import prompt_tokens
-from llama._dialogue import Dialogue, report
+from llama._dialogue import Dialogue, most_bytes
 from llama._load import load
 from llama._model import ModelError
 from llama._options import UsageError, options
 from llama._progress import Bar
+from llama._prompt import ask, check_prompt, joined_prompt, tell
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
-NO_PROMPT = "no prompt: give one with -p, or pipe it in"
 
 
 def main():
@@ -40,7 +39,7 @@ def main():
 
 
 def complain(error, status):
-    print(f"magic-llama: {error}", file=sys.stderr)
+    tell(error)
     return status
 
 
@@ -53,74 +52,57 @@ def discard_stdout(status):
 
 def run():
     check_prompt(args := options())
+    check_snapshot(args)
     model = open_model(args)
     dialogue = open_dialogue(model, options())  # not `args`, here and below: this may be another run (L2 of _layers.py)
+    name_a_long_context(model, options())
     answer_all(dialogue, options())
+
+
+def name_a_long_context(model, args):
+    trained = model.config.n_ctx_train
+    if args.ctx is not None and args.ctx > trained:
+        tell(f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies beyond will be nonsense")
 
 
 def answer_all(dialogue, args):
     """Answer the prompt, then whatever is typed."""
     try:
-        prompt = joined_prompt(args)
+        prompt = joined_prompt(args, dialogue.most_bytes)
         dialogue.set_options(args)
         if prompt:
-            dialogue.answer(prompt)
+            answer(dialogue, prompt, args)
         while args.interactive and (turn := ask()) is not None:
-            try:
-                dialogue.answer(turn)
-            except KeyboardInterrupt:  # ends this answer, not the conversation
-                print(file=sys.stderr)
+            answer(dialogue, turn, args)
     finally:
         dialogue.close()
 
 
-# ---- what is asked ----
-
-
-def check_prompt(args):
-    """Raise UsageError if it is known without reading stdin that there is nothing to answer, or nowhere to."""
-    if sys.stdout is None:
-        raise UsageError("stdout is closed: there is nowhere to answer")
-    if args.interactive and not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError("-i needs a terminal on stdin; without -i, stdin is joined to the prompt")
-    if not (args.prompt or args.interactive or is_piped()):
-        raise UsageError(NO_PROMPT)
-
-
-def joined_prompt(args):
-    """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask."""
-    prompt = "\n\n".join(part for part in (args.prompt, read_stdin()) if part)
-    if not prompt and not args.interactive:
-        raise UsageError(NO_PROMPT)
-    return prompt
-
-
-def is_piped():
-    """Tell whether stdin is a pipe or file, whose text belongs to the prompt."""
-    if sys.stdin is None:  # closed
-        return False
-    mode = os.fstat(sys.stdin.fileno()).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def read_stdin():
-    """Return what a pipe or file on stdin holds, without the newlines at its end, as $(...) does; else ""."""
-    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\n") if is_piped() else ""
-
-
-def ask():
-    """Return the next turn that is typed, or None at the end of input."""
-    while True:
-        print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            print(file=sys.stderr)
-            return None
-        if line.strip():
-            return line.rstrip("\n")
+def answer(dialogue, turn, args):
+    """Answer one turn; in a chat, Ctrl-C and a turn that does not fit end this answer, not the conversation."""
+    try:
+        dialogue.answer(turn)
+    except KeyboardInterrupt:
+        if not args.interactive:
+            raise
+        print(file=sys.stderr)
+    except UsageError as error:
+        if not args.interactive:
+            raise
+        tell(error)
 
 
 # ---- what is kept ----
+
+
+def check_snapshot(args):
+    """Raise UsageError if --snapshot names what is no snapshot, and would be replaced by one."""
+    for path in (args.snapshot, f"{args.snapshot}.prefix")[: 1 + has_prefix(args)] if args.snapshot else ():
+        for needed in filter(None, (args.model, args.prefix_file)):
+            if os.path.exists(path) and os.path.exists(needed) and os.path.samefile(path, needed):
+                raise UsageError(f"--snapshot: {path} is {needed}, and would be replaced: name another file")
+        if not _layers.is_replaceable(path):
+            raise UsageError(f"--snapshot: {path} is no snapshot, and would be replaced: name another file, or remove it")
 
 
 def open_model(args):
@@ -134,7 +116,7 @@ def open_model(args):
             _layers.MODEL, lambda: load_model(args, is_kept=True), path, key, is_last=not has_prefix(args)
         )
     if options().timings:
-        report(f"model   {'loaded' if is_made else 'resumed, was loaded'} in {seconds * 1e3:.1f} ms")
+        tell(f"model   {'loaded' if is_made else 'resumed, was loaded'} in {seconds * 1e3:.1f} ms")
     return model
 
 
@@ -151,7 +133,7 @@ def load_model(args, is_kept=False):
         bar.close()
     if is_kept:
         with contextlib.suppress(ModelError):  # an answer will say the same, if it comes to that
-            prompt_tokens(model, [{"role": "user", "content": "Hello, world"}])
+            prompt_tokens(model, [{"role": "user", "content": "Hello, world"}], model.tokenizer.longest_bytes)
     return model, time.perf_counter() - started
 
 
@@ -163,30 +145,34 @@ def open_dialogue(model, args):
     """Return the Dialogue; if it has a prefix, evaluated, from its layer if it may."""
     if not has_prefix(args):
         return Dialogue(model, args)
-    prefix = read_prefix(args.prefix_file)
+    prefix = "" if _prefixes.is_second() else read_prefix(args.prefix_file, most_bytes(model, args.ctx))
     if args.no_snapshot:
-        (dialogue, n_tokens, seconds), is_made = evaluate(model, args, prefix), True
+        (dialogue, n_tokens, n_spared, seconds), is_made = evaluate(model, args, prefix), True
     else:
-        key = f"{model_key(args)} {args.ctx} {args.cache_type} {args.raw} {_layers.digest(repr((args.system, prefix)))}"
-        path = f"{args.snapshot}.prefix" if args.snapshot else _layers.default_path(args.model, key, "-prefix")
-        (dialogue, n_tokens, seconds), is_made = _layers.layer(
-            _layers.PREFIX, lambda: evaluate(model, args, prefix), path, key, is_last=True
+        key = f"{model_key(args)} {args.ctx} {args.cache_type} {args.raw} {_layers.digest(args.system)}"
+        path = args.snapshot and f"{args.snapshot}.prefix"
+        (dialogue, n_tokens, n_spared, seconds), is_made = _prefixes.kept(
+            args.model, key, prefix, path, lambda state: evaluate(model, args, prefix, state)
         )
     if options().timings:
-        report(f"prefix  {n_tokens:5} tokens {'' if is_made else 'resumed, were '}evaluated in {seconds * 1e3:.1f} ms")
+        how = "resumed, were evaluated" if not is_made else f"extended by {n_tokens - n_spared}, evaluated" if n_spared else "evaluated"
+        tell(f"prefix  {n_tokens:5} tokens {how} in {seconds * 1e3:.1f} ms")
     return dialogue
 
 
-def read_prefix(path):
-    """Return the text of --prefix-file; "" if there is none."""
+def read_prefix(path, most_bytes):
+    """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can hold."""
     if path is None:
         return ""
     with open(path, "rb") as file:
-        return file.read().decode("utf-8", "replace")
+        text = file.read(-1 if most_bytes is None else most_bytes + 1)
+    if most_bytes is not None and len(text) > most_bytes:
+        raise UsageError(f"{path} is longer than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c")
+    return text.decode("utf-8", "replace")
 
 
-def evaluate(model, args, prefix):
-    """Return (a Dialogue that has evaluated its prefix, how many tokens, seconds it took)."""
+def evaluate(model, args, prefix, state=None):
+    """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it took)."""
     started = time.perf_counter()
     dialogue = Dialogue(model, args, prefix)
-    return dialogue, dialogue.evaluate_prefix(), time.perf_counter() - started
+    return dialogue, *dialogue.evaluate_prefix(state), time.perf_counter() - started

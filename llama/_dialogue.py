@@ -3,12 +3,14 @@
 Each turn renders the whole conversation and evaluates only what the KV cache does not hold yet.
 """
 
+import contextlib
 import os
 import sys
 import time
 
-from llama._generate import Sampler, Session
+from llama._generate import Sampler, Session, context_of
 from llama._options import UsageError
+from llama._prompt import tell
 
 STOPPED = {"end": "the answer ended", "length": "-n was reached", "context": "the context is full"}
 
@@ -20,76 +22,94 @@ class Dialogue:
     """
 
     def __init__(self, model, args, prefix=""):
-        self._model, self._prefix = model, prefix
-        self._is_chat = bool(model.chat_template) and not args.raw
-        if args.system and not self._is_chat:
+        self._model = model
+        is_chat = bool(model.chat_template) and not args.raw
+        if args.system and not is_chat:
             raise UsageError("--system needs a chat template: the model has none, or --raw is given")
-        self._messages = [{"role": "system", "content": args.system}] if args.system else []
-        self._tokens = []  # of a conversation without template: all of it so far
-        self._session = Session(model, args.ctx, cache_type=args.cache_type)
+        self._script = Chat(model, args.system, prefix) if is_chat else Text(model, prefix)
+        self.most_bytes = most_bytes(model, args.ctx)
+        self.session = Session(model, args.ctx, cache_type=args.cache_type)
 
-    def evaluate_prefix(self):
-        """Evaluate what comes before the first turn, whatever that will be, and end the threads; return how many tokens."""
-        first, second = (self._prompt_tokens(*self._with_turn(turn)) for turn in ("a", "b"))
-        shared = os.path.commonprefix([first, second])
-        self._session.feed(shared)
-        self._session.rest()
-        return len(shared)
+    def evaluate_prefix(self, state=None):
+        """Evaluate what comes before the first turn, and end the threads; return how many tokens, and how many of these `state` spared.
+
+        state: what a dialogue of the same model, context and cache type had evaluated, which is then closed; or None.
+        """
+        tokens = os.path.commonprefix([self._tokens([], turn) for turn in ("a", "b")])
+        if state is not None:
+            with contextlib.suppress(ValueError):  # then all is evaluated
+                self.session.load_state(state.tokens, state.buffer)
+            state.close()
+        fresh = self.session.rewind_to(tokens) if tokens else []
+        self.session.feed(fresh)
+        self.session.rest()
+        return len(tokens), len(tokens) - len(fresh)
 
     def set_options(self, args):
         """Take from the options what concerns the answers of this run."""
-        self._limit, self._timings = args.n, args.timings
+        self._limit, self._timings, self._forgets = args.n, args.timings, args.interactive
         self._ends_lines = args.interactive or sys.stdout.isatty()
-        self._session.n_threads = args.threads
+        self.session.n_threads = args.threads
         self._sampler = Sampler(
-            temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, seed=args.seed
+            temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, seed=None if args.seed == -1 else args.seed
         )
 
     def answer(self, turn):
         """Stream the answer to the user's next turn; what was said is remembered even if it is interrupted.
 
-        Raises UsageError when the conversation does not fit the context.
+        Raises UsageError when it does not fit the context; the conversation is then as it was.
         """
-        messages, turn = self._with_turn(turn)
-        tokens = self._prompt_tokens(messages, turn)
+        turns, tokens = self._fitted(turn)
         text, answered = [], []
         start = time.perf_counter()
         try:
-            fresh = self._session.rewind_to(tokens)
-            self._session.feed(fresh)
+            fresh = self.session.rewind_to(tokens)
+            self.session.feed(fresh)
             evaluated = time.perf_counter()
             self._stream(text, answered)
         finally:
-            self._prefix = ""
-            self._messages = [*messages, {"role": "assistant", "content": "".join(text)}]
-            self._tokens = tokens + answered
+            self._script.add(turns, turn, tokens, answered, "".join(text))
         if self._timings:
-            report(f"prompt  {speed(len(fresh), evaluated - start)}")
-            stopped = STOPPED[self._session.stop_reason]
-            report(f"answer  {speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
+            tell(f"prompt  {speed(len(fresh), evaluated - start)}")
+            stopped = STOPPED[self.session.stop_reason]
+            tell(f"answer  {speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
+        elif self.session.stop_reason == "context":
+            tell(f"the answer is cut short: the context of {self.session.n_ctx} tokens is full; raise -c")
 
-    def _with_turn(self, turn):
-        """Return the messages with the user's next turn, and that turn with the prefix if it is the first."""
-        turn = self._prefix + turn
-        return [*self._messages, {"role": "user", "content": turn}], turn
+    def _fitted(self, turn):
+        """Return (the turns that stay, all tokens up to the answer). In a chat that outgrows its context the oldest turns go, until half of
+        it is free: so that this is done, and the rest evaluated anew, once in a while only."""
+        n_ctx, turns = self.session.n_ctx, self._script.turns
+        room = min(n_ctx if self._limit < 0 else self._limit, n_ctx // 4)  # arbitrary: an answer that is not cut at its first words
+        most = n_ctx - room if self._forgets else n_ctx
+        while True:
+            try:
+                tokens = self._tokens(turns, turn)
+            except UsageError:
+                if not (self._forgets and turns):
+                    raise
+            else:
+                if len(tokens) <= most or not turns:
+                    break
+            turns, most = turns[1:], n_ctx // 2
+        if forgotten := len(self._script.turns) - len(turns):
+            tell(f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} turns are forgotten")
+        return turns, tokens
 
-    def _prompt_tokens(self, messages, turn):
-        if self._is_chat:
-            from llama._chat import prompt_tokens
-
-            tokens = prompt_tokens(self._model, messages)
-        else:
-            tokens = self._tokens + self._model.tokenizer.encode(turn, bos=not self._tokens)
-        if len(tokens) > self._session.n_ctx:
+    def _tokens(self, turns, turn):
+        n_ctx = self.session.n_ctx
+        tokens = self._script.tokens(turns, turn, self.most_bytes)
+        if tokens is None or len(tokens) > n_ctx:
+            found = f"longer than {self.most_bytes} bytes" if tokens is None else f"{len(tokens)} tokens"
             raise UsageError(
-                f"the prompt is {len(tokens)} tokens, the context holds {self._session.n_ctx}: shorten it or "
+                f"the prompt is {found}, the context holds {n_ctx}{' tokens' if tokens is None else ''}: shorten it or "
                 f"raise -c (the model was trained for {self._model.config.n_ctx_train})"
             )
         return tokens
 
     def _stream(self, text, answered):
-        stream = self._model.tokenizer.stream(continues=not self._is_chat)
-        for token in self._session.generate(self._sampler, self._limit):
+        stream = self._model.tokenizer.stream(continues=not self._script.is_chat)
+        for token in self.session.generate(self._sampler, self._limit):
             answered.append(token)
             text.append(stream.feed(token))
             write(text[-1])
@@ -99,7 +119,72 @@ class Dialogue:
             write("\n")
 
     def close(self):
-        self._session.close()
+        self.session.close()
+
+
+def most_bytes(model, n_ctx):
+    """Return how long a text may be that a context of this many tokens can hold; None: nobody can tell before it is tokens."""
+    longest = model.tokenizer.longest_bytes
+    return longest and longest * context_of(model, n_ctx)
+
+
+class Chat:
+    """A conversation as the model's template writes it; `turns` are (what was asked, what was answered), without the prefix."""
+
+    is_chat = True
+
+    def __init__(self, model, system, prefix):
+        self._model, self._prefix = model, prefix
+        self._head = [{"role": "system", "content": system}] if system else []
+        self.turns = []
+
+    def tokens(self, turns, turn, most_bytes):
+        """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins whichever turn is first."""
+        from llama._chat import prompt_tokens
+
+        said = [part for pair in turns for part in pair] + [turn]
+        said[0] = self._prefix + said[0]
+        messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(said)]
+        return prompt_tokens(self._model, self._head + messages, most_bytes)
+
+    def add(self, turns, turn, tokens, answered, text):
+        """Remember the next turn, with those of the earlier ones that stay."""
+        self.turns = [*turns, (turn, text)]
+
+
+class Text:
+    """A text that goes on as it is; `turns` are the tokens of what was typed and answered, the first one's with the prefix unless that
+    has become the head."""
+
+    is_chat = False
+
+    def __init__(self, model, prefix):
+        self._encode, self._prefix = model.tokenizer.encode, prefix
+        self._head = []  # the prefix, once the turn that it began is forgotten
+        self.turns = []
+
+    def tokens(self, turns, turn, most_bytes):
+        """As Chat's."""
+        text = turn if turns else self._prefix + turn
+        if most_bytes is not None and len(text.encode(errors="replace")) > most_bytes:
+            return None
+        if not turns:
+            return self._encode(text, bos=True)
+        return [*self._before(turns), *self._encode(text)]
+
+    def _before(self, turns):
+        head = self._head if len(turns) == len(self.turns) else self._encode(self._prefix, bos=True)
+        return [*head, *(token for tokens in turns for token in tokens)]
+
+    def add(self, turns, turn, tokens, answered, text):
+        """As Chat's."""
+        n_before = 0
+        if turns:
+            n_before = len(self._before(turns))
+            self._head = self._head if len(turns) == len(self.turns) else self._encode(self._prefix, bos=True)
+        else:
+            self._head = []
+        self.turns = [*turns, [*tokens[n_before:], *answered]]
 
 
 def write(text):
@@ -107,10 +192,6 @@ def write(text):
     if text:
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
-
-
-def report(line):
-    print(f"magic-llama: {line}", file=sys.stderr)
 
 
 def speed(n_tokens, seconds):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from llama._kernels import ffi, lib
-from llama._model import check
+from llama._model import ModelError, check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 CACHE_TYPES = {"i16": lib.MK_I16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
 CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
 PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
+
+
+def context_of(model: Model, n_ctx: int | None) -> int:
+    """Return how many tokens a session of this n_ctx holds."""
+    return min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
 
 
 class Sampler:
@@ -38,9 +43,12 @@ class Sampler:
         self._state = ffi.new("mk_sampler *", {**fields, "rng": self.seed})
 
     def pick(self, session: Session) -> int:
-        """Return the id of the token that comes next."""
+        """Return the id of the token that comes next. Raises ModelError if the model's scores are no numbers."""
         token = ffi.new("int32_t *")
-        check(lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token))
+        status = lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token)
+        if status == lib.MK_ERR_VALUE:
+            raise ModelError("the scores of the next token are not finite: the model's weights are damaged, or too large to compute with")
+        check(status)
         return token[0]
 
 
@@ -60,7 +68,7 @@ class Session:
         self.model = model
         self.tokens: list[int] = []  # what the KV cache holds
         session = ffi.new("mk_session **")
-        n_ctx = min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
+        n_ctx = context_of(model, n_ctx)
         check(lib.mk_session_new(session, model.pointer, n_ctx, CACHE_TYPES[cache_type]))
         self._session = session[0]
         self._logits = ffi.new("float[]", model.config.n_vocab)
@@ -115,6 +123,22 @@ class Session:
         check(lib.mk_session_truncate(self._open(), shared))
         del self.tokens[shared:]
         return tokens[shared:]
+
+    @property
+    def state_bytes(self) -> int:
+        """How many bytes save_state() takes."""
+        return lib.mk_session_state_bytes(self._open(), len(self.tokens))
+
+    def save_state(self, buffer) -> None:
+        """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another session."""
+        check(lib.mk_session_save(self._open(), ffi.from_buffer(buffer, require_writable=True), self.state_bytes))
+
+    def load_state(self, tokens: list[int], buffer) -> None:
+        """Become a session that was fed `tokens`, of the same model, n_ctx and cache_type, from its state. There are no logits before the
+        next feed(). Raises ValueError for a state of another size; the session is then as it was."""
+        source = ffi.from_buffer(buffer)
+        check(lib.mk_session_load(self._open(), source, len(source), len(tokens)))
+        self.tokens = list(tokens)
 
     def generate(self, sampler: Sampler, limit: int = -1) -> Iterator[int]:
         """Yield sampled tokens after what was fed: until an end token, `limit` (-1: none) or the context is full.

@@ -14,7 +14,7 @@ from array import array
 from functools import partial
 
 from llama import _build
-from llama._build import TYPES
+from llama._build import CONVERT, TYPES, show
 from llama._kernels import lib
 from llama._model import ModelError
 from llama._vocabulary import Vocabulary, install
@@ -22,21 +22,33 @@ from llama._vocabulary import Vocabulary, install
 MAGIC = b"GGUF"
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+NO_TOKEN = (1 << 32) - 1  # -1, as files with unsigned ids write it
 READ_AHEAD = 1 << 22  # bytes: the metadata of a 128k vocabulary in two or three reads
 
 TYPE_NAMES = {lib.MK_F32: "F32", lib.MK_F16: "F16", lib.MK_BF16: "BF16",
               lib.MK_Q4_0: "Q4_0", lib.MK_Q4_1: "Q4_1", lib.MK_Q8_0: "Q8_0",
               lib.MK_Q4_K: "Q4_K", lib.MK_Q5_K: "Q5_K", lib.MK_Q6_K: "Q6_K"}
+OTHER_TYPES = {6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
+               19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
 LAYER_TENSORS = {
     "attn_norm": "attn_norm", "wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output",
     "ffn_norm": "ffn_norm", "w_gate": "ffn_gate", "w_up": "ffn_up", "w_down": "ffn_down",
 }
 TENSORS = {"embed": "token_embd", "out_norm": "output_norm", "output": "output", "rope_freqs": "rope_freqs"}
 OPTIONAL = ("output", "rope_freqs")  # tied head; plain RoPE
-REFUSED = {  # keys of llama-architecture files that change the forward pass in ways this engine does not do
-    "llama.expert_count": (0,),
-    "llama.rope.scaling.type": (b"none",),
-    "llama.attention.sliding_window": (),
+# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the forward pass.
+READ = {
+    "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
+    "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base",
+    "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
+}
+SILENT = {"vocab_size", "tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned", "attention.layer_norm_epsilon"}
+NEUTRAL = {  # of others, values that change nothing, besides zero, "" and "none"
+    "logit_scale": (1.0,),
+    "embedding_scale": (1.0,),
+    "residual_scale": (1.0,),
+    "rope.scaling.attn_factor": (1.0,),
+    "use_parallel_residual": (True,),  # which the GPT-NeoX family alone reads
 }
 
 
@@ -102,11 +114,15 @@ class Header:
 
     def __init__(self, file):
         cursor = Cursor(file)
-        if cursor.size < 4 or cursor.take(4) != MAGIC:
-            raise ModelError("not a GGUF file: expected it to begin with 'GGUF'")
+        begin = cursor.take(min(cursor.size, 32))
+        if begin[:4] != MAGIC:
+            raise ModelError(f"not a GGUF file{_looks_like(begin)}: expected it to begin with 'GGUF'")
+        cursor.at = len(MAGIC)
         version, n_tensors, n_kv = struct.unpack("<IQQ", cursor.take(20))
+        if int.from_bytes(version.to_bytes(4, "little"), "big") in (1, 2, 3):
+            raise ModelError("the file is big-endian: this reader knows little-endian GGUF, as nearly all files are")
         if version not in (2, 3):
-            raise ModelError(f"GGUF version {version}: this reader knows 2 and 3, little-endian")
+            raise ModelError(f"GGUF version {version}: this reader knows 2 and 3")
         self.fields = {}
         for _ in range(n_kv):
             key = cursor.string().decode("utf-8", "replace")
@@ -134,14 +150,47 @@ class Header:
             raise ModelError(f"the file has no {key}: it is no complete model")
         value = self.fields[key]
         if type(value) is not kind:
-            raise ModelError(f"{key} is a {type(value).__name__}, expected {kind.__name__}")
+            raise ModelError(f"{key} is {KINDS[type(value)]}, expected {KINDS[kind]}")
         return value
+
+    def number(self, key, *default):
+        """Return a whole number, or what all elements of an array are, as files with a number a layer have it."""
+        value = self.fields.get(key)
+        if type(value) is array and value.typecode not in "fd" and len(set(value)) == 1:
+            return value[0]
+        if type(value) is array:
+            raise ModelError(f"{key} differs from layer to layer: this engine needs one number")
+        return self.get(key, int, *default)
+
+
+KINDS = {bool: "a truth value", int: "a whole number", float: "a fraction", bytes: "a text", array: "a list of numbers", list: "a list of texts"}
+LOOKS = (  # what other files of models begin with
+    (b"version https://git-lfs", "a Git LFS pointer to one, of a repository that was cloned without git-lfs"),
+    (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint: give its directory, if that has Meta's layout"),
+    (b"lmgg", "llama.cpp's format of early 2023 (GGML)"),
+    (b"fmgg", "llama.cpp's format of 2023 (GGMF)"),
+    (b"tjgg", "llama.cpp's format of 2023 (GGJT)"),
+    (b"\x1f\x8b", "a gzip archive: unpack it"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+)
+
+
+def _looks_like(begin):
+    """Return what a file that begins so is, as a clause, or ""."""
+    if not begin:
+        return " (it is empty)"
+    if begin[8:9] == b"{":
+        return f" (it is a safetensors file: {CONVERT})"
+    return next((f" (it is {what})" for magic, what in LOOKS if begin.startswith(magic)), "")
 
 
 def load(path, quantize, progress):
     """Return an mk_model pointer for the GGUF file at `path`."""
     with open(path, "rb") as file:
         header = Header(file)
+        check_what_it_is(header)
         vocabulary = _vocabulary(header)
         config = _config(header, len(vocabulary.tokens))
         with _build.building(
@@ -152,18 +201,58 @@ def load(path, quantize, progress):
         ) as model:
             install(model, vocabulary)
             _load_tensors(model, header, file, TYPES[quantize] if quantize else None, progress)
+            _build.scale_positions(model, _rope_factor(header))
             return model
 
 
-def _config(header, n_vocab):
+def check_what_it_is(header):
+    """Refuse a file that is no whole model of this family; before anything is missed in it."""
+    n_parts = header.fields.get("split.count", 0)
+    if type(n_parts) is int and n_parts > 1:
+        part = header.fields.get("split.no", 0)
+        raise ModelError(
+            f"the file is part {part + 1 if type(part) is int else '?'} of a GGUF that was split into {n_parts}: "
+            "join them with llama.cpp's llama-gguf-split --merge"
+        )
+    kind = header.get("general.type", bytes, b"model")
+    if kind != b"model":
+        raise ModelError(f"the file is of type {show(kind)}, not a model: give the model itself")
     arch = header.get("general.architecture", bytes)
     if arch != b"llama":
-        raise ModelError(f"architecture {arch.decode('utf-8', 'replace')!r}: this engine runs 'llama'")
-    for key, harmless in REFUSED.items():
-        if header.fields.get(key, None) not in (None, *harmless):
-            raise ModelError(f"{key} is {header.fields[key]!r}: this engine does not do that")
+        raise ModelError(f"architecture {show(arch)}: this engine runs 'llama'")
+    for key, value in header.fields.items():
+        own = key.removeprefix("llama.")
+        if own != key and own not in READ | SILENT and not is_neutral(own, value):
+            shown = show(list(value) if type(value) is array else value)
+            raise ModelError(f"{key} is {shown}: this engine does not do that, and would answer wrongly without")
+
+
+def is_neutral(key, value):
+    if key == "attention.causal":
+        return value is True
+    return not value or value in (b"none", *NEUTRAL.get(key, ())) or (type(value) is array and not any(value))
+
+
+def _rope_factor(header):
+    """Return by what linear scaling (Chen et al. 2023, "position interpolation") divides positions; 1: there is none.
+
+    As llama.cpp reads these keys: the factor's older name, and linear where a factor has no type.
+    """
+    kind = header.get("llama.rope.scaling.type", bytes, b"linear")
+    older = header.get("llama.rope.scale_linear", float, 0.0)
+    factor = header.get("llama.rope.scaling.factor", float, older)
+    if kind == b"none" or (factor in (0.0, 1.0) and kind == b"linear"):
+        return 1.0
+    if kind != b"linear":
+        raise ModelError(f"llama.rope.scaling.type is {show(kind)}: this engine does 'linear' and 'none'")
+    if not 0.0 < factor < 1e6:
+        raise ModelError(f"llama.rope.scaling.factor is {factor}, expected a positive number")
+    return factor
+
+
+def _config(header, n_vocab):
     dim = header.get("llama.embedding_length", int)
-    n_heads = header.get("llama.attention.head_count", int)
+    n_heads = header.number("llama.attention.head_count")
     head_dim = header.get("llama.attention.key_length", int, dim // max(n_heads, 1))
     if header.get("llama.attention.value_length", int, head_dim) != head_dim:
         raise ModelError("keys and values differ in length: this engine needs them equal")
@@ -174,9 +263,9 @@ def _config(header, n_vocab):
         "n_layers": n_layers,
         "dim": dim,
         "n_heads": n_heads,
-        "n_kv_heads": header.get("llama.attention.head_count_kv", int, n_heads),
+        "n_kv_heads": header.number("llama.attention.head_count_kv", n_heads),
         "head_dim": head_dim,
-        "ffn_dim": header.get("llama.feed_forward_length", int),
+        "ffn_dim": header.number("llama.feed_forward_length"),
         "n_vocab": n_vocab,
         "n_ctx_train": header.get("llama.context_length", int),
         "rope_dim": header.get("llama.rope.dimension_count", int, head_dim),
@@ -192,7 +281,8 @@ def _vocabulary(header):
     is_spm = kind == "llama"
 
     def token_id(name, *spm_default):
-        return header.get(f"tokenizer.ggml.{name}_token_id", int, *(spm_default if is_spm else (-1,)))
+        found = header.get(f"tokenizer.ggml.{name}_token_id", int, *(spm_default if is_spm else (-1,)))
+        return -1 if found == NO_TOKEN else found
 
     return Vocabulary(
         tokenizer=kind,
@@ -200,7 +290,7 @@ def _vocabulary(header):
         tokens=tokens,
         kinds=header.get("tokenizer.ggml.token_type", array, [lib.MK_TOKEN_NORMAL] * len(tokens)),
         scores=header.get("tokenizer.ggml.scores", array, [0.0] * len(tokens)),
-        merges=header.get("tokenizer.ggml.merges", list, []),
+        merges=list(dict.fromkeys(header.get("tokenizer.ggml.merges", list, []))),  # listed twice: the better place counts
         # Where a sentencepiece file is silent, ids are those of Meta's tokenizer.
         bos_id=token_id("bos", 1),
         eos_id=token_id("eos", 2),
@@ -247,7 +337,7 @@ def _tensor_bytes(name, slot, header):
     if tuple(dims) not in ((slot.cols, slot.rows), (slot.cols,) if slot.rows == 1 else ()):
         raise ModelError(f"{name} has dimensions {list(dims)}, expected {[slot.cols, slot.rows]}")
     if kind not in TYPE_NAMES:
-        raise ModelError(f"{name} has GGUF type {kind}: this engine reads {', '.join(TYPE_NAMES.values())}")
+        raise ModelError(f"{name} has type {OTHER_TYPES.get(kind, kind)}: this engine reads {', '.join(TYPE_NAMES.values())}")
     n_bytes = slot.rows * lib.mk_row_bytes(kind, slot.cols)
     if not n_bytes:
         raise ModelError(f"{name} has rows of {slot.cols} values, which {TYPE_NAMES[kind]} cannot hold")

@@ -1,18 +1,21 @@
 """The snapshots that magic-llama starts from, each a layer on the one before.
 
     imports   the interpreter and the modules of an answer: one, whatever the arguments
-    model     a model, its tokenizer and its compiled chat template: one per file and quantisation
-    prefix    a dialogue that has evaluated --system and --prefix-file: one per text, context and model
+    model     a model, its tokenizer and its compiled chat template: one per file, quantisation, interpreter and locale
+    prefix    a dialogue that has evaluated --system and --prefix-file: one per text, context and model (_prefixes.py)
 
 L1  A layer holds only what it adds. So it is made in a process that was resumed from the layer below, and a process that has
     just committed one restarts itself, to go on as that snapshot.
 L2  Whatever a caller of layer() has read from command line, environment or streams is, behind it, that of the run that
     committed. So options are parsed anew behind each layer, and stdin is read behind the last.
 L3  No thread lives at a commit: the progress bar ends with the load, and a session's threads with the prefix.
+L4  Where a sound snapshot can't be resumed (its file system forbids to execute, say), the launcher executes the command anew, which
+    must not lead here again: a command that finds itself cold so, and has nothing to restart behind, makes and takes no more layers.
 """
 
 import contextlib
 import os
+import stat
 import sys
 from hashlib import blake2b
 
@@ -21,6 +24,12 @@ from magicheap._paths import made_cache_directory
 
 IMPORTS, MODEL, PREFIX = 1, 2, 3
 MADE = "MAGIC_LLAMA_MADE"  # the topmost layer that this command has made and restarted itself behind
+COLD = "MAGICHEAP_COLD"  # why the launcher could not resume, and executed this command instead
+SNAPSHOT_MAGIC = b"\x89MH\r\n\x1a\n\0"  # how a snapshot begins
+VARIANT = ("LANG", "LC_", "PYTHON")  # beginnings of variables of which another value makes a snapshot stale
+SET_BY_PYTHON = ("LC_CTYPE", "C.UTF-8")  # where there is no locale: not in every process of a command
+
+_is_without_layers = False  # L4
 
 
 def layer(number, load, path=None, key="", is_last=False):
@@ -28,10 +37,16 @@ def layer(number, load, path=None, key="", is_last=False):
 
     May not return, but restart the command: it then comes here once more, and returns what was committed.
     """
+    global _is_without_layers
+    if _is_without_layers:
+        return load(), True
+    is_cold = COLD in os.environ
     with magic_transaction(path, key=key) as magic:
         loaded = load()
     if magic.committed and not is_last and made() < number:
         restart(number)
+    if is_cold and not magic.was_committed:  # not in a resumed process, where is_cold is that of the run that committed
+        _is_without_layers = True
     return loaded, not magic.was_committed or made() >= number
 
 
@@ -41,17 +56,28 @@ def made():
 
 
 def restart(number):
-    """Execute the same command again; return only if that can't be done.
-
-    Without variables that this process was not started with: Python sets LC_CTYPE where there is no locale (PEP 538), and the
-    layers of one locale are stale in another.
-    """
+    """Execute the same command again; return only if that can't be done."""
     with contextlib.suppress(OSError):  # then the next layer is made here, and holds this one's memory a second time
-        with open("/proc/self/environ", "rb") as file:
-            given = {entry.partition(b"=")[0] for entry in file.read().split(b"\0")}
-        environment = {name: value for name, value in os.environb.items() if name in given}
-        environment[os.fsencode(MADE)] = b"%d" % number
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], _environment(MADE, str(number)))
+
+
+def spawn(name, value):
+    """Start the same command once more, with a variable and without output; return its process id. OSError: that can't be done."""
+    silent = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
+    words = [sys.executable, *sys.orig_argv[1:]]
+    return os.posix_spawn(sys.executable, words, _environment(name, value), file_actions=silent)
+
+
+def _environment(name, value):
+    """Return the environment that this process was started with, and a variable.
+
+    Without others: Python sets LC_CTYPE where there is no locale (PEP 538), and the layers of one locale are stale in another.
+    """
+    with open("/proc/self/environ", "rb") as file:
+        given = {entry.partition(b"=")[0] for entry in file.read().split(b"\0")}
+    environment = {name: value for name, value in os.environb.items() if name in given}
+    environment[os.fsencode(name)] = os.fsencode(value)
+    return environment
 
 
 def import_all():
@@ -73,11 +99,32 @@ def _import_all():
     parser()
 
 
-def default_path(model_path, key, suffix=""):
-    """Return where the snapshot of a model with this key is kept, named after both; make that directory for the user alone, if it can be made."""
+def default_path(model_path, key, middle="", end=""):
+    """Return where a snapshot of a model with this key is kept, named after both; make that directory for the user alone, if it can be made."""
     stem = os.path.splitext(os.path.basename(model_path))[0][:64]
-    return os.path.join(made_cache_directory(), f"{stem}{suffix}-{digest(key)}.magic")
+    return os.path.join(made_cache_directory(), f"{stem}{middle}-{digest(f'{key} {_variant()}')}{end}.magic")
+
+
+def _variant():
+    """Return what tells interpreters and locales apart: each has snapshots of its own, which the others leave alone."""
+    variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(VARIANT) and (name, value) != SET_BY_PYTHON)
+    return f"{sys.prefix} {os.path.realpath(sys.executable)} {sys.version} {sys.flags} {variables}"
+
+
+def is_replaceable(path):
+    """Tell whether a snapshot may be written to `path`: nothing is there, or an empty file, or a snapshot."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO is not waited for
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return not os.path.lexists(path)  # then a commit will fail, and say why
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return is_file and os.read(descriptor, len(SNAPSHOT_MAGIC)) in (b"", SNAPSHOT_MAGIC)
+    finally:
+        os.close(descriptor)
 
 
 def digest(text):
-    return blake2b(os.fsencode(text), digest_size=8).hexdigest()
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from llama._model import Model, ModelError
 
@@ -34,6 +35,8 @@ def load(
     else:
         from llama import _gguf as loader
     try:
+        if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise ModelError("neither a file nor a directory")
         return Model(loader.load(path, quantize, progress or _no_progress))
     except ModelError as error:
         raise ModelError(f"{os.fspath(path)}: {error}") from None

@@ -11,13 +11,14 @@ RoPE pairs (2i, 2i+1), as in the original code, so nothing is permuted.
 
 import json
 import os
+import re
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from llama import _build
-from llama._build import TYPES
+from llama._build import CONVERT, TYPES
 from llama._kernels import lib
 from llama._model import ModelError
 from llama._tokenizer import WORD_START, sentencepiece_processor
@@ -33,11 +34,18 @@ LAYER_TENSORS = {
 TENSORS = {"embed": "tok_embeddings", "out_norm": "norm", "output": "output"}
 CUT_BY_COLUMNS = ("wo", "w_down")
 IGNORED = {"rope.freqs"}  # a buffer of Llama 1 and 2 that rope_theta gives again
+READ = {  # keys of params.json
+    "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "multiple_of", "ffn_dim_multiplier", "hidden_dim", "norm_eps",
+    "rope_theta", "max_seq_len", "use_scaled_rope",
+}
+SILENT = {"max_batch_size", "model_parallel_size"}  # that say nothing about the forward pass
+TIKTOKEN = re.compile(rb"\A[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")  # a token in base 64, and its rank
 
 
 def load(path, quantize, progress):
     """Return an mk_model pointer for the checkpoint in directory `path`."""
     path = Path(path)
+    _check_layout(path)
     params = _params(path / "params.json")
     vocabulary = _vocabulary(path)
     with ExitStack() as stack:
@@ -47,6 +55,16 @@ def load(path, quantize, progress):
             install(model, vocabulary)
             _load_tensors(model, shards, TYPES[quantize] if quantize else None, progress)
             return model
+
+
+def _check_layout(path):
+    """Name another layout than Meta's, which has a params.json."""
+    if (path / "params.json").exists():
+        return
+    if (path / "config.json").exists() or any(path.glob("*.safetensors")):
+        raise ModelError(f"this is Hugging Face's layout (config.json, safetensors), not Meta's: {CONVERT}")
+    if ggufs := sorted(path.glob("*.gguf")):
+        raise ModelError(f"a directory without params.json, but with {ggufs[0].name}: give that file")
 
 
 def _shard_files(path):
@@ -72,6 +90,8 @@ def _vocabulary(path):
     if file is None:
         raise ModelError(f"{path} has no tokenizer.model, nor has the directory above")
     blob = file.read_bytes()
+    if TIKTOKEN.match(blob):
+        raise ModelError(f"{file.name} is tiktoken's, as of Llama 3 and later, not sentencepiece's: load such a model from GGUF")
     pieces = sentencepiece_processor(blob)
     ids = list(range(pieces.get_piece_size()))
     kinds = [lib.MK_TOKEN_NORMAL] * len(ids)
@@ -112,6 +132,9 @@ def _config(params, n_vocab, shards):
             raise ModelError(f"params.json: {key} is {value!r:.80}, expected a number")
         return float(value)
 
+    for key, value in params.items():
+        if key not in READ | SILENT and value:
+            raise ModelError(f"params.json has {key[:40]!r}: this engine does not know it, and would answer wrongly without")
     if params.get("use_scaled_rope"):
         raise ModelError("params.json asks for scaled RoPE (Llama 3.1 and later): load such a model from GGUF")
     if integer("vocab_size", -1) not in (-1, n_vocab):
@@ -122,6 +145,8 @@ def _config(params, n_vocab, shards):
     # Hidden width as llama's model.py computes it: two thirds of 4 dim, scaled, rounded up to multiple_of.
     multiple_of = integer("multiple_of", 256)
     ffn_dim = int(real("ffn_dim_multiplier", 1.0) * int(2 * (4 * dim) / 3))
+    ffn_dim = integer("hidden_dim", -(-ffn_dim // max(multiple_of, 1)) * multiple_of)
+    head_dim = integer("head_dim", dim // max(n_heads, 1))
     theta, norm_eps = real("rope_theta", 10000.0), real("norm_eps", 1e-5)
     # params.json does not say; the generations differ in norm_eps, CodeLlama in theta (as llama.cpp's convert.py told them).
     n_ctx = 16384 if theta == 1e6 else 4096 if norm_eps == 1e-5 else 2048
@@ -130,11 +155,11 @@ def _config(params, n_vocab, shards):
         "dim": dim,
         "n_heads": n_heads,
         "n_kv_heads": integer("n_kv_heads", n_heads),
-        "head_dim": dim // max(n_heads, 1),
-        "ffn_dim": -(-ffn_dim // max(multiple_of, 1)) * multiple_of,
+        "head_dim": head_dim,
+        "ffn_dim": ffn_dim,
         "n_vocab": n_vocab,
         "n_ctx_train": integer("max_seq_len", n_ctx),
-        "rope_dim": dim // max(n_heads, 1),
+        "rope_dim": head_dim,
         "rope_neox": 0,
         "rope_theta": theta,
         "norm_eps": norm_eps,
@@ -172,11 +197,19 @@ def _parts(file_name, name, slot, shards):
         axis = COLUMNS if by_columns else ROWS
     total = {ROWS: (shape[0] * n, shape[1]), COLUMNS: (shape[0], shape[1] * n), WHOLE: shape}[axis]
     if total != whole or any(tensor.shape != shape for tensor in tensors):
-        raise ModelError(f"{file_name} has shapes {[tensor.shape for tensor in tensors]} in {n} shards, expected {whole}")
+        missing = _missing_shards(shape, n, whole)
+        raise ModelError(f"{file_name} has shapes {[tensor.shape for tensor in tensors]} in {n} shards, expected {whole}{missing}")
     kinds = {tensor.storage.kind for tensor in tensors}
     if len(kinds) != 1:
         raise ModelError(f"{file_name} has different element types in different shards")
     return kinds.pop(), axis, tensors if axis is not WHOLE else tensors[:1]
+
+
+def _missing_shards(shape, n, whole):
+    """Return what explains shapes that are too small, as a clause: that of n_all shards some are not there."""
+    times = [all_rows // rows for rows, all_rows in zip(shape, whole) if all_rows % rows == 0]
+    n_all = max(times, default=1)
+    return f": it looks like {n} of {n_all} shards, and the others are missing" if n < n_all and sorted(times) == [1, n_all] else ""
 
 
 def _assemble(axis, shards, tensors, buffer):

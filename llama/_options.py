@@ -6,16 +6,24 @@ import os
 import sys
 from functools import lru_cache
 
-EPILOG = """Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, resumes behind
-them; so what many prompts share belongs into --system or --prefix-file. MAGICHEAP_DISABLE=1 runs without any snapshot.
+EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever shares it, as a shell's loop
+does; a - at the end joins what it holds to the prompt: git diff | magic-llama -m MODEL -p "Write a commit message" -
+
+Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, resumes behind
+them; so what many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only what is new is evaluated.
+MAGICHEAP_DISABLE=1 runs without any snapshot.
+
+A chat (-i) that outgrows its context forgets its oldest turns, never the system message or the prefix, and says so.
 
 exit status:
   0    answered
-  1    the model cannot be read, memory is short, or stdout cannot be written
+  1    the model cannot be read or used, memory is short, or stdout cannot be written
   2    wrong options, no prompt, or a prompt longer than the context
   130  interrupted (Ctrl-C)
   141  whoever read stdout went away
 """
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # the kernels' float32
+STDIN = "-"
 
 
 class UsageError(Exception):
@@ -31,12 +39,14 @@ def options():
 def _parse(words):
     args = parser().parse_args(words)
     args.prompt, args.system = clean(args.prompt), clean(args.system)
+    if args.prompt == STDIN:
+        args.prompt, args.stdin = None, STDIN
     return args
 
 
 def clean(argument):
     """Return a command-line argument as text: bytes that are not UTF-8 become U+FFFD."""
-    return os.fsencode(argument).decode("utf-8", "replace")
+    return argument and os.fsencode(argument).decode("utf-8", "replace")
 
 
 @lru_cache(1)
@@ -44,24 +54,25 @@ def parser():
     """Return the one argparse parser."""
     parser = argparse.ArgumentParser(
         prog="magic-llama",
-        description="Ask a LLaMA-family model. Text piped to stdin is joined to the prompt.",
+        description="Ask a LLaMA-family model.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("-m", "--model", required=True, help="GGUF file, or directory with consolidated.*.pth")
-    add("-p", "--prompt", default="", help="what to ask")
+    add("-p", "--prompt", help="what to ask; -p - is what standard input holds")
+    add("stdin", nargs="?", type=only_stdin, metavar=STDIN, help="a - joins what standard input holds to the prompt, behind a blank line")
     add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
     add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
     add("-c", "--ctx", type=at_least(1), metavar="CTX", help="context in tokens (what the model was trained for, up to 4096)")
     add("--cache-type", choices=("i16", "q8_0"), default="i16", help="how the context's keys and values are kept (i16)")
     add("-t", "--threads", type=at_least(1), metavar="T", help="threads, at most the CPUs this process may use (all of them)")
-    add("--temp", type=between(0, math.inf), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
+    add("--temp", type=between(0, LARGEST_FLOAT), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
     add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
-    add("--top-p", type=between(0, 1), default=0.95, metavar="P", help="keep tokens up to this probability together (0.95)")
+    add("--top-p", type=between(0, 1), default=0.95, metavar="P", help="keep tokens up to this probability together, at least one (0.95)")
     add("--min-p", type=between(0, 1), default=0.05, metavar="P", help="keep tokens at least this likely beside the likeliest (0.05)")
-    add("--seed", type=at_least(0), metavar="S", help="seed of the sampling (random)")
+    add("--seed", type=at_least(-1, bits=64), default=-1, metavar="S", help="seed of the sampling, of up to 64 bits (-1: random)")
     add("--raw", action="store_true", help="continue the prompt as it is: no chat template")
     add("--system", default="", metavar="TEXT", help="system message for the chat template")
     add("--prefix-file", metavar="FILE", help="text that begins the first prompt, as it is: examples, a document")
@@ -74,13 +85,20 @@ def parser():
     return parser
 
 
-def at_least(least):
+def only_stdin(word):
+    """The argparse type of the one argument without a name."""
+    if word != STDIN:
+        raise argparse.ArgumentTypeError(f"{word!r} is no option: a prompt is given with -p, and - joins standard input to it")
+    return word
+
+
+def at_least(least, bits=31):
     """Return an argparse type for whole numbers that fit the kernels' int32 (a seed: uint64)."""
 
     def number(string):
         value = int(string)
-        if not least <= value < 1 << 31:
-            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {(1 << 31) - 1}")
+        if not least <= value < 1 << bits:
+            raise argparse.ArgumentTypeError(f"{string} is not between {least} and {(1 << bits) - 1}")
         return value
 
     return number
@@ -92,7 +110,7 @@ def between(low, high):
     def number(string):
         value = float(string)
         if not (low <= value <= high and math.isfinite(value)):
-            raise argparse.ArgumentTypeError(f"{string} is not a number between {low} and {high}")
+            raise argparse.ArgumentTypeError(f"{string} is not a number between {low} and {high:.8g}")
         return value
 
     return number

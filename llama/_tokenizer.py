@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llama._model import Model
 
 WORD_START = "\u2581"  # sentencepiece's spelling of a space
+SURROGATES = re.compile("[\ud800-\udfff]")
 UNKNOWN_TEXT = " \u2047 "  # sentencepiece's spelling of what it has no token for
 
 
@@ -36,6 +37,8 @@ def sentencepiece_processor(blob: bytes):
     """Return a SentencePieceProcessor; ModelError if the bytes are no sentencepiece model."""
     from sentencepiece import SentencePieceProcessor
 
+    if not blob:  # it would be taken for an argument that was left out
+        raise ModelError("no usable sentencepiece model: it is empty")
     try:
         return SentencePieceProcessor(model_proto=blob)
     except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file that are no text
@@ -69,19 +72,35 @@ class Tokenizer:
     @cached_property
     def special(self) -> dict[str, int]:
         """{spelling: id} of control and user-defined tokens."""
-        pointer, size = self._model.pointer, ffi.sizeof("mk_token") // 4
-        table = memoryview(ffi.buffer(pointer.tokens, pointer.config.n_vocab * 4 * size)).cast("i")
-        kinds = table[ffi.offsetof("mk_token", "kind") // 4 :: size].tolist()
         wanted = (lib.MK_TOKEN_CONTROL, lib.MK_TOKEN_USER)
-        found = {self.spelling(i): i for i, kind in enumerate(kinds) if kind in wanted}
+        found = {self.spelling(i): i for i, kind in enumerate(self._column("kind")) if kind in wanted}
         found.pop("", None)
         return found
+
+    def _column(self, field):
+        """Return an int32 field of all tokens, as a list: without an object for each token."""
+        pointer, size = self._model.pointer, ffi.sizeof("mk_token") // 4
+        table = memoryview(ffi.buffer(pointer.tokens, pointer.config.n_vocab * 4 * size)).cast("i")
+        return table[ffi.offsetof("mk_token", field) // 4 :: size].tolist()
 
     @cached_property
     def special_pattern(self) -> re.Pattern[str]:
         """Matches every special token, the longest first."""
         longest_first = sorted(self.special, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    @cached_property
+    def longest_bytes(self) -> int | None:
+        """How many bytes of text a token stands for at most; None where there is no bound."""
+        if self._kind == "llama" and lib.MK_TOKEN_BYTE not in self._column("kind"):
+            return None  # any number of characters without a token becomes one
+        spelled, longest = self._column("n_bytes"), 1
+        for token_id in sorted(range(len(spelled)), key=spelled.__getitem__, reverse=True):
+            if spelled[token_id] <= longest:  # a spelling is no shorter than what it spells
+                break
+            is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL  # which a template spells, and which says nothing
+            longest = max(longest, spelled[token_id] if is_control else len(self._bytes(token_id)))
+        return longest
 
     def encode(
         self, string: str, *, special: bool = False, bos: bool = False, restore: dict[int, str] | None = None
@@ -92,8 +111,10 @@ class Tokenizer:
             they are text like any other, so that what a user types cannot end his turn.
         bos: begin with bos_id where the model wants that and the text does not.
         restore: a str.translate table for the text between special tokens.
-        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does.
+        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does. Surrogates, which are no text,
+        become U+FFFD.
         """
+        string = SURROGATES.sub("\ufffd", string)
         ids, at = [], 0
         for match in self.special_pattern.finditer(string) if special else ():
             ids += self._encode(string[at : match.start()], restore)

@@ -134,6 +134,8 @@ def _run(program):
         result = _Machine(program).run()
     except (IndexError, KeyError, struct.error, UnicodeDecodeError, TypeError, ValueError) as error:
         raise ModelError(f"data.pkl is damaged: {type(error).__name__} {error!s:.80}") from None
+    if type(result) is dict and result and not any(type(value) is Tensor for value in result.values()):
+        raise ModelError(f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is in it by itself")
     if type(result) is not dict:
         raise ModelError(f"data.pkl holds a {type(result).__name__}, expected a dict of tensors")
     return result
@@ -150,7 +152,7 @@ class _Machine:
         while (op := self.take(1)) != b".":
             handler = OPCODES.get(op)
             if handler is None:
-                raise ModelError(f"data.pkl uses opcode {op!r}: it is no plain dict of tensors")
+                raise ModelError(f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, file) writes it")
             handler(self)
         return self.stack[-1]
 

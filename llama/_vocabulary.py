@@ -8,7 +8,7 @@
 import struct
 from dataclasses import dataclass
 
-from llama._build import copy_bytes, set_string
+from llama._build import copy_bytes, set_string, show
 from llama._byte_pairs import PRE_TOKENIZERS, pack
 from llama._kernels import lib
 from llama._model import ModelError
@@ -41,6 +41,7 @@ def install(model, vocabulary):
     """Fill the model's tokenizer fields; ModelError for a vocabulary that cannot be used faithfully."""
     v = vocabulary
     _check(v)
+    v.kinds = _mended_kinds(v)
     is_spm = v.tokenizer == "llama"
     pairs = [] if is_spm else _pairs(v)
     blob = (v.sentencepiece or _sentencepiece_proto(v)) if is_spm else _packed(v, pairs)
@@ -78,7 +79,7 @@ def _check(v):
             raise ModelError(f"{name} is {getattr(v, name)}, but there are {n} tokens")
     for spelling in (*v.tokens, *v.merges):
         if type(spelling) is not bytes or b"\0" in spelling:
-            raise ModelError(f"{spelling!r:.80} among the tokens or merges: expected text without NUL")
+            raise ModelError(f"{show(spelling)} among the tokens or merges: expected text without NUL")
     try:
         b"\0".join(v.tokens).decode()
     except UnicodeDecodeError as error:
@@ -90,7 +91,7 @@ def _pairs(v):
     pairs = [tuple(merge.split(b" ")) for merge in v.merges]
     for pair in pairs:
         if len(pair) != 2:
-            raise ModelError(f"merge {b' '.join(pair)!r:.80} is not 'left right'")
+            raise ModelError(f"merge {show(b' '.join(pair))} is not 'left right'")
     return pairs
 
 
@@ -103,7 +104,7 @@ def _packed(v, pairs):
     try:
         return pack(ids, pairs)
     except KeyError as error:
-        raise ModelError(f"a merge takes or makes {error.args[0]!r:.80}, which is no token") from None
+        raise ModelError(f"a merge takes or makes {show(error.args[0])}, which is no token") from None
     except ValueError as error:
         raise ModelError(str(error)) from None
 
@@ -112,9 +113,18 @@ def _end_of_turn(v):
     for name in END_NAMES:
         if name in v.tokens:
             found = v.tokens.index(name)
-            if found != v.eos_id and v.kinds[found] == lib.MK_TOKEN_CONTROL:
+            if found != v.eos_id:
                 return found
     return -1
+
+
+def _mended_kinds(v):
+    """Return the kinds, tokens that end an answer by their names being control tokens, whatever the file says, as llama.cpp takes them."""
+    kinds = list(v.kinds)
+    for name in END_NAMES:
+        if name in v.tokens:
+            kinds[v.tokens.index(name)] = lib.MK_TOKEN_CONTROL
+    return kinds
 
 
 def _sentencepiece_proto(v):

@@ -2,70 +2,20 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 from llama_fixtures import N_PIECES, random_weights, real_model_path, write_gguf, write_meta
+from llama_layered import LAUNCHER, SAMPLED, TIMEOUT_S, ask, tiny  # noqa: F401
 
-TIMEOUT_S = 120  # arbitrary: far more than any command here takes
-LAUNCHER = Path(sys.executable).with_name("magic-llama")
-SAMPLED = ("-n", 40, "--seed", 5, "--temp", 2)  # a text that one changed bit of a logit would soon change
 LAYER_BYTES = 64 << 20  # more than an interpreter with the modules of an answer has written
 TOKEN_BYTES = 30 * 2 * 3 * (64 * 2 + 4)  # of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale
 PERSONA = "You are a pirate, and you never say so. " + " ".join(map(str, range(40)))
-
-
-class Command:
-    """magic-llama with a cache directory of its own. A call runs it and returns (answer, how): `how` tells of each layer, from the
-    imports on, whether it was made or resumed."""
-
-    def __init__(self, cache):
-        self.cache = cache
-        self.log = ""  # of the last run
-
-    def start(self, model, *arguments, command=(LAUNCHER,), env=(), **options):
-        words = [*command, "-m", model, "--timings", *arguments]
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            list(map(str, words)), env={**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
-            **{**streams, **options},
-        )
-
-    def end(self, process, text=None, status=0):
-        try:
-            out, err = process.communicate(text, timeout=TIMEOUT_S)
-        finally:
-            process.kill()  # if it hangs
-        self.log = err.decode()
-        assert process.returncode == status, self.log
-        words = re.findall(r"magic-llama: (?:model  |prefix +\d+ tokens) (\w+)", self.log)
-        words.insert(0, re.search(r"magicheap: (\w+)", self.log)[1])
-        return out, ["resumed" if word in ("resumed", "warm") else "made" for word in words]
-
-    def __call__(self, model, *arguments, text=None, status=0, **options):
-        if text is not None:
-            options["stdin"] = subprocess.PIPE
-        elif "-p" not in arguments:
-            arguments = (*arguments, "-p", "Say anything.")
-        return self.end(self.start(model, *arguments, **options), text, status)
-
-    def layers(self):
-        """Return the snapshots of imports, model and prefix that there are, in this order."""
-        found = (self.cache / "magicheap").glob("*.magic")
-        return sorted(found, key=lambda path: (not path.name.startswith("llama-"), "-prefix-" in path.name))
-
-
-@pytest.fixture
-def ask(tmp_path):
-    return Command(tmp_path / "cache")
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return write_gguf(tmp_path / "m.gguf")
 
 
 # ---- the same answer ----
@@ -128,56 +78,6 @@ def test_every_run_has_its_own_prompt_input_and_seed(ask, tiny):
     assert len({ask(tiny, *random)[0] for _ in range(4)}) == 4
 
 
-# ---- the prefix ----
-
-
-def test_a_prefix_begins_the_first_prompt_as_it_is(ask, tiny, tmp_path):
-    (tmp_path / "prefix").write_text("Q: 1 + 1\nA: 2\nQ: ")
-    for raw in ((), ("--raw",)):
-        written, _ = ask(tiny, *SAMPLED, *raw, "-p", "Q: 1 + 1\nA: 2\nQ: 2 + 2")
-        for _ in range(2):
-            assert ask(tiny, *SAMPLED, *raw, "--prefix-file", tmp_path / "prefix", "-p", "2 + 2")[0] == written
-
-
-def test_a_prefix_that_merges_with_the_prompt_changes_no_token(ask, tiny, tmp_path):
-    (tmp_path / "prefix").write_text("t")  # "the" is a token of this model only behind a space, "he" anywhere
-    written, _ = ask(tiny, *SAMPLED, "--raw", "-p", "the 12")
-    (tmp_path / "prefix").write_text("the 1")
-    for _ in range(2):
-        assert ask(tiny, *SAMPLED, "--raw", "--prefix-file", tmp_path / "prefix", "-p", "2")[0] == written
-
-
-def test_what_a_prefix_says_counts_not_where_it_is_written(ask, tiny, tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.write_text("one two three")
-    second.write_text("one two three")
-    assert ask(tiny, "--prefix-file", first)[1][2] == "made"
-    assert ask(tiny, "--prefix-file", second)[1][2] == "resumed"
-    second.write_text("one two four")
-    assert ask(tiny, "--prefix-file", second)[1][2] == "made"
-    assert ask(tiny, "--prefix-file", first)[1][2] == "resumed"
-
-
-@pytest.mark.parametrize("changed", [("--system", "b"), ("-c", 200), ("--cache-type", "q8_0"), ("--quantize", "q8_0"), ("--raw",)])
-def test_a_prefix_is_evaluated_anew_for_other_settings(ask, tiny, tmp_path, changed):
-    (tmp_path / "prefix").write_text("one two three")
-    arguments = ("--prefix-file", tmp_path / "prefix", *SAMPLED)
-    ask(tiny, *arguments)
-    plain, _ = ask(tiny, *arguments, *changed, env={"MAGICHEAP_DISABLE": "1"})
-    assert ask(tiny, *arguments, *changed) == (plain, ["resumed", "made" if "--quantize" in changed else "resumed", "made"])
-    assert ask(tiny, *arguments, *changed) == (plain, ["resumed"] * 3)
-    assert ask(tiny, *arguments)[1] == ["resumed"] * 3
-
-
-def test_a_prefix_that_cannot_be_used_is_said(ask, tiny, tmp_path):
-    ask(tiny, "--prefix-file", tmp_path / "none", status=1)
-    assert "No such file" in ask.log
-    (tmp_path / "long").write_text("x" * 300)
-    ask(tiny, "--raw", "--prefix-file", tmp_path / "long", "-c", 64, status=2)
-    assert "tokens, the context holds 64" in ask.log
-    assert len(ask.layers()) == 2, "imports and model"
-
-
 # ---- what changes ----
 
 
@@ -220,17 +120,146 @@ def test_one_snapshot_file_serves_whom_it_fits(ask, tmp_path):
     assert len(ask.layers()) == 1, "imports"
 
 
+def another_environment(path, *programs):
+    """Make an environment with the same packages, and these of its programs; return its interpreter."""
+    (path / "bin").mkdir()
+    (path / "bin/python").symlink_to(os.path.realpath(sys.executable))
+    for program in programs:
+        shutil.copy(LAUNCHER.with_name(program), path / "bin")
+    (path / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    packages = Path(sysconfig.get_path("purelib"))
+    own = path / packages.relative_to(sys.prefix)
+    own.mkdir(parents=True)
+    for package in packages.iterdir():
+        if package.name == "llama":
+            shutil.copytree(package, own / "llama")  # a script of its own
+        else:
+            (own / package.name).symlink_to(package)
+    return path / "bin/python"
+
+
 def test_layers_that_cannot_be_resumed_are_made_by_every_run(ask, tiny, tmp_path):
     """In an environment without a launcher. A run restarts itself behind each layer that it makes, but once."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python").symlink_to(os.path.realpath(sys.executable))
-    (tmp_path / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
-    (tmp_path / "lib").symlink_to(Path(sys.prefix) / "lib")
-    python = (tmp_path / "bin/python", "-P", "-m", "llama")
+    python = (another_environment(tmp_path), "-P", "-m", "llama")
     plain, _ = ask(tiny, *SAMPLED, "--system", "a", command=python, env={"MAGICHEAP_DISABLE": "1"})
     for _ in range(2):
         assert ask(tiny, *SAMPLED, "--system", "a", command=python) == (plain, ["made"] * 3)
         assert ask.log.count("committed") == 6, "imports three times, the model twice, the prefix once"
+
+
+# ---- what is not replaced ----
+
+
+def refused(ask, model, path, *arguments):
+    """Answer with this snapshot must be refused, and leave model and file as they were."""
+    before = [file.read_bytes() for file in (model, path) if file.is_file()]
+    ask(model, "--snapshot", path, *arguments, status=2)
+    assert [file.read_bytes() for file in (model, path) if file.is_file()] == before
+    assert "Traceback" not in ask.log
+    return ask.log
+
+
+@pytest.mark.parametrize("way", ["itself", "a link", "a hard link", "by another name"])
+def test_a_snapshot_is_never_written_over_the_model(ask, tiny, tmp_path, way):
+    path = tmp_path / "other"
+    if way == "a link":
+        path.symlink_to(tiny)
+    elif way == "a hard link":
+        path.hardlink_to(tiny)
+    else:
+        path = tiny if way == "itself" else tmp_path / "cache/.." / tiny.name
+        (tmp_path / "cache").mkdir(exist_ok=True)
+    assert "would be replaced: name another file" in refused(ask, tiny, path)
+
+
+def test_a_snapshot_is_never_written_over_what_is_none(ask, tiny, tmp_path):
+    (tmp_path / "notes").write_text("precious")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "notes")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("notes", "fifo", "directory", "link", "loop"):
+        assert "is no snapshot, and would be replaced" in refused(ask, tiny, tmp_path / name)
+    assert (tmp_path / "link").is_symlink()
+    assert "is no snapshot" in refused(ask, tiny, Path("/dev/null"))
+
+
+def test_the_prefix_of_a_snapshot_is_never_written_over_what_is_none(ask, tiny, tmp_path):
+    (tmp_path / "s.prefix").write_text("precious")
+    ask(tiny, "--snapshot", tmp_path / "s")
+    ask(tiny, "--snapshot", tmp_path / "s", "--system", "a", status=2)
+    ask(tiny, "--snapshot", tmp_path / "s", "--prefix-file", tmp_path / "s.prefix", status=2)
+    assert (tmp_path / "s.prefix").read_text() == "precious"
+
+
+def test_an_empty_file_and_a_snapshot_are_replaced(ask, tiny, tmp_path):
+    (tmp_path / "s").touch()
+    assert ask(tiny, "--snapshot", tmp_path / "s")[1] == ["made", "made"]
+    assert ask(tiny, "--snapshot", tmp_path / "s", "--quantize", "q8_0")[1] == ["resumed", "made"]
+
+
+# ---- where nothing can be kept ----
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{"XDG_CACHE_HOME": "", "HOME": "/proc/nonexistent"}, {"XDG_CACHE_HOME": "/proc/nonexistent"}, {"XDG_CACHE_HOME": "/dev/null"}],
+)
+@pytest.mark.parametrize("disable", ["", "1"])
+def test_a_cache_that_cannot_be_made_costs_the_speed_alone(ask, tiny, where, disable):
+    plain, _ = ask(tiny, *SAMPLED, env={"MAGICHEAP_DISABLE": "1"})
+    answer, how = ask(tiny, *SAMPLED, "--system", "", env={**where, "MAGICHEAP_DISABLE": disable})
+    assert (answer, how[1:]) == (plain, ["made"])
+
+
+def test_a_snapshot_in_a_directory_that_is_not_there_costs_the_speed_alone(ask, tiny):
+    plain, _ = ask(tiny, *SAMPLED)
+    assert ask(tiny, *SAMPLED, "--snapshot", "/proc/nonexistent/s") == (plain, ["resumed", "made"])
+
+
+def can_mount():
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a mount namespace")
+@pytest.mark.parametrize("arguments", [(), ("--system", "a")])
+def test_a_cache_that_forbids_to_execute_ends_in_an_answer(ask, tiny, arguments):
+    """The snapshots are sound, and none can be resumed."""
+    plain, _ = ask(tiny, *SAMPLED, *arguments)
+    again = f'mount --bind {ask.cache} {ask.cache} && mount -o remount,bind,noexec {ask.cache} && exec "$@"'
+    for _ in range(2):
+        answer, _ = ask(tiny, *SAMPLED, *arguments, command=("unshare", "-m", "sh", "-c", again, "sh", LAUNCHER))
+        assert answer == plain
+        assert ask.log.count("magicheap: committed") <= 2
+    assert ask(tiny, *SAMPLED, *arguments)[0] == plain
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a mount namespace")
+def test_a_model_snapshot_alone_on_such_a_file_system_ends_in_an_answer(ask, tiny, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    plain, _ = ask(tiny, *SAMPLED, "--snapshot", kept / "s")
+    again = f'mount --bind {kept} {kept} && mount -o remount,bind,noexec {kept} && exec "$@"'
+    for _ in range(2):
+        answer, _ = ask(tiny, *SAMPLED, "--snapshot", kept / "s", command=("unshare", "-m", "sh", "-c", again, "sh", LAUNCHER))
+        assert answer == plain
+        assert ask.log.count("magicheap: committed") <= 3
+
+
+# ---- who else has one ----
+
+
+def test_two_interpreters_keep_a_model_each(ask, tiny, tmp_path):
+    other = (another_environment(tmp_path, "magic"), "-P", "-m", "llama")
+    ways = ({}, {"command": other})
+    answers = {ask(tiny, *SAMPLED, **way)[0] for way in ways}
+    assert len(answers) == 1
+    kept = {path: path.stat().st_mtime_ns for path in ask.layers() if path.name.startswith("m-")}
+    assert len(kept) == len(ways)
+    for way in ways:
+        assert ask(tiny, *SAMPLED, **way)[0] in answers
+        assert "model   resumed" in ask.log
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_a_model_that_cannot_be_loaded_leaves_no_snapshot(ask, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from llama_fixtures import N_PIECES, SIZES, elements, meta_name, pickled, random_weights, rounded, write_meta, write_pth
+from llama_fixtures import N_PIECES, SIZES, elements, meta_name, pickled, random_weights, rounded, text, write_meta, write_pth
 from llama_oracle import Oracle, exact_activations
 
 import llama
@@ -116,12 +116,22 @@ def test_a_tensor_that_is_part_of_a_larger_storage_is_found(tmp_path, weights):
         ({"n_kv_heads": 3}, "cannot share"),
         ({"n_layers": 2**40}, "layers"),
         ({"use_scaled_rope": True}, "scaled RoPE"),
+        ({"sliding_window": 4096}, "has 'sliding_window'"),
+        ({"moe": {"num_experts": 8}}, "has 'moe'"),
+        ({"rope_scaling": {"factor": 8}}, "has 'rope_scaling'"),
+        ({"hidden_dim": 256}, "expected"),
+        ({"head_dim": 32}, "expected"),
     ],
 )
 def test_params_that_contradict_the_tensors_are_named(tmp_path, weights, params, message):
     write_meta(tmp_path, weights, **params)
     with pytest.raises(llama.ModelError, match=message):
         llama.load(tmp_path)
+
+
+def test_params_that_say_nothing_about_the_model_are_left_alone(tmp_path, weights):
+    neutral = {"max_batch_size": 32, "moe": None, "sliding_window": 0, "lora_args": {}, "use_scaled_rope": False, "head_dim": 16, "hidden_dim": 192}
+    llama.load(write_meta(tmp_path, weights, **neutral)).close()
 
 
 def test_a_missing_shard_is_named(tmp_path, weights):
@@ -134,14 +144,45 @@ def test_a_missing_shard_is_named(tmp_path, weights):
 def test_a_shard_too_few_is_named(tmp_path, weights):
     write_meta(tmp_path, weights, 2)
     (tmp_path / "consolidated.01.pth").unlink()
-    with pytest.raises(llama.ModelError, match="in 1 shards, expected"):
+    with pytest.raises(llama.ModelError, match="in 1 shards, expected .*: it looks like 1 of 2 shards, and the others are missing"):
         llama.load(tmp_path)
 
 
-def test_a_tokenizer_that_is_not_sentencepiece_is_named(tmp_path, weights):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("IQ== 0\nIg== 1\n", "is tiktoken's, as of Llama 3"),
+        ("IQ== 0\r\n", "is tiktoken's"),
+        ("words\n", "no usable sentencepiece model"),
+        ("", "model: it is empty"),
+    ],
+)
+def test_a_tokenizer_that_is_not_sentencepiece_is_named(tmp_path, weights, content, message):
     write_meta(tmp_path, weights)
-    (tmp_path / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
-    with pytest.raises(llama.ModelError, match="no usable sentencepiece model"):
+    (tmp_path / "tokenizer.model").write_text(content)
+    with pytest.raises(llama.ModelError, match=message):
+        llama.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("config.json", "model.safetensors"), "Hugging Face's layout"),
+        (("model-00001-of-00002.safetensors",), "Hugging Face's layout"),
+        (("m.gguf",), "but with m.gguf: give that file"),
+    ],
+)
+def test_a_directory_of_another_layout_is_named(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(llama.ModelError, match=message):
+        llama.load(tmp_path)
+
+
+def test_a_file_that_is_alone_in_its_key_is_named(tmp_path, weights):
+    write_meta(tmp_path, weights)
+    write_pth(tmp_path / "consolidated.00.pth", {}, program=b"\x80\x02}(" + text("model") + b"}u.")
+    with pytest.raises(llama.ModelError, match="has no tensors but model: save the dict of tensors that is in it by itself"):
         llama.load(tmp_path)
 
 

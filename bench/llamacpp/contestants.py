@@ -13,7 +13,7 @@ from spawn import MAGIC, QUIET, Run, memory, stopped, timed
 MAGIC_LLAMA = Path(sys.executable).with_name("magic-llama")
 SAMPLE = Path(__file__).parent.parent / "kernels_sample.py"
 PROMPT = "The capital of France is"  # 5 tokens of SmolLM2's, 13 of models.py's vocabulary
-DEVNULL = os.open(os.devnull, os.O_RDWR)  # for stdin, which magic-llama would join to the prompt, and for llama.cpp's log
+DEVNULL = os.open(os.devnull, os.O_RDWR)  # for stdin, and for llama.cpp's log
 LONG = 64  # tokens of an answer that goes on while memory is looked at
 N_CONTEXT = 512  # of the processes that are started; llama.cpp's default is the most that the model was trained for
 READ_BYTES = 1 << 22  # arbitrary

@@ -23,7 +23,7 @@ enum {
     MK_ERR_MEMORY = -1,   /* malloc said no; nothing was allocated */
     MK_ERR_ARGUMENT = -2, /* a shape, type, token or position that the model does not have */
     MK_ERR_CONTEXT = -3,  /* the session's context is full; the session is unchanged */
-    MK_ERR_VALUE = -4,    /* a weight is not finite, or too large for the type that it should become */
+    MK_ERR_VALUE = -4,    /* a weight or logit is not finite, or too large for the type that it should become */
 };
 
 /* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says. */
@@ -102,7 +102,7 @@ typedef struct mk_pool mk_pool;       /* threads; never part of a model or sessi
 typedef struct {
     float temperature; /* 0: greedy */
     int32_t top_k;     /* 0: off */
-    float top_p;       /* 1: off */
+    float top_p;       /* 1: off; 0: the likeliest alone */
     float min_p;       /* 0: off */
     uint64_t rng;      /* state of the generator; seed it, then pass the same struct each time */
 } mk_sampler;
@@ -161,6 +161,12 @@ int32_t mk_session_length(const mk_session *session);  /* tokens in the KV cache
 int32_t mk_session_context(const mk_session *session); /* n_ctx */
 /* Forgets all tokens from `length` on. */
 int mk_session_truncate(mk_session *session, int32_t length);
+/* Bytes of the cache's part that holds n_tokens; 0 if the context holds no so many. */
+int64_t mk_session_state_bytes(const mk_session *session, int32_t n_tokens);
+/* Copies that part to and from another session of the same model, context and cache type, whose next token is then as if it had
+ * been given the same ones. MK_ERR_ARGUMENT: n_bytes is not mk_session_state_bytes of the session's length, or of n_tokens. */
+int mk_session_save(const mk_session *session, void *out, int64_t n_bytes);
+int mk_session_load(mk_session *session, const void *in, int64_t n_bytes, int32_t n_tokens);
 
 /* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the session is unchanged.
  * pool may be NULL: one thread. The result does not depend on the number of threads. */
@@ -169,7 +175,7 @@ int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int
 int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
 
 /* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc.
- * MK_ERR_ARGUMENT if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
+ * MK_ERR_VALUE if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
 int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *token);
 
 /* Name of the kernels in use: "scalar", "avx2", "avx2-vnni" or "avx512-vnni". */

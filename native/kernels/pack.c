@@ -21,21 +21,38 @@ static bool may_pack(int32_t to, int32_t from) { return to == mk_packed_type(fro
 
 /* ---- One row into its lane; `strip` is the strip's first byte ---- */
 
-static void place_floats(int32_t type, const float *x, int32_t cols, char *strip, int lane)
+static bool all_finite(const float *x, int32_t n)
 {
+    uint32_t carries = 0; /* one into the sign, where an exponent is full */
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        carries |= (bits & 0x7fffffff) + 0x00800000;
+    }
+    return !(carries >> 31);
+}
+
+static bool is_finite_half(uint16_t half) { return (half & 0x7c00) != 0x7c00; }
+
+/* False if a value is not finite, or becomes infinite. */
+static bool place_floats(int32_t type, const float *x, int32_t cols, char *strip, int lane)
+{
+    bool is_finite = all_finite(x, cols);
     for (int64_t i = 0, at = lane; i < cols; i++, at += MKI_STRIP)
         switch (type) {
         case MK_F32: ((float *)strip)[at] = x[i]; break;
-        case MK_F16: ((uint16_t *)strip)[at] = mki_to_half(x[i]); break;
+        case MK_F16: is_finite &= is_finite_half(((uint16_t *)strip)[at] = mki_to_half(x[i])); break;
         case MK_BF16: ((uint16_t *)strip)[at] = mki_to_bfloat(x[i]); break;
         }
+    return is_finite;
 }
 
 static uint16_t *scales_at(int32_t type, char *strip, int64_t g) { return (uint16_t *)(strip + mki_scales_at(type, g)); }
 
 static uint8_t *lines_at(int32_t type, char *strip, int64_t g) { return (uint8_t *)strip + mki_lines_at(type, g); }
 
-static void place_blocks(int32_t type, const void *row, int32_t cols, char *strip, int lane)
+/* False if a scale is not finite. */
+static bool place_blocks(int32_t type, const void *row, int32_t cols, char *strip, int lane)
 {
     for (int32_t g = 0; g < cols / MKI_BLOCK; g++) {
         const mki_q4_0 *q4_0 = (const mki_q4_0 *)row + g;
@@ -48,6 +65,8 @@ static void place_blocks(int32_t type, const void *row, int32_t cols, char *stri
         scales[lane] = type == MK_Q4_0 ? q4_0->d : type == MK_Q4_1 ? q4_1->d : q8_0->d;
         if (type == MK_Q4_1)
             scales[MKI_STRIP + lane] = q4_1->m;
+        if (!is_finite_half(scales[lane]) || (type == MK_Q4_1 && !is_finite_half(q4_1->m)))
+            return false;
         for (int j = 0; j < mki_n_lines(type); j++) {
             uint32_t four;
             memcpy(&four, q + 4 * j, sizeof four);
@@ -55,6 +74,7 @@ static void place_blocks(int32_t type, const void *row, int32_t cols, char *stri
             memcpy(lines + j * MKI_LINE + 4 * lane, &four, sizeof four);
         }
     }
+    return true;
 }
 
 /* ---- Rows ---- */
@@ -65,30 +85,19 @@ typedef struct {
     void *blocks;
 } scratch;
 
-/* False if a value is not finite that the tensor's type could not hold. */
+/* False if a value is not finite, or the tensor's type could not hold it. */
 static bool place_row(const mk_tensor *t, int32_t row, int32_t from, const void *in, scratch s)
 {
     char *strip = (char *)t->data + row / MKI_STRIP * mki_strip_bytes(t->type, t->cols);
     int lane = row % MKI_STRIP;
-    if (from == t->type && mki_is_block_type(from)) {
-        place_blocks(from, in, t->cols, strip, lane);
-        return true;
-    }
-    if (from == MK_Q4_K) {
-        if (!mki_regroup_q4_k(in, t->cols, s.blocks))
-            return false;
-        place_blocks(t->type, s.blocks, t->cols, strip, lane);
-        return true;
-    }
+    if (from == t->type && mki_is_block_type(from))
+        return place_blocks(from, in, t->cols, strip, lane);
+    if (from == MK_Q4_K)
+        return mki_regroup_q4_k(in, t->cols, s.blocks) && place_blocks(t->type, s.blocks, t->cols, strip, lane);
     mki_read_row(from, in, t->cols, s.floats);
-    if (!mki_is_block_type(t->type)) {
-        place_floats(t->type, s.floats, t->cols, strip, lane);
-        return true;
-    }
-    if (!mki_quantize_row(t->type, s.floats, t->cols, s.blocks))
-        return false;
-    place_blocks(t->type, s.blocks, t->cols, strip, lane);
-    return true;
+    if (!mki_is_block_type(t->type))
+        return place_floats(t->type, s.floats, t->cols, strip, lane);
+    return mki_quantize_row(t->type, s.floats, t->cols, s.blocks) && place_blocks(t->type, s.blocks, t->cols, strip, lane);
 }
 
 static bool has_rows(const mk_tensor *t, int32_t first, int32_t n)

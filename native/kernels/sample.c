@@ -134,7 +134,7 @@ static int32_t greatest_logit(const float *logits, int32_t n)
 
 static bool sampler_is_sane(const mk_sampler *s)
 {
-    return isfinite(s->temperature) && s->temperature >= 0 && s->top_k >= 0 && s->top_p > 0 && s->top_p <= 1 &&
+    return isfinite(s->temperature) && s->temperature >= 0 && s->top_k >= 0 && s->top_p >= 0 && s->top_p <= 1 &&
            s->min_p >= 0 && s->min_p <= 1;
 }
 
@@ -146,7 +146,7 @@ int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t
         return MK_ERR_ARGUMENT;
     int32_t best = greatest_logit(logits, n_vocab);
     if (best < 0)
-        return MK_ERR_ARGUMENT;
+        return MK_ERR_VALUE;
     if (sampler->temperature == 0) {
         *token = best;
         return MK_OK;

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Whether a * b * c fits. */
 static bool product(size_t *out, size_t a, size_t b, size_t c)
@@ -121,5 +122,41 @@ int mk_session_truncate(mk_session *s, int32_t length)
     if (!s || length < 0 || length > s->length)
         return MK_ERR_ARGUMENT;
     s->length = length;
+    return MK_OK;
+}
+
+/* ---- What it holds, to and fro ---- */
+
+/* Bytes of a layer's cache that hold n tokens: whole chunks, which follow each other. */
+static size_t held_bytes(const mk_session *s, int32_t n)
+{
+    return ((size_t)n + MKI_CHUNK - 1) / MKI_CHUNK * (size_t)s->cache.n_kv_heads * (size_t)s->cache.strip_bytes;
+}
+
+int64_t mk_session_state_bytes(const mk_session *s, int32_t n_tokens)
+{
+    if (!s || n_tokens < 0 || n_tokens > s->n_ctx)
+        return 0;
+    return (int64_t)((size_t)s->config.n_layers * held_bytes(s, n_tokens)); /* no more than the cache itself */
+}
+
+int mk_session_save(const mk_session *s, void *out, int64_t n_bytes)
+{
+    if (!s || !out || n_bytes != mk_session_state_bytes(s, s->length))
+        return MK_ERR_ARGUMENT;
+    size_t held = held_bytes(s, s->length);
+    for (int32_t layer = 0; layer < s->config.n_layers; layer++)
+        memcpy((char *)out + (size_t)layer * held, s->cache.strips + layer * s->layer_bytes, held);
+    return MK_OK;
+}
+
+int mk_session_load(mk_session *s, const void *in, int64_t n_bytes, int32_t n_tokens)
+{
+    if (!s || !in || n_tokens < 0 || n_tokens > s->n_ctx || n_bytes != mk_session_state_bytes(s, n_tokens))
+        return MK_ERR_ARGUMENT;
+    size_t held = held_bytes(s, n_tokens);
+    for (int32_t layer = 0; layer < s->config.n_layers; layer++)
+        memcpy(s->cache.strips + layer * s->layer_bytes, (const char *)in + (size_t)layer * held, held);
+    s->length = n_tokens;
     return MK_OK;
 }

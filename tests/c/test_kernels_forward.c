@@ -197,6 +197,42 @@ TEST(a_truncated_session_is_as_if_the_rest_had_never_been)
     mk_model_free(m);
 }
 
+TEST(a_session_that_is_given_the_state_of_another_goes_on_as_that_one)
+{
+    static const int32_t lengths[] = {0, 1, 63, 64, 65, 200, N_CTX - 1};
+    uint64_t state = harness_seed();
+    mk_model *m = odd_model();
+    int32_t tokens[N_CTX];
+    random_tokens(&state, m, tokens, N_CTX);
+    for (int i = 0; i < 7 * N_TYPES; i++) {
+        int32_t length = lengths[i / N_TYPES];
+        mk_session *from = session_of(m, caches[i % N_TYPES].type), *to = session_of(m, caches[i % N_TYPES].type);
+        float expected[MOST_VOCAB], found[MOST_VOCAB];
+        CHECK(length == 0 || mk_eval(from, m, NULL, tokens, length, NULL) == MK_OK);
+        int64_t n_bytes = mk_session_state_bytes(from, length);
+        void *bytes = malloc((size_t)n_bytes + 1);
+        CHECK_EQUAL(mk_session_save(from, bytes, n_bytes + 1), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_session_save(from, bytes, n_bytes), MK_OK);
+        CHECK_EQUAL(mk_session_load(to, bytes, n_bytes + 1, length), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_session_load(to, bytes, n_bytes, N_CTX + 1), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_session_load(to, bytes, n_bytes, -1), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_session_length(to), 0);
+        CHECK_EQUAL(mk_session_load(to, bytes, n_bytes, length), MK_OK);
+        CHECK_EQUAL(mk_session_length(to), length);
+        poison(to);
+        CHECK_EQUAL(mk_eval(from, m, NULL, tokens + length, 1, expected), MK_OK);
+        CHECK_EQUAL(mk_eval(to, m, NULL, tokens + length, 1, found), MK_OK);
+        CHECK(same_bits(expected, found, m->config.n_vocab));
+        free(bytes);
+        mk_session_free(from);
+        mk_session_free(to);
+    }
+    CHECK_EQUAL(mk_session_state_bytes(NULL, 1), 0);
+    CHECK_EQUAL(mk_session_save(NULL, tokens, 0), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_session_load(NULL, tokens, 0, 0), MK_ERR_ARGUMENT);
+    mk_model_free(m);
+}
+
 /* `n` tokens must be refused with `status`, and leave the session as if nobody had asked. */
 static void check_refused(mk_session *s, const mk_model *m, const int32_t *tokens, int32_t n, int status)
 {

@@ -152,12 +152,12 @@ TEST(a_block_of_zeros_or_of_denormals_stays_finite)
         }
 }
 
-TEST(a_value_that_is_not_finite_is_refused_by_block_types)
+TEST(a_value_that_is_not_finite_is_refused_by_every_type)
 {
     static const float bad[] = {NAN, INFINITY, -INFINITY, 1e10f /* its scale is no half */};
-    static const int32_t types[] = {MK_Q4_0, MK_Q4_1, MK_Q8_0};
-    for (int k = 0; k < 3; k++)
-        for (int b = 0; b < 4; b++) {
+    static const int32_t types[] = {MK_Q4_0, MK_Q4_1, MK_Q8_0, MK_F16, MK_F32, MK_BF16};
+    for (int k = 0; k < 6; k++)
+        for (int b = 0; b < (k < 4 ? 4 : 3); b++) {
             float x[MKI_BLOCK] = {0};
             mk_tensor t;
             x[17] = bad[b];
@@ -165,6 +165,19 @@ TEST(a_value_that_is_not_finite_is_refused_by_block_types)
             CHECK_EQUAL(mk_pack(&t, MK_F32, x, 0, 1), MK_ERR_VALUE);
             free(t.data);
         }
+}
+
+TEST(a_block_whose_scale_is_not_finite_is_refused)
+{
+    static const int32_t types[] = {MK_Q4_0, MK_Q4_1, MK_Q4_1, MK_Q8_0};
+    for (int k = 0; k < 4; k++) {
+        uint8_t row[34] = {0};
+        mk_tensor t;
+        row[k == 2 ? 3 : 1] = k % 2 ? 0x7c : 0xfe;
+        CHECK_EQUAL(mk_tensor_new(&t, types[k], 1, MKI_BLOCK), MK_OK);
+        CHECK_EQUAL(mk_pack(&t, types[k], row, 0, 1), MK_ERR_VALUE);
+        free(t.data);
+    }
 }
 
 /* A block of a K type: any bytes are one, but for its halves, which are small and finite here. */

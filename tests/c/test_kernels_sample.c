@@ -1,6 +1,8 @@
 /* The sampler against a dumb oracle that sorts everything and writes down each token's probability. */
 #include "test_kernels.h"
 
+#include <float.h>
+
 enum { MOST = 40, DRAWS = 20000 };
 
 typedef struct {
@@ -133,26 +135,48 @@ TEST(extreme_temperatures_stay_defined)
     }
 }
 
-static void check_refused(mk_sampler s, const float *logits, int32_t n)
+static void check_status(mk_sampler s, const float *logits, int32_t n, int status)
 {
     int32_t token = 5;
-    CHECK_EQUAL(mk_sample(&s, logits, n, &token), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_sample(&s, logits, n, &token), status);
     CHECK_EQUAL(token, -1);
+}
+
+static void check_refused(mk_sampler s, const float *logits, int32_t n) { check_status(s, logits, n, MK_ERR_ARGUMENT); }
+
+TEST(scores_that_are_not_finite_are_told_apart_from_nonsense)
+{
+    float nan[] = {1, NAN}, infinite[] = {1, INFINITY}, nothing[] = {-INFINITY, -INFINITY};
+    mk_sampler s = {.temperature = 1, .top_p = 1};
+    check_status(s, nan, 2, MK_ERR_VALUE);
+    check_status(s, infinite, 2, MK_ERR_VALUE);
+    check_status(s, nothing, 2, MK_ERR_VALUE);
+}
+
+TEST(filters_at_their_edges_leave_the_likeliest_token)
+{
+    float logits[] = {1, 3, 2, 3};
+    static const mk_sampler edges[] = {
+        {.temperature = FLT_MAX, .top_p = 0}, {.temperature = FLT_MAX, .top_p = 1, .min_p = 1, .top_k = 1},
+        {.temperature = FLT_TRUE_MIN, .top_p = 1, .top_k = 1}, {.temperature = 1, .top_p = FLT_TRUE_MIN}};
+    for (int i = 0; i < 4; i++) {
+        mk_sampler s = edges[i];
+        int32_t token;
+        CHECK_EQUAL(mk_sample(&s, logits, 4, &token), MK_OK);
+        CHECK_EQUAL(token, 1);
+    }
 }
 
 TEST(nonsense_is_refused)
 {
-    float good[] = {1, 2}, nan[] = {1, NAN}, infinite[] = {1, INFINITY}, nothing[] = {-INFINITY, -INFINITY};
+    float good[] = {1, 2};
     mk_sampler s = {.temperature = 1, .top_p = 1};
-    check_refused(s, nan, 2);
-    check_refused(s, infinite, 2);
-    check_refused(s, nothing, 2);
     check_refused(s, good, 0);
     check_refused(s, good, -1);
     check_refused(s, NULL, 2);
     check_refused((mk_sampler){.temperature = -1, .top_p = 1}, good, 2);
     check_refused((mk_sampler){.temperature = NAN, .top_p = 1}, good, 2);
-    check_refused((mk_sampler){.temperature = 1, .top_p = 0}, good, 2);
+    check_refused((mk_sampler){.temperature = 1, .top_p = -1}, good, 2);
     check_refused((mk_sampler){.temperature = 1, .top_p = NAN}, good, 2);
     check_refused((mk_sampler){.temperature = 1, .top_p = 1, .top_k = -1}, good, 2);
     check_refused((mk_sampler){.temperature = 1, .top_p = 1, .min_p = 1.5f}, good, 2);

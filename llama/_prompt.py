@@ -1,0 +1,114 @@
+"""What is asked: the words of -p, what standard input holds, and what is typed.
+
+Q1  With -p, standard input is not read unless a - says that it belongs to the prompt: a shell's loop may read its lines from it, and
+    whoever started us may keep it open for ever. Without -p, what pipe, file or socket it is holds the prompt.
+Q2  Whoever waits for standard input says so on stderr, once: after a second in which nothing came, or five behind what came.
+"""
+
+import os
+import select
+import stat
+import sys
+
+from llama._options import UsageError
+
+NO_PROMPT = "no prompt: give one with -p, or pipe it in"
+FIRST_SILENCE_MS, SILENCE_MS = 1000, 5000  # arbitrary: longer than most programs take to begin, and than they pause
+READ_BYTES = 1 << 16  # what a pipe holds
+
+
+def check_prompt(args):
+    """Raise UsageError if it is known without reading stdin that there is nothing to answer, or nowhere to."""
+    if sys.stdout is None:
+        raise UsageError("stdout is closed: there is nowhere to answer")
+    if args.interactive and not (sys.stdin and sys.stdin.isatty()):
+        raise UsageError("-i needs a terminal on stdin; without -i, stdin is read where there is no -p, or a - behind it")
+    if args.interactive and args.stdin:
+        raise UsageError("-i reads turn by turn what is typed: leave out the -")
+    if args.stdin and sys.stdin is None:
+        raise UsageError("standard input is closed: there is no prompt in it")
+    if not (args.prompt or args.interactive or reads_stdin(args)):
+        raise UsageError(NO_PROMPT)
+    if not reads_stdin(args) and not args.interactive and is_terminal(sys.stderr) and holds_something(sys.stdin):
+        tell("standard input is not read where there is a -p: end with a - to join it to the prompt")
+
+
+def joined_prompt(args, most_bytes):
+    """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask.
+
+    most_bytes: of stdin, after which it is refused without reading more; None: as much as comes.
+    """
+    read = read_stdin(most_bytes) if reads_stdin(args) else ""
+    prompt = "\n\n".join(part for part in (args.prompt, read) if part)
+    if not prompt and not args.interactive:
+        raise UsageError(NO_PROMPT)
+    return prompt
+
+
+def reads_stdin(args):
+    """Tell whether what stdin holds belongs to the prompt (Q1)."""
+    return bool(args.stdin) or (args.prompt is None and not args.interactive and is_piped())
+
+
+def is_piped():
+    if sys.stdin is None:  # closed
+        return False
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def holds_something(stream):
+    """Tell whether bytes wait in a pipe."""
+    if stream is None or not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+        return False
+    waiting = select.poll()
+    waiting.register(stream.fileno(), select.POLLIN)
+    return any(events & select.POLLIN for _, events in waiting.poll(0))
+
+
+def is_terminal(stream):
+    return stream is not None and stream.isatty()
+
+
+def is_readable(descriptor, timeout_ms):
+    """Wait for something to be read, at most so long (None: for ever); at its end, too, there is."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(timeout_ms))
+
+
+def read_stdin(most_bytes):
+    """Return what stdin holds, without the newlines at its end, as $(...) does."""
+    descriptor, read, silence_ms = sys.stdin.fileno(), bytearray(), FIRST_SILENCE_MS
+    while True:
+        if not is_readable(descriptor, silence_ms):
+            tell("waiting for the prompt on standard input" + (", which Ctrl-D ends" if sys.stdin.isatty() else ""))
+            silence_ms = None
+            continue
+        try:
+            piece = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:  # another reader was faster
+            continue
+        if not piece:
+            return read.decode("utf-8", "replace").rstrip("\n")
+        read += piece
+        if most_bytes is not None and len(read) > most_bytes:
+            raise UsageError(f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c")
+        silence_ms = silence_ms and SILENCE_MS
+
+
+def ask():
+    """Return the next turn that is typed, or None at the end of input."""
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.buffer.readline()
+        if not line:
+            print(file=sys.stderr)
+            return None
+        if line.strip():
+            return line.decode("utf-8", "replace").rstrip("\n")
+
+
+def tell(line):
+    if sys.stderr is not None:
+        print(f"magic-llama: {line}", file=sys.stderr, flush=True)
