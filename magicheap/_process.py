@@ -45,7 +45,7 @@ class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
     def __init__(
-        self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool = False
+        self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool, compares: bool
     ) -> None:
         self._unknown, stack = "", ""
         try:
@@ -53,7 +53,7 @@ class ProcessTransaction(MagicTransaction):
         except ValueError as error:
             self._unknown = f"the code that calls it can't be told from other code: {error}"
         super().__init__(path, options, f"{key} {stack} {_interpreter_options()} {sys.path}", env, inputs)
-        self._is_relative, self._is_strict = not os.path.isabs(path), is_strict
+        self._is_relative, self._is_strict, self._compares = not os.path.isabs(path), is_strict, compares
 
     # ---- entering ----
 
@@ -69,7 +69,8 @@ class ProcessTransaction(MagicTransaction):
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
-        self._key += f" {_brought.describe(_caller(), self._is_first)}"
+        if self._compares:
+            self._key += f" {_brought.describe(_caller(), self._is_first)}"
         self._is_watched = self._is_first and _watch.is_from_start
         self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))

@@ -43,6 +43,7 @@ def magic_transaction(
     key: str = "",
     refresh: bool = False,
     strict: bool = False,
+    compare: bool = True,
 ) -> MagicTransaction:
     """Return the context manager in which a program loads what later runs will find loaded.
 
@@ -58,6 +59,8 @@ def magic_transaction(
               sys.argv or the working directory
     refresh   True: run cold even if there is a snapshot, and replace it
     strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to commit; else warn of it
+    compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and its callers', are what those
+              of the run that committed were. False: they are not compared, as the program makes anew behind it all that may differ
 
     ValueError: an argument that makes no sense, or no path where there is no script.
     OSError, on entering: one of `inputs` is not there.
@@ -79,7 +82,7 @@ def magic_transaction(
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, full_key, env, tuple(inputs), strict)
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, full_key, env, tuple(inputs), strict, compare)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
