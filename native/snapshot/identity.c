@@ -30,7 +30,8 @@ mhi_file_input mhi_file_identity(int kind, const struct stat *found)
 
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns)
 {
-    if (entry->in_ctime_ns > now_ns - YOUNG_NS || entry->in_mtime_ns > now_ns - YOUNG_NS)
+    bool is_coarse = entry->in_ctime_ns % 1000000000 == 0; /* a file system that keeps whole seconds: two of one making look alike */
+    if (is_coarse || entry->in_ctime_ns > now_ns - YOUNG_NS || entry->in_mtime_ns > now_ns - YOUNG_NS)
         entry->in_ctime_ns = MHI_TIME_UNKNOWN;
 }
 

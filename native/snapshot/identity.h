@@ -15,7 +15,8 @@
 
 /* What stat tells. */
 mhi_file_input mhi_file_identity(int kind, const struct stat *found);
-/* The times of what was recorded at `now_ns` are left out if it may change again within the same tick of the file system's clock. */
+/* The times of what was recorded at `now_ns` are left out if they can't tell it from what it may be next: it may change again within the same tick
+ * of the file system's clock, or that keeps whole seconds. */
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns);
 /* The quick way. */
 bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is);
