@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _log
+from magicheap import _key, _log
 from magicheap._errors import MagicHeapError, UnsupportedError, call
 from magicheap._native import ffi, lib
 from magicheap._paths import launcher_path
@@ -40,8 +40,9 @@ _is_first = True  # no transaction of this program was entered yet
 class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
-        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
+    def __init__(self, path: str, options: dict[str, Any], key: list[_key.Part], env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
+        super().__init__(path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs)
+        self._key[-1] = "place", [*self._key[-1][1], *_call_stack().split(" < ")]
         self._is_constant, self._is_relative = is_constant, not os.path.isabs(path)
 
     # ---- entering ----
@@ -164,6 +165,8 @@ class ProcessTransaction(MagicTransaction):
         take_up = _resumed.take_up
         self._add_inputs(recorder)
         recorder.forget()
+        if not self._is_worth_committing():
+            return
         if threads := _pools.live_threads():
             raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
         kept = _resumed.prepare(self._initial, self._ignored)
@@ -181,7 +184,7 @@ class ProcessTransaction(MagicTransaction):
             if not self.was_committed:
                 _resumed.go_on(kept)
         self.committed = True
-        _log.info("committed %s", self.path)
+        _log.info("committed %s", self._file())
         self._link()
 
     def _take_up(self, take_up: Callable[[Resumed, Kept], None], kept: Kept) -> None:
@@ -231,11 +234,6 @@ def _n_skipped(words: list[str]) -> int:
         if word in _OPTIONS_WITH_VALUE:
             i += 1
     return i
-
-
-def _interpreter_options() -> str:
-    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it starts."""
-    return f"{sys.flags} -W{sys.warnoptions} -X{sys._xoptions}"
 
 
 def _call_stack() -> str:

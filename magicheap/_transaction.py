@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _log
+from magicheap import _key, _log
 from magicheap._errors import MagicHeapError, MagicHeapWarning, StaleError, call
 from magicheap._native import ffi, lib
 
@@ -66,23 +66,25 @@ def magic_transaction(
     env = tuple(env)
     constants = sys._getframe(1).f_code.co_consts
     is_constant = (path is None or path in constants) and (not key or key in constants)  # written down where we are called
+    place: list[str] = []
     if path is None:
-        path, key = _default_path(key)
+        path, *place = _default_path()
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
+    parts = [_key.interpreter(), _key.options(), ("key", [key]), ("place", place)]
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, _full_key(key), env, tuple(inputs), is_constant)
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), is_constant)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return HeapTransaction(path, options, _full_key(key), env, tuple(inputs))
+    return HeapTransaction(path, options, parts, env, tuple(inputs))
 
 
-def _default_path(key: str) -> tuple[str, str]:
-    """Return the script's own snapshot and a key that ties it to the caller's line: another transaction may not take it."""
+def _default_path() -> tuple[str, str]:
+    """Return the script's own snapshot and the caller's line, which it is tied to: another transaction may not take it."""
     from magicheap._paths import default_path
 
     caller = sys._getframe(2)
@@ -91,14 +93,7 @@ def _default_path(key: str) -> tuple[str, str]:
     if path in _default_paths:
         raise ValueError("this script's own snapshot is taken already: pass each further transaction a path")
     _default_paths.add(path)
-    return path, f"{caller.f_code.co_filename}:{caller.f_lineno} {key}"
-
-
-def _full_key(key: str) -> str:
-    """Join the user's key to what the interpreter is: another one would read the same files differently."""
-    flags = f"-O{sys.flags.optimize} utf8={sys.flags.utf8_mode}"
-    interpreter = f"{os.path.dirname(sys.executable)} {os.path.realpath(sys.executable)}"  # by whatever name: python, python3
-    return f"{key} {interpreter} {flags} {sys.implementation.name} {' '.join(sys.version.split())}".lstrip()
+    return path, f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
 
 class MagicTransaction:
@@ -112,7 +107,7 @@ class MagicTransaction:
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
     """
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
+    def __init__(self, path: str, options: dict[str, Any], key: list[_key.Part], env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
         self.path = path
         self.was_committed = False
         self.root: Any = None
@@ -175,7 +170,7 @@ class MagicTransaction:
     def _open_native(self, **options: Any) -> None:
         names = [ffi.new("char[]", os.fsencode(name)) for name in self._env]
         env = ffi.new("char *[]", [*names, ffi.NULL])
-        key = ffi.new("char[]", self._key.encode(errors="surrogateescape"))
+        key = ffi.new("char[]", _key.join(self._key).encode(errors="surrogateescape"))
         tx = ffi.new("mh_transaction **")
         call(lib.mh_open, tx, os.fsencode(self.path), ffi.new("mh_options *", {**options, "env": env, "key": key}))
         self._tx = ffi.gc(tx[0], lib.mh_close)  # not at the end of the `with`: another thread may ask for the progress
@@ -194,6 +189,20 @@ class MagicTransaction:
             return
         self._recorder = recorder
         recorder.start()
+
+    def _file(self) -> str:
+        """Return which of the variants of the path it is."""
+        number = lib.mh_variant(self._tx)
+        return f"{self.path}.v{number}" if number else self.path
+
+    def _is_worth_committing(self) -> bool:
+        """Tell whether to commit, once all inputs are recorded; log why not."""
+        wanted, err = ffi.new("bool *"), ffi.new("mh_error *")
+        is_known = lib.mh_wants_commit(self._tx, wanted, err) == lib.MH_OK
+        if is_known and not wanted[0] and not self._options["ignore_snapshot"]:
+            _log.info("not committed: %s", _text(err.detail))
+            return False
+        return True
 
     def _add_inputs(self, recorder: Recorder) -> None:
         for path in recorder.outputs():

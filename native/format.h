@@ -78,7 +78,8 @@ typedef struct {
     uint64_t hd_root;          /* an address in the data, or 0 */
     int64_t hd_created_ns;     /* since the epoch */
     mhi_file_table hd_tables[MHI_TABLES_MAX];
-    uint8_t hd_reserved[MHI_HEADER_BYTES - 104 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
+    uint64_t hd_n_wasted;      /* how many snapshots in a row, up to the one that this one replaced, no run had taken (variants.h) */
+    uint8_t hd_reserved[MHI_HEADER_BYTES - 112 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
     uint64_t hd_checksum;      /* of all bytes before it */
 } mhi_file_header;
 
@@ -270,6 +271,8 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
  * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
  * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
+/* argv[0] by which `magicheap why` executes the launcher: behind it comes the command line in question, argv[0] included. */
+#define MHI_WHY_NAME "magicheap-why"
 /* The variable that carries the reason into a cold run. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
 

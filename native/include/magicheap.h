@@ -129,6 +129,7 @@ void mh_close(mh_transaction *tx);
 
 bool mh_was_committed(const mh_transaction *tx);      /* warm: attached by mh_open */
 const char *mh_path(const mh_transaction *tx);        /* absolute */
+int mh_variant(const mh_transaction *tx);             /* which file it is: 0: that path, n: with .v<n> behind it; final after mh_begin */
 const char *mh_reason(const mh_transaction *tx);      /* why the run is cold, one sentence; "" when warm */
 int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; MH_OK when warm or there was no file */
 void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
@@ -158,6 +159,9 @@ int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
  * is known without asking. A file that is not there is none. */
 int mh_add_output(mh_transaction *tx, const char *path, mh_error *err);
 
+/* Before a commit, when all inputs are recorded: whether it is worth its price. Not, with err->detail saying why, if the last snapshots were
+ * replaced before any run could take them, or every run is another variant, until two runs have found the same. */
+int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err);
 /* Audits, then makes the snapshot real: atomically and durably, or not at all. Ends routing and seals the arena.
  * Afterwards the arena is a private mapping, whether this succeeded or not, and the program goes on with it. */
 int mh_commit(mh_transaction *tx, mh_error *err);

@@ -16,6 +16,7 @@
 #include "snapshot/command.h"
 #include "snapshot/inputs.h"
 #include "snapshot/trust.h"
+#include "snapshot/variants.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
 
@@ -28,6 +29,7 @@ typedef struct {
     mhi_request request;
     mhi_arguments *arguments;
     struct mh_image *image;   /* the last that was opened, or NULL */
+    bool is_only_variants;    /* what was found are other runs' variants */
     char directory[PATH_MAX]; /* where the launcher is; "" if the kernel does not tell */
 } launch;
 
@@ -61,25 +63,64 @@ static int resume(launch *l, mh_error *err)
     int status = mhi_reopen(l->image, err);
     if (status != MH_OK)
         return status;
+    if (l->request.is_question) {
+        mhi_reopen_undo(l->image);
+        mhi_answer_taken(l->image->path);
+    }
+    mhi_image_stamp(l->image);
     mhi_resume(l->image, &l->startup, l->arguments, err);
     mhi_reopen_undo(l->image);
     mhi_go_cold(&l->request, l->arguments, l->image, err->detail);
 }
 
-static int try_snapshot(launch *l, const char *path, const char *command, mh_error *err)
+static int check(launch *l, const char *command, bool *is_variant, mh_error *err)
 {
-    mh_image_close(l->image);
-    l->image = NULL;
-    if (*path != '/' || strlen(path) >= PATH_MAX)
-        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the path of the snapshot is not absolute, or too long");
-    int status = mhi_image_open(&l->image, path, true, err);
+    int status = check_is_meant(l, command, err);
+    *is_variant = status == MH_ERR_STALE && command != NULL;
     if (status == MH_OK)
-        status = check_is_meant(l, command, err);
-    if (status == MH_OK)
-        status = mhi_inputs_check(l->image, NULL, NULL, l->arguments->ar_envp, err);
+        status = mhi_inputs_check(l->image, NULL, NULL, l->arguments->ar_envp, is_variant, err);
     if (status == MH_OK && is_set(l, "MAGICHEAP_VERIFY"))
         status = mh_image_verify(l->image, err);
-    return status == MH_OK ? resume(l, err) : status;
+    return status;
+}
+
+/* Returns only on failure; then the image, whose interpreter may be wanted, keeps no descriptor that another one may want. */
+static int try_snapshot(launch *l, const char *path, const char *command, bool *is_variant, mh_error *err)
+{
+    struct mh_image *image;
+    *is_variant = false;
+    if (*path != '/' || strlen(path) >= PATH_MAX)
+        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the path of the snapshot is not absolute, or too long");
+    int status = mhi_image_open(&image, path, true, err);
+    if (status != MH_OK)
+        return status;
+    mh_image_close(l->image);
+    l->image = image;
+    status = check(l, command, is_variant, err);
+    if (status == MH_OK)
+        status = resume(l, err);
+    mhi_sys_close(image->fd);
+    image->fd = -1;
+    return status;
+}
+
+/* Returns only on failure. */
+static int try_variants(launch *l, const char *first, const char *command, mh_error *err)
+{
+    mhi_nearest nearest = { 0 };
+    for (int i = 0; i < MHI_VARIANTS; i++) {
+        char path[PATH_MAX];
+        bool is_variant;
+        if (!mhi_variant_path(path, first, i))
+            break;
+        try_snapshot(l, path, command, &is_variant, err);
+        int rank = mhi_variant_rank(i, err, is_variant);
+        if (l->request.is_question)
+            mhi_answer_variant(path, rank, err->detail);
+        mhi_nearest_add(&nearest, rank, rank == MHI_ABSENT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
+    }
+    l->is_only_variants |= nearest.rank == MHI_OTHER_VARIANT;
+    return mhi_nearest_tell(&nearest, first, err);
 }
 
 /* ---- which ---- */
@@ -111,7 +152,9 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
         status = mhi_command_link(link, command, l->arguments->ar_envp, err);
     if (status == MH_OK)
         status = read_link(path, link, err);
-    return status == MH_OK ? try_snapshot(l, path, command, err) : status;
+    if (status == MH_OK && l->request.is_question)
+        mhi_answer_link(link, path);
+    return status == MH_OK ? try_variants(l, path, command, err) : status;
 }
 
 /* Rather than stale because a file is gone. */
@@ -127,7 +170,7 @@ static int try_all(launch *l, mh_error *err)
     if (is_set(l, "MAGICHEAP_DISABLE"))
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "MAGICHEAP_DISABLE is set");
     if (l->request.kind == NULL)
-        return try_snapshot(l, l->request.snapshot, NULL, err);
+        return try_snapshot(l, l->request.snapshot, NULL, &(bool){ false }, err);
     mh_error narrower;
     status = try_command(l, false, NULL, err);
     if (try_command(l, true, NULL, &narrower) != MH_OK && !is_no_snapshot(&narrower))
@@ -203,6 +246,9 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    bool is_first_run = l.image == NULL && is_no_snapshot(&err); /* nothing has gone wrong: the program will see for itself */
+    /* Nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the key. */
+    bool is_first_run = (l.image == NULL && is_no_snapshot(&err)) || l.is_only_variants;
+    if (l.request.is_question)
+        mhi_answer_cold(is_no_snapshot(&err) ? "there is no snapshot that this command leads to" : err.detail);
     mhi_go_cold(&l.request, l.arguments, l.image, is_first_run ? NULL : err.detail);
 }

@@ -18,6 +18,14 @@
 #include "sys/sys.h"
 
 enum { PIECE_BYTES = 1 << 20 }; /* read at once: fits the second-level cache, so that the checksum finds it there */
+enum { STAMP_SECONDS = 60 };
+
+int mhi_image_look(const char *path)
+{
+    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK; /* a FIFO would wait for its writer */
+    int fd = mhi_sys_open(path, flags | O_NOATIME, 0);
+    return fd == -EPERM ? mhi_sys_open(path, flags, 0) : fd; /* it is not ours */
+}
 
 static int open_file(struct mh_image *image, bool trusted_only, mh_error *err)
 {
@@ -26,7 +34,7 @@ static int open_file(struct mh_image *image, bool trusted_only, mh_error *err)
         if (status != MH_OK)
             return status;
     }
-    image->fd = mhi_sys_open(image->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK /* a FIFO would wait for its writer */, 0);
+    image->fd = mhi_image_look(image->path);
     if (image->fd == -ELOOP)
         return mhi_fail(err, MH_ERR_UNTRUSTED, ELOOP, "%s is a symbolic link, which is not followed", image->path);
     if (image->fd < 0)
@@ -115,6 +123,13 @@ int mhi_image_open(struct mh_image **opened, const char *absolute, bool trusted_
     }
     *opened = image;
     return MH_OK;
+}
+
+void mhi_image_stamp(const struct mh_image *image)
+{
+    int64_t now_ns = mhi_sys_wall_clock_ns(), was_s = image->status.st_atim.tv_sec;
+    if (now_ns / 1000000000 - was_s >= STAMP_SECONDS || was_s > now_ns / 1000000000)
+        mhi_sys_set_accessed(image->fd, now_ns); /* a read-only file system, or root's file: then its use is not known */
 }
 
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)

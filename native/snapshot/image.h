@@ -28,6 +28,10 @@ struct mh_image {
 /* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is MH_ERR_UNTRUSTED before a
  * byte of it is read. */
 int mhi_image_open(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
+/* Opens a file for reading, as far as may be without a trace: its access time is to tell when a run took it, not who looked. */
+int mhi_image_look(const char *path);
+/* Notes that a run takes the snapshot, in its access time; to the minute, which is exact enough and spares most runs a write. */
+void mhi_image_stamp(const struct mh_image *image);
 
 static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset) { return image->strings + offset; }
 

@@ -94,7 +94,7 @@ int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *modu
 
 int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err)
 {
-    bool is_any = options == NULL || (options->process && options->key == NULL);
+    bool is_variant, is_any = options == NULL || (options->process && options->key == NULL);
     const char *key = is_any ? NULL : options->key == NULL ? "" : options->key;
     int status = mhi_trust_process(err);
     if (status == MH_OK)
@@ -102,6 +102,6 @@ int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_e
     if (status == MH_OK)
         status = mhi_trust_file(image->path, &image->status, err);
     if (status == MH_OK)
-        status = mhi_inputs_check(image, key, options == NULL ? NULL : options->env, mhi_options_environment(options), err);
+        status = mhi_inputs_check(image, key, options == NULL ? NULL : options->env, mhi_options_environment(options), &is_variant, err);
     return status;
 }

@@ -56,8 +56,12 @@ mhi_file_input mhi_file_identity(int kind, const struct stat *found);
 
 struct mh_image;
 /* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. `key` and `env` as in
- * mh_options, but a `key` of NULL is not compared; `environment` is an environ. */
-int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, mh_error *err);
+ * mh_options, but a `key` of NULL is not compared; `environment` is an environ. *is_variant: the input is one by which runs differ (key,
+ * environment), so that the snapshot may be as good as ever for others; these are compared first. */
+int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, bool *is_variant,
+                     mh_error *err);
+/* stale.c: no run will take it any more, since a file is not what it was; not where that can't be told at this moment. */
+bool mhi_inputs_are_gone(const struct mh_image *image);
 /* environment.c: its part of that. */
 int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment, mh_error *err);
 

@@ -13,6 +13,7 @@
 #include "snapshot/cpu.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
+#include "snapshot/key.h"
 #include "sys/sys.h"
 
 mhi_file_input mhi_file_identity(int kind, const struct stat *found)
@@ -47,19 +48,6 @@ static int check_file(const mhi_file_input *was, const char *path, mh_error *err
     return MH_OK;
 }
 
-/* A key may be long, so what is told of it begins with the word that differs. */
-static int check_key(const char *was, const char *is, mh_error *err)
-{
-    if (is == NULL || strcmp(was, is) == 0)
-        return MH_OK;
-    size_t word = 0;
-    for (size_t i = 0; was[i] == is[i]; i++)
-        if (is[i] == ' ')
-            word = i + 1;
-    const char *before = word == 0 ? "" : "... ";
-    return mhi_fail(err, MH_ERR_STALE, 0, "the key is '%s%.200s', the snapshot's is '%s%.200s'", before, is + word, before, was + word);
-}
-
 static int check_cpu(const mhi_file_input *was, const char *features, mh_error *err)
 {
     char has[MHI_CPU_TEXT_BYTES];
@@ -85,7 +73,17 @@ static int check_system(const mhi_file_input *was, const char *name, const char 
     return MH_OK;
 }
 
-int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, mh_error *err)
+/* What tells runs apart, whatever the files are: first, since it costs no look at a file. */
+static int check_run(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, mh_error *err)
+{
+    int status = mhi_environment_check(image, env, environment, err); /* before the key, which holds what Python made of it */
+    for (uint64_t i = 0; i < image->n_inputs && status == MH_OK; i++)
+        if (image->inputs[i].in_kind == MH_INPUT_KEY && key != NULL)
+            status = mhi_key_check(mhi_image_string(image, image->inputs[i].in_text), key, err);
+    return status;
+}
+
+static int check_world(const struct mh_image *image, mh_error *err)
 {
     int status = MH_OK;
     for (uint64_t i = 0; i < image->n_inputs && status == MH_OK; i++) {
@@ -94,11 +92,29 @@ int mhi_inputs_check(const struct mh_image *image, const char *key, const char *
         switch (input->in_kind) {
         case MH_INPUT_FILE:
         case MH_INPUT_LIBRARY: status = check_file(input, name, err); break;
-        case MH_INPUT_KEY: status = key == NULL ? MH_OK : check_key(text, key, err); break;
         case MH_INPUT_CPU: status = check_cpu(input, text, err); break;
         case MH_INPUT_SYSTEM: status = check_system(input, name, text, err); break;
-        case MH_INPUT_ENV: break; /* judged as a whole below: a variable that appears is a change too */
         }
     }
-    return status == MH_OK ? mhi_environment_check(image, env, environment, err) : status;
+    return status;
+}
+
+int mhi_inputs_check(const struct mh_image *image, const char *key, const char *const *env, char *const *environment, bool *is_variant,
+                     mh_error *err)
+{
+    int status = check_run(image, key, env, environment, err);
+    *is_variant = status == MH_ERR_STALE;
+    return status == MH_OK ? check_world(image, err) : status;
+}
+
+bool mhi_inputs_are_gone(const struct mh_image *image)
+{
+    bool is_gone = false;
+    for (uint64_t i = 0; i < image->n_inputs && !is_gone; i++) {
+        const mhi_file_input *input = &image->inputs[i];
+        mh_error err;
+        if (input->in_kind == MH_INPUT_FILE || input->in_kind == MH_INPUT_LIBRARY)
+            is_gone = check_file(input, mhi_image_string(image, input->in_name), &err) != MH_OK && (err.sys_errno == 0 || err.sys_errno == ENOENT);
+    }
+    return is_gone;
 }

@@ -188,7 +188,7 @@ static int try_open(mh_error *err)
     int status = mhi_image_open(&image, path, true, err);
     if (status == MH_OK) {
         judge(image);
-        mhi_inputs_check(image, NULL, NULL, environ, &stale);
+        mhi_inputs_check(image, NULL, NULL, environ, &(bool){ false }, &stale);
         mh_image_verify(image, &stale);
     }
     mh_image_close(image);
