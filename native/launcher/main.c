@@ -79,19 +79,21 @@ static int check(launch *l, const char *command, bool *is_variant, mh_error *err
     *is_variant = status == MH_ERR_STALE && command != NULL;
     if (status == MH_OK)
         status = mhi_inputs_check(l->image, NULL, NULL, l->arguments->ar_envp, is_variant, err);
+    if (status == MH_OK)
+        status = mhi_image_complete(l->image, err);
     if (status == MH_OK && is_set(l, "MAGICHEAP_VERIFY"))
         status = mh_image_verify(l->image, err);
     return status;
 }
 
-/* Returns only on failure; then the image, whose interpreter may be wanted, keeps no descriptor that another one may want. */
+/* Returns only on failure; then the image, if it is merely stale, whose interpreter may be wanted, keeps no descriptor that another one may want. */
 static int try_snapshot(launch *l, const char *path, const char *command, bool *is_variant, mh_error *err)
 {
     struct mh_image *image;
     *is_variant = false;
     if (*path != '/' || strlen(path) >= PATH_MAX)
         return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the path of the snapshot is not absolute, or too long");
-    int status = mhi_image_open(&image, path, true, err);
+    int status = mhi_image_open_front(&image, path, true, err);
     if (status != MH_OK)
         return status;
     mh_image_close(l->image);
@@ -101,6 +103,8 @@ static int try_snapshot(launch *l, const char *path, const char *command, bool *
         status = resume(l, err);
     mhi_sys_close(image->fd);
     image->fd = -1;
+    if (status != MH_ERR_STALE) /* nothing in it is to be believed */
+        l->image = NULL;
     return status;
 }
 
@@ -117,7 +121,7 @@ static int try_variants(launch *l, const char *first, const char *command, mh_er
         int rank = mhi_variant_rank(i, err, is_variant);
         if (l->request.is_question)
             mhi_answer_variant(path, rank, err->detail);
-        mhi_nearest_add(&nearest, rank, rank == MHI_ABSENT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
+        mhi_nearest_add(&nearest, rank, rank < MHI_OTHER_VARIANT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
     }
     l->is_only_variants |= nearest.rank == MHI_OTHER_VARIANT;
     return mhi_nearest_tell(&nearest, first, err);

@@ -286,15 +286,20 @@ static const char *check_touched(const struct mh_image *image)
     return NULL;
 }
 
+const char *mhi_check_process_front(const struct mh_image *image)
+{
+    return image->n_processes == 1 ? check_names(image) : "its tables are not those of one process";
+}
+
 const char *mhi_check_process(const struct mh_image *image)
 {
-    if (image->n_processes != 1 || image->n_modules != 0 || image->n_relocations != 0)
+    if (image->n_modules != 0 || image->n_relocations != 0)
         return "its tables are not those of one process";
     const char *wrong = check_vdso(image->process);
     if (wrong == NULL)
         wrong = check_layout(image->process);
     static const char *(*const checks[])(const struct mh_image *) = { check_segments, check_places, check_stack, check_registers,
-        check_thread, check_names, check_descriptors, check_signals, check_touched };
+        check_thread, check_descriptors, check_signals, check_touched };
     for (size_t i = 0; i < sizeof checks / sizeof *checks && wrong == NULL; i++)
         wrong = checks[i](image);
     return wrong;

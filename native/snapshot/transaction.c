@@ -71,7 +71,7 @@ static int take(mh_transaction *tx, int number, const mh_options *options, const
     *is_variant = false;
     if (!mhi_variant_path(path, tx->path, number))
         return mhi_fail(err, MH_ERR_SYSTEM, ENAMETOOLONG, "its path is too long");
-    int status = mhi_image_open(&image, path, true, err);
+    int status = mhi_image_open_front(&image, path, true, err);
     if (status != MH_OK) {
         if (mhi_sys_lstat(path, &slot->found) < 0)
             slot->found = (struct stat){ 0 };
@@ -80,6 +80,8 @@ static int take(mh_transaction *tx, int number, const mh_options *options, const
     slot->found = image->status;
     status = judge(tx, image, options, key, is_variant, err);
     slot->verdict = *is_variant ? MHI_SLOT_OTHER : MHI_SLOT_OWN;
+    if (status == MH_OK)
+        status = mhi_image_complete(image, err);
     if (status == MH_OK && options->ignore_snapshot)
         status = mhi_fail(err, MH_ERR_BUSY, 0, "the snapshot is to be replaced");
     if (status == MH_OK && asks_for_verify())
