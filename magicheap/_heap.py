@@ -65,5 +65,6 @@ class HeapTransaction(MagicTransaction):
             self.audit = read_audit(self._tx)
         self.committed = True
         _log.info("committed %s", self._file())
+        self._keep_to_bound()
         if self.audit.n_findings:
             self._warn(f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}")

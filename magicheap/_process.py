@@ -186,6 +186,7 @@ class ProcessTransaction(MagicTransaction):
         self.committed = True
         _log.info("committed %s", self._file())
         self._link()
+        self._keep_to_bound()
 
     def _take_up(self, take_up: Callable[[Resumed, Kept], None], kept: Kept) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.

@@ -195,6 +195,20 @@ class MagicTransaction:
         number = lib.mh_variant(self._tx)
         return f"{self.path}.v{number}" if number else self.path
 
+    def _keep_to_bound(self) -> None:
+        """Forget what the cache can't hold beside what was just committed there."""
+        from magicheap._paths import cache_directory
+
+        file = self._file()
+        if os.path.dirname(file) != os.path.realpath(cache_directory()):
+            return
+        try:
+            from magicheap._cache import forget_old
+
+            forget_old(file)
+        except (MagicHeapError, OSError) as error:
+            _log.info("the cache is left as it is: %s", error)
+
     def _is_worth_committing(self) -> bool:
         """Tell whether to commit, once all inputs are recorded; log why not."""
         wanted, err = ffi.new("bool *"), ffi.new("mh_error *")

@@ -307,7 +307,7 @@ typedef struct {
     uint64_t address, size_bytes, file_offset, checksum;
     uint32_t input;           /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
 } mh_segment_info;
-typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; } mh_input_info;
+typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; uint64_t digest; } mh_input_info;
 typedef struct { char path[512]; char build_id[72]; /* hexadecimal, "" without one */ uint64_t n_relocations; } mh_module_info;
 
 int mh_image_open(mh_image **image, const char *path, mh_error *err);
@@ -318,6 +318,10 @@ int mh_image_read_process(const mh_image *image, mh_process_info *process);
 int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *segment);
 int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input);
 int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *module);
+/* The text of the key, as far as there is room, NUL-terminated; returns its whole length. */
+uint64_t mh_image_read_key(const mh_image *image, char *key, uint64_t size);
+/* Whether no run, in whatever circumstances, will take it any more: a file that it depends on is not what it was. */
+bool mh_image_is_gone(const mh_image *image);
 /* Reads every byte: MH_ERR_CORRUPT names the segment whose checksum does not match. */
 int mh_image_verify(const mh_image *image, mh_error *err);
 /* MH_OK if a run with these options could take it here and now, else the reason. Takes nothing. `options` NULL, or of a process without a

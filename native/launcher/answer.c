@@ -3,30 +3,32 @@
 #include "launcher/runtime.h"
 #include "snapshot/variants.h"
 
-static void print_line(const char *what, const char *path, const char *middle, const char *text)
+static void print_line(const char *const parts[], size_t n)
 {
-    const char *const parts[] = { what, "\t", path, "\t", middle, "\t", text, "\n" };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    for (size_t i = 0; i < n; i++)
         mhi_print(1, parts[i]);
+    mhi_print(1, "\n");
 }
 
-void mhi_answer_link(const char *link, const char *target) { print_line("link", link, "leads to", target); }
+#define PRINT_LINE(...) print_line((const char *const[]){ __VA_ARGS__ }, sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
+
+void mhi_answer_link(const char *link, const char *target) { PRINT_LINE(link, " leads to ", target); }
 
 void mhi_answer_variant(const char *path, int rank, const char *reason)
 {
-    static const char *const ranks[] = { "absent", "other", "unsound", "stale" };
+    static const char *const ranks[] = { "", "another variant: ", "not sound: ", "stale: " };
     if (rank != MHI_ABSENT)
-        print_line("variant", path, ranks[rank], reason);
+        PRINT_LINE("passes over ", path, ": ", ranks[rank], reason);
 }
 
 void mhi_answer_taken(const char *path)
 {
-    print_line("resumes", path, "", "");
+    PRINT_LINE("resumes ", path);
     mhi_exit(0);
 }
 
 void mhi_answer_cold(const char *reason)
 {
-    print_line("cold", "", "", reason);
+    PRINT_LINE("runs cold: ", reason);
     mhi_exit(0);
 }

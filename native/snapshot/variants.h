@@ -51,7 +51,7 @@ int mhi_nearest_tell(const mhi_nearest *nearest, const char *path, mh_error *err
 /* When a run took a snapshot, or else when it was made. */
 static inline int64_t mhi_used_s(const struct stat *status)
 {
-    return status->st_atim.tv_sec > status->st_mtim.tv_sec ? status->st_atim.tv_sec : status->st_mtim.tv_sec;
+    return status->st_atim.tv_sec != 0 ? status->st_atim.tv_sec : status->st_mtim.tv_sec;
 }
 
 /* ---- slots.c: of the library alone ---- */
