@@ -30,6 +30,7 @@ typedef struct {
     mhi_arguments *arguments;
     struct mh_image *image;   /* the last that was opened, or NULL */
     bool is_only_variants;    /* what was found are other runs' variants */
+    bool is_ambiguous;        /* several answer, and differ in what only Python knows */
     char directory[PATH_MAX]; /* where the launcher is; "" if the kernel does not tell */
 } launch;
 
@@ -86,8 +87,41 @@ static int check(launch *l, const char *command, bool *is_variant, mh_error *err
     return status;
 }
 
+static const char *key_of(const struct mh_image *image)
+{
+    for (uint64_t i = 0; i < image->n_inputs; i++)
+        if (image->inputs[i].in_kind == MH_INPUT_KEY)
+            return mhi_image_string(image, image->inputs[i].in_text);
+    return "";
+}
+
+/* Whether the variant at `path` would be taken, too, and has another key than that which is about to be. */
+static bool is_rival(const launch *l, const char *path, const char *command)
+{
+    struct stat found;
+    struct mh_image *other;
+    mh_error err;
+    bool is_variant;
+    if (mhi_sys_lstat(path, &found) < 0 || mhi_image_open_front(&other, path, true, &err) != MH_OK)
+        return false;
+    bool is = other->process != NULL && strcmp(command, mhi_image_string(other, other->process->pr_command)) == 0 &&
+              strcmp(key_of(other), key_of(l->image)) != 0 &&
+              mhi_inputs_check(other, NULL, NULL, l->arguments->ar_envp, &is_variant, &err) == MH_OK;
+    mh_image_close(other);
+    return is;
+}
+
+/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one of two transactions. */
+static int check_alone(launch *l, const char *first, int number, const char *command, mh_error *err)
+{
+    char path[PATH_MAX];
+    for (int i = number + 1; i < MHI_VARIANTS && !l->is_ambiguous; i++)
+        l->is_ambiguous = mhi_variant_path(path, first, i) && is_rival(l, path, command);
+    return l->is_ambiguous ? mhi_fail(err, MH_ERR_STALE, 0, "%s would answer, too: Python will know which is meant", path) : MH_OK;
+}
+
 /* Returns only on failure; then the image, if it is merely stale, whose interpreter may be wanted, keeps no descriptor that another one may want. */
-static int try_snapshot(launch *l, const char *path, const char *command, bool *is_variant, mh_error *err)
+static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command, bool *is_variant, mh_error *err)
 {
     struct mh_image *image;
     *is_variant = false;
@@ -99,6 +133,10 @@ static int try_snapshot(launch *l, const char *path, const char *command, bool *
     mh_image_close(l->image);
     l->image = image;
     status = check(l, command, is_variant, err);
+    if (status == MH_OK && command != NULL) {
+        status = check_alone(l, first, number, command, err);
+        *is_variant = status != MH_OK;
+    }
     if (status == MH_OK)
         status = resume(l, err);
     mhi_sys_close(image->fd);
@@ -112,18 +150,18 @@ static int try_snapshot(launch *l, const char *path, const char *command, bool *
 static int try_variants(launch *l, const char *first, const char *command, mh_error *err)
 {
     mhi_nearest nearest = { 0 };
-    for (int i = 0; i < MHI_VARIANTS; i++) {
+    for (int i = 0; i < MHI_VARIANTS && !l->is_ambiguous; i++) {
         char path[PATH_MAX];
         bool is_variant;
         if (!mhi_variant_path(path, first, i))
             break;
-        try_snapshot(l, path, command, &is_variant, err);
+        try_snapshot(l, path, first, i, command, &is_variant, err);
         int rank = mhi_variant_rank(i, err, is_variant);
         if (l->request.is_question)
             mhi_answer_variant(path, rank, err->detail);
         mhi_nearest_add(&nearest, rank, rank < MHI_OTHER_VARIANT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
     }
-    l->is_only_variants |= nearest.rank == MHI_OTHER_VARIANT;
+    l->is_only_variants |= nearest.rank == MHI_OTHER_VARIANT || l->is_ambiguous;
     return mhi_nearest_tell(&nearest, first, err);
 }
 
@@ -151,6 +189,8 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
     static char command[MHI_COMMAND_BYTES];
     char link[PATH_MAX], path[PATH_MAX];
     const mhi_request *request = &l->request;
+    if (l->is_ambiguous)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOENT, "it is for Python to choose");
     int status = mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, is_here, arguments, err);
     if (status == MH_OK)
         status = mhi_command_link(link, command, l->arguments->ar_envp, err);
@@ -174,7 +214,7 @@ static int try_all(launch *l, mh_error *err)
     if (is_set(l, "MAGICHEAP_DISABLE"))
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "MAGICHEAP_DISABLE is set");
     if (l->request.kind == NULL)
-        return try_snapshot(l, l->request.snapshot, NULL, &(bool){ false }, err);
+        return try_snapshot(l, l->request.snapshot, NULL, 0, NULL, &(bool){ false }, err);
     mh_error narrower;
     status = try_command(l, false, NULL, err);
     if (try_command(l, true, NULL, &narrower) != MH_OK && !is_no_snapshot(&narrower))
