@@ -27,14 +27,14 @@ _FLAT = frozenset((bool, int, float, complex, str, bytes, type(None)))  # what m
 _ATOMS = (bool, int, float, complex, type(None), type(...), type(NotImplemented))
 
 
-def describe(frame: FrameType | None, is_first: bool) -> str:
-    """Return "NAME=DIGEST ..." of this frame and its callers, sorted, callers behind a slash.
+def describe(frame: FrameType | None, is_first: bool) -> list[str]:
+    """Return NAME=DIGEST for each variable of this frame, sorted, then of each of its callers.
 
     is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look at each object would copy
               it: so a plain container of more than 10,000 parts counts by its length alone.
     """
     digester = _Digester(None if is_first else _LARGE)
-    return " / ".join(" ".join(sorted(_variables(digester, each))) for each in _frames(frame))
+    return [variable for each in _frames(frame) for variable in sorted(_variables(digester, each))]
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -123,8 +123,7 @@ def _parts_of(value: Any) -> list[Any]:
     kind = type(value)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if kind.__name__ in ("module", "function", "builtin_function_or_method", "type", "ABCMeta", "EnumType", "EnumMeta", "method_descriptor") or isinstance(value, type):
-        code = getattr(value, "__code__", None)
-        return [str(getattr(value, "__module__", "")), str(name), code.co_code if code else b""]
+        return [str(getattr(value, "__module__", "")), str(name)]  # its code is in a file, which is an input, or in that of a caller
     if kind.__module__ == "ctypes" and hasattr(value, "_name"):
         return [str(value._name)]  # a library, which keeps its address
     try:

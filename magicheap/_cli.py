@@ -8,41 +8,37 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from magicheap import __version__
-from magicheap._errors import CorruptError, MagicHeapError
+from magicheap._errors import MagicHeapError
 from magicheap._doctor import probe_machine
 from magicheap._image import Image, open_image
-from magicheap._paths import cache_directory, dangling_links, made_cache_directory
+from magicheap._listing import Listed, leftovers, listed, nested, of_program
+from magicheap._paths import cache_directory
 from magicheap._processes import processes_using
-from magicheap._show import moment, show_json, show_table, size
+from magicheap._show import moment, show_json, show_records, show_table, size
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
 _NS_OF_A_DAY = 86_400 * 10**9
 _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
 
 
-class Listed(NamedTuple):
-    """A snapshot in a directory, or the remains of one."""
-
-    path: str
-    stored_bytes: int
-    created_ns: int  # 0 if it can't be read
-    problem: str  # why a run here and now would not take it, or ""
-    is_lost: bool  # nor would any other run
-    kind: str = ""  # "heap" or "process"; "" if it can't be read
-    parent: str = ""  # the snapshot it is a layer on, or ""; "?" if that is not there any more
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us quietly, as it does any other tool
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["why"] and words[1:2] not in ([], ["-h"], ["--help"]):
+        words.insert(1, "--")  # what comes now is the command's, options too
+    options = parser.parse_args(words)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
+        if getattr(options, "words", None) == []:
+            parser.error("why: expected a command")
         return run(options)
     except (MagicHeapError, OSError) as error:
         print(f"magicheap: {error}", file=sys.stderr)
@@ -71,14 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     add_directory(ls)
     ls.add_argument("--json", action="store_true", help="print the list for programs")
     clean = add("clean", _clean, "remove snapshots that no run will take any more; other files are left alone")
-    add_directory(clean)
+    clean.add_argument("what", nargs="*", metavar="WHAT", help="directory, snapshot, or script whose snapshots are to go (default: the user's cache)")
     which = clean.add_mutually_exclusive_group()
     which.add_argument(
         "--stale", action="store_true", help="remove what is damaged or depends on a file that has changed (the default)"
     )
-    which.add_argument("--all", action="store_true", help="remove every snapshot")
+    which.add_argument("--all", action="store_true", help="remove every snapshot, and all that belongs to them")
     which.add_argument("--older-than", type=_days, metavar="DAYS", help="remove what was committed before that")
     clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
+    why = add("why", _why, "say what the next run of a command would do, and why, without running it")
+    why.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="such as: magic s.py x; s.py x; python s.py; -m module")
     doctor = add("doctor", _doctor, "try whether this machine can make snapshots in a directory, and say why not")
     add_directory(doctor)
     doctor.add_argument("--json", action="store_true", help="print the probes for programs")
@@ -105,6 +103,8 @@ def _info(options: argparse.Namespace) -> int:
         ("committed", moment(header["created_ns"])),
         *(_rows_of_process(report) if report["process"] else _rows_of_heap(report)),
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
+        *((each["kind"], each["name"]) for each in inputs if each["kind"] != "key"),
+        *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
         ("state", report["stale"] and f"stale: {report['stale']}" or "a run here and now would take it"),
     ]
     show_table(("", ""), rows, title=options.file)
@@ -145,6 +145,7 @@ def _report(image: Image) -> dict[str, Any]:
         "parent": image.parent(),
         "stale": image.staleness(),
         "segments": [segment._asdict() for segment in image.segments],
+        "key": image.key,
         "inputs": [found._asdict() for found in image.inputs],
         "modules": [module._asdict() for module in image.modules],
         "processes": [use._asdict() for use in processes_using(image.path)],
@@ -172,69 +173,71 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    found = list(_listed(options.directory))
+    found = listed(options.directory)
     if options.json:
         show_json([snapshot._asdict() for snapshot in found])
         return 0
-    rows = [
-        (
-            "  " * depth + each.path,
-            each.kind or "?",
-            size(each.stored_bytes),
-            each.created_ns and moment(each.created_ns) or "?",
-            each.problem or "fresh",
-        )
-        for depth, each in _nested(found)
-    ]
-    show_table(("snapshot", "kind", "size", "committed", "state"), rows)
+    columns = ("snapshot", "kind", "program", "variant", "size", "used", "state")
+    rows = [("  " * depth + each.path, *_words_of(each)) for depth, each in nested(found)]
+    if rows:
+        n_bytes = sum(each.stored_bytes for each in found)
+        show_records(columns, rows, f"total\t{len(rows)} snapshots\t{size(n_bytes)}")
     return 0
 
 
-def _nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> Iterator[tuple[int, Listed]]:
-    """Yield each layer below its parent, if that is listed too. No cycles: a parent was there before its layers."""
-    paths = {each.path for each in found}
-    for each in found:
-        if each.parent == parent if parent else each.parent not in paths:
-            yield depth, each
-            yield from _nested(found, each.path, depth + 1)
+def _words_of(each: Listed) -> tuple[str, ...]:
+    used = moment(each.used_ns) if each.used_ns else "never"
+    return each.kind or "?", each.program or "-", each.variant or "-", size(each.stored_bytes), used, each.state
 
 
 def _clean(options: argparse.Namespace) -> int:
-    before_ns = time.time_ns() - int((options.older_than or 0) * _NS_OF_A_DAY)
-    freed_bytes = n_removed = 0
-    for snapshot in _listed(options.directory):
-        if options.older_than is not None:
-            is_chosen = snapshot.created_ns < before_ns
-        else:
-            is_chosen = options.all or snapshot.is_lost
-        if not is_chosen:
-            continue
-        if not options.dry_run:
-            Path(snapshot.path).unlink(missing_ok=True)
-        freed_bytes, n_removed = freed_bytes + snapshot.stored_bytes, n_removed + 1
-        print(f"{'would remove' if options.dry_run else 'removed'} {snapshot.path}: {snapshot.problem or 'fresh'}")
-    for link in dangling_links(options.directory or cache_directory()):
-        if not options.dry_run:
-            Path(link).unlink(missing_ok=True)
-        print(f"{'would remove' if options.dry_run else 'removed'} {link}: the snapshot it leads to is gone")
-    print(f"{n_removed} snapshots, {size(freed_bytes)}")
-    return 0
+    directories = [what for what in options.what if os.path.isdir(what)]
+    if not options.what:
+        directories = [cache_directory()]
+    chosen = [each for directory in directories for each in listed(directory) if _is_chosen(each, options)]
+    status = 0
+    for what in options.what:
+        if not os.path.isdir(what):
+            if not (own := of_program(what)):
+                print(f"magicheap: there is no snapshot of {what}", file=sys.stderr)
+                status = 1
+            chosen += own
+    for each in chosen:
+        _remove(each.path, each.problem or "fresh", options.dry_run)
+    is_named = len(directories) < len(options.what)  # the launcher's links to what is named are in the cache
+    for directory in sorted({*directories, *([cache_directory()] if is_named else [])}):
+        for path, reason in list(leftovers(directory, options.all and directory in directories)):
+            _remove(path, reason, options.dry_run)
+        if options.all and directory in directories and not options.dry_run:
+            with suppress(OSError):  # it is not there, or holds something else
+                os.rmdir(os.path.join(directory, "commands"))
+    if options.all and not options.what and not options.dry_run:
+        with suppress(OSError):
+            os.rmdir(cache_directory())
+    print(f"{len(chosen)} snapshots, {size(sum(each.stored_bytes for each in chosen))}")
+    return status
 
 
-def _listed(directory: str | None) -> Iterator[Listed]:
-    """Yield the snapshots of a directory by name, damaged ones too; what never was one, or is not ours, is passed over."""
-    directory = directory or cache_directory()
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    for path in (os.path.join(directory, name) for name in names):
-        try:
-            with open_image(path) as image:
-                header = image.info
-                state = image.staleness(), image.has_lost_a_file()
-                yield Listed(path, header.stored_bytes, header.created_ns, *state, header.kind, image.parent())
-        except CorruptError as error:
-            yield Listed(path, os.stat(path).st_blocks * 512, 0, str(error), True)
-        except (MagicHeapError, OSError):
-            pass
+def _is_chosen(each: Listed, options: argparse.Namespace) -> bool:
+    if options.older_than is not None:
+        return each.created_ns < time.time_ns() - int(options.older_than * 86_400 * 10**9)
+    return options.all or each.is_lost
+
+
+def _remove(path: str, reason: str, is_dry_run: bool) -> None:
+    if not is_dry_run:
+        Path(path).unlink(missing_ok=True)
+    print(f"{'would remove' if is_dry_run else 'removed'} {path}: {reason}")
+
+
+def _why(options: argparse.Namespace) -> int:
+    from magicheap._why import ask
+
+    try:
+        ask(options.words[1:] if options.words[0] == "--" else options.words)
+    except ValueError as error:
+        print(f"magicheap: {error}", file=sys.stderr)
+        return 2
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -75,14 +75,17 @@ class HeapTransaction(MagicTransaction):
         from magicheap._audit import read_audit
         from magicheap._root import store_root
 
-        lent = store_root(self._tx, self.root, self._ready)
         self._add_inputs(recorder)
+        if not self._is_worth_committing():
+            return
+        lent = store_root(self._tx, self.root, self._ready)
         try:
             call(lib.mh_commit, self._tx, path=self.path)
         finally:
             self.audit = read_audit(self._tx)
         del lent  # its memory is in the file by now
         self.committed = True
-        _log.info("committed %s", self.path)
+        _log.info("committed %s", self._file())
+        self._keep_to_bound()
         if self.audit.n_findings:
             self._warn(f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}")

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
+from magicheap import _key
 from magicheap._errors import MagicHeapError, call
 from magicheap._native import ffi, lib
 
 _Entry = TypeVar("_Entry")
 
-_NAME_MAX: int = ffi.sizeof(ffi.new("mh_input_info *").name) - 1  # bytes of an input's name that arrive here
 _KINDS = {lib.MH_KIND_HEAP: "heap", lib.MH_KIND_PROCESS: "process"}
 _SEGMENTS = {
     lib.MH_SEGMENT_ARENA: "arena",
@@ -77,6 +77,7 @@ class Input(NamedTuple):
     size_bytes: int
     inode: int
     mtime_ns: int
+    digest: int  # of kind "environment": of the variable's value, 0 if it was not set
 
 
 class Module(NamedTuple):
@@ -164,9 +165,23 @@ class Image:
         self._environ = ffi.new("char *[]", [*self._variables, ffi.NULL])
         return ffi.new("mh_options *", {"process": True, "environment": self._environ})
 
-    def has_lost_a_file(self) -> bool:
-        """Tell whether a file it depends on is gone or changed, so that no run, in whatever environment, will take it."""
-        return any(found.kind in ("file", "library") and _is_lost(found) for found in self.inputs)
+    def is_gone(self) -> bool:
+        """Tell whether a file it depends on is gone or changed, so that no run, in whatever circumstances, will take it."""
+        gone: bool = lib.mh_image_is_gone(self._native)
+        return gone
+
+    @property
+    def key(self) -> dict[str, list[str]]:
+        """What it is tied to (_key.py): label and items."""
+        size = lib.mh_image_read_key(self._native, ffi.NULL, 0) + 1
+        text = ffi.new("char[]", size)
+        lib.mh_image_read_key(self._native, text, size)
+        return dict(_key.split(text_of(text)))
+
+    def programs(self) -> list[str]:
+        """Return the files without which nobody will run it: the script, if it is known, and the interpreter."""
+        script = self.key.get("program", [])
+        return [path for path in (*script, self.process.program if self.process else "") if path.startswith("/")]
 
 
 @contextmanager
@@ -180,22 +195,12 @@ def open_image(path: str) -> Iterator[Image]:
         lib.mh_image_close(image[0])
 
 
-def _is_lost(was: Input) -> bool:
-    try:
-        found = os.stat(was.name)
-    except FileNotFoundError:
-        return len(os.fsencode(was.name)) < _NAME_MAX  # longer names arrive cut off
-    except OSError:
-        return False
-    return (found.st_size, found.st_ino, found.st_mtime_ns) != (was.size_bytes, was.inode, was.mtime_ns)
-
-
 def _segment(raw: Any) -> Segment:
     return Segment(_SEGMENTS.get(raw.kind, f"kind {raw.kind}"), *(getattr(raw, field) for field in Segment._fields[1:]))
 
 
 def _input(raw: Any) -> Input:
-    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), text_of(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns)
+    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), text_of(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns, raw.digest)
 
 
 def _module(raw: Any) -> Module:

@@ -49,12 +49,32 @@ def obstacle(path: str) -> str:
     return _obstacles.get(os.path.dirname(path), "")
 
 
-def dangling_links(directory: str) -> list[str]:
-    """Return the links in a cache directory by which the launcher would find a snapshot that is not there."""
+def variant_paths(path: str) -> list[str]:
+    """Return where the snapshots of one path may be: for each there are several, for runs that differ (native/snapshot/variants.h)."""
+    return [path, *(f"{path}.v{i}" for i in range(1, 8))]
+
+
+def first_path(path: str) -> str:
+    """Return the path that a variant belongs to."""
+    stem, _, suffix = path.rpartition(".v")
+    return stem if stem.endswith(SUFFIX) and len(suffix) == 1 and suffix in "1234567" else path
+
+
+def is_snapshot_name(name: str) -> bool:
+    """Tell whether we name snapshots like this."""
+    return first_path(name).endswith(SUFFIX)
+
+
+def links_of(directory: str) -> list[str]:
+    """Return the links in a cache directory by which the launcher finds snapshots."""
     directory = os.path.join(directory, "commands")
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    paths = [os.path.join(directory, name) for name in names]
-    return [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
+    return [path for path in (os.path.join(directory, name) for name in names) if os.path.islink(path)]
+
+
+def is_dangling(link: str) -> bool:
+    """Tell whether there is no snapshot that a link leads to."""
+    return not any(map(os.path.lexists, variant_paths(os.path.join(os.path.dirname(link), os.readlink(link)))))
 
 
 def launcher_path() -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _brought, _log, _prefix, _questions, _watch
+from magicheap import _brought, _key, _log, _prefix, _questions, _watch
 from magicheap._code import code_digest
 from magicheap._errors import MagicHeapError, UnsupportedError, call
 from magicheap._native import ffi, lib
@@ -45,14 +45,15 @@ class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
     def __init__(
-        self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool, compares: bool
+        self, path: str, options: dict[str, Any], key: list[_key.Part], env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool, compares: bool
     ) -> None:
         self._unknown, stack = "", ""
         try:
             stack = _call_stack()
         except ValueError as error:
             self._unknown = f"the code that calls it can't be told from other code: {error}"
-        super().__init__(path, options, f"{key} {stack} {_interpreter_options()} {sys.path}", env, inputs)
+        super().__init__(path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs)
+        self._key[-1] = "place", [*self._key[-1][1], *stack.split(" < ")]
         self._is_relative, self._is_strict, self._compares = not os.path.isabs(path), is_strict, compares
 
     # ---- entering ----
@@ -70,7 +71,7 @@ class ProcessTransaction(MagicTransaction):
             self.path, self.reason = os.path.abspath(self.path), reason
             return
         if self._compares:
-            self._key += f" {_brought.describe(_caller(), self._is_first)}"
+            self._key.insert(-1, ("brought", _brought.describe(_caller(), self._is_first)))
         self._is_watched = self._is_first and _watch.is_from_start
         self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
@@ -208,6 +209,8 @@ class ProcessTransaction(MagicTransaction):
         take_up, rehearse = _resumed.take_up, _exit.rehearse
         self._add_inputs(recorder)
         recorder.forget()
+        if not self._is_worth_committing():
+            return
         if threads := _pools.live_threads():
             raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
         kept = _resumed.prepare(self._initial, self._ignored)
@@ -228,10 +231,11 @@ class ProcessTransaction(MagicTransaction):
             if not self.was_committed:
                 _resumed.go_on(kept)
         self.committed = True
-        _log.info("committed %s", self.path)
+        _log.info("committed %s", self._file())
         self._link()
         if doubt:
             self._warn(f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)")
+        self._keep_to_bound()
 
     def _take_up(self, take_up: Callable[[Resumed, Kept], None], rehearse: Callable[[], None], kept: Kept) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
@@ -282,11 +286,6 @@ def _n_skipped(words: list[str]) -> int:
         if word in _OPTIONS_WITH_VALUE:
             i += 1
     return i
-
-
-def _interpreter_options() -> str:
-    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it starts."""
-    return f"{sys.flags} -W{sys.warnoptions} -X{sys._xoptions}"
 
 
 def _caller() -> FrameType | None:

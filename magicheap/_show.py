@@ -27,6 +27,20 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     Console().print(table)
 
 
+def show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], total: str) -> None:
+    """Print rows whose first column must stay whole, since other commands take it: a line of its own, where a person reads it."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            print("\t".join(row))
+        print(total)
+        return
+    for first, *rest in rows:
+        print(first)
+        indent = " " * (len(first) - len(first.lstrip()) + 4)
+        print(*(f"{indent}{column} {text}" for column, text in zip(columns[1:], rest, strict=True) if text != "-"), sep="\n")
+    print(total.replace("\t", ", "))
+
+
 def show_json(value: Any) -> None:
     """Print `value`; named tuples have become dicts before."""
     json.dump(value, sys.stdout, indent=2)

@@ -12,7 +12,7 @@ import posix
 import sys
 from _thread import get_ident
 
-from magicheap import _log, _questions, _watch
+from magicheap import _key, _log, _questions, _watch
 from magicheap._errors import BusyError, MagicHeapError, MagicHeapWarning, StaleError, call
 from magicheap._native import ffi, lib
 
@@ -72,25 +72,26 @@ def magic_transaction(
     if isinstance(env, str) or isinstance(inputs, str | bytes):
         raise ValueError("env and inputs take several names: pass a list")
     env = tuple(env)
+    place: list[str] = []
     with _questions.pause():
         if path is None:
-            path, key = _default_path(key, is_repeatable=not process)
-        full_key = _full_key(key)
+            path, *place = _default_path(is_repeatable=not process)
+        parts = [_key.interpreter(), _key.options(), ("key", [key]), ("place", place)]
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, full_key, env, tuple(inputs), strict, compare)
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), strict, compare)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return HeapTransaction(path, options, full_key, env, tuple(inputs))
+    return HeapTransaction(path, options, parts, env, tuple(inputs))
 
 
-def _default_path(key: str, is_repeatable: bool) -> tuple[str, str]:
-    """Return the script's own snapshot and a key that ties it to the caller's line: another transaction may not take it.
+def _default_path(is_repeatable: bool) -> tuple[str, str]:
+    """Return the script's own snapshot and the caller's line, which it is tied to: another transaction may not take it.
 
     is_repeatable: the same line may, again: a heap can be loaded more than once in a process.
     """
@@ -103,14 +104,7 @@ def _default_path(key: str, is_repeatable: bool) -> tuple[str, str]:
     if path in _default_paths and not (is_repeatable and _default_paths[path] == line):
         raise ValueError("this script's own snapshot is taken already: pass each further transaction a path")
     _default_paths[path] = line
-    return path, f"{line} {key}"
-
-
-def _full_key(key: str) -> str:
-    """Join the user's key to what the interpreter is: another one would read the same files differently."""
-    flags = f"-O{sys.flags.optimize} utf8={sys.flags.utf8_mode}"
-    interpreter = f"{os.path.dirname(sys.executable)} {os.path.realpath(sys.executable)}"  # by whatever name: python, python3
-    return f"{key} {interpreter} {flags} {sys.implementation.name} {' '.join(sys.version.split())}".lstrip()
+    return path, line
 
 
 class MagicTransaction:
@@ -125,7 +119,7 @@ class MagicTransaction:
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
     """
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
+    def __init__(self, path: str, options: dict[str, Any], key: list[_key.Part], env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
         self.path = path
         self.was_committed = False
         self.root: Any = None
@@ -197,7 +191,7 @@ class MagicTransaction:
     def _open_native(self, **options: Any) -> None:
         names = [ffi.new("char[]", os.fsencode(name)) for name in self._env]
         env = ffi.new("char *[]", [*names, ffi.NULL])
-        key = ffi.new("char[]", self._key.encode(errors="surrogateescape"))
+        key = ffi.new("char[]", _key.join(self._key).encode(errors="surrogateescape"))
         tx = ffi.new("mh_transaction **")
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.argv[1:]]
         arguments = ffi.new("char *[]", [*words, ffi.NULL])
@@ -231,6 +225,34 @@ class MagicTransaction:
             return
         self._recorder = recorder
         recorder.start()
+
+    def _file(self) -> str:
+        """Return which of the variants of the path it is."""
+        number = lib.mh_variant(self._tx)
+        return f"{self.path}.v{number}" if number else self.path
+
+    def _keep_to_bound(self) -> None:
+        """Forget what the cache can't hold beside what was just committed there."""
+        from magicheap._paths import cache_directory
+
+        file = self._file()
+        if os.path.dirname(file) != os.path.realpath(cache_directory()):
+            return
+        try:
+            from magicheap._cache import forget_old
+
+            forget_old(file)
+        except (MagicHeapError, OSError) as error:
+            _log.info("the cache is left as it is: %s", error)
+
+    def _is_worth_committing(self) -> bool:
+        """Tell whether to commit, once all inputs are recorded; log why not."""
+        wanted, err = ffi.new("bool *"), ffi.new("mh_error *")
+        is_known = lib.mh_wants_commit(self._tx, wanted, err) == lib.MH_OK
+        if is_known and not wanted[0] and not self._options["ignore_snapshot"]:
+            _log.info("not committed: %s", _text(err.detail))
+            return False
+        return True
 
     def _add_inputs(self, recorder: Recorder) -> None:
         paths = recorder.paths()

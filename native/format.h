@@ -78,7 +78,8 @@ typedef struct {
     uint64_t hd_root;          /* an address in the data, or 0 */
     int64_t hd_created_ns;     /* since the epoch */
     mhi_file_table hd_tables[MHI_TABLES_MAX];
-    uint8_t hd_reserved[MHI_HEADER_BYTES - 104 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
+    uint64_t hd_n_wasted;      /* how many snapshots in a row, up to the one that this one replaced, no run had taken (variants.h) */
+    uint8_t hd_reserved[MHI_HEADER_BYTES - 112 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
     uint64_t hd_checksum;      /* of all bytes before it */
 } mhi_file_header;
 
@@ -297,6 +298,9 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 #define MHI_RESUME_NAME "magicheap-resume"
 /* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only could not be resumed
  * here and now: then to make it anew would be in vain. Python takes it out of its environment. */
+/* argv[0] by which `magicheap why` executes the launcher: behind it comes the command line in question, argv[0] included. */
+#define MHI_WHY_NAME "magicheap-why"
+/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
 /* The variable by which the launcher has a program watched from its first instruction; magicheap.pth takes it out. */
 #define MHI_WATCH_VARIABLE "MAGICHEAP_WATCH"

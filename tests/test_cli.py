@@ -106,8 +106,9 @@ def test_ls_lists_snapshots_and_nothing_else(magicheap, snapshot):
     program, path = snapshot
     (path.parent / "notes.txt").write_text("no snapshot")
     (path.parent / "directory").mkdir()
-    (line,) = magicheap("ls", path.parent).splitlines()
-    assert line.startswith(f"{path}\t") and line.endswith("\tfresh")
+    header, line, total = magicheap("ls", path.parent).splitlines()
+    assert header.startswith("snapshot\tkind\t") and total.startswith("total\t1 snapshots\t")
+    assert line.startswith(f"{path}\theap\t") and line.endswith("\tfresh")
     (found,) = json.loads(magicheap("ls", path.parent, "--json"))
     assert found["path"] == str(path) and found["problem"] == ""
     assert magicheap("ls", path.parent / "directory") == ""
@@ -148,8 +149,8 @@ def test_clean_removes_what_is_stale_or_damaged_and_no_other_file(magicheap, sna
 def test_clean_leaves_what_only_another_environment_would_take(magicheap, snapshot):
     _, path = snapshot
     other = {"OMP_NUM_THREADS": "77"}
-    (line,) = magicheap("ls", path.parent, env=other).splitlines()
-    assert "OMP_NUM_THREADS" in line
+    _, line, _ = magicheap("ls", path.parent, env=other).splitlines()
+    assert line.endswith("\tfor other runs: environment variable OMP_NUM_THREADS has changed: it was not set")
     assert magicheap("clean", path.parent, env=other) == "0 snapshots, 0 bytes\n"
     assert path.exists()
 

@@ -96,7 +96,7 @@ def test_verify_reads_all_that_is_in_the_file(made):
 
 
 def test_ls_shows_layers_below_their_parents(layers, magicheap):
-    base, layer = magicheap("ls", layers).splitlines()
+    _, base, layer, _ = magicheap("ls", layers).splitlines()
     assert base.startswith(f"{layers}/base.magic\tprocess\t") and layer.startswith(f"  {layers}/layer.magic\tprocess\t")
     assert base.endswith("\tfresh") and layer.endswith("\tfresh")
     parents = {os.path.basename(each["path"]): each["parent"] for each in json.loads(magicheap("ls", layers, "--json"))}
@@ -106,7 +106,7 @@ def test_ls_shows_layers_below_their_parents(layers, magicheap):
 
 def test_a_layer_whose_parent_is_gone_is_listed_as_stale_and_cleaned(layers, magicheap):
     (layers / "base.magic").unlink()
-    (line,) = magicheap("ls", layers).splitlines()
+    _, line, _ = magicheap("ls", layers).splitlines()
     assert line.startswith(f"{layers}/layer.magic\t") and "base.magic no longer exists" in line
     assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == "a snapshot that is not there any more"
     assert "removed " in magicheap("clean", layers)
@@ -132,7 +132,7 @@ def test_clean_removes_links_that_lead_nowhere(made):
     assert not link.is_symlink()
     life.cold("magic", "program.py")
     assert command("clean", "--all").count("removed ") == 2
-    assert os.listdir(life.cache / "commands") == [] == list(life.cache.glob("*.magic"))
+    assert not life.cache.exists(), "nothing is left"
 
 
 def test_doctor_commits_and_resumes_a_process(magicheap, tmp_path):
@@ -154,4 +154,4 @@ def test_a_locale_that_python_chose_itself_changes_nothing(life):
     life.write('from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    pass\n')
     subprocess.run([sys.executable, "-P", "program.py"], cwd=life.directory, env=bare, check=True)
     done = subprocess.run([sys.executable, "-P", "-m", "magicheap", "info", life.directory / "x.magic"], env=bare, capture_output=True, text=True)
-    assert "LC_CTYPE" not in done.stdout + done.stderr and done.returncode == 0
+    assert "environment\tLC_CTYPE" not in done.stdout and "LC_CTYPE" not in rows(done.stdout)["state"] and done.returncode == 0

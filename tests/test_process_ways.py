@@ -198,9 +198,11 @@ def test_two_places_with_one_path_never_resume_each_other(life):
                 print("body")
             print("came out at b")
     """)
-    for place, why in (("a", "no snapshot"), ("b", "key"), ("a", "key")):
+    for place, why in (("a", "no snapshot"), ("b", "the transaction is reached at ")):
         assert life.cold("python", "program.py", place, why=why) == f"came out at {place}\n"
-        assert life.warm("python", "program.py", place) == f"came out at {place}\n"
+    for place in "abba":
+        for how in ("python", "magic"):  # the launcher evaluates no arguments, and leaves the choice to Python
+            assert life.warm(how, "program.py", place) == f"came out at {place}\n"
 
 
 @pytest.mark.parametrize(("ending", "status"), [("raise ValueError('no')", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", -2)])
@@ -244,10 +246,11 @@ def test_disabled_by_a_variable(life):
 
 def test_an_interpreter_with_options(life):
     life.write(PROGRAM)
+    life.cold("python", "program.py")
     for options in (["-X", "utf8"], ["-O"], ["-W", "error"], ["-su"]):
-        life.cold("python", *options, "program.py", "a")
+        life.cold("python", *options, "program.py", "a", why="run with the interpreter's option ")
         assert life.warm("python", *options, "program.py", "b") == "499500 True False program.py b\n"
-        life.cold("python", "program.py", why="key")
+        assert life.warm("python", "program.py", "c") == "499500 True False program.py c\n"
 
 
 def test_many_resumes_in_a_row_and_sixteen_at_a_time(life):

@@ -134,6 +134,7 @@ void mh_close(mh_transaction *tx);
 
 bool mh_was_committed(const mh_transaction *tx);      /* warm: attached by mh_open */
 const char *mh_path(const mh_transaction *tx);        /* absolute */
+int mh_variant(const mh_transaction *tx);             /* which file it is: 0: that path, n: with .v<n> behind it; final after mh_begin */
 const char *mh_reason(const mh_transaction *tx);      /* why the run is cold, one sentence; "" when warm */
 int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; MH_OK when warm or there was no file */
 void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
@@ -194,6 +195,9 @@ void mh_pause(bool is_paused);
  * is known without asking. A file that is not there is none. */
 int mh_add_output(mh_transaction *tx, const char *path, mh_error *err);
 
+/* Before a commit, when all inputs are recorded: whether it is worth its price. Not, with err->detail saying why, if the last snapshots were
+ * replaced before any run could take them, or every run is another variant, until two runs have found the same. */
+int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err);
 /* Audits, then makes the snapshot real: atomically and durably, or not at all. Ends routing and seals the arena.
  * Afterwards the arena is a private mapping, whether this succeeded or not, and the program goes on with it. */
 int mh_commit(mh_transaction *tx, mh_error *err);
@@ -371,7 +375,7 @@ typedef struct {
     uint64_t address, size_bytes, file_offset, checksum;
     uint32_t input;           /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
 } mh_segment_info;
-typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; } mh_input_info;
+typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; uint64_t digest; } mh_input_info;
 typedef struct { char path[512]; char build_id[72]; /* hexadecimal, "" without one */ uint64_t n_relocations; } mh_module_info;
 
 int mh_image_open(mh_image **image, const char *path, mh_error *err);
@@ -382,6 +386,10 @@ int mh_image_read_process(const mh_image *image, mh_process_info *process);
 int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *segment);
 int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input);
 int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *module);
+/* The text of the key, as far as there is room, NUL-terminated; returns its whole length. */
+uint64_t mh_image_read_key(const mh_image *image, char *key, uint64_t size);
+/* Whether no run, in whatever circumstances, will take it any more: a file that it depends on is not what it was. */
+bool mh_image_is_gone(const mh_image *image);
 /* Reads every byte: MH_ERR_CORRUPT names the segment whose checksum does not match. */
 int mh_image_verify(const mh_image *image, mh_error *err);
 /* MH_OK if a run with these options could take it here and now, else the reason. Takes nothing. `options` NULL, or of a process without a

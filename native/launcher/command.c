@@ -43,7 +43,7 @@ static const char *parse_resume(mhi_request *request, int argc, char **argv)
     return NULL;
 }
 
-const char *mhi_request_parse(mhi_request *request, int argc, char **argv)
+static const char *parse_command(mhi_request *request, int argc, char **argv)
 {
     const char *own_name = argc > 0 ? base_name(argv[0]) : "";
     if (strcmp(own_name, MHI_RESUME_NAME) == 0)
@@ -67,4 +67,12 @@ const char *mhi_request_parse(mhi_request *request, int argc, char **argv)
         .kind = MHI_COMMAND_SCRIPT, .name = argv[1], .rest = argv + 1, .arguments = (const char *const *)argv + 2, .n_skipped = 1,
     };
     return NULL;
+}
+
+const char *mhi_request_parse(mhi_request *request, int argc, char **argv)
+{
+    bool is_question = argc > 1 && strcmp(base_name(argv[0]), MHI_WHY_NAME) == 0;
+    const char *wrong = parse_command(request, argc - is_question, argv + is_question);
+    request->is_question = is_question;
+    return wrong;
 }

@@ -3,6 +3,7 @@
  *     entry.S      leaves the kernel's stack for one of our own
  *     main.c       which snapshot, is it sound, trusted and not stale; else executes the program cold
  *     command.c    what the command line asks for
+ *     answer.c     what would be done, for `magicheap why`
  *     arguments.c  what the resumed process will be told
  *     cold.c       executes the program as if there were no snapshot
  *     reopen.c     descriptors
@@ -45,6 +46,12 @@ typedef struct {
 int mhi_reopen(struct mh_image *image, mh_error *err);
 /* reopen.c: closes them again. */
 void mhi_reopen_undo(const struct mh_image *image);
+
+/* answer.c: for a request that is a question, what is found, a line for each thing, its fields between tabs. */
+void mhi_answer_link(const char *link, const char *target);
+void mhi_answer_variant(const char *path, int rank, const char *reason);
+void mhi_answer_taken(const char *path) __attribute__((noreturn));
+void mhi_answer_cold(const char *reason) __attribute__((noreturn));
 
 /* arguments.c: copies the command line and the environment, without MHI_COLD_VARIABLE, to where they stay; NULL: no memory. The first
  * argument is `interpreter`, unless the request brings its own; the path of the image is left empty. */

@@ -15,8 +15,10 @@
 #include "launcher/runtime.h"
 #include "snapshot/command.h"
 #include "snapshot/inputs.h"
+#include "snapshot/key.h"
 #include "snapshot/places.h"
 #include "snapshot/trust.h"
+#include "snapshot/variants.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
 
@@ -29,6 +31,8 @@ typedef struct {
     mhi_request request;
     mhi_arguments *arguments;
     struct mh_image *image;   /* the last that was opened, or NULL */
+    bool is_only_variants;    /* what was found are other runs' variants */
+    bool is_ambiguous;        /* several answer, and differ in what only Python knows */
     char directory[PATH_MAX]; /* where the launcher is; "" if nobody tells */
 } launch;
 
@@ -59,36 +63,120 @@ static int resume(launch *l, mh_error *err)
 {
     strcpy(l->arguments->ar_image_path, l->image->path);
     l->arguments->ar_image_checksum = l->image->header.hd_checksum;
-    int result = mhi_sys_take_other_id(l->image->process->pr_ids, l->image->process->pr_n_ids);
+    int result = l->request.is_question ? 0 : mhi_sys_take_other_id(l->image->process->pr_ids, l->image->process->pr_n_ids);
     if (result < 0)
         return mhi_fail_sys(err, result, "the process would have an id that the snapshot knows, and can't be given another");
     int status = mhi_reopen(l->image, err);
     if (status != MH_OK)
         return status;
+    if (l->request.is_question) {
+        mhi_reopen_undo(l->image);
+        mhi_answer_taken(l->image->path);
+    }
+    mhi_image_stamp(l->image);
     status = mhi_resume(l->image, &l->startup, l->arguments, err);
     mhi_reopen_undo(l->image);
     mhi_go_cold(&l->request, l->arguments, l->image, l->directory, err->detail, status != MH_ERR_STALE);
 }
 
-static int try_snapshot(launch *l, const char *path, const char *command, mh_error *err)
+static mhi_run run_of(const launch *l)
 {
-    mh_image_close(l->image);
-    l->image = NULL;
-    if (*path != '/' || strlen(path) >= PATH_MAX)
-        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the path of the snapshot is not absolute, or too long");
-    int status = mhi_image_open(&l->image, path, true, err);
+    const mhi_arguments *all = l->arguments;
+    uint64_t own = all->ar_n_skipped + 1; /* arguments come behind the program's own name */
+    return (mhi_run){ .environment = all->ar_envp, .is_watched = l->request.kind != NULL,
+                      .arguments = own < all->ar_argc ? (const char *const *)all->ar_argv + own : NULL };
+}
+
+static int check(launch *l, const char *command, bool *is_variant, mh_error *err)
+{
+    const mhi_run run = run_of(l);
+    int status = check_is_meant(l, command, err);
+    *is_variant = status == MH_ERR_STALE && command != NULL;
     if (status == MH_OK)
-        status = check_is_meant(l, command, err);
-    const mhi_arguments *arguments = l->arguments;
-    bool is_variant;
-    uint64_t own = arguments->ar_n_skipped + 1; /* arguments come behind the program's own name */
-    const mhi_run run = { .environment = arguments->ar_envp, .is_watched = l->request.kind != NULL,
-                          .arguments = own < arguments->ar_argc ? (const char *const *)arguments->ar_argv + own : NULL };
+        status = mhi_inputs_check(l->image, &run, is_variant, err);
     if (status == MH_OK)
-        status = mhi_inputs_check(l->image, &run, &is_variant, err);
+        status = mhi_image_complete(l->image, err);
     if (status == MH_OK && is_set(l, "MAGICHEAP_VERIFY"))
         status = mh_image_verify(l->image, err);
-    return status == MH_OK ? resume(l, err) : status;
+    return status;
+}
+
+static const char *key_of(const struct mh_image *image)
+{
+    for (uint64_t i = 0; i < image->n_inputs; i++)
+        if (image->inputs[i].in_kind == MH_INPUT_KEY)
+            return mhi_image_string(image, image->inputs[i].in_text);
+    return "";
+}
+
+/* Whether the variant at `path` would be taken, too, and has another key than that which is about to be. */
+static bool is_rival(const launch *l, const char *path, const char *command)
+{
+    struct stat found;
+    struct mh_image *other;
+    mh_error err;
+    bool is_variant;
+    if (mhi_sys_lstat(path, &found) < 0 || mhi_image_open_front(&other, path, true, &err) != MH_OK)
+        return false;
+    const mhi_run run = run_of(l);
+    bool is = other->process != NULL && strcmp(command, mhi_image_string(other, other->process->pr_command)) == 0 &&
+              !mhi_key_is_same_place(key_of(other), key_of(l->image)) && mhi_inputs_check(other, &run, &is_variant, &err) == MH_OK;
+    mh_image_close(other);
+    return is;
+}
+
+/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one of two transactions. */
+static int check_alone(launch *l, const char *first, int number, const char *command, mh_error *err)
+{
+    char path[PATH_MAX];
+    for (int i = number + 1; i < MHI_VARIANTS && !l->is_ambiguous; i++)
+        l->is_ambiguous = mhi_variant_path(path, first, i) && is_rival(l, path, command);
+    return l->is_ambiguous ? mhi_fail(err, MH_ERR_STALE, 0, "%s would answer, too: Python will know which is meant", path) : MH_OK;
+}
+
+/* Returns only on failure; then the image, if it is merely stale, whose interpreter may be wanted, keeps no descriptor that another one may want. */
+static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command, bool *is_variant, mh_error *err)
+{
+    struct mh_image *image;
+    *is_variant = false;
+    if (*path != '/' || strlen(path) >= PATH_MAX)
+        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the path of the snapshot is not absolute, or too long");
+    int status = mhi_image_open_front(&image, path, true, err);
+    if (status != MH_OK)
+        return status;
+    mh_image_close(l->image);
+    l->image = image;
+    status = check(l, command, is_variant, err);
+    if (status == MH_OK && command != NULL) {
+        status = check_alone(l, first, number, command, err);
+        *is_variant = status != MH_OK;
+    }
+    if (status == MH_OK)
+        status = resume(l, err);
+    mhi_sys_close(image->fd);
+    image->fd = -1;
+    if (status != MH_ERR_STALE) /* nothing in it is to be believed */
+        l->image = NULL;
+    return status;
+}
+
+/* Returns only on failure. */
+static int try_variants(launch *l, const char *first, const char *command, mh_error *err)
+{
+    mhi_nearest nearest = { 0 };
+    for (int i = 0; i < MHI_VARIANTS && !l->is_ambiguous; i++) {
+        char path[PATH_MAX];
+        bool is_variant;
+        if (!mhi_variant_path(path, first, i))
+            break;
+        try_snapshot(l, path, first, i, command, &is_variant, err);
+        int rank = mhi_variant_rank(i, err, is_variant);
+        if (l->request.is_question)
+            mhi_answer_variant(path, rank, err->detail);
+        mhi_nearest_add(&nearest, rank, rank < MHI_OTHER_VARIANT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
+    }
+    l->is_only_variants |= nearest.rank == MHI_OTHER_VARIANT || l->is_ambiguous;
+    return mhi_nearest_tell(&nearest, first, err);
 }
 
 /* ---- which ---- */
@@ -115,12 +203,16 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
     static char command[MHI_COMMAND_BYTES];
     char link[PATH_MAX], path[PATH_MAX];
     const mhi_request *request = &l->request;
+    if (l->is_ambiguous)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOENT, "it is for Python to choose");
     int status = mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, is_here, arguments, err);
     if (status == MH_OK)
         status = mhi_command_link(link, command, l->arguments->ar_envp, err);
     if (status == MH_OK)
         status = read_link(path, link, err);
-    return status == MH_OK ? try_snapshot(l, path, command, err) : status;
+    if (status == MH_OK && l->request.is_question)
+        mhi_answer_link(link, path);
+    return status == MH_OK ? try_variants(l, path, command, err) : status;
 }
 
 /* Rather than stale because a file is gone. */
@@ -139,7 +231,7 @@ static int try_all(launch *l, mh_error *err)
     if (is_set(l, "MAGICHEAP_DISABLE"))
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "MAGICHEAP_DISABLE is set");
     if (l->request.kind == NULL)
-        return try_snapshot(l, l->request.snapshot, NULL, err);
+        return try_snapshot(l, l->request.snapshot, NULL, 0, NULL, &(bool){ false }, err);
     mh_error narrower;
     status = try_command(l, false, NULL, err);
     if (try_command(l, true, NULL, &narrower) != MH_OK && !is_no_snapshot(&narrower))
@@ -255,7 +347,9 @@ void mhi_launch(uint64_t *initial)
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
     try_all(&l, &err);
-    /* Then nothing has gone wrong: the program will see for itself. */
-    bool is_first_run = l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err));
+    /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the key. */
+    bool is_first_run = (l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err))) || l.is_only_variants;
+    if (l.request.is_question)
+        mhi_answer_cold(is_no_snapshot(&err) ? "there is no snapshot that this command leads to" : err.detail);
     mhi_go_cold(&l.request, l.arguments, l.image, l.directory, is_first_run ? NULL : err.detail, err.status == MH_ERR_BUSY);
 }

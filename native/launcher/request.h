@@ -1,10 +1,12 @@
 /* request.h - what the launcher's command line asks for. */
 #ifndef MHI_REQUEST_H
 #define MHI_REQUEST_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct {
+    bool is_question;             /* only to tell what would be done */
     const char *kind, *name;      /* MHI_COMMAND_*, and as given; NULL: the snapshot itself is named, below */
     const char *const *arguments; /* the program's own, NULL-terminated */
     const char *snapshot;         /* absolute path */

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -254,11 +255,14 @@ int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv,
     size_t argc = 0;
     while (argv[argc] != NULL)
         argc++;
+    char path[PATH_MAX];
+    if (!mhi_variant_path(path, tx->path, tx->number))
+        return mhi_fail(err, MH_ERR_ARGUMENT, ENAMETOOLONG, "the path of the snapshot is too long");
     const char **all = malloc((OWN + argc + 1) * sizeof *all);
     if (all == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     all[0] = MHI_RESUME_NAME;
-    all[1] = tx->path;
+    all[1] = path;
     all[2] = checksum;
     all[3] = skipped;
     memcpy(all + OWN, argv, (argc + 1) * sizeof *argv);

@@ -62,7 +62,7 @@ const char *mhi_check_header(const mhi_file_header *header)
 }
 
 /* The directory: each kind once and in order, each table directly behind the one before, the last one up to the end. */
-static const char *check_directory(struct mh_image *image)
+const char *mhi_check_directory(const struct mh_image *image)
 {
     static const uint64_t entry_bytes[] = { MHI_ENTRY_BYTES };
     const mhi_file_header *header = &image->header;
@@ -176,21 +176,39 @@ static const char *check_heap(const struct mh_image *image)
     return wrong == NULL ? check_relocations(image) : wrong;
 }
 
-const char *mhi_check_tables(struct mh_image *image)
+/* Those of which the file shows whether a run could take it. */
+static bool is_front(uint64_t kind) { return kind == MHI_TABLE_INPUTS || kind >= MHI_TABLE_STRINGS; }
+
+static const char *take_tables(struct mh_image *image, bool of_front)
 {
     const mhi_file_table *tables = image->header.hd_tables;
-    const char *wrong = check_directory(image);
-    if (wrong != NULL)
-        return wrong;
     for (uint32_t i = 0; i < image->header.hd_n_tables; i++) {
         const uint8_t *bytes = image->tables + (tables[i].tb_offset - tables[0].tb_offset);
+        if (is_front(tables[i].tb_kind) != of_front)
+            continue;
         if (mhi_checksum(bytes, tables[i].tb_bytes) != tables[i].tb_checksum)
             return "the checksum of a table does not match";
         take_table(image, &tables[i], bytes);
     }
+    return NULL;
+}
+
+const char *mhi_check_front(struct mh_image *image)
+{
+    const char *wrong = take_tables(image, true);
+    if (wrong != NULL)
+        return wrong;
     if (image->strings_bytes == 0 || image->strings[0] != '\0' || image->strings[image->strings_bytes - 1] != '\0')
         return "its strings do not begin and end with NUL";
     if ((wrong = check_inputs(image)) != NULL)
+        return wrong;
+    return image->header.hd_kind == MH_KIND_PROCESS ? mhi_check_process_front(image) : NULL;
+}
+
+const char *mhi_check_tables(struct mh_image *image)
+{
+    const char *wrong = take_tables(image, false);
+    if (wrong != NULL)
         return wrong;
     return image->header.hd_kind == MH_KIND_PROCESS ? mhi_check_process(image) : check_heap(image);
 }

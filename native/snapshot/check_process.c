@@ -300,9 +300,14 @@ static const char *check_touched(const struct mh_image *image)
     return NULL;
 }
 
+const char *mhi_check_process_front(const struct mh_image *image)
+{
+    return image->n_processes == 1 ? check_names(image) : "its tables are not those of one process";
+}
+
 const char *mhi_check_process(const struct mh_image *image)
 {
-    if (image->n_processes != 1 || image->n_modules != 0 || image->n_relocations != 0)
+    if (image->n_modules != 0 || image->n_relocations != 0)
         return "its tables are not those of one process";
     const char *wrong = check_vdso(image->process);
     if (wrong == NULL)

@@ -183,8 +183,10 @@ static int sync_in_steps(mh_transaction *tx, uint64_t file_bytes, mh_error *err)
 
 static int write_header(const mh_transaction *tx, mhi_file_header *header, mh_error *err)
 {
+    header->hd_n_wasted = tx->choice.n_wasted;
     header->hd_checksum = mhi_checksum(header, offsetof(mhi_file_header, hd_checksum));
     int result = mhi_sys_pwrite_all(tx->writer.fd, header, sizeof *header, 0);
+    mhi_sys_set_accessed(tx->writer.fd, 0); /* never: no run has taken it (variants.h); where that can't be said, one seems to have */
     if (result == 0)
         result = mhi_sys_fsync(tx->writer.fd);
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;

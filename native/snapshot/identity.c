@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "error.h"
 #include "snapshot/image.h"
@@ -42,9 +43,19 @@ bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is)
            was->in_ctime_ns != MHI_TIME_UNKNOWN && (!is_file || was->in_bytes == is->in_bytes);
 }
 
+/* A snapshot, such as a layer stands on, is told by its header, which holds the checksums of all else. */
+static int is_snapshot(int fd, uint64_t size)
+{
+    char magic[sizeof MHI_MAGIC];
+    int result = size < MHI_HEADER_BYTES ? 0 : mhi_sys_pread_all(fd, magic, sizeof magic, 0);
+    return result < 0 ? result : size >= MHI_HEADER_BYTES && memcmp(magic, MHI_MAGIC, sizeof magic) == 0;
+}
+
 int mhi_file_digest(int fd, uint64_t size, uint64_t *digest)
 {
-    int result = mhi_checksum_file(fd, 0, size, digest);
+    int result = is_snapshot(fd, size);
+    if (result >= 0)
+        result = mhi_checksum_file(fd, 0, result == 1 ? MHI_HEADER_BYTES : size, digest);
     *digest |= *digest == 0;
     return result;
 }

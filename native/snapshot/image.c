@@ -18,6 +18,14 @@
 #include "sys/sys.h"
 
 enum { PIECE_BYTES = 1 << 20 }; /* read at once: fits the second-level cache, so that the checksum finds it there */
+enum { STAMP_SECONDS = 60 };
+
+int mhi_image_look(const char *path)
+{
+    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK; /* a FIFO would wait for its writer */
+    int fd = mhi_sys_open(path, flags | O_NOATIME, 0);
+    return fd == -EPERM ? mhi_sys_open(path, flags, 0) : fd; /* it is not ours */
+}
 
 static int open_file(struct mh_image *image, bool trusted_only, mh_error *err)
 {
@@ -26,7 +34,7 @@ static int open_file(struct mh_image *image, bool trusted_only, mh_error *err)
         if (status != MH_OK)
             return status;
     }
-    image->fd = mhi_sys_open(image->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK /* a FIFO would wait for its writer */, 0);
+    image->fd = mhi_image_look(image->path);
     if (image->fd == -ELOOP)
         return mhi_fail(err, MH_ERR_UNTRUSTED, ELOOP, "%s is a symbolic link, which is not followed", image->path);
     if (image->fd < 0)
@@ -75,23 +83,51 @@ static int read_header(struct mh_image *image, mh_error *err)
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
 
-static int read_tables(struct mh_image *image, mh_error *err)
+static int check_tables_place(struct mh_image *image, mh_error *err)
 {
     uint64_t start = image->header.hd_tables[0].tb_offset;
     if (start >= image->header.hd_file_bytes || image->header.hd_file_bytes - start > MHI_TABLES_BYTES_MAX || start % 8 != 0)
         return corrupt(image, "its tables lie outside the file, or are too large", err);
     image->tables_bytes = image->header.hd_file_bytes - start;
-    image->tables = malloc(image->tables_bytes);
-    if (image->tables == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for the tables of %s", image->path);
-    int result = mhi_sys_pread_all(image->fd, image->tables, image->tables_bytes, start);
-    if (result < 0)
-        return mhi_fail_sys(err, result, "cannot read the tables of %s", image->path);
-    const char *wrong = mhi_check_tables(image);
+    const char *wrong = mhi_check_directory(image);
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
 
-int mhi_image_open(struct mh_image **opened, const char *absolute, bool trusted_only, mh_error *err)
+/* From one table up to another, or to the end of the file. */
+static int read_tables(struct mh_image *image, int first, int behind, mh_error *err)
+{
+    const mhi_file_header *header = &image->header;
+    uint64_t start = header->hd_tables[first - 1].tb_offset;
+    uint64_t end = (uint32_t)behind > header->hd_n_tables ? header->hd_file_bytes : header->hd_tables[behind - 1].tb_offset;
+    int result = end == start ? 0 : mhi_sys_pread_all(image->fd, image->tables + (start - header->hd_tables[0].tb_offset), end - start, start);
+    return result < 0 ? mhi_fail_sys(err, result, "cannot read the tables of %s", image->path) : MH_OK;
+}
+
+static int read_front(struct mh_image *image, mh_error *err)
+{
+    int status = check_tables_place(image, err);
+    if (status != MH_OK)
+        return status;
+    image->tables = malloc(image->tables_bytes);
+    if (image->tables == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for the tables of %s", image->path);
+    status = read_tables(image, MHI_TABLE_INPUTS, MHI_TABLE_MODULES, err);
+    if (status == MH_OK)
+        status = read_tables(image, MHI_TABLE_STRINGS, MHI_TABLES_MAX + 1, err);
+    const char *wrong = status == MH_OK ? mhi_check_front(image) : NULL;
+    return wrong == NULL ? status : corrupt(image, wrong, err);
+}
+
+int mhi_image_complete(struct mh_image *image, mh_error *err)
+{
+    int status = read_tables(image, MHI_TABLE_SEGMENTS, MHI_TABLE_INPUTS, err);
+    if (status == MH_OK)
+        status = read_tables(image, MHI_TABLE_MODULES, MHI_TABLE_STRINGS, err);
+    const char *wrong = status == MH_OK ? mhi_check_tables(image) : NULL;
+    return wrong == NULL ? status : corrupt(image, wrong, err);
+}
+
+int mhi_image_open_front(struct mh_image **opened, const char *absolute, bool trusted_only, mh_error *err)
 {
     *opened = NULL;
     size_t size = strlen(absolute) + 1;
@@ -108,13 +144,36 @@ int mhi_image_open(struct mh_image **opened, const char *absolute, bool trusted_
     if (status == MH_OK)
         status = read_header(image, err);
     if (status == MH_OK)
-        status = read_tables(image, err);
+        status = read_front(image, err);
     if (status != MH_OK) {
         mh_image_close(image);
         return status;
     }
     *opened = image;
     return MH_OK;
+}
+
+int mhi_image_open(struct mh_image **opened, const char *absolute, bool trusted_only, mh_error *err)
+{
+    struct mh_image *image;
+    *opened = NULL;
+    int status = mhi_image_open_front(&image, absolute, trusted_only, err);
+    if (status != MH_OK)
+        return status;
+    status = mhi_image_complete(image, err);
+    if (status != MH_OK) {
+        mh_image_close(image);
+        return status;
+    }
+    *opened = image;
+    return MH_OK;
+}
+
+void mhi_image_stamp(const struct mh_image *image)
+{
+    int64_t now_ns = mhi_sys_wall_clock_ns(), was_s = image->status.st_atim.tv_sec;
+    if (now_ns / 1000000000 - was_s >= STAMP_SECONDS || was_s > now_ns / 1000000000)
+        mhi_sys_set_accessed(image->fd, now_ns); /* a read-only file system, or root's file: then its use is not known */
 }
 
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)

@@ -74,11 +74,24 @@ int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input)
         .inode = from->in_inode,
         .device = from->in_device,
         .mtime_ns = from->in_mtime_ns,
+        .digest = from->in_digest,
     };
     const char *name = mhi_image_string(image, from->in_name), *text = mhi_image_string(image, from->in_text);
     snprintf(input->name, sizeof input->name, "%s%s%s", name, *name != '\0' && *text != '\0' ? " " : "", text);
     return MH_OK;
 }
+
+uint64_t mh_image_read_key(const mh_image *image, char *key, uint64_t size)
+{
+    const char *text = "";
+    for (uint64_t i = 0; i < image->n_inputs; i++)
+        if (image->inputs[i].in_kind == MH_INPUT_KEY)
+            text = mhi_image_string(image, image->inputs[i].in_text);
+    snprintf(key, size, "%s", text);
+    return strlen(text);
+}
+
+bool mh_image_is_gone(const mh_image *image) { return mhi_inputs_are_gone(image); }
 
 int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *module)
 {

@@ -84,6 +84,8 @@ typedef struct {
  * a command differ (arguments, environment, place, terminal ...): the snapshot is another variant, and as good as ever for its own runs. These
  * are asked first. */
 int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err);
+/* stale.c: no run will take it any more, since a file is not what it was; not where that can't be told at this moment. */
+bool mhi_inputs_are_gone(const struct mh_image *image);
 /* environment.c: its part of that. */
 int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment, mh_error *err);
 

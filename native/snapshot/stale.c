@@ -17,6 +17,7 @@
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
+#include "snapshot/key.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -30,20 +31,6 @@ typedef struct {
 static const char *text_of(const check *c, uint64_t offset) { return mhi_image_string(c->image, offset); }
 
 /* ---- variants ---- */
-
-/* A key may be long, so what is told of it begins with the word that differs. */
-static int check_key(const check *c, const mhi_file_input *input)
-{
-    const char *was = text_of(c, input->in_text), *is = c->run->key;
-    if (is == NULL || strcmp(was, is) == 0)
-        return MH_OK;
-    size_t word = 0;
-    for (size_t i = 0; was[i] == is[i]; i++)
-        if (is[i] == ' ')
-            word = i + 1;
-    const char *before = word == 0 ? "" : "... ";
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "the key is '%s%.200s', the snapshot's is '%s%.200s'", before, is + word, before, was + word);
-}
 
 static int check_place(const check *c, const mhi_file_input *input)
 {
@@ -106,7 +93,7 @@ static int check_arguments(const check *c, const mhi_file_input *input)
 static int check_difference(const check *c, const mhi_file_input *input)
 {
     switch (input->in_kind) {
-    case MH_INPUT_KEY: return check_key(c, input);
+    case MH_INPUT_KEY: return c->run->key == NULL ? MH_OK : mhi_key_check(text_of(c, input->in_text), c->run->key, c->err);
     case MH_INPUT_ARGUMENTS: return check_arguments(c, input);
     case MH_INPUT_PLACE: return check_place(c, input);
     case MH_INPUT_TERMINAL: return check_terminal(c, input);
@@ -243,9 +230,9 @@ static int look_at_directories(check *c)
 int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err)
 {
     check c = { .image = image, .run = run, .err = err };
-    int status = each_input(&c, check_difference);
+    int status = mhi_environment_check(image, run->env, run->environment, err); /* before the key, which holds what Python made of it */
     if (status == MH_OK)
-        status = mhi_environment_check(image, run->env, run->environment, err);
+        status = each_input(&c, check_difference);
     *is_variant = status == MH_ERR_STALE;
     if (status == MH_OK)
         status = look_at_directories(&c);
@@ -253,4 +240,16 @@ int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_
         status = each_input(&c, check_rest);
     free(c.is_same);
     return status;
+}
+
+bool mhi_inputs_are_gone(const struct mh_image *image)
+{
+    bool is_gone = false;
+    for (uint64_t i = 0; i < image->n_inputs && !is_gone; i++) {
+        const mhi_file_input *input = &image->inputs[i];
+        mh_error err;
+        if (input->in_kind == MH_INPUT_FILE || input->in_kind == MH_INPUT_LIBRARY)
+            is_gone = mhi_identity_check(input, mhi_image_string(image, input->in_name), &err) != MH_OK && (err.sys_errno == 0 || err.sys_errno == ENOENT);
+    }
+    return is_gone;
 }

@@ -21,6 +21,7 @@
 #include "snapshot/attach.h"
 #include "snapshot/checksum.h"
 #include "snapshot/image.h"
+#include "snapshot/key.h"
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
@@ -61,17 +62,54 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
     return (mhi_run){ key, given->env, mhi_options_environment(options), given->arguments, given->is_watched };
 }
 
-static int take(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
+/* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for the file's sake. */
+static int check_moved(const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
 {
-    struct mh_image *image;
-    bool is_variant;
+    for (uint64_t i = 0; i < image->n_inputs; i++)
+        if (image->inputs[i].in_kind == MH_INPUT_KEY && !mhi_key_is_moved(mhi_image_string(image, image->inputs[i].in_text), key))
+            return MH_ERR_STALE;
+    mh_error other;
+    bool is_other;
+    mhi_run run = mhi_options_run(options, NULL);
+    int status = mhi_inputs_check(image, &run, &is_other, &other);
+    if (status == MH_ERR_STALE && !is_other) {
+        *is_variant = false;
+        *err = other;
+    }
+    return MH_ERR_STALE;
+}
+
+static int judge(mh_transaction *tx, const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
+{
     mhi_run run = mhi_options_run(options, key);
-    int status = mhi_image_open(&image, tx->path, true, err);
-    if (status != MH_OK)
-        return status;
-    status = mhi_image_expect(image, tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP, err);
+    int status = mhi_image_expect(image, tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP, err);
     if (status == MH_OK)
-        status = mhi_inputs_check(image, &run, &is_variant, err);
+        status = mhi_inputs_check(image, &run, is_variant, err);
+    return status == MH_ERR_STALE && *is_variant ? check_moved(image, options, key, is_variant, err) : status;
+}
+
+/* The variant of this number; where it is taken, tx says how. */
+static int take(mh_transaction *tx, int number, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
+{
+    char path[PATH_MAX];
+    struct mh_image *image;
+    mhi_slot *slot = &tx->slots[number];
+    *is_variant = false;
+    if (!mhi_variant_path(path, tx->path, number))
+        return mhi_fail(err, MH_ERR_SYSTEM, ENAMETOOLONG, "its path is too long");
+    int status = mhi_image_open_front(&image, path, true, err);
+    if (status != MH_OK) {
+        if (mhi_sys_lstat(path, &slot->found) < 0)
+            slot->found = (struct stat){ 0 };
+        return status;
+    }
+    slot->found = image->status;
+    status = judge(tx, image, options, key, is_variant, err);
+    slot->verdict = *is_variant ? MHI_SLOT_OTHER : MHI_SLOT_OWN;
+    if (status == MH_OK)
+        status = mhi_image_complete(image, err);
+    if (status == MH_OK && options->ignore_snapshot)
+        status = mhi_fail(err, MH_ERR_BUSY, 0, "the snapshot is to be replaced");
     if (status == MH_OK && asks_for_verify())
         status = mh_image_verify(image, err);
     if (status == MH_OK && tx->is_process) {
@@ -80,6 +118,8 @@ static int take(mh_transaction *tx, const mh_options *options, const char *key, 
     }
     if (status == MH_OK && !tx->is_process)
         status = attach(tx, image, options->is_movable, err);
+    if (status == MH_OK)
+        mhi_image_stamp(image);
     mh_image_close(image);
     return status;
 }
@@ -93,14 +133,22 @@ char *const *mhi_options_environment(const mh_options *options)
 static void try_take(mh_transaction *tx, const mh_options *options, const char *key)
 {
     tx->state = MHI_COLD;
-    if (options->ignore_snapshot) {
-        mhi_fail(&tx->reason, MH_OK, 0, "the snapshot is to be replaced");
-        return;
-    }
     if (mhi_trust_process(&tx->reason) != MH_OK)
         return;
-    if (take(tx, options, key, &tx->reason) != MH_OK && tx->reason.sys_errno == ENOENT && tx->reason.status == MH_ERR_SYSTEM)
-        mhi_fail(&tx->reason, MH_OK, 0, "there is no snapshot %s", tx->path);
+    mhi_nearest nearest = { 0 };
+    for (tx->number = 0; tx->number < MHI_VARIANTS; tx->number++) {
+        mh_error err;
+        bool is_variant;
+        if (take(tx, tx->number, options, key, &is_variant, &err) == MH_OK)
+            return;
+        mhi_nearest_add(&nearest, mhi_variant_rank(tx->number, &err, is_variant), mhi_used_s(&tx->slots[tx->number].found), &err);
+    }
+    tx->number = 0;
+    mhi_nearest_tell(&nearest, tx->path, &tx->reason);
+    if (nearest.rank == MHI_ABSENT)
+        tx->reason.status = MH_OK; /* nothing is wrong */
+    if (options->ignore_snapshot)
+        mhi_fail(&tx->reason, MH_OK, 0, "the snapshot is to be replaced");
 }
 
 /* What a commit will need to know of this moment. */
@@ -199,6 +247,7 @@ bool mh_is_resumable(const mh_transaction *tx) { return tx->resumable != 0; }
 const char *mh_path(const mh_transaction *tx) { return tx->path; }
 const char *mh_reason(const mh_transaction *tx) { return tx->state == MHI_WARM ? "" : tx->reason.detail; }
 int mh_reason_status(const mh_transaction *tx) { return tx->state == MHI_WARM ? MH_OK : tx->reason.status; }
+int mh_variant(const mh_transaction *tx) { return tx->number; }
 void *mh_root(const mh_transaction *tx) { return tx->root; }
 mh_arena *mh_transaction_arena(const mh_transaction *tx) { return tx->arena; }
 uint64_t mh_moved_bytes(const mh_transaction *tx) { return tx->moved_bytes; }
@@ -209,7 +258,18 @@ static int begin_file(mh_transaction *tx, mh_error *err)
     int status = mhi_trust_process(err);
     if (status == MH_OK)
         status = mhi_trust_directories(tx->path, err); /* no run would take the snapshot */
-    return status == MH_OK ? mhi_writer_open(&tx->writer, tx->path, err) : status;
+    if (status == MH_OK)
+        status = mhi_writer_open(&tx->writer, tx->path, err);
+    if (status != MH_OK)
+        return status;
+    char target[PATH_MAX];
+    status = mhi_slots_choose(&tx->choice, tx->path, tx->slots, err);
+    tx->number = tx->choice.number;
+    if (status == MH_OK && mhi_variant_path(target, tx->path, tx->number))
+        status = mhi_writer_aim(&tx->writer, target, err);
+    if (status != MH_OK)
+        mhi_writer_close(&tx->writer);
+    return status;
 }
 
 /* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could resume. */
@@ -235,7 +295,7 @@ static int begin_process(mh_transaction *tx, mh_error *err)
 static int begin_arena(mh_transaction *tx, mh_error *err)
 {
     mhi_arena_config config = {
-        .first_slot = mhi_checksum(tx->path, strlen(tx->path)), /* its own slot, so that several can be attached at once */
+        .first_slot = mhi_checksum(tx->writer.target, strlen(tx->writer.target)), /* its own slot, so that several can be attached at once */
         .capacity_bytes = tx->capacity_bytes,
         .fd = tx->writer.fd,
         .file_offset = MHI_SEGMENTS_OFFSET,
@@ -317,6 +377,44 @@ int mh_commit(mh_transaction *tx, mh_error *err)
     return status;
 }
 
+/* Of everything that the load depends on, in whatever order it was recorded. */
+static uint64_t digest_inputs(const mhi_inputs *inputs, uint64_t sum)
+{
+    for (size_t i = 0; i < inputs->n; i++) {
+        const mhi_input *input = &inputs->items[i];
+        mhi_file_input entry = input->entry;
+        if (entry.in_kind == MH_INPUT_LISTING) /* only the names count */
+            entry.in_inode = 0, entry.in_mtime_ns = entry.in_ctime_ns = 0;
+        const uint64_t all[] = { mhi_checksum(&entry, sizeof entry), mhi_checksum(input->name, strlen(input->name)),
+                                 mhi_checksum(input->text, strlen(input->text)) };
+        sum += mhi_checksum(all, sizeof all);
+    }
+    return sum;
+}
+
+static const char *why_doubtful(const mh_transaction *tx)
+{
+    return tx->choice.n_wasted >= MHI_WASTED_MAX ? "nothing has resumed from the last snapshots" : "every run is another variant";
+}
+
+int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err)
+{
+    *is_wanted = true;
+    if (tx->state != MHI_BEGUN || !tx->choice.is_doubtful || !mhi_transaction_is_ours(tx))
+        return MH_OK;
+    mhi_inputs more = { 0 };
+    int status = mhi_inputs_add_libraries(&more, err);
+    if (status == MH_OK)
+        status = mhi_inputs_add_opened(&more, err);
+    uint64_t digest = digest_inputs(&more, digest_inputs(&tx->inputs, 0));
+    if (status == MH_OK)
+        *is_wanted = mhi_slots_saw(tx->path, digest == 0 ? 1 : digest);
+    mhi_inputs_release(&more);
+    if (status == MH_OK && !*is_wanted)
+        mhi_fail(err, MH_OK, 0, "%.300s, as at every run (%s): the next run that finds the same commits", tx->reason.detail, why_doubtful(tx));
+    return status;
+}
+
 static bool is_inside(const mh_transaction *tx, const void *address)
 {
     return tx->arena != NULL && mh_arena_of(address) == tx->arena;
@@ -368,7 +466,7 @@ static int may_add(const mh_transaction *tx, mh_error *err)
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err)
 {
     int status = may_add(tx, err);
-    return status != MH_OK || strcmp(path, tx->path) == 0 ? status : mhi_inputs_add_file(&tx->inputs, path, err);
+    return status != MH_OK || mhi_is_variant_path(path, tx->path) ? status : mhi_inputs_add_file(&tx->inputs, path, err);
 }
 
 /* Behind the path, or where it would be. */

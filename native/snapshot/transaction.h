@@ -15,6 +15,7 @@
 #include "heap/arena.h"
 #include "heap/audit.h"
 #include "snapshot/inputs.h"
+#include "snapshot/variants.h"
 #include "snapshot/writer.h"
 
 /* Zero in a process snapshot. */
@@ -27,7 +28,10 @@ enum { MHI_COLD, MHI_WARM, MHI_BEGUN, MHI_REFUSED, MHI_COMMITTED, MHI_ENDED };
 
 struct mh_transaction {
     int state;                 /* MHI_COLD ... MHI_ENDED */
-    char *path;                /* of the snapshot, absolute */
+    char *path;                /* of the snapshot, absolute: of the first of its variants */
+    mhi_slot slots[MHI_VARIANTS]; /* as mh_open found them */
+    int number;                /* of the variant: which was attached, or may be resumed, or is to be committed */
+    mhi_choice choice;         /* BEGUN: what the commit replaces */
     uint64_t capacity_bytes;   /* as in mh_options */
     int audit_mode;            /* MH_AUDIT_* */
     mh_error reason;           /* why the run is cold; status MH_OK and a sentence if there was no snapshot to take */

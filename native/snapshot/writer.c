@@ -109,12 +109,24 @@ int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err)
 {
     int status = prepare(writer, absolute, err);
     if (status == MH_OK)
+        status = mhi_writer_aim(writer, absolute, err);
+    if (status == MH_OK)
         status = take_lock(writer, err);
     if (status == MH_OK)
         status = make_file(writer, err);
     if (status != MH_OK)
         mhi_writer_close(writer);
     return status;
+}
+
+int mhi_writer_aim(mhi_writer *writer, const char *absolute, mh_error *err)
+{
+    char *target = malloc(strlen(absolute) + 1);
+    if (target == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    free(writer->target);
+    writer->target = strcpy(target, absolute);
+    return MH_OK;
 }
 
 int mhi_writer_restart(mhi_writer *writer, mh_error *err)
@@ -133,12 +145,12 @@ int mhi_writer_publish(mhi_writer *writer, mh_error *err)
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot give the new snapshot the name %s", writer->temporary);
     writer->is_named = true;
-    result = mhi_sys_renameat(writer->directory, temporary, mhi_path_name(writer->path));
+    result = mhi_sys_renameat(writer->directory, temporary, mhi_path_name(writer->target));
     if (result < 0)
-        return mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->path);
+        return mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target);
     writer->is_named = false;
     result = mhi_sys_fsync(writer->directory);
-    return result < 0 ? mhi_fail_sys(err, result, "%s is in place, but its directory can't be made durable", writer->path) : MH_OK;
+    return result < 0 ? mhi_fail_sys(err, result, "%s is in place, but its directory can't be made durable", writer->target) : MH_OK;
 }
 
 void mhi_writer_forget(mhi_writer *writer)
@@ -149,6 +161,7 @@ void mhi_writer_forget(mhi_writer *writer)
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             mhi_sys_close(fds[i]);
+    free(writer->target);
     free(writer->path);
     *writer = (mhi_writer){ .directory = -1, .lock = -1, .fd = -1 };
 }

@@ -13,6 +13,7 @@ typedef struct {
     char *path;            /* of the snapshot, absolute; NULL: closed */
     const char *lock_path; /* both in the same allocation as path */
     const char *temporary; /* DIR/NAME.uncommitted */
+    char *target;          /* what publish replaces: the snapshot itself, or another name in its directory; NULL: closed */
     int directory;
     int lock;
     int fd;           /* the file that is to become the snapshot, open read-write */
@@ -21,6 +22,8 @@ typedef struct {
 
 /* Takes the lock and makes an empty file, mode 0600. MH_ERR_BUSY: another run holds the lock. On failure the writer is closed. */
 int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err);
+/* The file is to become this one, in the directory of the snapshot. */
+int mhi_writer_aim(mhi_writer *writer, const char *absolute, mh_error *err);
 /* Gives the file up for an empty one. On failure the writer has no file, fd is -1. */
 int mhi_writer_restart(mhi_writer *writer, mh_error *err);
 /* Puts the file, which must be durable, in the snapshot's place, durably. If only the last step fails (the directory's fsync) the

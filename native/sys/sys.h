@@ -44,6 +44,7 @@ int mhi_sys_unlinkat(int directory, const char *name);
 int mhi_sys_mkdir(const char *path, mode_t mode);
 int mhi_sys_symlinkat(const char *target, int directory, const char *name);
 int mhi_sys_fchmod(int fd, mode_t mode);
+int mhi_sys_set_accessed(int fd, int64_t ns);                   /* its time of last access, since the epoch; -EPERM: not ours */
 int64_t mhi_sys_seek_data(int fd, uint64_t offset); /* next offset with data, -ENXIO past the last */
 int64_t mhi_sys_seek_hole(int fd, uint64_t offset);
 ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset);

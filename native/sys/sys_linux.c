@@ -127,6 +127,13 @@ int mhi_sys_unlinkat(int directory, const char *name) { return unlinkat(director
 int mhi_sys_mkdir(const char *path, mode_t mode) { return mkdir(path, mode) == 0 ? 0 : -errno; }
 int mhi_sys_symlinkat(const char *target, int directory, const char *name) { return symlinkat(target, directory, name) == 0 ? 0 : -errno; }
 int mhi_sys_fchmod(int fd, mode_t mode) { return (int)RETRY(fchmod(fd, mode)); }
+
+int mhi_sys_set_accessed(int fd, int64_t ns)
+{
+    const struct timespec times[] = { { ns / 1000000000, ns % 1000000000 }, { 0, UTIME_OMIT } };
+    return (int)RETRY(futimens(fd, times));
+}
+
 int64_t mhi_sys_seek_data(int fd, uint64_t offset) { return RETRY(lseek(fd, (off_t)offset, SEEK_DATA)); }
 int64_t mhi_sys_seek_hole(int fd, uint64_t offset) { return RETRY(lseek(fd, (off_t)offset, SEEK_HOLE)); }
 

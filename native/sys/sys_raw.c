@@ -91,6 +91,19 @@ int mhi_sys_host(char name[MHI_SYS_HOST_BYTES])
 }
 
 uid_t mhi_sys_uid(void) { return (uid_t)mhi_raw_0(SYS_getuid); }
+int mhi_sys_set_accessed(int fd, int64_t ns)
+{
+    const struct timespec times[] = { { ns / 1000000000, ns % 1000000000 }, { 0, UTIME_OMIT } };
+    return (int)mhi_raw_4(SYS_utimensat, fd, 0, (long)times, 0);
+}
+
+int64_t mhi_sys_wall_clock_ns(void)
+{
+    struct timespec now = { 0 };
+    mhi_raw_2(SYS_clock_gettime, CLOCK_REALTIME, (long)&now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 uid_t mhi_sys_euid(void) { return (uid_t)mhi_raw_0(SYS_geteuid); }
 bool mhi_sys_secure_exec(void) { return is_secure; }
 

@@ -1,0 +1,63 @@
+"""What a snapshot is tied to, as one text, made of parts so that what differs can be told by name (native/snapshot/key.h).
+
+Two runs with one key may take the same snapshot; runs with different keys are variants, each with its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Part = tuple[str, list[str]]  # label and items
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t"})
+
+
+def join(parts: Iterable[Part]) -> str:
+    """Return the text of a key. The place comes last."""
+    return "".join(f"\n{label}=" + "\t".join(item.translate(_ESCAPES) for item in items) for label, items in parts)
+
+
+def split(text: str) -> list[Part]:
+    """Return the parts of a key; of one without, which a C program may have made, none."""
+    lines = text.split("\n")[1:] if text.startswith("\n") else []
+    return [(label, items.split("\t")) for label, _, items in (line.partition("=") for line in lines)]
+
+
+def program() -> Part:
+    """Return the file that runs; none where there is none that could go away by itself."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    is_there = isinstance(path, str) and os.path.exists(path)
+    return "program", [os.path.realpath(path)] if is_there else []
+
+
+def interpreter() -> Part:
+    """Return by what the program is run: another interpreter would read the same files differently."""
+    directory, real = os.path.dirname(sys.executable), os.path.realpath(sys.executable)  # by whatever name: python, python3
+    return "interpreter", [directory, real, sys.implementation.name, " ".join(sys.version.split())]
+
+
+def options() -> Part:
+    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it starts."""
+    flags = str(sys.flags).partition("(")[2].rstrip(")").split(", ")
+    return "options", [*flags, *(f"-W {each}" for each in sys.warnoptions), *(f"-X {name}={value}" for name, value in sys._xoptions.items())]
+
+
+def search_path() -> tuple[Part, Part]:
+    """Return where modules are looked for: the working directory apart, which `python -m` puts first."""
+    entries = [str(entry) for entry in sys.path]
+    words = sys.orig_argv
+    is_module = "-m" in words[1:-1] and entries and os.path.isabs(entries[0]) and entries[0] == _working_directory()
+    directory = entries[:1] if is_module else []
+    return ("directory", directory), ("path", entries[len(directory) :])
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

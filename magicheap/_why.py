@@ -1,0 +1,66 @@
+"""`magicheap why COMMAND...`: what the next run of a command would do, and why; without running it.
+
+The launcher itself decides, under a name by which it goes all the way and only tells (native/launcher/answer.c); so it is executed in this
+process's place, with its streams, directory and environment, which the decision may depend on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import NamedTuple, NoReturn
+
+_NAME = "magicheap-why"  # MHI_WHY_NAME of native/format.h
+_ONLY_THE_RUN = """{words} starts Python, which comes to the transaction by itself. What magic would do there is told here; only the run can tell
+whether it brings the same key: options of the interpreter, sys.path, and what the program does before its `with`."""
+
+
+class Question(NamedTuple):
+    """A command, as the launcher is asked about it."""
+
+    launcher: str
+    words: list[str]  # argv, its own name included
+    remark: str  # what the answer leaves open, or ""
+
+
+def ask(command: list[str]) -> NoReturn:
+    """Execute the launcher to answer. ValueError: there is nothing that it could be asked. OSError: there is no launcher."""
+    question = question_of(command)
+    if question.remark:
+        print(question.remark)
+    sys.stdout.flush()
+    from magicheap._environment import read_initial
+
+    environment = dict(entry.split(b"=", 1) for entry in read_initial() if b"=" in entry)
+    os.execve(question.launcher, [_NAME, *question.words], environment)
+
+
+def question_of(command: list[str]) -> Question:
+    """Return how to ask about a command that starts with magic, magic-NAME, python, a script or -m."""
+    from magicheap._paths import launcher_path
+
+    first, *rest = command
+    name = os.path.basename(first)
+    if name == "magic" or (name.startswith("magic-") and not os.path.isfile(first + ".py")):
+        return Question(shutil.which(first) or launcher_path(), [name, *rest], "")
+    if name.startswith("python") and not name.endswith(".py"):
+        return _of_python(first, rest)
+    if first == "-m" or os.path.isfile(first):
+        return Question(launcher_path(), ["magic", *command], "")
+    if found := shutil.which(first):
+        return Question(launcher_path(), ["magic", found, *rest], _ONLY_THE_RUN.format(words=first))
+    raise ValueError(f"{first} is neither magic, nor python, nor -m, nor a script or a command that is there")
+
+
+def _of_python(interpreter: str, words: list[str]) -> Question:
+    found = shutil.which(interpreter)
+    if found is None:
+        raise ValueError(f"there is no {interpreter}")
+    launcher = os.path.join(os.path.dirname(os.path.abspath(found)), "magic")
+    remark = _ONLY_THE_RUN.format(words=interpreter)
+    if words[:2] == ["-P", "-m"] and len(words) > 2:
+        return Question(launcher, [f"magic-{words[2]}", *words[3:]], remark)
+    if not words or (words[0].startswith("-") and words[0] != "-m"):
+        raise ValueError("what python runs by its options, only the run itself can tell: it says so with MAGICHEAP_LOG=info")
+    return Question(launcher, ["magic", *words], remark)
