@@ -145,9 +145,14 @@ def test_a_truncated_file(made, n_bytes):
 
 
 @pytest.mark.parametrize("content", [b"\0" * 10_000, b"\x7fELF" + b"x" * 10_000], ids=["zeros", "elf"])
-def test_a_foreign_file(made, content):
+def test_a_foreign_file_is_named_in_one_warning_and_stays(made, content):
     life, path = made
-    runs_cold(life, path, content)
+    path.write_bytes(content)
+    for how in ("magic", "python"):
+        ran = life.run(how, "program.py")
+        assert ran.out.startswith("body\n4999950000 ") and not ran.has_committed
+        assert ran.err.count("MagicHeapWarning") == 1 and "choose another path, or remove it" in ran.err
+        assert path.read_bytes() == content
 
 
 def test_damaged_memory_is_found_when_asked_for(made, magicheap):
