@@ -7,6 +7,8 @@ P3  What a resumed process writes to it copies page by page, so nothing is freed
     objects of the image alone (_exit.py), and the transaction itself lives on.
 P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
     The child itself only rehearses that (native/process/rehearsal.c), and ends before anything of the program's could run.
+P5  A resumed process keeps signals back, from the launcher's first instruction, until all is taken up: a handler that ran before would be
+    cut off from what it is to act on, and what Python notes of signals is dropped as a fork returns.
 """
 
 from __future__ import annotations
@@ -146,7 +148,11 @@ class ProcessTransaction(MagicTransaction):
         if _active is self:
             _active = None
             self._limits.__exit__(None, None, None)
-        super().__exit__(*raised)
+        try:
+            super().__exit__(*raised)
+        finally:
+            if self.was_committed:
+                lib.mh_release_signals()  # last, so that what is raised by a handler is raised in the program (P5)
 
     def _finish(self, recorder: Recorder) -> None:
         try:
@@ -172,6 +178,7 @@ class ProcessTransaction(MagicTransaction):
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             lib.mh_rehearse(self._tx)
+            lib.mh_hold_signals(self._tx)
             if (child := os.fork()) == 0:
                 _kept.append((self, kept))  # P3
                 self._take_up(take_up, kept)  # P4
@@ -214,6 +221,7 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
 def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:
     variables = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
     variables[COLD_VARIABLE.encode()] = os.fsencode(reason.replace("\0", "?"))
+    lib.mh_surrender_signals()
     try:
         os.execve(sys.executable, words, variables)
     finally:  # nothing else may run here

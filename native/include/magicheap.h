@@ -198,8 +198,18 @@ int mh_arm(mh_transaction *tx, mh_error *err);
  * knows which pages each of them writes to, and the launcher copies these at once, which is quicker. It has four seconds. */
 void mh_rehearse(mh_transaction *tx);
 void mh_rehearsed(void);
+/* Between mh_arm and fork(): in a resumed process signals stay blocked until the caller has taken up what is its own and calls
+ * mh_release_signals, so that no handler runs before. Without, they come inside fork(). */
+void mh_hold_signals(mh_transaction *tx);
+void mh_release_signals(void); /* in a process that was not resumed: nothing */
+/* In a resumed process that is to execute its program anew: what is caught gets its default action, and what was held back comes. */
+void mh_surrender_signals(void);
 /* What lies at `address` is zero in the snapshot: for secrets. After mh_begin, any number of times. */
 int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err);
+/* After mh_begin: the caller opens this descriptor again in each resumed process, where until then it leads to /dev/null. */
+int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err);
+/* 1: both are descriptors of one open file, as dup makes them; 0: they are not; -errno: the kernel does not tell. */
+int mh_is_same_open(int fd, int other);
 /* In the parent: waits for what fork() returned and makes the snapshot real, as mh_commit does. */
 int mh_commit_child(mh_transaction *tx, int child, mh_error *err);
 

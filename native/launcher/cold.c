@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
 #include "snapshot/inputs.h"
+#include "sys/raw.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -78,6 +80,7 @@ static void execute_in_path(program *p)
 void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *reason)
 {
     program p = { request, arguments, reason == NULL ? arguments->ar_envp : with_reason(arguments, reason), -ENOENT };
+    mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&arguments->ar_blocked, 0, sizeof arguments->ar_blocked); /* what came meanwhile comes now */
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
     if (request->kind == NULL)
         execute(&p, recorded);

@@ -37,7 +37,7 @@ int mhi_reopen(struct mh_image *image, mh_error *err);
 void mhi_reopen_undo(const struct mh_image *image);
 
 /* arguments.c: copies the command line and the environment, without MHI_COLD_VARIABLE, to where they stay; NULL: no memory. The first
- * argument is `interpreter`, unless the request brings its own; the path of the image is left empty. */
+ * argument is `interpreter`, unless the request brings its own; the path of the image is left empty, and the signals are the caller's. */
 mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interpreter, char *const *envp);
 
 /* cold.c: executes the program: by the interpreter of `image` (may be NULL), beside the launcher, or in PATH, whichever is first. */

@@ -7,6 +7,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -180,6 +181,14 @@ static void find_directory(char directory[PATH_MAX])
         mhi_path_directory(own, directory);
 }
 
+/* Returns what was blocked before. Whoever goes on, the program resumed or cold, sets the mask that is due. */
+static uint64_t hold_signals(void)
+{
+    uint64_t held = MHI_SIGNALS_HELD, before = 0;
+    mhi_raw_4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&held, (long)&before, sizeof held);
+    return before;
+}
+
 void mhi_launch(uint64_t *initial) __attribute__((noreturn));
 
 void mhi_launch(uint64_t *initial)
@@ -187,6 +196,7 @@ void mhi_launch(uint64_t *initial)
     static launch l; /* large, and everything reachable from it must be in our region */
     mh_error err;
     char interpreter[PATH_MAX + 16];
+    uint64_t blocked = hold_signals();
     l.startup = read_startup(initial);
     const char *wrong = mhi_request_parse(&l.request, l.startup.argc, l.startup.argv);
     if (wrong != NULL) {
@@ -202,6 +212,7 @@ void mhi_launch(uint64_t *initial)
         mhi_exit(127);
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
+    l.arguments->ar_blocked = l.request.kind == NULL ? l.request.blocked : blocked;
     try_all(&l, &err);
     bool is_first_run = l.image == NULL && is_no_snapshot(&err); /* nothing has gone wrong: the program will see for itself */
     mhi_go_cold(&l.request, l.arguments, l.image, is_first_run ? NULL : err.detail);

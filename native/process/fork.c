@@ -10,6 +10,9 @@
  *
  * So whatever a library does to survive a fork it does in every resumed process: it cannot tell the difference.
  *
+ * The launcher holds all signals back. Where the program says that it has more to take up (mh_hold_signals), they stay so until it
+ * has; else they come here, before other libraries' child handlers.
+ *
  * Our handlers are registered when the library is loaded, and moved before all others (first.h): prepare handlers run in reverse
  * order, so ours runs when every library has made itself ready, and child handlers in order, so that ours runs when none has
  * begun to recover. Only the fork that mh_arm announced is a commit, and only of the thread that called it.
@@ -17,6 +20,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
@@ -34,6 +38,7 @@
 /* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
 static uint64_t inherited_mask;  /* signals that were blocked as the library was loaded, before any that the program blocks */
+static bool holds_signals;       /* resumed processes are to keep signals back until mh_release_signals */
 static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
 extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
 
@@ -62,6 +67,29 @@ static void child(void)
     inherited_mask = arguments->ar_blocked;
     __fpurge(stdin); /* what the committing process had read ahead is not this one's input */
     mhi_descriptors_remember();
+    if (!holds_signals)
+        mh_release_signals();
+}
+
+void mh_hold_signals(mh_transaction *tx) { holds_signals = tx->capture != NULL; }
+
+void mh_release_signals(void)
+{
+    holds_signals = false;
+    if (arguments != NULL && !mhi_rehearsal_is_on())
+        mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
+}
+
+/* A handler that would run now could only leave a note in memory that execve throws away. */
+void mh_surrender_signals(void)
+{
+    for (int signal = 1; signal <= MHI_CAPTURE_SIGNALS && arguments != NULL; signal++) {
+        mhi_sys_action action;
+        if (mhi_sys_action_read(signal, &action) == 0 && action.handler != (uintptr_t)SIG_DFL && action.handler != (uintptr_t)SIG_IGN)
+            mhi_sys_action_default(signal);
+    }
+    if (arguments != NULL)
+        mhi_sys_mask(SIG_SETMASK, arguments->ar_blocked, NULL);
 }
 
 /* Where they can't be moved to the front, a handler that was registered before us has run when a resumed process begins, as in any
@@ -100,6 +128,7 @@ int mhi_fork_arm(mhi_capture **made, int fd, const mhi_scrub *scrubs, uint64_t n
 void mhi_fork_release(mhi_capture *capture)
 {
     armed = NULL;
+    holds_signals = false;
     if (capture != NULL)
         mhi_sys_munmap(capture, sizeof *capture);
 }

@@ -142,6 +142,7 @@ void mh_close(mh_transaction *tx)
     mhi_inputs_release(&tx->variables);
     free(tx->kept);
     free(tx->scrubs);
+    free(tx->held);
     free(tx->program);
     free(tx->command);
     free(tx->path);
