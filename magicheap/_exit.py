@@ -42,14 +42,22 @@ class Kept(NamedTuple):
     """What prepare found; itself part of the permanent generation."""
 
     is_first: bool  # nothing was frozen before
-    files: tuple[weakref.ref[io.IOBase], ...]  # open ones
+    files: tuple[weakref.ref[Any], ...]  # open ones, and what is to remove a temporary one
+
+
+_below: tuple[weakref.ref[Any], ...] = ()  # files of the snapshots that this process was resumed from, which are frozen already
 
 
 def prepare() -> Kept:
     """Throw away what is unreachable, so that it is in no image, and freeze the rest."""
     gc.collect()
-    files = tuple(weakref.ref(each) for each in gc.get_objects() if issubclass(type(each), io.IOBase) and not each.closed)  # isinstance would ask the object
-    kept = Kept(gc.get_freeze_count() == 0, files)
+    closer = getattr(sys.modules.get("tempfile"), "_TemporaryFileCloser", None)
+    files = tuple(
+        weakref.ref(each)
+        for each in gc.get_objects()
+        if type(each) is closer or (issubclass(type(each), io.IOBase) and not each.closed)  # isinstance would ask the object
+    )
+    kept = Kept(gc.get_freeze_count() == 0, (*_below, *files))
     gc.freeze()
     return kept
 
@@ -62,6 +70,8 @@ def go_on(kept: Kept) -> None:
 
 def take_up(kept: Kept) -> None:
     """Arrange a quick end."""
+    global _below
+    _below = kept.files
     atexit.register(_expect_the_end, kept, [])
 
 
@@ -89,7 +99,7 @@ def _end(kept: Kept, witness: list[object]) -> None:
     sys.modules.clear()
 
 
-def _finalize(young: list[Any], files: Iterable[weakref.ref[io.IOBase]]) -> None:
+def _finalize(young: list[Any], files: Iterable[weakref.ref[Any]]) -> None:
     spared = _standard_streams()
     finalized: dict[type, bool] = {}
     todo: list[list[Any]] = [[], [], [], []]  # what is no file, then by layer

@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, NoReturn
 
+    from magicheap._files import Held
     from magicheap._inputs import Recorder
     from magicheap._resumed import Kept, Resumed
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
+VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files.py says about a new snapshot
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-_kept: list[tuple[ProcessTransaction, Kept]] = []  # of a resumed process (P3)
+_kept: list[tuple[ProcessTransaction, Kept, Held | None]] = []  # of a resumed process (P3)
 _is_first = True  # no transaction of this program was entered yet
 
 
@@ -59,11 +61,20 @@ class ProcessTransaction(MagicTransaction):
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
-        cold = os.environ.pop(COLD_VARIABLE, "")
+        cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")
+        self._is_again = verdict == "left"
+        if verdict in ("busy", "twice"):
+            self.path, self.reason = os.path.abspath(self.path), cold
+            if verdict == "twice":
+                self._warn(f"the snapshot {self.path} can't be used, nor could the one before: {cold}")
+            return
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold or self.reason
+        self._is_left_alone = False  # the snapshot is good, for others
         if lib.mh_is_resumable(self._tx):
             self._resume()
+            if self._is_left_alone:
+                return
         for entry in self._environment:
             ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
         self._begin()
@@ -104,9 +115,14 @@ class ProcessTransaction(MagicTransaction):
 
     def _resume(self) -> None:
         """Become the snapshot; return only if that fails."""
+        from magicheap._files import come_back, leave
         from magicheap._streams import flush
 
         flush()
+        reason, left = leave()
+        if reason:
+            self.reason, self._is_left_alone = f"the snapshot can't be resumed here: {reason}", True
+            return
         self._link()  # as when it was made; that cache may have been another, or emptied
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv]
         argv = ffi.new("char *[]", [*words, ffi.NULL])
@@ -115,6 +131,7 @@ class ProcessTransaction(MagicTransaction):
             call(lib.mh_resume, self._tx, launcher, argv, _n_skipped(sys.orig_argv), self._environ, path=launcher_path())
         except (MagicHeapError, OSError) as error:
             self.reason = f"the snapshot can't be resumed: {error}"
+            come_back(left)
 
     def _initial_environment(self) -> list[bytes]:
         from magicheap._environment import read_initial
@@ -164,24 +181,32 @@ class ProcessTransaction(MagicTransaction):
             if not self.committed and not self.was_committed:
                 lib.mh_abandon(self._tx)
 
-    def _commit(self, recorder: Recorder) -> None:
-        from magicheap import _pools, _resumed
+    def _add_inputs(self, recorder: Recorder) -> None:
+        from magicheap._files import temporary_files
 
-        take_up = _resumed.take_up
+        for path in temporary_files():
+            recorder.saw_open(path, "w", os.O_WRONLY)  # whoever wrote it
+        super()._add_inputs(recorder)
+
+    def _commit(self, recorder: Recorder) -> None:
+        from magicheap import _files, _pools, _resumed
+
+        take_up, take_up_files = _resumed.take_up, _files.take_up
         self._add_inputs(recorder)
         recorder.forget()
         if threads := _pools.live_threads():
             raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
         kept = _resumed.prepare(self._initial, self._ignored)
         try:
+            held = _files.prepare(self._tx, self._is_again)
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             lib.mh_rehearse(self._tx)
             lib.mh_hold_signals(self._tx)
             if (child := os.fork()) == 0:
-                _kept.append((self, kept))  # P3
-                self._take_up(take_up, kept)  # P4
+                _kept.append((self, kept, held))  # P3
+                self._take_up(take_up, kept, take_up_files, held)  # P4
                 return
             call(lib.mh_commit_child, self._tx, child, path=self.path)
         finally:
@@ -191,7 +216,9 @@ class ProcessTransaction(MagicTransaction):
         _log.info("committed %s", self.path)
         self._link()
 
-    def _take_up(self, take_up: Callable[[Resumed, Kept], None], kept: Kept) -> None:
+    def _take_up(
+        self, take_up: Callable[[Resumed, Kept], None], kept: Kept, take_up_files: Callable[[Held, str], None], held: Held | None
+    ) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
         Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports nothing.
@@ -203,10 +230,14 @@ class ProcessTransaction(MagicTransaction):
         try:
             arguments = [word.decode(_ENCODING, _ERRORS) for word in words]
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
+            if held is not None and not is_rehearsal:  # the files are the committing process's, too
+                take_up_files(held, self.path)
         except BaseException as error:
             if is_rehearsal:
                 lib.mh_rehearsed()
-            _execute_cold(words, entries, f"the process cannot be resumed: {type(error).__name__}: {error}")
+            verdict = getattr(error, "verdict", None)  # of _files.Unavailable
+            reason = str(error) if verdict is not None else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()
         _log.info("warm: %s", self.path)
@@ -218,9 +249,11 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
     return both[:argc], both[argc:-1]
 
 
-def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:
+def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict: str) -> NoReturn:
     variables = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
     variables[COLD_VARIABLE.encode()] = os.fsencode(reason.replace("\0", "?"))
+    if verdict:
+        variables[VERDICT_VARIABLE.encode()] = verdict.encode()
     lib.mh_surrender_signals()
     try:
         os.execve(sys.executable, words, variables)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _log
+from magicheap import _log, _openings
 from magicheap._errors import MagicHeapError, MagicHeapWarning, StaleError, call
 from magicheap._native import ffi, lib
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
 
+_openings.watch()
 _AUDITS = {"refuse": lib.MH_AUDIT_REFUSE, "warn": lib.MH_AUDIT_WARN}
 _default_paths: set[str] = set()  # handed out in this process
 

@@ -208,6 +208,8 @@ void mh_surrender_signals(void);
 int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err);
 /* After mh_begin: the caller opens this descriptor again in each resumed process, where until then it leads to /dev/null. */
 int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err);
+/* Whether a descriptor of this process is the program's: neither the transaction's, nor inherited from whoever started the process. */
+bool mh_is_carried(const mh_transaction *tx, int fd);
 /* 1: both are descriptors of one open file, as dup makes them; 0: they are not; -errno: the kernel does not tell. */
 int mh_is_same_open(int fd, int other);
 /* In the parent: waits for what fork() returned and makes the snapshot real, as mh_commit does. */

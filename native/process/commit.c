@@ -65,6 +65,11 @@ int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err)
     return MH_OK;
 }
 
+bool mh_is_carried(const mh_transaction *tx, int fd)
+{
+    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory && !mhi_descriptors_is_inherited(fd);
+}
+
 int mh_is_same_open(int fd, int other) { return mhi_sys_is_same_open(fd, other); }
 
 /* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region. */

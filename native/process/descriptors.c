@@ -109,6 +109,12 @@ static bool is_inherited(const open_file *file)
     return false;
 }
 
+bool mhi_descriptors_is_inherited(int fd)
+{
+    open_file file = { .fd = fd };
+    return mhi_sys_fstat(fd, &file.status) == 0 && is_inherited(&file);
+}
+
 /* ---- what can't be opened again, in words ---- */
 
 static void tell_peer(char *text, size_t size, int fd)

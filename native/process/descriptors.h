@@ -31,5 +31,6 @@ void mhi_descriptors_release(mhi_descriptors *descriptors); /* zeroed ones are a
 /* Takes all that is open and stays open over execve, and is not known from the last collect, for inherited. This happens once as the
  * library is loaded; a resumed process, where others are inherited, does it again. Allocates nothing and takes no lock. */
 void mhi_descriptors_remember(void);
+bool mhi_descriptors_is_inherited(int fd);
 
 #endif

@@ -1,0 +1,520 @@
+"""What a program has open for writing, and its temporary files: in each later run as a plain run would have them.
+
+    held = prepare(tx, is_again)     # in the committing process, last thing before mh_arm: hands descriptors over to us
+    take_up(held, snapshot)          # in a resumed process, as the last of all: Unavailable, and nothing was changed
+    reason, left = leave()           # in a process that is to be exchanged; come_back(left), if it was not
+
+The launcher opens again what is open for reading. What a plain run would do to a file that is open for writing depends on how it was opened:
+
+    opened               a plain run                            a resumed run
+    w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is in it
+    x (O_EXCL)           makes it, or fails                     makes it so, or is cold where it exists
+    a, a+ (O_APPEND)     adds to what is there                  adds what the body had added; a+ to the same file only, as it may have been read
+    r+, not written to   finds it                               opens it, if it is the same file
+    r+, written to       changes what it finds                  refused by name (descriptors.c)
+    O_CREAT alone        finds it, or makes it                  as r+ if it was there, else as x
+    by C, or unknown     who knows                              as r+ (descriptors.c)
+    deleted              has one of its own                     makes one of its own, with what it held
+    a copy (dup)         shares offset and flags                copies it again; of a standard stream, if it can be but one
+    locked for reading   waits for the lock                     takes it, or is cold where it is not to be had
+
+Temporary files and directories (tempfile) are kept with all that is in them and made anew, under their own names, since the program knows
+them by these: where a name is taken, by another run of the same snapshot or by what a dead one left, the run is cold. Files and directories
+that the body made elsewhere must be there.
+
+Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had made before would be
+made twice: leave() gives it up, or says why the process can't be exchanged.
+
+W1  Names are claimed first, and what may fail is done before any file is changed, files that are added to last; on failure all claims are
+    given up.
+W2  All of the contents lie in the image, so there is a bound (CONTENT_BYTES_MAX): beyond, the commit is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+import time
+from typing import NamedTuple
+
+from magicheap import _openings
+from magicheap._errors import UnsupportedError, call
+from magicheap._native import lib
+from magicheap._paths import cache_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    # A file's content, a link's target, or what a directory holds, each with its mode.
+    Tree = tuple[int, "bytes | str | dict[str, Tree]"]
+
+CONTENT_BYTES_MAX = 32 << 20  # of all files together: each run writes them anew, at some GB/s. Arbitrary
+_FLAGS_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT | os.O_NOATIME | os.O_DIRECTORY
+_SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME  # by F_SETFL
+_F_OFD_SETLK = 37  # of linux/fcntl.h; whether Python names it depends on how it was built
+_AGAIN_S = 24 * 3600  # within this time a second snapshot that can't be used, for the same sort of reason, is enough
+
+REOPEN, REWRITE, MAKE, ADD, PRIVATE, COPY = "reopen", "rewrite", "make", "add", "private", "copy"
+
+
+class Unavailable(Exception):
+    """A file can't be had as it was. `verdict`: BUSY, a later run may have it; STALE, a new snapshot will do; LEFT, it may; TWICE, so was
+    thought before."""
+
+    def __init__(self, reason: str, verdict: str) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+
+
+BUSY, STALE, LEFT, TWICE = "busy", "", "left", "twice"
+
+
+class Descriptor(NamedTuple):
+    """One that is not the launcher's to open."""
+
+    fd: int
+    how: str  # one of the above
+    path: str  # PRIVATE: the directory it lies in
+    flags: int  # as fcntl tells them
+    is_inheritable: bool
+    offset: int
+    identity: tuple[int, int] | None  # inode and device that it must have; None: any file will do
+    content: bytes  # REWRITE, MAKE, PRIVATE: all of it; ADD: what the body added
+    mode: int  # of a file that is to be made
+    original: int  # COPY: the descriptor it is a copy of
+    locks: tuple[tuple[str, int, int], ...]  # kind, start, length (0: to the end)
+
+
+class Held(NamedTuple):
+    """What prepare found."""
+
+    descriptors: tuple[Descriptor, ...]
+    trees: tuple[tuple[str, Tree], ...]
+    made: tuple[tuple[str, bool], ...]  # a path, and whether it is a directory
+    directory: str  # the working directory, if a name was relative to it; else ""
+    owner: tuple[int, bytes]  # the process that commits, and when it began
+    is_again: bool  # the snapshot before could not be used because of its files
+    made_at: float  # seconds since the epoch
+
+
+# ---- in the committing process ----
+
+
+def prepare(tx: Any, is_again: bool) -> Held | None:
+    """Return what later runs must find, None if that is nothing. UnsupportedError: it is too much, or of a kind that can't be made anew."""
+    room = [CONTENT_BYTES_MAX]
+    roots = _topmost(_openings.temporary())
+    trees = tuple((path, _read_tree(path, room)) for path in roots)
+    _refuse_mapped(roots)
+    descriptors: list[Descriptor] = []
+    directories: set[str] = set()
+    added: set[tuple[int, int]] = set()
+    for fd in _open_descriptors(tx):
+        found = _describe(fd, roots, room, added, descriptors, directories)
+        if found is not None:
+            descriptors.append(found)
+    elsewhere = [*roots, cache_directory(), *(each.path for each in descriptors if each.how != REOPEN)]
+    made = tuple((path, is_directory) for path, is_directory in _openings.made() if not _is_below(path, elsewhere))
+    if not (descriptors or trees or made):
+        return None
+    if len(directories) > 1:
+        raise UnsupportedError(f"files are open for writing by names relative to several directories: {', '.join(sorted(directories))}")
+    for each in descriptors:
+        call(lib.mh_hold_descriptor, tx, each.fd)
+    owner = os.getpid(), _began(os.getpid())
+    return Held(tuple(descriptors), trees, made, next(iter(directories), ""), owner, is_again, time.time())
+
+
+def temporary_files() -> list[str]:
+    """Return all regular files that are temporary, or lie in a temporary directory: none of them is an input."""
+    found = []
+    for root in _topmost(_openings.temporary()):
+        if os.path.isdir(root) and not os.path.islink(root):
+            found += [os.path.join(place, name) for place, _, names in os.walk(root) for name in names]
+        else:
+            found.append(root)
+    return found
+
+
+def _refuse_mapped(roots: list[str]) -> None:
+    """A later run would look for the file that its memory is mapped from before it can be made anew."""
+    if not roots:
+        return
+    with open("/proc/self/maps", errors="surrogateescape") as file:
+        paths = {line[line.index("/") : -1] for line in file if "/" in line}
+    if mapped := sorted(path for path in paths if _is_below(path, roots)):
+        raise UnsupportedError(f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it behind the with")
+
+
+def _topmost(paths: list[str]) -> list[str]:
+    return [path for path in paths if not _is_below(path, [other for other in paths if other != path])]
+
+
+def _is_below(path: str, roots: list[str]) -> bool:
+    return any(path == root or path.startswith(root + "/") for root in roots)
+
+
+def _open_descriptors(tx: Any) -> list[int]:
+    return [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if fd > 2 and _is_open(fd) and lib.mh_is_carried(tx, fd)]
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:  # the one that listed them
+        return False
+    return True
+
+
+def _describe(
+    fd: int, roots: list[str], room: list[int], added: set[tuple[int, int]], others: list[Descriptor], directories: set[str]
+) -> Descriptor | None:
+    """Return how to open a descriptor again; None: as the launcher does, or not at all."""
+    status, flags, target = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
+    is_regular = stat.S_ISREG(status.st_mode) and not flags & os.O_PATH
+    own = _Maker(fd, flags, status, room)
+    if (original := _original(fd, status, others)) is not None:
+        return own.make(COPY, target, original=original)
+    if not is_regular:
+        return own.make(REOPEN, target) if stat.S_ISDIR(status.st_mode) and _is_below(target, roots) else None
+    locks = _locks(fd)
+    if locks is None or target.startswith("/memfd:"):
+        return None  # refused by name
+    if status.st_nlink == 0:
+        return None if locks else own.make(PRIVATE, os.path.dirname(target), content=own.read(0))
+    if _is_below(target, roots):
+        return own.make(REOPEN, target, locks=locks)
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        return own.make(REOPEN, target, identity=own.identity, locks=locks) if locks else None
+    opening = _openings.find(status)
+    if opening is None or locks:
+        return None
+    if opening.directory:
+        directories.add(opening.directory)
+    return _describe_written(own, opening, added)
+
+
+class _Maker:
+    """Makes the Descriptor of one descriptor."""
+
+    def __init__(self, fd: int, flags: int, status: os.stat_result, room: list[int]) -> None:
+        self.fd, self.flags, self.status, self.room = fd, flags, status, room
+        self.identity = status.st_ino, status.st_dev
+
+    def make(self, how: str, path: str, **more: Any) -> Descriptor:
+        values: dict[str, Any] = {"identity": None, "content": b"", "mode": stat.S_IMODE(self.status.st_mode), "original": -1, "locks": ()}
+        is_regular = stat.S_ISREG(self.status.st_mode) and not self.flags & os.O_PATH
+        offset = os.lseek(self.fd, 0, os.SEEK_CUR) if is_regular else 0
+        flags = self.flags & _FLAGS_KEPT & ~(os.O_DIRECTORY if is_regular else 0)  # which is part of O_TMPFILE
+        return Descriptor(self.fd, how, path, flags, os.get_inheritable(self.fd), offset, **{**values, **more})
+
+    def read(self, start: int) -> bytes:
+        return _read(f"/proc/self/fd/{self.fd}", start, self.status.st_size, self.room)
+
+
+def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[int, int]]) -> Descriptor | None:
+    before, path = opening.before, opening.path
+    mode = {} if opening.mode is None else {"mode": opening.mode}
+    if opening.is_emptied:
+        return own.make(REWRITE, path, content=own.read(0), **mode)
+    if before is not None and (before.st_ino, before.st_dev) != own.identity:
+        return None  # another file has got its name
+    if opening.is_appended:
+        old_bytes = 0 if before is None else before.st_size
+        if own.status.st_size < old_bytes or (before is None and opening.is_exclusive):
+            return None
+        content = b"" if own.identity in added else own.read(old_bytes)
+        added.add(own.identity)
+        may_be_read = own.flags & os.O_ACCMODE == os.O_RDWR
+        return own.make(ADD, path, content=content, identity=own.identity if may_be_read else None, **mode)
+    if before is None:
+        return own.make(MAKE, path, content=own.read(0), **mode)
+    return own.make(REOPEN, path, identity=own.identity) if opening.is_unchanged(own.status) else None
+
+
+def _original(fd: int, status: os.stat_result, others: list[Descriptor]) -> int | None:
+    """Return the descriptor that this is a copy of: one of `others`, any lower one, or a standard stream if there is but one that it can be."""
+    streams = [stream for stream in range(3) if _is_copy(fd, stream, status)]
+    if streams:
+        return streams[0] if len(streams) == 1 else None
+    copies = {each.fd for each in others if each.how == COPY}
+    numbers = (number for number in range(3, fd) if number not in copies)
+    return next((number for number in numbers if _is_copy(fd, number, status)), None)
+
+
+def _is_copy(fd: int, other: int, status: os.stat_result) -> bool:
+    try:
+        found = os.fstat(other)
+    except OSError:
+        return False
+    return (found.st_ino, found.st_dev) == (status.st_ino, status.st_dev) and lib.mh_is_same_open(fd, other) == 1
+
+
+def _locks(fd: int) -> tuple[tuple[str, int, int], ...] | None:
+    """Return the locks for reading that are held through a descriptor; None: there are others, too."""
+    locks = []
+    with open(f"/proc/self/fdinfo/{fd}") as file:
+        lines = [line.split() for line in file if line.startswith("lock:")]
+    for words in lines:  # lock: 1: FLOCK ADVISORY READ 17 08:01:4711 0 EOF
+        kind, access, start, end = words[2], words[4], words[-2], words[-1]
+        if access != "READ" or kind not in ("FLOCK", "OFDLCK", "POSIX"):
+            return None
+        locks.append((kind, int(start), 0 if end == "EOF" else int(end) - int(start) + 1))
+    return tuple(locks)
+
+
+def _read_tree(path: str, room: list[int]) -> Tree:
+    status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISLNK(status.st_mode):
+        return mode, os.readlink(path)
+    if stat.S_ISDIR(status.st_mode):
+        return mode, {name: _read_tree(os.path.join(path, name), room) for name in sorted(os.listdir(path))}
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsupportedError(f"{path}, which is temporary, is no file that can be made anew: remove it in the body")
+    return mode, _read(path, 0, status.st_size, room)
+
+
+def _read(path: str, start: int, end: int, room: list[int]) -> bytes:
+    room[0] -= end - start
+    if room[0] < 0:
+        name = os.path.realpath(path)
+        raise UnsupportedError(
+            f"files that are open for writing, and temporary ones, hold more than {CONTENT_BYTES_MAX >> 20} MiB, {name} among them:"
+            " close or remove them in the body, or make them behind the with"
+        )
+    with open(path, "rb", buffering=0) as file:
+        parts, size = [], end - start
+        while size > 0 and (part := os.pread(file.fileno(), size, end - size)):
+            parts.append(part)
+            size -= len(part)
+    return b"".join(parts)
+
+
+# ---- in a process that is to be exchanged ----
+
+
+def leave() -> tuple[str, list[tuple[str, Tree]]]:
+    """Remove what this process has made and another is to make in its stead. Return ("" or why it can't be exchanged, what was temporary)."""
+    temporary, known = _openings.temporary(), _openings.known()
+    if not temporary and not known:
+        return "", []
+    opened = {_identity(int(fd)) for fd in os.listdir("/proc/self/fd")}
+    made = []
+    for opening in known:
+        status = _status(opening.path)
+        if status is None or opening.is_emptied or (status.st_ino, status.st_dev) not in opened:
+            continue
+        if opening.is_appended and status.st_size > (opening.before.st_size if opening.before else 0):
+            return f"this process has added to {opening.path}, as the snapshot's does", []
+        if opening.before is None and not opening.is_appended:
+            made.append(opening.path)
+    try:
+        left = [(path, _read_tree(path, [CONTENT_BYTES_MAX])) for path in _topmost([*temporary, *made])]
+    except (OSError, UnsupportedError) as error:
+        return f"what this process has made can't be given up: {error}", []
+    for path, _ in left:
+        _remove(path)
+    return "", left
+
+
+def come_back(left: list[tuple[str, Tree]]) -> None:
+    """Undo leave()."""
+    for path, tree in left:
+        try:
+            _claim(path, tree, [])
+        except OSError:
+            pass
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_ino, status.st_dev
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _began(pid: int) -> bytes:
+    """Return when a process began, in ticks since the boot; b"": there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return b""
+    return b"" if fields[0] in b"ZX" else fields[19]
+
+
+# ---- in a resumed process ----
+
+
+def take_up(held: Held, snapshot: str) -> None:
+    """Make and open all of it. Unavailable: it can't be had; what was made until then is gone again."""
+    claims: list[str] = []
+    try:
+        _check(held)
+        for path, tree in held.trees:
+            _claim(path, tree, claims)
+        opened = [(each, _open(each, claims)) for each in held.descriptors if each.how != COPY]
+        for each, fd in opened:
+            _place(each, fd)
+        for each in held.descriptors:
+            if each.how == COPY:
+                os.dup2(each.original, each.fd, each.is_inheritable)
+        for each, _ in sorted(opened, key=lambda pair: pair[0].how == ADD):
+            _fill(each)
+    except (OSError, Unavailable) as error:
+        for path in reversed(claims):
+            _remove(path)
+        if isinstance(error, FileExistsError):
+            raise _taken(held, snapshot, str(error.filename)) from None
+        if isinstance(error, Unavailable):
+            raise
+        raise _lost(held, f"{error.filename or 'a file that was open at the commit'}: {error.strerror}") from None
+
+
+def _check(held: Held) -> None:
+    for path, is_directory in held.made:
+        if not (os.path.isdir(path) if is_directory else os.path.isfile(path)):
+            raise _lost(held, f"{path}, which the body made, is gone")
+    if held.directory and os.getcwd() != held.directory:
+        raise Unavailable(f"files are open by names relative to {held.directory}, and this run is in {os.getcwd()}", STALE)
+
+
+def _lost(held: Held, reason: str) -> Unavailable:
+    return Unavailable(reason, TWICE if held.is_again and time.time() - held.made_at < _AGAIN_S else LEFT)
+
+
+def _taken(held: Held, snapshot: str, path: str) -> Unavailable:
+    if _began(held.owner[0]) == held.owner[1] or _is_used(snapshot):
+        return Unavailable(f"{path}, which each run has for itself, is in use by another run at this moment", BUSY)
+    return _lost(held, f"{path}, which each run makes for itself, was left behind by another")
+
+
+def _is_used(snapshot: str) -> bool:
+    """Tell whether another process goes on from the same snapshot."""
+    wanted, own = f" {snapshot}\n", str(os.getpid())
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or name == own:
+            continue
+        try:
+            with open(f"/proc/{name}/maps", errors="replace") as file:
+                if wanted in file.read():
+                    return True
+        except OSError:  # has ended, or is somebody else's
+            continue
+    return False
+
+
+def _claim(path: str, tree: Tree, claims: list[str]) -> None:
+    """Make the file or directory, which must not exist; then what is in it."""
+    mode, inside = tree
+    if isinstance(inside, str):
+        os.symlink(inside, path)
+        claims.append(path)
+    elif isinstance(inside, bytes):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        claims.append(path)
+        try:
+            _write(fd, inside)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+    else:
+        os.mkdir(path, 0o700)
+        claims.append(path)
+        for name, each in inside.items():
+            _claim(os.path.join(path, name), each, [])
+        os.chmod(path, mode)
+
+
+def _open(each: Descriptor, claims: list[str]) -> int:
+    flags = (each.flags & ~os.O_APPEND) | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO would wait for its other end
+    if each.how == PRIVATE:
+        return _open_private(each, flags)
+    if each.how in (REWRITE, ADD, MAKE):
+        flags |= os.O_CREAT | (os.O_EXCL if each.how == MAKE else 0)
+    is_there = os.path.lexists(each.path)
+    fd = os.open(each.path, flags, each.mode)
+    if each.how == MAKE or (each.how in (REWRITE, ADD) and not is_there):
+        claims.append(each.path)
+    status = os.fstat(fd)
+    is_same = each.identity is None or (status.st_ino, status.st_dev) == each.identity
+    if not is_same or not (stat.S_ISREG(status.st_mode) or each.flags & os.O_DIRECTORY):
+        os.close(fd)
+        raise Unavailable(f"{each.path}, which was open at the commit, has been replaced", STALE)
+    _openings.renew(each.path, status)
+    return fd
+
+
+def _open_private(each: Descriptor, flags: int) -> int:
+    try:
+        fd = os.open(each.path, os.O_RDWR | os.O_TMPFILE, 0o600)
+    except OSError:  # a file system without nameless files
+        name = f"{each.path}/.magicheap-{os.getpid()}-{each.fd}"
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        os.unlink(name)
+    try:
+        _write(fd, each.content)
+        return os.open(f"/proc/self/fd/{fd}", flags)
+    finally:
+        os.close(fd)
+
+
+def _place(each: Descriptor, fd: int) -> None:
+    """Give it its number, flags and locks."""
+    os.dup2(fd, each.fd, each.is_inheritable)
+    os.close(fd)
+    fcntl.fcntl(each.fd, fcntl.F_SETFL, each.flags & _SETTABLE & ~os.O_APPEND)
+    for kind, start, length in each.locks:
+        try:
+            if kind == "FLOCK":
+                fcntl.flock(each.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            else:
+                lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)  # struct flock
+                fcntl.fcntl(each.fd, fcntl.F_SETLK if kind == "POSIX" else _F_OFD_SETLK, lock)
+        except OSError:
+            raise Unavailable(f"{each.path}, which was locked for reading at the commit, is locked by another program", BUSY) from None
+
+
+def _fill(each: Descriptor) -> None:
+    """Bring content and offset to where they were: from here on a run that failed would leave traces."""
+    if each.how == REWRITE:
+        os.ftruncate(each.fd, 0)
+    if each.how == ADD:
+        fcntl.fcntl(each.fd, fcntl.F_SETFL, each.flags & _SETTABLE)
+    if each.content and each.how != PRIVATE:
+        _write(each.fd, each.content)
+    if each.how == ADD:
+        os.lseek(each.fd, 0, os.SEEK_END)
+    elif not each.flags & os.O_DIRECTORY:
+        os.lseek(each.fd, each.offset, os.SEEK_SET)
+    fcntl.fcntl(each.fd, fcntl.F_SETFL, each.flags & _SETTABLE)
+
+
+def _write(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _remove(path: str) -> None:
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            for name in os.listdir(path):
+                _remove(os.path.join(path, name))
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    except OSError:
+        pass
