@@ -7,7 +7,7 @@ H2  Only a root that could never be stored is an error, since no later run would
 from __future__ import annotations
 
 from magicheap import _log
-from magicheap._errors import MagicHeapError, RootError, call
+from magicheap._errors import MagicHeapError, RootError, text_of
 from magicheap._native import lib
 from magicheap._transaction import MagicTransaction
 
@@ -46,7 +46,7 @@ class HeapTransaction(MagicTransaction):
             raise  # H2
         except (MagicHeapError, OSError) as error:
             findings = self.audit.describe() if self.audit else ""
-            self._warn(f"the snapshot {self.path} was not made: {error}{findings}")
+            self._warn(f"the snapshot {self.path} was not made: {text_of(error)}{findings}")
         finally:
             if not self.committed:
                 lib.mh_abandon(self._tx)
@@ -58,7 +58,7 @@ class HeapTransaction(MagicTransaction):
         store_root(self._tx, self.root)
         self._add_inputs(recorder)
         try:
-            call(lib.mh_commit, self._tx, path=self.path)
+            self._commit_watched(lib.mh_commit)
         finally:
             self.audit = read_audit(self._tx)
         self.committed = True

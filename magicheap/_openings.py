@@ -83,6 +83,13 @@ def renew(path: str, status: os.stat_result) -> None:
         _openings[path].before = status
 
 
+def forget(directory: str) -> None:
+    """Drop what is known of a directory, and below it: it is ours, not the program's."""
+    for records in (_openings, _directories):
+        for path in [path for path in records if path == directory or path.startswith(directory + "/")]:
+            del records[path]  # type: ignore[attr-defined]
+
+
 def temporary() -> list[str]:
     """Return the temporary files and directories that there are."""
     return [path for path in list(_temporary) if os.path.lexists(path)]

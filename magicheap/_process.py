@@ -17,7 +17,7 @@ import os
 import sys
 
 from magicheap import _log
-from magicheap._errors import MagicHeapError, UnsupportedError, call
+from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import launcher_path
 from magicheap._transaction import MagicTransaction
@@ -44,8 +44,17 @@ _is_first = True  # no transaction of this program was entered yet
 class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Any, ...], is_constant: bool) -> None:
-        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs)
+    def __init__(
+        self,
+        path: str,
+        options: dict[str, Any],
+        key: str,
+        env: tuple[str, ...],
+        inputs: tuple[Any, ...],
+        progress: Callable[[int, int], object] | None,
+        is_constant: bool,
+    ) -> None:
+        super().__init__(path, options, f"{key} {_call_stack()} {_interpreter_options()} {sys.path}", env, inputs, progress)
         self._is_constant, self._is_relative = is_constant, not os.path.isabs(path)
 
     # ---- entering ----
@@ -176,7 +185,7 @@ class ProcessTransaction(MagicTransaction):
             self._commit(recorder)
         except Exception as error:  # of other people's code, too, that is told to prepare for the fork
             what = "" if isinstance(error, MagicHeapError | OSError) else f"{type(error).__name__}: "
-            self._warn(f"the snapshot {self.path} was not made: {what}{error}")
+            self._warn(f"the snapshot {self.path} was not made: {what}{text_of(error)}")
         finally:
             if not self.committed and not self.was_committed:
                 lib.mh_abandon(self._tx)
@@ -208,7 +217,7 @@ class ProcessTransaction(MagicTransaction):
                 _kept.append((self, kept, held))  # P3
                 self._take_up(take_up, kept, take_up_files, held)  # P4
                 return
-            call(lib.mh_commit_child, self._tx, child, path=self.path)
+            self._commit_watched(lib.mh_commit_child, child)
         finally:
             if not self.was_committed:
                 _resumed.go_on(kept)

@@ -2,7 +2,8 @@
 
 T1  Nothing here decides whether a snapshot is sound or stale: mh_open does, from what a commit recorded.
 T2  An exception in the body commits nothing and passes through.
-T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why.
+T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why, once a day (_warned.py). That another
+    run makes the snapshot at this moment is nothing to warn of.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import os
 import sys
 
 from magicheap import _log, _openings
-from magicheap._errors import MagicHeapError, MagicHeapWarning, StaleError, call
+from magicheap._errors import MagicHeapError, StaleError, call, text_of
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -40,6 +41,7 @@ def magic_transaction(
     inputs: Iterable[Path] = (),
     key: str = "",
     refresh: bool = False,
+    progress: Callable[[int, int], object] | None = None,
 ) -> MagicTransaction:
     """Return the context manager in which a program loads what later runs will find loaded.
 
@@ -54,6 +56,8 @@ def magic_transaction(
     key       text that must be equal for a snapshot to be taken: name there what else the body depends on, such as
               sys.argv or the working directory
     refresh   True: run cold even if there is a snapshot, and replace it
+    progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread of its own, and
+              once when all is done; of a process each byte counts twice, once written and once made durable, and before all are written the sum is an estimate
 
     ValueError: an argument that makes no sense, or no path where there is no script.
     OSError, on entering: one of `inputs` is not there.
@@ -62,6 +66,8 @@ def magic_transaction(
         raise ValueError(f"audit is {audit!r}, expected 'refuse' or 'warn'")
     if capacity is not None and capacity <= 0:
         raise ValueError(f"capacity is {capacity}, expected a number of bytes or None")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress is {progress!r}, expected a function of two numbers, or None")
     if isinstance(env, str) or isinstance(inputs, str | bytes):
         raise ValueError("env and inputs take several names: pass a list")
     env = tuple(env)
@@ -75,11 +81,11 @@ def magic_transaction(
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, _full_key(key), env, tuple(inputs), is_constant)
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, _full_key(key), env, tuple(inputs), progress, is_constant)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return HeapTransaction(path, options, _full_key(key), env, tuple(inputs))
+    return HeapTransaction(path, options, _full_key(key), env, tuple(inputs), progress)
 
 
 def _default_path(key: str) -> tuple[str, str]:
@@ -113,14 +119,16 @@ class MagicTransaction:
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
     """
 
-    def __init__(self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
+    def __init__(
+        self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Path, ...], progress: Callable[[int, int], object] | None
+    ) -> None:
         self.path = path
         self.was_committed = False
         self.root: Any = None
         self.reason = ""
         self.committed = False
         self.audit: AuditResult | None = None
-        self._options, self._key, self._env, self._inputs = options, key, env, inputs
+        self._options, self._key, self._env, self._inputs, self._progress = options, key, env, inputs, progress
         self._tx = ffi.NULL
         self._recorder: Recorder | None = None
         self._is_entered = False
@@ -130,7 +138,11 @@ class MagicTransaction:
         return f"<magicheap.MagicTransaction {state} {self.path!r}>"
 
     def commit_progress(self) -> tuple[int, int]:
-        """Return (bytes made durable so far, bytes in all) of the commit; for another thread, to show while it runs."""
+        """Return (bytes done so far, bytes in all) of the commit, as `progress` gets them.
+
+        For another thread, to show while it runs. The commit of a process needs one that began behind it, as `progress` has: a thread of
+        the program's prevents it.
+        """
         if self._tx == ffi.NULL:
             return 0, 0
         counts = ffi.new("uint64_t[2]")
@@ -191,10 +203,21 @@ class MagicTransaction:
         try:
             call(lib.mh_begin, self._tx, path=self.path)
         except (MagicHeapError, OSError) as error:
-            self._warn(f"the snapshot {self.path} will not be made: {error}")
+            if getattr(error, "is_another_run", False):
+                _log.info("%s is not made by this run: %s", self.path, error)
+            else:
+                self._warn(f"the snapshot {self.path} will not be made: {text_of(error)}")
             return
         self._recorder = recorder
         recorder.start()
+
+    def _commit_watched(self, commit: Callable[..., int], *arguments: Any) -> None:
+        from magicheap._progress import Watch
+
+        with Watch(self, self._progress) as watch:
+            call(commit, self._tx, *arguments, path=self.path)
+        if watch.error is not None:
+            self._warn(f"the function that was to show the progress of {self.path} raised {type(watch.error).__name__}: {watch.error}")
 
     def _add_inputs(self, recorder: Recorder) -> None:
         for path in recorder.outputs():
@@ -207,12 +230,10 @@ class MagicTransaction:
             raise StaleError(f"{changed} changed while it was being loaded: run again")
 
     def _warn(self, message: str) -> None:
-        import warnings
+        from magicheap._warned import warn
 
-        level, frame = 1, sys._getframe()
-        while frame.f_back and str(frame.f_globals.get("__name__")).startswith("magicheap."):  # to the program's own `with`
-            level, frame = level + 1, frame.f_back
-        warnings.warn(message, MagicHeapWarning, stacklevel=level)
+        before, path, behind = message.partition(self.path)
+        warn(self.path, before + path + behind.replace(self.path, os.path.basename(self.path)))
 
 
 def _text(chars: Any) -> str:

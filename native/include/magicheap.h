@@ -163,7 +163,8 @@ int mh_add_output(mh_transaction *tx, const char *path, mh_error *err);
 int mh_commit(mh_transaction *tx, mh_error *err);
 /* Gives the snapshot up: ends routing, seals the arena, leaves the file there was. */
 void mh_abandon(mh_transaction *tx);
-/* Bytes made durable so far and in all; may be read by another thread while mh_commit runs. */
+/* Bytes made durable so far and in all; may be read by another thread while mh_commit or mh_commit_child runs. Of a process each byte
+ * counts twice, once written and once made durable, and until all are written the sum is an estimate. */
 void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t *total_bytes);
 
 /* ---- Process snapshots ---------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@
 #include "snapshot/tables.h"
 #include "sys/sys.h"
 
+enum { WATCH_MILLISECONDS = 20 }; /* arbitrary: more often than anybody looks */
+
 static int refuse_state(const mh_transaction *tx, mh_error *err)
 {
     if (tx->state == MHI_REFUSED) {
@@ -153,9 +155,31 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
 
 /* ---- commit ---- */
 
+/* Of memory that is no file's, which is what the child will write, less zeros; 0: unknown. */
+static uint64_t estimate_bytes(void)
+{
+    char text[128];
+    unsigned long resident, shared;
+    if (mhi_sys_read_text("/proc/self/statm", text, sizeof text) < 0 || sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
+        return 0;
+    return (resident - shared) * MHI_PAGE;
+}
+
+/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells nothing meanwhile. */
+static void watch(mh_transaction *tx, int child)
+{
+    uint64_t total = estimate_bytes();
+    while (mhi_sys_ends_within(child, WATCH_MILLISECONDS) == 0) {
+        uint64_t done = *(volatile const uint64_t *)&tx->capture->file_end;
+        atomic_store_explicit(&tx->total_bytes, 2 * total, memory_order_relaxed);
+        atomic_store_explicit(&tx->done_bytes, done < total ? done : total, memory_order_relaxed);
+    }
+}
+
 static int wait_for(mh_transaction *tx, int child, mh_error *err)
 {
     int how = 0;
+    watch(tx, child);
     int result = mhi_sys_wait(child, &how);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot wait for the process that writes the snapshot");

@@ -106,6 +106,7 @@ void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any
 int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
 int mhi_sys_die_in(int seconds);                         /* SIGKILL, unless it has ended by then */
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
+int mhi_sys_ends_within(int child, int milliseconds);    /* 1 as soon as it has ended, which is left to mhi_sys_wait; 0: not so soon */
 int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
 int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */

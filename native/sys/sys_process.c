@@ -5,6 +5,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +161,17 @@ int mhi_sys_wait(int child, int *status)
         result = waitpid(child, status, 0);
     while (result == -1 && errno == EINTR);
     return result == -1 ? -errno : (int)result;
+}
+
+int mhi_sys_ends_within(int child, int milliseconds)
+{
+    int fd = (int)syscall(SYS_pidfd_open, child, 0);
+    if (fd < 0)
+        return -errno;
+    int result = poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, milliseconds);
+    result = result < 0 && errno != EINTR ? -errno : result > 0;
+    close(fd);
+    return result;
 }
 
 int mhi_sys_has_children(void)
