@@ -94,6 +94,16 @@ static void release(mh_transaction *tx)
     tx->capture = NULL;
 }
 
+/* Of memory that is no file's, which is what the child will write, less zeros; 0: unknown. */
+static uint64_t estimate_bytes(void)
+{
+    char text[128];
+    unsigned long resident, shared;
+    if (mhi_sys_read_text("/proc/self/statm", text, sizeof text) < 0 || sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
+        return 0;
+    return (resident - shared) * MHI_PAGE;
+}
+
 int mh_arm(mh_transaction *tx, mh_error *err)
 {
     int status = refuse_state(tx, err);
@@ -114,6 +124,7 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     status = mhi_descriptors_collect(&tx->capture->descriptors, &known, err);
     if (status != MH_OK)
         release(tx);
+    atomic_store_explicit(&tx->total_bytes, status == MH_OK ? 2 * estimate_bytes() : 0, memory_order_relaxed);
     return status;
 }
 
@@ -155,23 +166,12 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
 
 /* ---- commit ---- */
 
-/* Of memory that is no file's, which is what the child will write, less zeros; 0: unknown. */
-static uint64_t estimate_bytes(void)
-{
-    char text[128];
-    unsigned long resident, shared;
-    if (mhi_sys_read_text("/proc/self/statm", text, sizeof text) < 0 || sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
-        return 0;
-    return (resident - shared) * MHI_PAGE;
-}
-
 /* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells nothing meanwhile. */
 static void watch(mh_transaction *tx, int child)
 {
-    uint64_t total = estimate_bytes();
+    uint64_t total = atomic_load_explicit(&tx->total_bytes, memory_order_relaxed) / 2;
     while (mhi_sys_ends_within(child, WATCH_MILLISECONDS) == 0) {
         uint64_t done = *(volatile const uint64_t *)&tx->capture->file_end;
-        atomic_store_explicit(&tx->total_bytes, 2 * total, memory_order_relaxed);
         atomic_store_explicit(&tx->done_bytes, done < total ? done : total, memory_order_relaxed);
     }
 }

@@ -100,10 +100,10 @@ static int try_lock(mhi_writer *writer)
 {
     bool is_ours = true;
     int fd = make_lock(writer);
-    if (fd == -EEXIST)
-        fd = open_lock(writer, &is_ours);
+    if (fd == -EEXIST && (fd = open_lock(writer, &is_ours)) == -ENOENT)
+        return 0;
     if (fd < 0)
-        return fd == -ENOENT ? 0 : fd;
+        return fd;
     int result = mhi_sys_flock(fd, LOCK_EX | LOCK_NB);
     if (result == 0)
         result = is_named(writer, fd);
@@ -123,7 +123,7 @@ static int take_lock(mhi_writer *writer, mh_error *err)
         result = try_lock(writer);
     if (result == 1)
         return MH_OK;
-    if (result == 0 || result == -EWOULDBLOCK)
+    if (result == 0 || result == -EWOULDBLOCK) /* the first: others came and went each time */
         return mhi_fail(err, MH_ERR_BUSY, EWOULDBLOCK, "another run is making it at this moment (it holds %s)", writer->lock_path);
     if (result == -EEXIST)
         return mhi_fail(err, MH_ERR_FORMAT, EEXIST, "%s, by which runs wait for each other, is no lock of ours: choose another path, or remove it", writer->lock_path);
