@@ -87,7 +87,7 @@ def forget(directory: str) -> None:
     """Drop what is known of a directory, and below it: it is ours, not the program's."""
     for records in (_openings, _directories):
         for path in [path for path in records if path == directory or path.startswith(directory + "/")]:
-            del records[path]  # type: ignore[attr-defined]
+            del records[path]
 
 
 def temporary() -> list[str]:

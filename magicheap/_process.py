@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from magicheap._resumed import Kept, Resumed
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
-VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files.py says about a new snapshot
+VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files_again.py says about a new snapshot
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -124,7 +124,7 @@ class ProcessTransaction(MagicTransaction):
 
     def _resume(self) -> None:
         """Become the snapshot; return only if that fails."""
-        from magicheap._files import come_back, leave
+        from magicheap._files_again import come_back, leave
         from magicheap._streams import flush
 
         flush()
@@ -198,9 +198,9 @@ class ProcessTransaction(MagicTransaction):
         super()._add_inputs(recorder)
 
     def _commit(self, recorder: Recorder) -> None:
-        from magicheap import _files, _pools, _resumed
+        from magicheap import _files, _files_again, _pools, _resumed
 
-        take_up, take_up_files = _resumed.take_up, _files.take_up
+        take_up, take_up_files = _resumed.take_up, _files_again.take_up
         self._add_inputs(recorder)
         recorder.forget()
         if threads := _pools.live_threads():
@@ -244,7 +244,7 @@ class ProcessTransaction(MagicTransaction):
         except BaseException as error:
             if is_rehearsal:
                 lib.mh_rehearsed()
-            verdict = getattr(error, "verdict", None)  # of _files.Unavailable
+            verdict = getattr(error, "verdict", None)  # of Unavailable
             reason = str(error) if verdict is not None else f"the process cannot be resumed: {type(error).__name__}: {error}"
             _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:

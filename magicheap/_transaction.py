@@ -57,7 +57,8 @@ def magic_transaction(
               sys.argv or the working directory
     refresh   True: run cold even if there is a snapshot, and replace it
     progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread of its own, and
-              once when all is done; of a process each byte counts twice, once written and once made durable, and before all are written the sum is an estimate
+              once when all is done; of a process each byte counts twice, once written and once made durable, and before all are written
+              the sum is an estimate
 
     ValueError: an argument that makes no sense, or no path where there is no script.
     OSError, on entering: one of `inputs` is not there.
@@ -120,7 +121,13 @@ class MagicTransaction:
     """
 
     def __init__(
-        self, path: str, options: dict[str, Any], key: str, env: tuple[str, ...], inputs: tuple[Path, ...], progress: Callable[[int, int], object] | None
+        self,
+        path: str,
+        options: dict[str, Any],
+        key: str,
+        env: tuple[str, ...],
+        inputs: tuple[Path, ...],
+        progress: Callable[[int, int], object] | None,
     ) -> None:
         self.path = path
         self.was_committed = False

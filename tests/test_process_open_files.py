@@ -41,8 +41,14 @@ WRITERS = {
     "logging-w": ("logging.basicConfig(filename='out', filemode='w', format='%(message)s'); logging.warning('head')", "logging.warning(word)"),
     "logging-a": ("logging.basicConfig(filename='out', format='%(message)s')", "logging.warning(word)"),
     "logging-a-with-body": ("logging.basicConfig(filename='out', format='%(message)s'); logging.warning('body')", "logging.warning(word)"),
-    "zip": ("out = zipfile.ZipFile('out', 'w'); out.writestr(zipfile.ZipInfo('a'), 'text')", "out.writestr(zipfile.ZipInfo(word), word); out.close()"),
-    "dup": ("out = os.open('out', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600); two = os.dup(out); os.write(two, b'head')", "os.write(out, word.encode()); os.write(two, b'end')"),
+    "zip": (
+        "out = zipfile.ZipFile('out', 'w'); out.writestr(zipfile.ZipInfo('a'), 'text')",
+        "out.writestr(zipfile.ZipInfo(word), word); out.close()",
+    ),
+    "dup": (
+        "out = os.open('out', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600); two = os.dup(out); os.write(two, b'head')",
+        "os.write(out, word.encode()); os.write(two, b'end')",
+    ),
 }
 UNCHANGED = ("r+", "out = open('old', 'r+'); out.seek(2)", "print(out.read())")
 
@@ -157,7 +163,10 @@ REFUSED = {
     "lock-for-writing": "import fcntl; out = open('old'); fcntl.flock(out, fcntl.LOCK_EX)",
     "large-temporary": "kept = tempfile.NamedTemporaryFile(); kept.write(bytes(40 << 20)); kept.flush()",
     "fifo-in-temporary": "kept = tempfile.TemporaryDirectory(); os.mkfifo(kept.name + '/fifo')",
-    "mapped-temporary": "kept = tempfile.NamedTemporaryFile(); kept.write(bytes(5000)); kept.flush(); m = mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ)",
+    "mapped-temporary": (
+        "kept = tempfile.NamedTemporaryFile(); kept.write(bytes(5000)); kept.flush(); "
+        "m = mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ)"
+    ),
 }
 NAMES = {"r+": "/old", "by-c": "/out", "renamed": "/out", "too-large": "/out", "lock-for-writing": "/old", "fifo-in-temporary": "/fifo"}
 
@@ -244,12 +253,25 @@ def test_copies_share_their_offset_and_streams_are_copied_from_the_runs_own(life
 
 TEMPORARY = {
     "directory": "kept = tempfile.TemporaryDirectory(); path = kept.name + '/file'; os.makedirs(kept.name + '/a/b'); open(path, 'w').write('built')",
-    "mkdtemp": "name = tempfile.mkdtemp(); path = name + '/file'; open(path, 'w').write('built'); import atexit; atexit.register(shutil.rmtree, name)",
+    "mkdtemp": (
+        "name = tempfile.mkdtemp(); path = name + '/file'; open(path, 'w').write('built'); import atexit; "
+        "atexit.register(shutil.rmtree, name)"
+    ),
     "named": "kept = tempfile.NamedTemporaryFile('w+'); kept.write('built'); kept.flush(); path = kept.name",
-    "named-and-lost": "path = (lambda kept: (kept.write('built'), kept.flush(), globals().update(also=kept), kept.name)[-1])(tempfile.NamedTemporaryFile('w+'))",
+    "named-and-lost": (
+        ""
+        "path = (lambda kept: (kept.write('built'), kept.flush(), globals().update(also=kept), kept.name)[-1])(tempfile.NamedTemporaryFile('w+'))"
+    ),
     "mkstemp": "fd, path = tempfile.mkstemp(); os.write(fd, b'built'); import atexit; atexit.register(os.unlink, path)",
-    "open-inside": "kept = tempfile.TemporaryDirectory(); path = kept.name + '/f'; out = open(path, 'w'); out.write('built'); out.flush(); back = open(path)",
-    "unpacked": "kept = tempfile.TemporaryDirectory(); path = kept.name + '/old'; shutil.copy('old', path); open(path).read(); open(path, 'w').write('built')",
+    "open-inside": (
+        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/f'; out = open(path, 'w'); out.write('built'); out.flush(); "
+        "back = open(path)"
+    ),
+    "multiprocessing": "import multiprocessing.util as util; path = util.get_temp_dir() + '/file'; open(path, 'w').write('built')",
+    "unpacked": (
+        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/old'; shutil.copy('old', path); open(path).read(); "
+        "open(path, 'w').write('built')"
+    ),
 }
 
 
