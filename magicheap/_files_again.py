@@ -141,7 +141,7 @@ def _open(each: Descriptor, claims: list[str]) -> int:
     if each.how == MAKE or (each.how in (REWRITE, ADD) and not is_there):
         claims.append(each.path)
     status = os.fstat(fd)
-    is_same = each.identity is None or (status.st_ino, status.st_dev) == each.identity
+    is_same = each.identity is None or (each.how == ADD and not is_there) or (status.st_ino, status.st_dev) == each.identity
     if not is_same or not (stat.S_ISREG(status.st_mode) or each.flags & os.O_DIRECTORY):
         os.close(fd)
         raise Unavailable(f"{each.path}, which was open at the commit, has been replaced", STALE)
