@@ -47,7 +47,17 @@ def _check(status: int, err: Any, path: str | None) -> None:
     detail = ffi.string(err.detail).decode(errors="replace") or ffi.string(lib.mh_strerror(status)).decode()
     if status == lib.MH_ERR_SYSTEM:
         raise OSError(err.sys_errno, detail, path)
-    raise _ERRORS[status](detail)
+    error = _ERRORS[status](detail)
+    if isinstance(error, BusyError):
+        error.is_another_run = err.sys_errno != 0
+    raise error
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says, without the file's name where the message has it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None and str(error.filename) in error.strerror:
+        return error.strerror
+    return str(error)
 
 
 def check_version(expected: str) -> None:

@@ -34,6 +34,8 @@ class StaleError(MagicHeapError):
 class BusyError(MagicHeapError):
     """The address range or the lock is taken."""
 
+    is_another_run = False  # which makes the snapshot in our stead: nothing is wrong
+
 
 class NoSpaceError(MagicHeapError):
     """The arena or the disk is full."""

@@ -12,7 +12,7 @@ import os
 import sys
 
 from magicheap import _log, _questions, _watch
-from magicheap._errors import BusyError, MagicHeapError, call
+from magicheap._errors import BusyError, MagicHeapError, call, text_of
 from magicheap._native import lib
 from magicheap._transaction import MagicTransaction, _loading
 
@@ -66,7 +66,7 @@ class HeapTransaction(MagicTransaction):
             self._commit(recorder)
         except (MagicHeapError, OSError) as error:
             findings = self.audit.describe() if self.audit else ""
-            self._warn(f"the snapshot {self.path} was not made: {error}{findings}")
+            self._warn(f"the snapshot {self.path} was not made: {text_of(error)}{findings}")
         finally:
             if not self.committed:
                 lib.mh_abandon(self._tx)
@@ -80,7 +80,7 @@ class HeapTransaction(MagicTransaction):
             return
         lent = store_root(self._tx, self.root, self._ready)
         try:
-            call(lib.mh_commit, self._tx, path=self.path)
+            self._commit_watched(lib.mh_commit)
         finally:
             self.audit = read_audit(self._tx)
         del lent  # its memory is in the file by now

@@ -22,10 +22,19 @@ def debug(message: str, *values: object) -> None:
     _tell(b"debug", message, values)
 
 
+def is_told(level: bytes) -> bool:
+    """Return whether MAGICHEAP_LOG asks for messages of this level."""
+    asked = _asked()
+    return asked in _LEVELS and _LEVELS.index(level) >= _LEVELS.index(asked)
+
+
+def _asked() -> bytes:
+    return posix.environ.get(b"MAGICHEAP_LOG", b"").lower()  # os.environ runs Python, which a resumed process pays for by the page
+
+
 def _tell(level: bytes, message: str, values: tuple[object, ...]) -> None:
-    asked = posix.environ.get(b"MAGICHEAP_LOG", b"").lower()  # os.environ runs Python, which a resumed process pays for by the page
-    if asked in _LEVELS:
-        if _LEVELS.index(level) >= _LEVELS.index(asked) and sys.stderr is not None:
+    if _asked() in _LEVELS:
+        if is_told(level) and sys.stderr is not None:
             print("magicheap:", message % values, file=sys.stderr, flush=True)
     elif "logging" in sys.modules:
         import logging

@@ -8,6 +8,8 @@ P3  What a resumed process writes to it copies page by page, so nothing is freed
     objects of the image alone (_exit.py), and the transaction itself lives on.
 P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
     The child itself only rehearses that (native/process/rehearsal.c), and ends before anything of the program's could run.
+P5  A resumed process keeps signals back, from the launcher's first instruction, until all is taken up: a handler that ran before would be
+    cut off from what it is to act on, and what Python notes of signals is dropped as a fork returns.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 
 from magicheap import _brought, _key, _log, _prefix, _questions, _watch
 from magicheap._code import code_digest
-from magicheap._errors import MagicHeapError, UnsupportedError, call
+from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import command_path, launcher_path
 from magicheap._transaction import MagicTransaction
@@ -28,16 +30,18 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, NoReturn
 
+    from magicheap._files import Held
     from magicheap._inputs import Recorder
     from magicheap._resumed import Kept, Resumed
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
-_OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=")  # entries that the launcher has added to the environment
+_OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")  # entries that the launcher or we have added to the environment
 _KEPT = "kept: "  # begins it where the snapshot is as good as before
+VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files_again.py says about a new snapshot
 _OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-_kept: list[tuple[ProcessTransaction, Kept]] = []  # of a resumed process (P3)
+_kept: list[tuple[ProcessTransaction, Kept, Held | None]] = []  # of a resumed process (P3)
 _is_first = True  # no transaction of this program was entered yet
 
 
@@ -45,14 +49,22 @@ class ProcessTransaction(MagicTransaction):
     """A transaction that commits, or becomes, the whole process."""
 
     def __init__(
-        self, path: str, options: dict[str, Any], key: list[_key.Part], env: tuple[str, ...], inputs: tuple[Any, ...], is_strict: bool, compares: bool
+        self,
+        path: str,
+        options: dict[str, Any],
+        key: list[_key.Part],
+        env: tuple[str, ...],
+        inputs: tuple[Any, ...],
+        progress: Callable[[int, int], object] | None,
+        is_strict: bool,
+        compares: bool,
     ) -> None:
         self._unknown, stack = "", ""
         try:
             stack = _call_stack()
         except ValueError as error:
             self._unknown = f"the code that calls it can't be told from other code: {error}"
-        super().__init__(path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs)
+        super().__init__(path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs, progress)
         self._key[-1] = "place", [*self._key[-1][1], *stack.split(" < ")]
         self._is_relative, self._is_strict, self._compares = not os.path.isabs(path), is_strict, compares
 
@@ -63,12 +75,18 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
-        cold = os.environ.pop(COLD_VARIABLE, "")  # whatever follows: neither the program nor its children are to see it
+        cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")  # neither the program nor its children are to see them
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
         reason = f"the body of another transaction, {_active.path}, is running" if _active else self._unknown or why_not(is_resumed)
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
+            return
+        self._is_again = verdict == "left"
+        if verdict in ("busy", "twice"):
+            self.path, self.reason = os.path.abspath(self.path), cold
+            if verdict == "twice":
+                self._warn(f"the snapshot {self.path} can't be used, nor could the one before: {cold}")
             return
         if self._compares:
             self._key.insert(-1, ("brought", _brought.describe(_caller(), self._is_first)))
@@ -77,8 +95,11 @@ class ProcessTransaction(MagicTransaction):
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold.removeprefix(_KEPT) or self.reason
         is_kept = cold.startswith(_KEPT)
+        self._is_left_alone = False  # the snapshot is good, for others
         if lib.mh_is_resumable(self._tx):
             self._resume()
+            if self._is_left_alone:
+                return
             is_kept = True
         for entry in self._environment:
             ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
@@ -140,9 +161,14 @@ class ProcessTransaction(MagicTransaction):
 
     def _resume(self) -> None:
         """Become the snapshot; return only if that fails."""
+        from magicheap._files_again import come_back, leave
         from magicheap._streams import flush
 
         flush()
+        reason, left = leave()
+        if reason:
+            self.reason, self._is_left_alone = f"the snapshot can't be resumed here: {reason}", True
+            return
         self._link()  # as when it was made; that cache may have been another, or emptied
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv]
         argv = ffi.new("char *[]", [*words, ffi.NULL])
@@ -151,6 +177,7 @@ class ProcessTransaction(MagicTransaction):
             call(lib.mh_resume, self._tx, launcher, argv, _n_skipped(sys.orig_argv), self._environ, path=launcher_path())
         except (MagicHeapError, OSError) as error:
             self.reason = str(error)
+            come_back(left)
 
     def _initial_environment(self) -> list[bytes]:
         from magicheap._environment import read_initial
@@ -191,22 +218,33 @@ class ProcessTransaction(MagicTransaction):
             _active = None
             with _questions.pause():
                 self._limits.__exit__(None, None, None)
-        super().__exit__(*raised)
+        try:
+            super().__exit__(*raised)
+        finally:
+            if self.was_committed:
+                lib.mh_release_signals()  # last, so that what is raised by a handler is raised in the program (P5)
 
     def _finish(self, recorder: Recorder) -> None:
         try:
             self._commit(recorder)
         except Exception as error:  # of other people's code, too, that is told to prepare for the fork
             what = "" if isinstance(error, MagicHeapError | OSError) else f"{type(error).__name__}: "
-            self._warn(f"the snapshot {self.path} was not made: {what}{error}")
+            self._warn(f"the snapshot {self.path} was not made: {what}{text_of(error)}")
         finally:
             if not self.committed and not self.was_committed:
                 lib.mh_abandon(self._tx)
 
-    def _commit(self, recorder: Recorder) -> None:
-        from magicheap import _exit, _pools, _resumed
+    def _add_inputs(self, recorder: Recorder) -> None:
+        from magicheap._files import temporary_files
 
-        take_up, rehearse = _resumed.take_up, _exit.rehearse
+        for path in temporary_files():
+            call(lib.mh_leave_out, self._tx, os.fsencode(path))  # each run makes its own
+        super()._add_inputs(recorder)
+
+    def _commit(self, recorder: Recorder) -> None:
+        from magicheap import _exit, _files, _files_again, _pools, _resumed
+
+        take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
         self._add_inputs(recorder)
         recorder.forget()
         if not self._is_worth_committing():
@@ -218,15 +256,17 @@ class ProcessTransaction(MagicTransaction):
         try:
             if doubt and self._is_strict:
                 raise UnsupportedError(f"{doubt}, and the transaction is strict")
+            held = _files.prepare(self._tx, self._is_again)
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             lib.mh_rehearse(self._tx)
+            lib.mh_hold_signals(self._tx)
             if (child := os.fork()) == 0:
-                _kept.append((self, kept))  # P3
-                self._take_up(take_up, rehearse, kept)  # P4
+                _kept.append((self, kept, held))  # P3
+                self._take_up(take_up, rehearse, kept, take_up_files, held)  # P4
                 return
-            call(lib.mh_commit_child, self._tx, child, path=self.path)
+            self._commit_watched(lib.mh_commit_child, child)
         finally:
             if not self.was_committed:
                 _resumed.go_on(kept)
@@ -237,7 +277,14 @@ class ProcessTransaction(MagicTransaction):
             self._warn(f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)")
         self._keep_to_bound()
 
-    def _take_up(self, take_up: Callable[[Resumed, Kept], None], rehearse: Callable[[], None], kept: Kept) -> None:
+    def _take_up(
+        self,
+        take_up: Callable[[Resumed, Kept], None],
+        rehearse: Callable[[], None],
+        kept: Kept,
+        take_up_files: Callable[[Held, str], None],
+        held: Held | None,
+    ) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
         Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports nothing.
@@ -251,10 +298,14 @@ class ProcessTransaction(MagicTransaction):
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
             if is_rehearsal:
                 rehearse()
+            elif held is not None:  # the files are the committing process's, too
+                take_up_files(held, self.path)
         except BaseException as error:
             if is_rehearsal:
                 lib.mh_rehearsed()
-            _execute_cold(words, entries, f"the process cannot be resumed: {type(error).__name__}: {error}")
+            verdict = getattr(error, "verdict", None)  # of Unavailable
+            reason = str(error) if verdict is not None else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()
         _log.info("warm: %s", self.path)
@@ -266,9 +317,13 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
     return both[:argc], both[argc:-1]
 
 
-def _execute_cold(words: list[bytes], entries: list[bytes], reason: str) -> NoReturn:
+def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict: str) -> NoReturn:
     variables = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
-    variables[COLD_VARIABLE.encode()] = _KEPT.encode() + os.fsencode(reason.replace("\0", "?"))
+    kept = "" if verdict else _KEPT
+    variables[COLD_VARIABLE.encode()] = kept.encode() + os.fsencode(reason.replace("\0", "?"))
+    if verdict:
+        variables[VERDICT_VARIABLE.encode()] = verdict.encode()
+    lib.mh_surrender_signals()
     try:
         os.execve(sys.executable, words, variables)
     finally:  # nothing else may run here

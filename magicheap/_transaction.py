@@ -2,7 +2,8 @@
 
 T1  Nothing here decides whether a snapshot is sound or stale: mh_open does, from what a commit recorded.
 T2  An exception in the body commits nothing and passes through.
-T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why.
+T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why, once a day (_warned.py). That another
+    run makes the snapshot at this moment is nothing to warn of.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import posix
 import sys
 from _thread import get_ident
 
-from magicheap import _key, _log, _questions, _watch
-from magicheap._errors import BusyError, MagicHeapError, MagicHeapWarning, StaleError, call
+from magicheap import _key, _log, _openings, _questions, _watch
+from magicheap._errors import BusyError, MagicHeapError, StaleError, call, text_of
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
 
+_openings.watch()
 _AUDITS = {"refuse": lib.MH_AUDIT_REFUSE, "warn": lib.MH_AUDIT_WARN}
 _default_paths: dict[str, str] = {}  # handed out in this process, and to which line
 _loading: list[int] = []  # the threads whose transactions have begun, or are about to
@@ -44,6 +46,7 @@ def magic_transaction(
     refresh: bool = False,
     strict: bool = False,
     compare: bool = True,
+    progress: Callable[[int, int], object] | None = None,
 ) -> MagicTransaction:
     """Return the context manager in which a program loads what later runs will find loaded.
 
@@ -61,6 +64,9 @@ def magic_transaction(
     strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to commit; else warn of it
     compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and its callers', are what those
               of the run that committed were. False: they are not compared, as the program makes anew behind it all that may differ
+    progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread of its own, and
+              once when all is done; of a process each byte counts twice, once written and once made durable, and before all are written
+              the sum is an estimate
 
     ValueError: an argument that makes no sense, or no path where there is no script.
     OSError, on entering: one of `inputs` is not there.
@@ -69,6 +75,8 @@ def magic_transaction(
         raise ValueError(f"audit is {audit!r}, expected 'refuse' or 'warn'")
     if capacity is not None and capacity <= 0:
         raise ValueError(f"capacity is {capacity}, expected a number of bytes or None")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress is {progress!r}, expected a function of two numbers, or None")
     if isinstance(env, str) or isinstance(inputs, str | bytes):
         raise ValueError("env and inputs take several names: pass a list")
     env = tuple(env)
@@ -83,11 +91,11 @@ def magic_transaction(
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), strict, compare)
+        return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return HeapTransaction(path, options, parts, env, tuple(inputs))
+    return HeapTransaction(path, options, parts, env, tuple(inputs), progress)
 
 
 def _default_path(is_repeatable: bool) -> tuple[str, str]:
@@ -119,14 +127,22 @@ class MagicTransaction:
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
     """
 
-    def __init__(self, path: str, options: dict[str, Any], key: list[_key.Part], env: tuple[str, ...], inputs: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        path: str,
+        options: dict[str, Any],
+        key: list[_key.Part],
+        env: tuple[str, ...],
+        inputs: tuple[Path, ...],
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
         self.path = path
         self.was_committed = False
         self.root: Any = None
         self.reason = ""
         self.committed = False
         self.audit: AuditResult | None = None
-        self._options, self._key, self._env, self._inputs = options, key, env, inputs
+        self._options, self._key, self._env, self._inputs, self._progress = options, key, env, inputs, progress
         self._tx = ffi.NULL
         self._recorder: Recorder | None = None
         self._is_entered = False
@@ -136,7 +152,11 @@ class MagicTransaction:
         return f"<magicheap.MagicTransaction {state} {self.path!r}>"
 
     def commit_progress(self) -> tuple[int, int]:
-        """Return (bytes made durable so far, bytes in all) of the commit; for another thread, to show while it runs."""
+        """Return (bytes done so far, bytes in all) of the commit, as `progress` gets them.
+
+        For another thread, to show while it runs. The commit of a process needs one that began behind it, as `progress` has: a thread of
+        the program's prevents it.
+        """
         if self._tx == ffi.NULL:
             return 0, 0
         counts = ffi.new("uint64_t[2]")
@@ -215,13 +235,13 @@ class MagicTransaction:
             _loading.remove(thread)
             from magicheap._paths import obstacle
 
-            why = obstacle(self.path) or error
-            message = f"the snapshot {self.path} will not be made: {why}"
+            why = obstacle(self.path) or text_of(error)
             self.reason = f"{self.reason}; and none will be made: {why}"
-            if isinstance(error, BusyError) and others.union(_loading) - {thread}:
-                _log.info("%s", message)  # while another thread loads: threads that do what they should, and a wait could be for each other
+            is_thread = isinstance(error, BusyError) and others.union(_loading) - {thread}
+            if is_thread or getattr(error, "is_another_run", False):
+                _log.info("%s is not made by this run: %s", self.path, why)  # who loads it does what it should, and a wait could be for each other
             else:
-                self._warn(message)
+                self._warn(f"the snapshot {self.path} will not be made: {why}")
             return
         self._recorder = recorder
         recorder.start()
@@ -253,6 +273,13 @@ class MagicTransaction:
             _log.info("not committed: %s", _text(err.detail))
             return False
         return True
+    def _commit_watched(self, commit: Callable[..., int], *arguments: Any) -> None:
+        from magicheap._progress import Watch
+
+        with Watch(self, self._progress) as watch:
+            call(commit, self._tx, *arguments, path=self.path)
+        if watch.error is not None:
+            self._warn(f"the function that was to show the progress of {self.path} raised {type(watch.error).__name__}: {watch.error}")
 
     def _add_inputs(self, recorder: Recorder) -> None:
         paths = recorder.paths()
@@ -266,12 +293,10 @@ class MagicTransaction:
             _log.info("the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes))
 
     def _warn(self, message: str) -> None:
-        import warnings
+        from magicheap._warned import warn
 
-        level, frame = 1, sys._getframe()
-        while frame.f_back and str(frame.f_globals.get("__name__")).startswith("magicheap."):  # to the program's own `with`
-            level, frame = level + 1, frame.f_back
-        warnings.warn(message, MagicHeapWarning, stacklevel=level)
+        before, path, behind = message.partition(self.path)
+        warn(self.path, before + path + behind.replace(self.path, os.path.basename(self.path)))
 
 
 def _text(chars: Any) -> str:

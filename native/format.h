@@ -242,6 +242,7 @@ typedef struct {
     uint64_t ar_n_skipped;     /* how many of ar_argv come before sys.argv */
     uint64_t ar_ignored;       /* signals that were ignored when the launcher began; bit signal - 1 */
     uint64_t ar_blocked;       /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
+    uint64_t ar_mask;          /* what is to be blocked once the process goes on: these, and what the program had blocked */
     uint64_t ar_began_ns;      /* CLOCK_MONOTONIC at the launcher's first instruction */
     uint64_t ar_image_checksum;/* hd_checksum of what was resumed */
     char *ar_image_path;
@@ -292,9 +293,17 @@ MHI_AT(mhi_file_module, mo_build_id, 32);
 MHI_AT(mhi_file_relocation, rl_target, 8);
 MHI_AT(mhi_file_relocation, rl_module, 16);
 #undef MHI_AT
+/* Signals that stay blocked from the launcher's first instruction until the resumed process has taken up all that is its own, so that none
+ * comes while nobody is there to hear it: all but those that tell of a fault, and the two that the C library sends itself. */
+#define MHI_SIGNAL_BIT(number) (1ull << ((number) - 1))
+#define MHI_SIGNALS_HELD \
+    (~(MHI_SIGNAL_BIT(4) /* ILL */ | MHI_SIGNAL_BIT(5) /* TRAP */ | MHI_SIGNAL_BIT(6) /* ABRT */ | MHI_SIGNAL_BIT(7) /* BUS */ | \
+       MHI_SIGNAL_BIT(8) /* FPE */ | MHI_SIGNAL_BIT(11) /* SEGV */ | MHI_SIGNAL_BIT(31) /* SYS */ | MHI_SIGNAL_BIT(32) | MHI_SIGNAL_BIT(33)))
+
 /* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound; behind it come
  * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
- * of the program's arguments precede sys.argv in decimal, and the program's arguments as in sys.orig_argv. */
+ * of the program's arguments precede sys.argv in decimal, which signals were blocked in 16 hexadecimal digits, and the program's
+ * arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
 /* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only could not be resumed
  * here and now: then to make it anew would be in vain. Python takes it out of its environment. */

@@ -32,7 +32,7 @@ class Program:
 
     def start(self, *arguments, env=(), flags=(), python=sys.executable, **options):
         """Start it, with pipes as its streams; `env`: variables to set, or to unset where the value is None."""
-        wanted = {**os.environ, **dict(env)}
+        wanted = {**os.environ, "XDG_CACHE_HOME": str(self.path.parent / "cache"), **dict(env)}
         return subprocess.Popen(
             [str(python), *flags, str(self.path), *map(str, arguments)],
             cwd=self.path.parent,

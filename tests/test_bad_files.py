@@ -4,6 +4,7 @@ import json
 import os
 import random
 import socket
+import stat
 import struct
 
 import pytest
@@ -49,14 +50,25 @@ def test_a_truncated_file(magicheap, made, n_bytes):
     expect_cold_and_mended(program, "x.magic")
 
 
+def test_an_empty_file_is_filled(magicheap, made):
+    program, path = made
+    write(path, b"")
+    assert "FormatError" in magicheap("verify", path, status=1)
+    expect_cold_and_mended(program, "x.magic")
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"\0" * 10_000, b"\x7fELF" + b"x" * 10_000, b"PK\3\4" * 3000], ids=["empty", "zeros", "elf", "zip"]
+    "content", [b"\0" * 10_000, b"\x7fELF" + b"x" * 10_000, b"PK\3\4" * 3000], ids=["zeros", "elf", "zip"]
 )
-def test_a_foreign_file(magicheap, made, content):
+def test_a_foreign_file_is_refused_by_name_and_stays(magicheap, made, content):
     program, path = made
     write(path, content)
     assert "FormatError" in magicheap("verify", path, status=1)
-    expect_cold_and_mended(program, "x.magic")
+    out, err = program.run()
+    assert out.split()[:2] == ["False", "False"] and err.count("MagicHeapWarning") == 1 and "x.magic is " in err, err
+    assert path.read_bytes() == content
+    path.unlink()
+    assert program()[:2] == ["False", "True"]
 
 
 def test_a_file_of_a_newer_format(magicheap, made):
@@ -154,8 +166,8 @@ def test_what_is_no_file_at_all(made, kind, tmp_path):
     out, err = program.run()
     assert out.split()[0] == "False" and "x.magic" in out
     assert "Traceback" not in err
-    if kind == "directory":
-        assert out.split()[1] == "False" and err.count("MagicHeapWarning") == 1
+    assert out.split()[1] == "False" and err.count("MagicHeapWarning") == 1 and "choose another path, or remove it" in err
+    assert not stat.S_ISREG(path.lstat().st_mode)
 
 
 def test_an_address_that_is_taken(magicheap, made):

@@ -203,4 +203,4 @@ def test_open_files_go_on_where_they_were(life):
         )
     )
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == life.warm("python", "program.py") == "456 7\nFalse\n"
-    assert (life.directory / "log.txt").read_text() == "body\n" + "again\n" * 3
+    assert (life.directory / "log.txt").read_text() == "body\nagain\n" * 3, "as after three plain runs"

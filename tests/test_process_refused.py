@@ -19,7 +19,7 @@ REFUSED = {
     "pipe": ("kept = os.pipe()", "pipe"),
     "epoll": ("kept = select.epoll()", "epoll"),
     "eventfd": ("kept = os.eventfd(0)", "eventfd"),
-    "deleted-file": ("kept = tempfile.TemporaryFile(); kept.write(b'x'); kept.flush()", "descriptor"),
+    "file-written-in-place": ("open('m', 'wb').write(b'x'); os.rename('m', 'n'); kept = open('n', 'r+b', 0); kept.write(b'y')", "/n"),
     "shared-mapping": ("open('m', 'wb').write(b'x' * 4096); file = open('m', 'r+b'); kept = mmap.mmap(file.fileno(), 0)", "shared"),
     "memfd": ("kept = os.memfd_create('mine')", "memfd"),
     "thread": ("event = threading.Event(); kept = threading.Thread(target=event.wait, daemon=True); kept.start()", "thread"),

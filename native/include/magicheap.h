@@ -181,6 +181,8 @@ int mh_add_arguments(mh_transaction *tx, mh_error *err);
 int mh_add_place(mh_transaction *tx, mh_error *err);
 /* What was asked and can't be asked again, such as a child process: told, never compared. */
 int mh_add_note(mh_transaction *tx, const char *text, mh_error *err);
+/* What was asked about this path, and what lies below it, is no input: each run has its own there. */
+int mh_leave_out(mh_transaction *tx, const char *path, mh_error *err);
 /* Begins to note what is asked, long before a transaction: for a program that is watched from its first instruction. The next mh_begin goes on
  * with these notes, mh_unwatch drops them. `program`: its file, as the command line names it, about which nothing is noted; NULL: none. */
 int mh_watch(const char *program, mh_error *err);
@@ -203,7 +205,8 @@ int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err);
 int mh_commit(mh_transaction *tx, mh_error *err);
 /* Gives the snapshot up: ends routing, seals the arena, leaves the file there was. */
 void mh_abandon(mh_transaction *tx);
-/* Bytes made durable so far and in all; may be read by another thread while mh_commit runs. */
+/* Bytes made durable so far and in all; may be read by another thread while mh_commit or mh_commit_child runs. Of a process each byte
+ * counts twice, once written and once made durable, and until all are written the sum is an estimate. */
 void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t *total_bytes);
 
 /* ---- Process snapshots ---------------------------------------------------------------------------------------
@@ -242,8 +245,20 @@ int mh_arm(mh_transaction *tx, mh_error *err);
  * knows which pages each of them writes to, and the launcher copies these at once, which is quicker. It has four seconds. */
 void mh_rehearse(mh_transaction *tx);
 void mh_rehearsed(void);
+/* Between mh_arm and fork(): in a resumed process signals stay blocked until the caller has taken up what is its own and calls
+ * mh_release_signals, so that no handler runs before. Without, they come inside fork(). */
+void mh_hold_signals(mh_transaction *tx);
+void mh_release_signals(void); /* in a process that was not resumed: nothing */
+/* In a resumed process that is to execute its program anew: what is caught gets its default action, and what was held back comes. */
+void mh_surrender_signals(void);
 /* What lies at `address` is zero in the snapshot: for secrets. After mh_begin, any number of times. */
 int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err);
+/* After mh_begin: the caller opens this descriptor again in each resumed process, where until then it leads to /dev/null. */
+int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err);
+/* Whether a descriptor of this process is the program's: neither the transaction's, nor inherited from whoever started the process. */
+bool mh_is_carried(const mh_transaction *tx, int fd);
+/* 1: both are descriptors of one open file, as dup makes them; 0: they are not; -errno: the kernel does not tell. */
+int mh_is_same_open(int fd, int other);
 /* In the parent: waits for what fork() returned and makes the snapshot real, as mh_commit does. */
 int mh_commit_child(mh_transaction *tx, int child, mh_error *err);
 

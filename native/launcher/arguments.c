@@ -11,7 +11,6 @@
 
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
-#include "sys/raw.h"
 #include "sys/sys.h"
 
 enum { FIRST_REAL_TIME = 32 };
@@ -93,7 +92,6 @@ mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interp
     block->ar_envp = block->ar_argv + sum.n_arguments + 1;
     block->ar_n_skipped = request->n_skipped;
     block->ar_ignored = ignored_signals();
-    mhi_raw_4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&block->ar_blocked, sizeof block->ar_blocked);
     writer w = { block, (char *)(block->ar_envp + sum.n_variables + 1) };
     each_text(request, interpreter, envp, copy, &w);
     block->ar_image_path = w.next;

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "launcher/runtime.h"
 #include "snapshot/inputs.h"
 #include "snapshot/places.h"
+#include "sys/raw.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -85,6 +87,7 @@ void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, con
                  const char *reason, bool is_kept)
 {
     program p = { request, arguments, with_reason(request, arguments, reason, is_kept), -ENOENT };
+    mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&arguments->ar_blocked, 0, sizeof arguments->ar_blocked); /* what came meanwhile comes now */
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
     char interpreter[PATH_MAX];
     if (request->kind == NULL)

@@ -35,9 +35,10 @@ static bool parse_number(const char *text, unsigned base, uint64_t *value)
 
 static const char *parse_resume(mhi_request *request, int argc, char **argv)
 {
-    *request = (mhi_request){ .rest = argv + 4 };
-    if (argc < 5 || !parse_number(argv[2], 16, &request->checksum) || !parse_number(argv[3], 10, &request->n_skipped) ||
-        request->n_skipped > (uint64_t)argc - 4)
+    enum { OWN = 5 }; /* format.h */
+    *request = (mhi_request){ .rest = argv + OWN };
+    if (argc <= OWN || !parse_number(argv[2], 16, &request->checksum) || !parse_number(argv[3], 10, &request->n_skipped) ||
+        !parse_number(argv[4], 16, &request->blocked) || request->n_skipped > (uint64_t)argc - OWN)
         return MHI_RESUME_NAME ": the library calls this by itself\n";
     request->snapshot = argv[1];
     return NULL;

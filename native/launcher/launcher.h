@@ -54,7 +54,7 @@ void mhi_answer_taken(const char *path) __attribute__((noreturn));
 void mhi_answer_cold(const char *reason) __attribute__((noreturn));
 
 /* arguments.c: copies the command line and the environment, without MHI_COLD_VARIABLE, to where they stay; NULL: no memory. The first
- * argument is `interpreter`, unless the request brings its own; the path of the image is left empty. */
+ * argument is `interpreter`, unless the request brings its own; the path of the image is left empty, and the signals are the caller's. */
 mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interpreter, char *const *envp);
 
 /* cold.c: executes the program: by the interpreter that the launcher in `directory` was installed for, that beside it, that of `image` (may be NULL),

@@ -7,6 +7,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -324,6 +325,14 @@ static void name_interpreter(const launch *l, char path[PATH_MAX + 16])
         strcpy(path, "python3");
 }
 
+/* Returns what was blocked before. Whoever goes on, the program resumed or cold, sets the mask that is due. */
+static uint64_t hold_signals(void)
+{
+    uint64_t held = MHI_SIGNALS_HELD, before = 0;
+    mhi_raw_4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&held, (long)&before, sizeof held);
+    return before;
+}
+
 void mhi_launch(uint64_t *initial) __attribute__((noreturn));
 
 void mhi_launch(uint64_t *initial)
@@ -331,6 +340,7 @@ void mhi_launch(uint64_t *initial)
     static launch l; /* large, and everything reachable from it must be in our region */
     mh_error err;
     char interpreter[PATH_MAX + 16];
+    uint64_t blocked = hold_signals();
     l.startup = read_startup(initial);
     const char *wrong = mhi_request_parse(&l.request, l.startup.argc, l.startup.argv);
     if (wrong != NULL) {
@@ -346,6 +356,7 @@ void mhi_launch(uint64_t *initial)
         mhi_exit(127);
     }
     l.arguments->ar_began_ns = l.startup.began_ns;
+    l.arguments->ar_blocked = l.request.kind == NULL ? l.request.blocked : blocked;
     try_all(&l, &err);
     /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the key. */
     bool is_first_run = (l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err))) || l.is_only_variants;

@@ -7,7 +7,7 @@
  *     the touched pages               which are copied now
  *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their memory
  *     the arguments                   are stored where fork.c of the image looks for them
- *     the registers                   and we return from mhi_registers_save, in the child of a fork
+ *     the registers                   and we return from mhi_registers_save, in the child of a fork; signals are still held
  *
  * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program cold.
  */
@@ -217,6 +217,14 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
     return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the thread back");
 }
 
+/* Handlers lie in the image: they may stay only if it is resumed. Signals are held, so none has run. */
+static void forget_handlers(const struct mh_image *image)
+{
+    static const mhi_sys_action standard;
+    for (uint64_t i = 0; i < image->n_signals; i++)
+        mhi_raw_4(SYS_rt_sigaction, image->signals[i].si_signal, (long)&standard, 0, sizeof standard.mask);
+}
+
 static int restore_signals(const struct mh_image *image, mh_error *err)
 {
     const mhi_file_process *process = image->process;
@@ -230,8 +238,8 @@ static int restore_signals(const struct mh_image *image, mh_error *err)
         stack_t stack = { .ss_sp = (void *)process->pr_signal_stack, .ss_size = process->pr_signal_stack_bytes };
         result = mhi_raw_2(SYS_sigaltstack, (long)&stack, 0);
     }
-    if (result == 0) /* what whoever started us has blocked stays blocked */
-        result = mhi_raw_4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&process->pr_signal_mask, 0, sizeof process->pr_signal_mask);
+    if (result != 0)
+        forget_handlers(image);
     return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the signals back");
 }
 
@@ -268,6 +276,7 @@ int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arg
         status = restore_signals(image, err);
     if (status != MH_OK)
         return status;
+    arguments->ar_mask = arguments->ar_blocked | process->pr_signal_mask;
     copy_touched(image);
     restore_layout(process, startup, arguments);
     *(mhi_arguments **)process->pr_arguments = arguments;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,8 @@
 #include "snapshot/image.h"
 #include "snapshot/tables.h"
 #include "sys/sys.h"
+
+enum { WATCH_MILLISECONDS = 20 }; /* arbitrary: more often than anybody looks */
 
 static int refuse_state(const mh_transaction *tx, mh_error *err)
 {
@@ -51,6 +54,26 @@ int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_er
     tx->scrubs[tx->n_scrubs++] = (mhi_scrub){ (void *)address, size_bytes };
     return MH_OK;
 }
+
+int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err)
+{
+    int status = refuse_state(tx, err);
+    if (status != MH_OK)
+        return status;
+    int *held = realloc(tx->held, (tx->n_held + 1) * sizeof *held); /* they are few */
+    if (held == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    tx->held = held;
+    tx->held[tx->n_held++] = fd;
+    return MH_OK;
+}
+
+bool mh_is_carried(const mh_transaction *tx, int fd)
+{
+    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory && !mhi_descriptors_is_inherited(fd);
+}
+
+int mh_is_same_open(int fd, int other) { return mhi_sys_is_same_open(fd, other); }
 
 /* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region. */
 static int scrub_environment(mh_transaction *tx, mh_error *err)
@@ -112,9 +135,13 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     if (status != MH_OK)
         return status;
     const int own[] = { tx->writer.fd, tx->writer.lock, tx->writer.directory };
-    status = mhi_descriptors_collect(&tx->capture->descriptors, own, sizeof own / sizeof *own, err);
+    const mhi_descriptors_known known = { .own = own, .n_own = sizeof own / sizeof *own, .held = tx->held, .n_held = tx->n_held };
+    status = mhi_descriptors_collect(&tx->capture->descriptors, &known, err);
     if (status != MH_OK)
         release(tx);
+    uint64_t memory_bytes;
+    bool is_known = status == MH_OK && read_anonymous(&memory_bytes) == 0; /* less zeros, it is what the child will write */
+    atomic_store_explicit(&tx->total_bytes, is_known ? 2 * memory_bytes : 0, memory_order_relaxed);
     return status;
 }
 
@@ -156,9 +183,20 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
 
 /* ---- commit ---- */
 
+/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells nothing meanwhile. */
+static void watch(mh_transaction *tx, int child)
+{
+    uint64_t total = atomic_load_explicit(&tx->total_bytes, memory_order_relaxed) / 2;
+    while (mhi_sys_ends_within(child, WATCH_MILLISECONDS) == 0) {
+        uint64_t done = *(volatile const uint64_t *)&tx->capture->file_end;
+        atomic_store_explicit(&tx->done_bytes, done < total ? done : total, memory_order_relaxed);
+    }
+}
+
 static int wait_for(mh_transaction *tx, int child, mh_error *err)
 {
     int how = 0;
+    watch(tx, child);
     int result = mhi_sys_wait(child, &how);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot wait for the process that writes the snapshot");
@@ -246,8 +284,9 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
 
 int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err)
 {
-    enum { OWN = 4 }; /* name, path, checksum, number skipped: format.h */
-    char checksum[17], skipped[24];
+    enum { OWN = 5 }; /* name, path, checksum, number skipped, signals: format.h */
+    char checksum[17], skipped[24], blocked[17];
+    uint64_t before;
     if (!mh_is_resumable(tx))
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no snapshot that could be resumed");
     snprintf(checksum, sizeof checksum, "%016" PRIx64, tx->resumable);
@@ -265,8 +304,14 @@ int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv,
     all[1] = path;
     all[2] = checksum;
     all[3] = skipped;
+    all[4] = blocked;
     memcpy(all + OWN, argv, (argc + 1) * sizeof *argv);
-    int result = mhi_sys_execve(launcher, (char *const *)all, (char *const *)envp);
+    int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before); /* our handlers would only note what comes, and be gone */
+    if (result == 0) {
+        snprintf(blocked, sizeof blocked, "%016" PRIx64, before);
+        result = mhi_sys_execve(launcher, (char *const *)all, (char *const *)envp);
+        mhi_sys_mask(SIG_SETMASK, before, NULL);
+    }
     free(all);
     return mhi_fail_sys(err, result, "cannot execute the launcher %s", launcher);
 }

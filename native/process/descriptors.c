@@ -3,7 +3,10 @@
  * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device, same inode.
  * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two descriptors
  *     share, a copy of a standard stream, a file of /proc about this one process.
- * D3  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a runner's socket.
+ * D3  What is open for writing is opened again only if nothing of it is this process's doing: it was neither made, nor emptied, nor written
+ *     since the process began. How it was opened can't be told from here, and a plain run would do that to the file once more. Who
+ *     knows more than we do holds the descriptor (mh_hold_descriptor), and opens it in each later run.
+ * D4  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a runner's socket.
  *     It belongs to whoever starts a process, so each later run has its own, or none.
  */
 #define _GNU_SOURCE
@@ -32,6 +35,7 @@ enum {
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
     CPU_WORDS = 128,    /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
     INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
+    CLOCK_SLACK_NS = 20000000, /* files are stamped by a clock that may be 10 ms behind, a tick of 100 a second; and as much again */
     /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own business. */
     FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_DIRECTORY | O_NOFOLLOW,
 };
@@ -117,6 +121,12 @@ static int is_written(void *context, int reader, int fd)
 
 bool mhi_descriptors_may_write(void) { return mhi_each_number("/proc/self/fd", is_written, NULL) != 0; }
 
+bool mhi_descriptors_is_inherited(int fd)
+{
+    open_file file = { .fd = fd };
+    return mhi_sys_fstat(fd, &file.status) == 0 && is_inherited(&file);
+}
+
 /* ---- what can't be opened again, in words ---- */
 
 static void tell_peer(char *text, size_t size, int fd)
@@ -197,8 +207,7 @@ static void tell(char *text, size_t size, const open_file *file)
 typedef struct {
     mhi_descriptors *out;
     size_t capacity;
-    const int *own;
-    size_t n_own;
+    const mhi_descriptors_known *known;
     mhi_obstacles found;
     int failed;         /* the descriptor that could not be looked at */
 } collection;
@@ -287,35 +296,68 @@ static int read_file(open_file *file)
     return result;
 }
 
-static bool is_own(const collection *into, int fd)
+static bool is_among(const int *numbers, size_t n, int fd)
 {
-    for (size_t i = 0; i < into->n_own; i++)
-        if (into->own[i] == fd)
+    for (size_t i = 0; i < n; i++)
+        if (numbers[i] == fd)
             return true;
     return false;
+}
+
+static int record_held(collection *into, const open_file *file)
+{
+    open_file null = { .fd = file->fd, .flags = O_RDWR | (file->flags & O_CLOEXEC), .target = "/dev/null" };
+    null.status.st_mode = S_IFCHR;
+    null.status.st_rdev = makedev(1, 3);
+    int result = record(into, &null);
+    if (result == 0)
+        into->out->items[into->out->n_items - 1].is_held = true;
+    return result;
+}
+
+/* D3. Any write changes the ctime, and nothing can set it back. */
+static bool is_untouched(const open_file *file)
+{
+    int64_t began_ns;
+    if ((file->flags & O_ACCMODE) == O_RDONLY || !S_ISREG(file->status.st_mode))
+        return true;
+    int64_t changed_ns = (int64_t)file->status.st_ctim.tv_sec * 1000000000 + file->status.st_ctim.tv_nsec;
+    return mhi_sys_began_ns(&began_ns) == 0 && changed_ns < began_ns - CLOCK_SLACK_NS;
+}
+
+/* HDF5 locks every file that it opens. */
+static bool is_hdf5(int fd)
+{
+    char start[8];
+    return mhi_sys_pread(fd, start, sizeof start, 0) == sizeof start && memcmp(start, "\x89HDF\r\n\x1a\n", sizeof start) == 0;
 }
 
 static int take(void *context, int reader, int fd)
 {
     collection *into = context;
     open_file file = { .fd = fd };
-    if (fd <= 2 || fd == reader || is_own(into, fd))
+    if (fd <= 2 || fd == reader || is_among(into->known->own, into->known->n_own, fd))
         return 0;
     int result = read_file(&file);
     if (result < 0) {
         into->failed = fd;
         return result == -EBADF || result == -ENOENT ? 0 : result; /* another thread has closed it */
     }
+    if (is_among(into->known->held, into->known->n_held, fd))
+        return record_held(into, &file);
     if (is_inherited(&file))
         return 0;
     const char *stream = copied_stream(&file);
-    if (stream == NULL && !file.has_lock && can_be_opened_again(&file))
+    bool is_file = can_be_opened_again(&file);
+    if (stream == NULL && !file.has_lock && is_file && is_untouched(&file))
         return record(into, &file);
     char text[256];
     if (stream != NULL)
         snprintf(text, sizeof text, "a copy of %s", stream);
     else if (file.has_lock)
-        snprintf(text, sizeof text, "a file that holds a lock (%.160s)", file.target);
+        snprintf(text, sizeof text, "a file that holds a lock (%.160s%s)", file.target, is_hdf5(fd) ? "; HDF5_USE_FILE_LOCKING=FALSE takes none" : "");
+    else if (is_file)
+        snprintf(text, sizeof text, "a file that was written to in a way that a later run can't repeat (%.160s)", file.target);
     else
         tell(text, sizeof text, &file);
     mhi_obstacles_add(&into->found, "descriptor %d is %s", fd, text);
@@ -330,7 +372,7 @@ static void refuse_copies(collection *into)
     for (size_t i = 0; i < into->out->n_items; i++)
         for (size_t j = 0; j < i; j++) {
             const mhi_descriptor *one = &into->out->items[i], *other = &into->out->items[j];
-            if (one->inode != 0 && one->inode == other->inode && strcmp(one->path, other->path) == 0 && mhi_sys_is_same_open(one->fd, other->fd) != 0)
+            if (!one->is_held && !other->is_held && one->inode != 0 && one->inode == other->inode && strcmp(one->path, other->path) == 0 && mhi_sys_is_same_open(one->fd, other->fd) != 0)
                 mhi_obstacles_add(&into->found, "descriptor %d is a copy of %d (%.160s)", one->fd, other->fd, one->path);
         }
 }
@@ -352,10 +394,10 @@ static int keep_carried(const mhi_descriptors *descriptors, mh_error *err)
     return MH_OK;
 }
 
-int mhi_descriptors_collect(mhi_descriptors *out, const int *own, size_t n_own, mh_error *err)
+int mhi_descriptors_collect(mhi_descriptors *out, const mhi_descriptors_known *known, mh_error *err)
 {
     *out = (mhi_descriptors){ 0 };
-    collection into = { .out = out, .own = own, .n_own = n_own, .failed = -1 };
+    collection into = { .out = out, .known = known, .failed = -1 };
     int result = mhi_each_number("/proc/self/fd", take, &into), status = MH_OK;
     if (result < 0) {
         status = into.failed < 0 ? mhi_fail_sys(err, result, "cannot list the open descriptors in /proc/self/fd")

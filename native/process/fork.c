@@ -10,6 +10,9 @@
  *
  * So whatever a library does to survive a fork it does in every resumed process: it cannot tell the difference.
  *
+ * The launcher holds all signals back. Where the program says that it has more to take up (mh_hold_signals), they stay so until it
+ * has; else they come here, before other libraries' child handlers.
+ *
  * Our handlers are registered when the library is loaded, and moved before all others (first.h): prepare handlers run in reverse
  * order, so ours runs when every library has made itself ready, and child handlers in order, so that ours runs when none has
  * begun to recover. Only the fork that mh_arm announced is a commit, and only of the thread that called it.
@@ -17,6 +20,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
@@ -38,6 +42,7 @@ static mhi_writer *armed_writer; /* of the last commit */
 static uint64_t inherited_mask;  /* signals that were blocked as the library was loaded, before any that the program blocks */
 static uint32_t ids[MHI_IDS_MAX]; /* as pr_ids; libraries recognise a fork by the id that they remember */
 static uint32_t n_ids;            /* MHI_IDS_MAX + 1: there were more */
+static bool holds_signals;       /* resumed processes are to keep signals back until mh_release_signals */
 static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
 extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
 
@@ -84,6 +89,29 @@ static void child(void)
     mhi_writer_disown(armed_writer);
     __fpurge(stdin); /* what the committing process had read ahead is not this one's input */
     mhi_descriptors_remember();
+    if (!holds_signals)
+        mh_release_signals();
+}
+
+void mh_hold_signals(mh_transaction *tx) { holds_signals = tx->capture != NULL; }
+
+void mh_release_signals(void)
+{
+    holds_signals = false;
+    if (arguments != NULL && !mhi_rehearsal_is_on())
+        mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
+}
+
+/* A handler that would run now could only leave a note in memory that execve throws away. */
+void mh_surrender_signals(void)
+{
+    for (int signal = 1; signal <= MHI_CAPTURE_SIGNALS && arguments != NULL; signal++) {
+        mhi_sys_action action;
+        if (mhi_sys_action_read(signal, &action) == 0 && action.handler != (uintptr_t)SIG_DFL && action.handler != (uintptr_t)SIG_IGN)
+            mhi_sys_action_default(signal);
+    }
+    if (arguments != NULL)
+        mhi_sys_mask(SIG_SETMASK, arguments->ar_blocked, NULL);
 }
 
 /* Where they can't be moved to the front, a handler that was registered before us has run when a resumed process begins, as in any
@@ -130,6 +158,7 @@ int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs
 void mhi_fork_release(mhi_capture *capture)
 {
     armed = NULL;
+    holds_signals = false;
     if (capture != NULL)
         mhi_sys_munmap(capture, sizeof *capture);
 }

@@ -170,13 +170,15 @@ static int write_tables(mh_transaction *tx, const mhi_tables_source *from, mhi_f
 /* Makes the file durable step by step, so that whoever watches sees it move; the fsync after it has little left to do. */
 static int sync_in_steps(mh_transaction *tx, uint64_t file_bytes, mh_error *err)
 {
-    atomic_store_explicit(&tx->total_bytes, file_bytes, memory_order_relaxed);
+    uint64_t written = tx->is_process ? file_bytes : 0; /* which counted, too */
+    atomic_store_explicit(&tx->total_bytes, written + file_bytes, memory_order_relaxed);
+    atomic_store_explicit(&tx->done_bytes, written, memory_order_relaxed);
     for (uint64_t done = 0; done < file_bytes; done += SYNC_BYTES) {
         uint64_t left = file_bytes - done;
         int result = mhi_sys_sync_range(tx->writer.fd, done, left < SYNC_BYTES ? left : SYNC_BYTES);
         if (result < 0 && result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP) /* not every file system has it */
             return cannot_write(result, tx, err); /* an error reported here will not be reported by fsync again */
-        atomic_store_explicit(&tx->done_bytes, left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES, memory_order_relaxed);
+        atomic_store_explicit(&tx->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES), memory_order_relaxed);
     }
     return MH_OK;
 }

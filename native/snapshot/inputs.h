@@ -38,6 +38,7 @@ typedef struct {
     char *standard_library;  /* as in mh_options; NULL: none */
     char *place;             /* the working directory at mh_open; "": it could not be told */
     char *snapshot;          /* what begins like this is the snapshot's own */
+    char *left_out;          /* paths that are no input, each with a newline behind it; NULL: none */
 } mhi_scope;
 
 /* record.c: what was asked (heap/questions.h), as inputs. MH_ERR_UNSUPPORTED if some questions were lost. */

@@ -58,9 +58,19 @@ static bool is_standard(const char *library, const char *path)
     return !begins_with(rest, "site-packages") && !begins_with(rest, "dist-packages");
 }
 
+static bool lies_below(const char *paths, const char *path)
+{
+    for (size_t length; paths != NULL && *paths != '\0'; paths += length + 1) {
+        length = strcspn(paths, "\n");
+        if (strncmp(paths, path, length) == 0 && (path[length] == '/' || path[length] == '\0'))
+            return true;
+    }
+    return false;
+}
+
 static bool is_left_out(const record *r, const char *path)
 {
-    return mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL || ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
+    return lies_below(r->scope->left_out, path) || mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL || ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
            (r->scope->snapshot != NULL && begins_with(path, r->scope->snapshot));
 }
 

@@ -232,11 +232,13 @@ void mh_close(mh_transaction *tx)
     mhi_inputs_release(&tx->variables);
     free(tx->kept);
     free(tx->scrubs);
+    free(tx->held);
     free(tx->program);
     free(tx->command);
     free(tx->scope.standard_library);
     free(tx->scope.place);
     free(tx->scope.snapshot);
+    free(tx->scope.left_out);
     free(tx->modules);
     free(tx->path);
     free(tx);
@@ -547,6 +549,21 @@ int mh_add_output(mh_transaction *tx, const char *path, mh_error *err)
     if (status == MH_OK && mhi_sys_stat(path, &found) == 0)
         mhi_questions_mark_output(&found);
     return status;
+}
+
+int mh_leave_out(mh_transaction *tx, const char *path, mh_error *err)
+{
+    const char *before = tx->scope.left_out == NULL ? "" : tx->scope.left_out;
+    int status = may_add(tx, err);
+    if (status != MH_OK || strchr(path, '\n') != NULL)
+        return status;
+    char *both = malloc(strlen(before) + strlen(path) + 2);
+    if (both == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    strcat(strcat(strcpy(both, before), path), "\n");
+    free(tx->scope.left_out);
+    tx->scope.left_out = both;
+    return MH_OK;
 }
 
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err)

@@ -58,6 +58,8 @@ struct mh_transaction {
     char *program, *command;   /* as in mh_options; never NULL */
     mhi_scrub *scrubs;
     size_t n_scrubs, scrubs_capacity;
+    int *held;                 /* descriptors that the caller opens again by itself */
+    size_t n_held;
     struct mhi_capture *capture; /* shared with the child, while armed */
 };
 

@@ -1,5 +1,10 @@
 /* writer.c - lock, new file, and the exchange of the two files.
  *
+ * W1  Nothing that is not ours is replaced or removed, under any of the three names (foreign.c). It is looked for before the body is
+ *     run, and again when the snapshot takes its name: where nothing stood, the kernel itself refuses to replace; where something did,
+ *     the two are exchanged, and exchanged back if what is then in our hands is not a snapshot.
+ * W2  Where the file system can't exchange, we look just before the rename; who puts a file there in between loses it.
+ *
  * Why a lock file of its own: the snapshot is replaced by every commit, so a lock on it would be a lock on a file that is no longer
  * there. The lock file goes away with its holder, which is safe only if everybody who got the lock looks whether the file that
  * was locked still has the name: if not, the holder before has removed it, and somebody else may hold its successor.
@@ -10,15 +15,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 
 #include "error.h"
+#include "snapshot/foreign.h"
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
 enum { MODE = 0600, LOCK_TRIES = 16 }; /* each try is lost to another run that came and went; arbitrary */
+
+/* What a lock of ours holds, so that it can be told from another program's lock of the same name. */
+static const char lock_text[] = "magicheap: a run is making the snapshot beside this file\n";
 
 static int prepare(mhi_writer *writer, const char *absolute, mh_error *err)
 {
@@ -38,22 +48,69 @@ static int prepare(mhi_writer *writer, const char *absolute, mh_error *err)
     return writer->directory < 0 ? mhi_fail_sys(err, writer->directory, "cannot open the directory %s", directory) : MH_OK;
 }
 
-/* 1: locked, 0: lost a race, try again, -errno. */
-static int try_lock(mhi_writer *writer)
+/* A new lock, which has its text from the moment it has its name. -EEXIST: there is one. */
+static int make_lock(mhi_writer *writer)
 {
-    int fd = mhi_sys_openat(writer->directory, mhi_path_name(writer->lock_path), O_RDWR | O_CREAT | O_NOFOLLOW, MODE);
+    const char *name = mhi_path_name(writer->lock_path);
+    int fd = mhi_sys_openat(writer->directory, ".", O_RDWR | O_TMPFILE, MODE), result = fd;
+    if (fd >= 0 && (result = mhi_sys_pwrite_all(fd, lock_text, sizeof lock_text - 1, 0)) == 0 &&
+        (result = mhi_sys_link_fd(fd, writer->directory, name)) == 0)
+        return fd;
+    if (fd >= 0)
+        mhi_sys_close(fd);
+    if (result == -EEXIST)
+        return result;
+    fd = mhi_sys_openat(writer->directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE);
+    if (fd >= 0)
+        mhi_sys_pwrite_all(fd, lock_text, sizeof lock_text - 1, 0); /* if not, it is one that stays behind */
+    return fd;
+}
+
+/* Any regular file can be locked; what a lock of ours may not be is a device, or a file that holds something. */
+static int open_lock(mhi_writer *writer, bool *is_ours)
+{
+    char text[sizeof lock_text];
+    struct stat found;
+    *is_ours = false;
+    int fd = mhi_sys_lstat(writer->lock_path, &found);
+    if (fd == 0)
+        fd = S_ISREG(found.st_mode) ? mhi_sys_openat(writer->directory, mhi_path_name(writer->lock_path), O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0) : -EEXIST;
     if (fd < 0)
         return fd;
+    ssize_t size = mhi_sys_pread(fd, text, sizeof text, 0);
+    *is_ours = size == sizeof lock_text - 1 && memcmp(text, lock_text, (size_t)size) == 0;
+    if (size == 0 || *is_ours)
+        return fd;
+    mhi_sys_close(fd);
+    return size < 0 ? (int)size : -EEXIST;
+}
+
+/* Whether the lock's name leads to the file that is locked. */
+static int is_named(const mhi_writer *writer, int fd)
+{
     struct stat locked, named;
+    int result = mhi_sys_fstat(fd, &locked);
+    if (result == 0)
+        result = mhi_sys_lstat(writer->lock_path, &named);
+    return result < 0 ? result : named.st_ino == locked.st_ino && named.st_dev == locked.st_dev;
+}
+
+/* 1: locked, 0: lost a race, try again, -errno; -EEXIST: something foreign has the name. */
+static int try_lock(mhi_writer *writer)
+{
+    bool is_ours = true;
+    int fd = make_lock(writer);
+    if (fd == -EEXIST && (fd = open_lock(writer, &is_ours)) == -ENOENT)
+        return 0;
+    if (fd < 0)
+        return fd;
     int result = mhi_sys_flock(fd, LOCK_EX | LOCK_NB);
     if (result == 0)
-        result = mhi_sys_fstat(fd, &locked);
-    if (result == 0) {
-        result = mhi_sys_lstat(writer->lock_path, &named);
-        if (result == 0 && named.st_ino == locked.st_ino && named.st_dev == locked.st_dev) {
-            writer->lock = fd;
-            return 1;
-        }
+        result = is_named(writer, fd);
+    if (result == 1) {
+        writer->lock = fd;
+        writer->is_lock_ours = is_ours;
+        return 1;
     }
     mhi_sys_close(fd);
     return result == -ENOENT ? 0 : result;
@@ -66,8 +123,10 @@ static int take_lock(mhi_writer *writer, mh_error *err)
         result = try_lock(writer);
     if (result == 1)
         return MH_OK;
-    if (result == 0 || result == -EWOULDBLOCK)
-        return mhi_fail(err, MH_ERR_BUSY, 0, "another run is making %s at this moment (it holds %s)", writer->path, writer->lock_path);
+    if (result == 0 || result == -EWOULDBLOCK) /* the first: others came and went each time */
+        return mhi_fail(err, MH_ERR_BUSY, EWOULDBLOCK, "another run is making it at this moment (it holds %s)", writer->lock_path);
+    if (result == -EEXIST)
+        return mhi_fail(err, MH_ERR_FORMAT, EEXIST, "%s, by which runs wait for each other, is no lock of ours: choose another path, or remove it", writer->lock_path);
     return mhi_fail_sys(err, result, "cannot lock %s", writer->lock_path);
 }
 
@@ -77,12 +136,24 @@ static bool lacks_nameless_files(int result)
     return result == -EOPNOTSUPP || result == -EISDIR || result == -ENOENT || result == -EINVAL;
 }
 
+/* What a dead writer left, which a living one would have locked. */
+static int remove_rest(mhi_writer *writer, mh_error *err)
+{
+    struct stat found;
+    int result = mhi_sys_lstat(writer->temporary, &found);
+    if (result == 0 && !mhi_foreign_is_rest(writer->temporary))
+        return mhi_fail(err, MH_ERR_FORMAT, EEXIST, "%s, which the snapshot is called for a moment, is no file of ours: choose another path, or remove it", writer->temporary);
+    if (result == 0)
+        result = mhi_sys_unlinkat(writer->directory, mhi_path_name(writer->temporary));
+    return result < 0 && result != -ENOENT ? mhi_fail_sys(err, result, "cannot remove %s, which an earlier run left", writer->temporary) : MH_OK;
+}
+
 static int make_file(mhi_writer *writer, mh_error *err)
 {
     const char *name = mhi_path_name(writer->temporary);
-    int result = mhi_sys_unlinkat(writer->directory, name); /* a dead writer's: a living one would hold the lock */
-    if (result < 0 && result != -ENOENT)
-        return mhi_fail_sys(err, result, "cannot remove %s, which an earlier run left", writer->temporary);
+    int status = remove_rest(writer, err);
+    if (status != MH_OK)
+        return status;
     writer->is_named = false;
     writer->fd = mhi_sys_openat(writer->directory, ".", O_RDWR | O_TMPFILE, MODE);
     if (lacks_nameless_files(writer->fd)) {
@@ -91,7 +162,7 @@ static int make_file(mhi_writer *writer, mh_error *err)
     }
     if (writer->fd < 0)
         return mhi_fail_sys(err, writer->fd, "cannot make a file beside %s", writer->path);
-    result = mhi_sys_fchmod(writer->fd, MODE); /* whatever the umask took away */
+    int result = mhi_sys_fchmod(writer->fd, MODE); /* whatever the umask took away */
     return result < 0 ? mhi_fail_sys(err, result, "cannot set the mode of the file that is to become %s", writer->path) : MH_OK;
 }
 
@@ -107,7 +178,10 @@ static void drop_file(mhi_writer *writer)
 
 int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err)
 {
+    bool stands;
     int status = prepare(writer, absolute, err);
+    if (status == MH_OK)
+        status = mhi_foreign_refuse(writer->path, &stands, err); /* whichever variant is written: a mistaken path is mistaken for all */
     if (status == MH_OK)
         status = mhi_writer_aim(writer, absolute, err);
     if (status == MH_OK)
@@ -138,16 +212,66 @@ int mhi_writer_restart(mhi_writer *writer, mh_error *err)
     return status;
 }
 
+static bool lacks_flags(int result) { return result == -EINVAL || result == -ENOSYS || result == -EOPNOTSUPP; }
+
+/* Takes a name that nothing has. -EEXIST: something has. */
+static int take_name(mhi_writer *writer)
+{
+    const char *from = mhi_path_name(writer->temporary), *to = mhi_path_name(writer->target);
+    int result = mhi_sys_rename_with(writer->directory, from, to, RENAME_NOREPLACE);
+    if (!lacks_flags(result))
+        return result;
+    result = mhi_sys_link_fd(writer->fd, writer->directory, to); /* which never replaces */
+    return result == 0 ? mhi_sys_unlinkat(writer->directory, from) : result;
+}
+
+static int refuse_found(const mhi_writer *writer, mh_error *err)
+{
+    bool stands;
+    int status = mhi_foreign_refuse(writer->target, &stands, err);
+    return status != MH_OK ? status : mhi_fail(err, MH_ERR_BUSY, 0, "%s changes while it is being replaced", writer->target);
+}
+
+/* Takes the name of a snapshot, which then has the other one until it is removed. */
+static int replace(mhi_writer *writer, mh_error *err)
+{
+    const char *from = mhi_path_name(writer->temporary), *to = mhi_path_name(writer->target), *kind;
+    int result = mhi_sys_rename_with(writer->directory, from, to, RENAME_EXCHANGE);
+    if (lacks_flags(result)) { /* W2 */
+        bool stands;
+        int status = mhi_foreign_refuse(writer->target, &stands, err);
+        if (status != MH_OK)
+            return status;
+        result = mhi_sys_renameat(writer->directory, from, to);
+    } else if (result == 0 && mhi_foreign_look(writer->temporary, &kind) != MHI_STANDS_OURS) {
+        result = mhi_sys_rename_with(writer->directory, from, to, RENAME_EXCHANGE);
+        if (result == 0)
+            return refuse_found(writer, err);
+        writer->is_named = false; /* not to be removed: it is somebody else's */
+        return mhi_fail_sys(err, result, "%s has the name of what was at %s, and can't be given back", writer->temporary, writer->target);
+    } else if (result == 0) {
+        mhi_sys_fsync(writer->directory); /* before the old one is gone */
+        mhi_sys_unlinkat(writer->directory, from);
+    }
+    return result < 0 ? mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target) : MH_OK;
+}
+
 int mhi_writer_publish(mhi_writer *writer, mh_error *err)
 {
-    const char *temporary = mhi_path_name(writer->temporary);
-    int result = writer->is_named ? 0 : mhi_sys_link_fd(writer->fd, writer->directory, temporary);
+    bool stands;
+    int status = mhi_foreign_refuse(writer->target, &stands, err);
+    if (status != MH_OK)
+        return status;
+    int result = writer->is_named ? 0 : mhi_sys_link_fd(writer->fd, writer->directory, mhi_path_name(writer->temporary));
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot give the new snapshot the name %s", writer->temporary);
     writer->is_named = true;
-    result = mhi_sys_renameat(writer->directory, temporary, mhi_path_name(writer->target));
-    if (result < 0)
-        return mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target);
+    if (stands)
+        status = replace(writer, err);
+    else if ((result = take_name(writer)) < 0)
+        status = result == -EEXIST ? refuse_found(writer, err) : mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target);
+    if (status != MH_OK)
+        return status;
     writer->is_named = false;
     result = mhi_sys_fsync(writer->directory);
     return result < 0 ? mhi_fail_sys(err, result, "%s is in place, but its directory can't be made durable", writer->target) : MH_OK;
@@ -174,7 +298,8 @@ void mhi_writer_close(mhi_writer *writer)
         return;
     drop_file(writer);
     if (writer->lock >= 0) {
-        mhi_sys_unlinkat(writer->directory, mhi_path_name(writer->lock_path));
+        if (writer->is_lock_ours && is_named(writer, writer->lock) == 1)
+            mhi_sys_unlinkat(writer->directory, mhi_path_name(writer->lock_path));
         mhi_sys_flock(writer->lock, LOCK_UN); /* a forked child may hold the descriptor for longer than we live */
     }
     mhi_writer_forget(writer);

@@ -40,6 +40,7 @@ int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size); /* starts write-
 int mhi_sys_start_sync(int fd, uint64_t offset, uint64_t size); /* starts write-back and does not wait for it: a hint */
 int mhi_sys_link_fd(int fd, int directory, const char *name);   /* gives an O_TMPFILE a name; -EEXIST if taken */
 int mhi_sys_renameat(int directory, const char *from, const char *to);
+int mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags); /* RENAME_*; -EINVAL: the file system can't */
 int mhi_sys_unlinkat(int directory, const char *name);
 int mhi_sys_mkdir(const char *path, mode_t mode);
 int mhi_sys_symlinkat(const char *target, int directory, const char *name);
@@ -100,11 +101,15 @@ int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* takes the rseq area bac
 
 typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
 int mhi_sys_action_read(int signal, mhi_sys_action *action);
+int mhi_sys_action_default(int signal);
+int mhi_sys_mask(int how, uint64_t signals, uint64_t *before); /* of the calling thread; `how` as in sigprocmask; before: NULL is allowed */
 
+int mhi_sys_began_ns(int64_t *ns); /* when this process began, by the wall clock of now; up to a tick early */
 void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */
 int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
 int mhi_sys_die_in(int seconds);                         /* SIGKILL, unless it has ended by then */
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
+int mhi_sys_ends_within(int child, int milliseconds);    /* 1 as soon as it has ended, which is left to mhi_sys_wait; 0: not so soon */
 int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
 int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
 /* Returns in a process that has none of these ids: a child, if need be, whose parent stays and passes on its end. 0, or -errno: it has one of

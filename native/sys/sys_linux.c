@@ -123,6 +123,11 @@ int mhi_sys_renameat(int directory, const char *from, const char *to)
     return renameat(directory, from, directory, to) == 0 ? 0 : -errno;
 }
 
+int mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags)
+{
+    return renameat2(directory, from, directory, to, flags) == 0 ? 0 : -errno;
+}
+
 int mhi_sys_unlinkat(int directory, const char *name) { return unlinkat(directory, name, 0) == 0 ? 0 : -errno; }
 int mhi_sys_mkdir(const char *path, mode_t mode) { return mkdir(path, mode) == 0 ? 0 : -errno; }
 int mhi_sys_symlinkat(const char *target, int directory, const char *name) { return symlinkat(target, directory, name) == 0 ? 0 : -errno; }

@@ -5,6 +5,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@
 enum { RSEQ_BYTES_MIN = 32 }; /* what glibc registers even where the kernel's part of it is smaller */
 
 /* Fields of /proc/PID/stat by their numbers in proc(5). */
-enum { START_CODE = 26, END_CODE = 27, START_STACK = 28, START_DATA = 45, END_DATA, START_BRK, ARG_START, ARG_END, ENV_START, ENV_END, N_FIELDS };
+enum { START_TIME = 22, START_CODE = 26, END_CODE = 27, START_STACK = 28, START_DATA = 45, END_DATA, START_BRK, ARG_START, ARG_END, ENV_START, ENV_END, N_FIELDS };
 
 static int read_fields(uint64_t fields[N_FIELDS])
 {
@@ -53,6 +54,19 @@ int mhi_sys_layout_read(mhi_sys_layout *layout)
         .arg_start = fields[ARG_START], .arg_end = fields[ARG_END],
         .env_start = fields[ENV_START], .env_end = fields[ENV_END],
     };
+    return 0;
+}
+
+int mhi_sys_began_ns(int64_t *ns)
+{
+    uint64_t fields[N_FIELDS];
+    struct timespec since_boot;
+    int result = read_fields(fields);
+    if (result < 0)
+        return result;
+    clock_gettime(CLOCK_BOOTTIME, &since_boot);
+    int64_t tick_ns = 1000000000 / sysconf(_SC_CLK_TCK), now_ns = (int64_t)since_boot.tv_sec * 1000000000 + since_boot.tv_nsec;
+    *ns = mhi_sys_wall_clock_ns() - (now_ns - (int64_t)fields[START_TIME] * tick_ns);
     return 0;
 }
 
@@ -114,6 +128,17 @@ int mhi_sys_action_read(int signal, mhi_sys_action *action)
     return syscall(SYS_rt_sigaction, signal, NULL, action, sizeof action->mask) == 0 ? 0 : -errno;
 }
 
+int mhi_sys_action_default(int signal)
+{
+    static const mhi_sys_action standard;
+    return syscall(SYS_rt_sigaction, signal, &standard, NULL, sizeof standard.mask) == 0 ? 0 : -errno;
+}
+
+int mhi_sys_mask(int how, uint64_t signals, uint64_t *before)
+{
+    return syscall(SYS_rt_sigprocmask, how, &signals, before, sizeof signals) == 0 ? 0 : -errno;
+}
+
 void mhi_sys_exit(int status)
 {
     for (;;)
@@ -138,6 +163,17 @@ int mhi_sys_wait(int child, int *status)
         result = waitpid(child, status, 0);
     while (result == -1 && errno == EINTR);
     return result == -1 ? -errno : (int)result;
+}
+
+int mhi_sys_ends_within(int child, int milliseconds)
+{
+    int fd = (int)syscall(SYS_pidfd_open, child, 0);
+    if (fd < 0)
+        return -errno;
+    int result = poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, milliseconds);
+    result = result < 0 && errno != EINTR ? -errno : result > 0;
+    close(fd);
+    return result;
 }
 
 int mhi_sys_has_children(void)

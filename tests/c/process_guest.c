@@ -294,6 +294,7 @@ static void prepare_descriptors(void)
     CHECK(close(open_file(path, 1000)) == 0);
     open_at(READING, path, O_RDONLY | O_CLOEXEC);
     CHECK(lseek(READING, 333, SEEK_SET) == 333);
+    snprintf(path, sizeof path, "%s.log", argument); /* which there was before this process */
     open_at(APPENDING, path, O_WRONLY | O_APPEND);
     open_at(LISTING, "/", O_RDONLY | O_DIRECTORY);
     open_at(NOTHING, "/dev/null", O_RDWR);
@@ -304,9 +305,9 @@ static void check_descriptors(void)
     struct stat status;
     CHECK(lseek(READING, 0, SEEK_CUR) == 333 && fcntl(READING, F_GETFD) == FD_CLOEXEC && (fcntl(READING, F_GETFL) & O_ACCMODE) == O_RDONLY);
     CHECK(fcntl(APPENDING, F_GETFL) == (O_WRONLY | O_APPEND | 0100000 /* O_LARGEFILE, which the kernel adds */) && fcntl(APPENDING, F_GETFD) == 0);
-    CHECK(fstat(READING, &status) == 0);
+    CHECK(fstat(APPENDING, &status) == 0);
     off_t before = status.st_size;
-    CHECK(write(APPENDING, "more", 4) == 4 && fstat(READING, &status) == 0 && status.st_size == before + 4);
+    CHECK(write(APPENDING, "more", 4) == 4 && fstat(APPENDING, &status) == 0 && status.st_size == before + 4);
     DIR *listing = fdopendir(LISTING);
     CHECK(listing != NULL && readdir(listing) != NULL && closedir(listing) == 0);
     CHECK(write(NOTHING, "x", 1) == 1);

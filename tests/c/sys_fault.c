@@ -31,6 +31,7 @@
     X(int, start_sync, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                              \
     X(int, link_fd, (int fd, int dir, const char *name), (fd, dir, name))                                             \
     X(int, renameat, (int dir, const char *from, const char *to), (dir, from, to))                                    \
+    X(int, rename_with, (int dir, const char *from, const char *to, unsigned flags), (dir, from, to, flags))            \
     X(int, unlinkat, (int dir, const char *name), (dir, name))                                                        \
     X(int, fchmod, (int fd, mode_t mode), (fd, mode))                                                                 \
     X(int64_t, seek_data, (int fd, uint64_t off), (fd, off))                                                          \

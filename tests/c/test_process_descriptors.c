@@ -23,7 +23,7 @@ static mhi_descriptors collect(void)
 {
     mhi_descriptors found;
     mh_error err;
-    CHECK_OK(mhi_descriptors_collect(&found, NULL, 0, &err), err);
+    CHECK_OK(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, &err), err);
     return found;
 }
 
@@ -43,7 +43,7 @@ static void check_refused(int fd, const char *what)
     char name[32];
     CHECK(fd >= 0);
     snprintf(name, sizeof name, "descriptor %d is ", fd);
-    CHECK_EQUAL(mhi_descriptors_collect(&found, NULL, 0, &err), MH_ERR_UNSUPPORTED);
+    CHECK_EQUAL(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, &err), MH_ERR_UNSUPPORTED);
     CHECK(found.items == NULL && found.n_items == 0);
     if (strstr(err.detail, name) == NULL || strstr(err.detail, what) == NULL || strstr(err.detail, ": close it in the body") == NULL)
         harness_fail(__FILE__, __LINE__, err.detail);
@@ -75,8 +75,8 @@ TEST(files_pipes_and_sockets_that_may_be_written_are_noticed) { IN_CHILD(tell_wr
 
 static void record_file(void *context)
 {
-    int fd = open(context, O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0600);
-    CHECK(write(fd, "0123456789", 10) == 10 && lseek(fd, 7, SEEK_SET) == 7);
+    int fd = open(context, O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK);
+    CHECK(lseek(fd, 7, SEEK_SET) == 7);
     struct stat status;
     CHECK(fstat(fd, &status) == 0);
     mhi_descriptors found = collect();
@@ -88,7 +88,58 @@ static void record_file(void *context)
     CHECK(found.items == NULL && found.n_items == 0);
 }
 
-TEST(file_is_recorded_with_flags_and_offset) { IN_CHILD(record_file, (void *)scratch("file")); }
+/* That a later process finds older than itself. */
+static const char *old_file(const char *name)
+{
+    const char *path = scratch(name);
+    write_file(path, "0123456789", 10);
+    usleep(100000);
+    return path;
+}
+
+TEST(file_is_recorded_with_flags_and_offset) { IN_CHILD(record_file, (void *)old_file("file")); }
+
+static void hold_file(void *context)
+{
+    int fd = open(context, O_RDWR | O_TRUNC | O_CLOEXEC);
+    mhi_descriptors found;
+    mh_error err;
+    CHECK_OK(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ .held = &fd, .n_held = 1 }, &err), err);
+    const mhi_descriptor *file = find(&found, fd);
+    CHECK(file != NULL && found.n_items == 1 && strcmp(file->path, "/dev/null") == 0 && file->device == makedev(1, 3) && file->inode == 0);
+    CHECK(file->is_cloexec && file->is_held);
+    mhi_descriptors_release(&found);
+}
+
+TEST(number_of_a_held_descriptor_is_kept_by_a_device) { IN_CHILD(hold_file, (void *)old_file("held")); }
+
+/* In each way in which a file may have been this process's doing. */
+static void refuse_written(void *context)
+{
+    static const char told[] = "a file that was written to in a way that a later run can't repeat";
+    char fresh[PATH_MAX + 8];
+    snprintf(fresh, sizeof fresh, "%s.fresh", (char *)context);
+    check_refused(open(fresh, O_WRONLY | O_CREAT | O_EXCL, 0600), told);
+    check_refused(open(fresh, O_WRONLY | O_APPEND), told);
+    mhi_descriptors found;
+    int fd = open(context, O_RDWR);
+    found = collect();
+    CHECK_EQUAL(found.n_items, 1); /* untouched so far */
+    mhi_descriptors_release(&found);
+    CHECK(pwrite(fd, "x", 1, 3) == 1);
+    check_refused(fd, told);
+    check_refused(open(context, O_WRONLY | O_APPEND), told); /* who wrote to it can't be told */
+    fd = open(context, O_RDONLY);
+    found = collect();
+    CHECK_EQUAL(found.n_items, 1);
+    mhi_descriptors_release(&found);
+}
+
+TEST(files_that_this_process_wrote_to_are_refused) { IN_CHILD(refuse_written, (void *)old_file("written")); }
+
+static void refuse_emptied(void *context) { check_refused(open(context, O_WRONLY | O_TRUNC), "a file that was written to"); }
+
+TEST(file_that_this_process_emptied_is_refused) { IN_CHILD(refuse_emptied, (void *)old_file("emptied")); }
 
 static void record_directory(void *context)
 {
@@ -125,7 +176,7 @@ static void skip_own(void *context)
     CHECK(pipe(ends) == 0);
     mhi_descriptors found;
     mh_error err;
-    CHECK_OK(mhi_descriptors_collect(&found, (int[]){ ends[1], file, ends[0] }, 3, &err), err);
+    CHECK_OK(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ .own = (int[]){ ends[1], file, ends[0] }, .n_own = 3 }, &err), err);
     CHECK_EQUAL(found.n_items, 0);
     mhi_descriptors_release(&found);
 }
@@ -298,7 +349,7 @@ static void refuse_many(void *context)
     mh_error err;
     for (int i = 0; i < 100; i++)
         CHECK(eventfd(0, EFD_CLOEXEC) >= 0);
-    CHECK_EQUAL(mhi_descriptors_collect(&found, NULL, 0, &err), MH_ERR_UNSUPPORTED);
+    CHECK_EQUAL(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, &err), MH_ERR_UNSUPPORTED);
     int told = 0, more = 0;
     for (const char *at = err.detail; (at = strstr(at, "descriptor ")) != NULL; at++)
         told++;

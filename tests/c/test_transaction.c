@@ -273,10 +273,14 @@ TEST(two_writers_at_once_commit_once)
 
 TEST(lock_left_by_a_dead_writer_and_its_file_are_no_hindrance)
 {
-    write_file(scratch("dead.dat.lock"), "", 0);
-    write_file(scratch("dead.dat.uncommitted"), "half", 4);
-    CHECK_WARM(make_snapshot("dead.dat", 4), 4);
-    CHECK(!exists(scratch("dead.dat.lock")) && !exists(scratch("dead.dat.uncommitted")));
+    static const char lock[] = "magicheap: a run is making the snapshot beside this file\n";
+    static const char *const rests[] = { "\x89MH\r\n\x1a\n", "\0\0\0\0\0\0\0\0", "" };
+    for (size_t i = 0; i < sizeof rests / sizeof *rests; i++) {
+        write_file(scratch("dead.dat.lock"), lock, sizeof lock - 1);
+        write_file(scratch("dead.dat.uncommitted"), rests[i], i == 2 ? 0 : 8);
+        CHECK_WARM(make_snapshot("dead.dat", 4 + i), 4 + i);
+        CHECK(!exists(scratch("dead.dat.lock")) && !exists(scratch("dead.dat.uncommitted")));
+    }
 }
 
 /* ---- nobody's writes reach the file ---- */

@@ -101,6 +101,15 @@ int __wrap_mhi_sys_renameat(int directory, const char *from, const char *to)
     return __real_mhi_sys_renameat(directory, from, to);
 }
 
+int __real_mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags);
+int __wrap_mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags);
+int __wrap_mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags)
+{
+    if (recording)
+        record(RENAME, 0, 0, NULL);
+    return __real_mhi_sys_rename_with(directory, from, to, flags);
+}
+
 /* ---- the disk after the crash ---- */
 
 static uint64_t random_state;

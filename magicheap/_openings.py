@@ -1,0 +1,166 @@
+"""What this program has opened for writing, and the directories that it made: from the import of magicheap to its end.
+
+    watch()                      # once
+    find(status), known()        # how a file that is open was opened, and all of them
+    temporary(), made()          # what a later run has to find there, too
+
+How a file was opened can't be told from its descriptor, and decides what a plain run does to it (_files.py). What was opened before
+the import, or by C code, is not known here.
+
+O1  The hook can't be removed, may not raise, and is asked at every open: what is opened for reading only is not its business.
+O2  What is recorded stays for the process's life: a layer has to carry what the snapshot below it carried.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from magicheap import _questions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+_RECORDS_MAX = 20_000  # arbitrary; who opens more files for writing is not known to the last
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_MADE_UP = ("/proc/", "/dev/", "/sys/")
+_TEXT_MODE = 0o666  # with which open() makes files
+
+
+class Opening:
+    """A file that was opened for writing, once or more often; as it was before the first time."""
+
+    __slots__ = ("before", "directory", "is_appended", "is_emptied", "is_exclusive", "mode", "path")
+
+    def __init__(self, path: str, directory: str, before: os.stat_result | None) -> None:
+        self.path = path  # absolute, as it was opened
+        self.directory = directory  # that the path was relative to; "": to none
+        self.before = before  # None: there was none
+        self.is_emptied = False  # by O_TRUNC, the first or any other time
+        self.is_exclusive = False  # the first time
+        self.is_appended = True  # each time
+        self.mode: int | None = None  # for a new file; None: not told
+
+    def is_unchanged(self, now: os.stat_result) -> bool:
+        return self.before is not None and _identity(self.before) == _identity(now)
+
+
+_openings: dict[str, Opening] = {}
+_temporary: dict[str, None] = {}  # an ordered set, of paths that tempfile made
+_directories: dict[str, None] = {}
+_is_watching = False
+
+
+def watch() -> None:
+    """Begin to record."""
+    global _is_watching
+    if not _is_watching and sys.platform == "linux":
+        _is_watching = True
+        sys.addaudithook(_hook)
+
+
+def find(status: os.stat_result) -> Opening | None:
+    """Return how the file with this status was opened, or None if that is not known."""
+    for opening in list(_openings.values()):
+        try:
+            found = os.stat(opening.path)
+        except OSError:
+            continue
+        if (found.st_ino, found.st_dev) == (status.st_ino, status.st_dev):
+            return opening
+    return None
+
+
+def known() -> list[Opening]:
+    """Return all that is known."""
+    return list(_openings.values())
+
+
+def renew(path: str, status: os.stat_result) -> None:
+    """Note that a resumed process found the file like that, before it changed it."""
+    if path in _openings and _openings[path].before is not None:
+        _openings[path].before = status
+
+
+def forget(directory: str) -> None:
+    """Drop what is known of a directory, and below it: it is ours, not the program's."""
+    for records in (_openings, _directories):
+        for path in [path for path in records if path == directory or path.startswith(directory + "/")]:
+            del records[path]
+
+
+def temporary() -> list[str]:
+    """Return the temporary files and directories that there are."""
+    return [path for path in list(_temporary) if os.path.lexists(path)]
+
+
+def made() -> Iterator[tuple[str, bool]]:
+    """Yield the paths that were written or made and are there, and whether each is a directory. Bytecode is Python's own business."""
+    for path in list(_directories):
+        if os.path.isdir(path) and os.path.basename(path) != "__pycache__":
+            yield path, True
+    for path in list(_openings):
+        if os.path.isfile(path) and os.path.basename(os.path.dirname(path)) != "__pycache__":
+            yield path, False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open":
+        flags = arguments[2]
+        if type(flags) is int and flags & _WRITES and flags & os.O_TMPFILE != os.O_TMPFILE:
+            _guarded(_saw_open, *arguments)
+    elif event == "os.mkdir":
+        _guarded(_saw_mkdir, *arguments)
+    elif event in ("tempfile.mkstemp", "tempfile.mkdtemp"):
+        _guarded(_saw_temporary, *arguments)
+
+
+def _guarded(saw: Any, *arguments: Any) -> None:
+    try:
+        with _questions.pause():  # what we ask about it, the program does not
+            saw(*arguments)
+    except (OSError, TypeError, ValueError):
+        pass  # what has no sound name, the call itself will refuse
+
+
+def _saw_open(name: str | bytes | int, mode: str | None, flags: int) -> None:
+    if isinstance(name, int):
+        return
+    given = os.fsdecode(name)
+    path = os.path.abspath(given)
+    if path.startswith(_MADE_UP) and not path.startswith("/dev/shm/"):
+        return
+    opening = _openings.get(path)
+    if opening is None:
+        before = _status(path)
+        if len(_openings) == _RECORDS_MAX or (before is not None and not stat.S_ISREG(before.st_mode)):
+            return
+        opening = _openings[path] = Opening(path, "" if given.startswith("/") else os.getcwd(), before)
+        opening.is_exclusive = bool(flags & os.O_EXCL)
+        opening.mode = None if mode is None else _TEXT_MODE
+    opening.is_emptied |= bool(flags & os.O_TRUNC)
+    opening.is_appended &= bool(flags & os.O_APPEND)
+
+
+def _saw_mkdir(name: str | bytes, mode: int, directory: int) -> None:
+    path = os.path.abspath(os.fsdecode(name))
+    if directory == -1 and len(_directories) < _RECORDS_MAX and not os.path.lexists(path):
+        _directories[path] = None
+
+
+def _saw_temporary(name: str | bytes) -> None:
+    _temporary[os.path.abspath(os.fsdecode(name))] = None
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None

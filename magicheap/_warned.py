@@ -1,0 +1,104 @@
+"""Warnings are for the author of a program, not for everybody who runs it: each is told once a day for a snapshot and a cause.
+
+V1  Whatever the filters say, a warning of ours ends no program: where they make it an error it is shown, and the program goes on.
+V2  What was told is remembered in the cache directory, else for this boot or in the directory of temporary files, as empty files of ours.
+    Where nothing can be remembered nothing is told: it would be told to every user of a tool on a machine like that.
+V3  MAGICHEAP_LOG=info, and a filter that names MagicHeapWarning, have all of them told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import time
+import warnings
+
+from magicheap import _openings
+from magicheap._errors import MagicHeapWarning
+from magicheap._log import is_told
+from magicheap._paths import cache_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DAY_S = 24 * 3600
+_MARKS_MAX = 256  # arbitrary; half of them go when there are more
+_CHANGING = re.compile(r"0x[0-9a-f]+|[0-9]+")  # in a message: ids, addresses, sizes
+
+
+def warn(path: str, message: str) -> None:
+    """Warn at the line of the program's own code that leads here, about the snapshot at `path`."""
+    if not _is_due(path, message):
+        return
+    level, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith("magicheap."):
+        level, frame = level + 1, frame.f_back
+    try:
+        warnings.warn(message, MagicHeapWarning, stacklevel=level)
+    except Exception:  # V1; or whoever shows warnings in the program's way has failed
+        text = warnings.formatwarning(message, MagicHeapWarning, frame.f_code.co_filename, frame.f_lineno)
+        if sys.stderr is not None:
+            print(text, end="", file=sys.stderr)
+
+
+def _is_due(path: str, message: str) -> bool:
+    if is_told(b"info") or any(each[2] is MagicHeapWarning for each in warnings.filters):
+        return True  # V3
+    from _blake2 import blake2b  # hashlib would load OpenSSL, too
+
+    cause = f"{path}\0{_CHANGING.sub('#', message.replace(path, ''))}"
+    name = blake2b(cause.encode(errors="surrogateescape"), digest_size=12).hexdigest()
+    for place in _places():
+        try:
+            return _mark(place, name)
+        except OSError:
+            continue
+    return False
+
+
+def _places() -> Iterator[str]:
+    cache = cache_directory()
+    if _is_ours_to_make(cache):
+        yield os.path.join(cache, "warned")
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        yield os.path.join(runtime, "magicheap-warned")
+    yield os.path.join(os.environ.get("TMPDIR") or "/tmp", f"magicheap-warned-{os.geteuid()}")
+
+
+def _is_ours_to_make(directory: str) -> bool:
+    """Tell whether what there is of a path belongs to this user: root makes nothing in a home that it was lent."""
+    while not os.path.isdir(directory):
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return False
+        directory = parent
+    return os.stat(directory).st_uid == os.geteuid()
+
+
+def _mark(directory: str, name: str) -> bool:
+    """Return whether nobody has told this today, and note that it is told."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{directory} could be somebody else's")
+    path = os.path.join(directory, name)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError:
+        if abs(time.time() - os.lstat(path).st_mtime) < _DAY_S:
+            return False
+        os.utime(path, follow_symlinks=False)
+        return True
+    _forget_some(directory)
+    _openings.forget(directory)
+    return True
+
+
+def _forget_some(directory: str) -> None:
+    entries = list(os.scandir(directory))
+    if len(entries) > _MARKS_MAX:
+        for entry in sorted(entries, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)[: len(entries) // 2]:
+            os.unlink(entry.path)
