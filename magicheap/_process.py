@@ -15,7 +15,7 @@ import os
 import sys
 
 from magicheap import _log
-from magicheap._errors import MagicHeapError, UnsupportedError, call
+from magicheap._errors import MagicHeapError, call
 from magicheap._native import ffi, lib
 from magicheap._paths import launcher_path
 from magicheap._transaction import MagicTransaction
@@ -159,19 +159,28 @@ class ProcessTransaction(MagicTransaction):
                 lib.mh_abandon(self._tx)
 
     def _commit(self, recorder: Recorder) -> None:
-        from magicheap import _pools, _resumed
+        from magicheap import _known_pools
 
-        take_up = _resumed.take_up
         self._add_inputs(recorder)
         recorder.forget()
-        if threads := _pools.live_threads():
-            raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
+        began = _known_pools.settle()
+        try:
+            self._commit_settled()
+        finally:  # in a resumed process, too
+            _known_pools.begin_again(began)
+
+    def _commit_settled(self) -> None:
+        from magicheap import _known_pools, _resumed
+
+        take_up = _resumed.take_up
         kept = _resumed.prepare(self._initial, self._ignored)
         try:
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             lib.mh_rehearse(self._tx)
+            for thread, library, n_switches in _known_pools.known_threads():
+                call(lib.mh_know_thread, self._tx, thread, library.encode(), n_switches)
             if (child := os.fork()) == 0:
                 _kept.append((self, kept))  # P3
                 self._take_up(take_up, kept)  # P4
