@@ -33,7 +33,7 @@ _STACK_BYTES = 1 << 18  # as much of a stack as is looked at; arbitrary: threads
 _FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
 # What every thread begins in, or the interpreter: never whose thread it is.
 _SUPPORT = re.compile(r"(ld-linux|libc|libpthread|libstdc\+\+|libgcc_s|libpython|python)[-.\d]")
-_STANDARD = os.path.dirname(threading.__file__)  # the standard library
+_STANDARD = os.path.realpath(os.path.dirname(threading.__file__))  # the standard library
 
 
 class Thread(NamedTuple):
@@ -64,7 +64,7 @@ def others() -> list[Thread]:
 
 def library_of(path: str) -> str:
     """Return the package that a file belongs to, else the file's name: of site-packages/numpy.libs/libopenblas.so "numpy"."""
-    places = [place.rstrip("/") + "/" for place in sys.path if place]
+    places = [os.path.realpath(place) + "/" for place in sys.path]  # the kernel names files so
     place = max((place for place in places if path.startswith(place)), key=len, default="")
     package, slash, _ = path[len(place) :].partition("/")
     if not place or place in (_STANDARD + "/", _STANDARD + "/lib-dynload/"):
@@ -109,13 +109,17 @@ def _library_of_frames(frame: FrameType | None) -> str:
     outermost, standard = "", ""
     while frame is not None:
         name = str(frame.f_globals.get("__name__"))
-        if frame.f_code.co_filename.startswith((_STANDARD + "/", "<frozen")) and "/site-packages/" not in frame.f_code.co_filename:
+        if _is_standard(frame.f_code.co_filename):
             standard = name if name not in ("threading", "queue") else standard
         else:
             outermost = "" if name == "__main__" else name.partition(".")[0]
             standard = "" if name == "__main__" else standard
         frame = frame.f_back
     return outermost or standard
+
+
+def _is_standard(path: str) -> bool:
+    return path.startswith("<frozen") or (os.path.realpath(path).startswith(_STANDARD + "/") and "-packages/" not in path)
 
 
 class _Code:

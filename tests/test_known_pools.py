@@ -1,6 +1,10 @@
 """Threads and pools that a fork would lose: ended where they have no work, else named, with whose they are and what can be done."""
 
+import sys
+
 import pytest
+
+from magicheap._threads import library_of
 
 FRAME = """
 import os, threading, time
@@ -120,6 +124,22 @@ held.set(); thread.join()
 """
     life.write(f"import threading, time\n{body}")
     assert life.run("python", "program.py").out == "['', 'sentencepiece']\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "library"),
+    [
+        ("site-packages/numpy.libs/libopenblas.so", "numpy"),
+        ("site-packages/sklearn/utils/murmurhash.so", "sklearn"),
+        ("site-packages/_duckdb.cpython-311-x86_64-linux-gnu.so", "_duckdb"),
+        ("lib/libarrow.so.2600", "libarrow.so.2600"),
+    ],
+)
+def test_a_file_belongs_to_the_package_it_lies_in(tmp_path, monkeypatch, path, library):
+    (tmp_path / "real" / "site-packages").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path / "link" / "site-packages")])
+    assert library_of(str(tmp_path / "real" / path)) == library
 
 
 def test_what_a_thread_does_is_told(life):
