@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 
 # Variables by which pools that can't be ended are told not to begin. Read at every use, or by the import.
 _TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+_STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}  # audit events
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
 _ATTRIBUTES_BYTES = 56  # sizeof(pthread_attr_t) of glibc on x86-64
+
+_told: dict[str, str] = {}  # what is told while a body runs
+_is_hidden = _is_hooked = False
 
 _libc = ctypes.CDLL(None)
 _libc.getenv.restype = ctypes.c_void_p
@@ -50,15 +54,44 @@ class Kept(NamedTuple):
 @contextlib.contextmanager
 def limited_pools() -> Iterator[None]:
     """Keep those pools from starting that can't be ended."""
-    ours = [name for name in _TOLD if _libc.getenv(name.encode()) is None]
-    for name in ours:
-        os.putenv(name, _TOLD[name])  # not os.environ: the program shall not see it
+    global _is_hooked
+    _told.update({name: value for name, value in _TOLD.items() if _libc.getenv(name.encode()) is None})
+    if not _is_hooked:
+        sys.addaudithook(_hide_from_children)
+        os.register_at_fork(after_in_child=_told.clear)
+        _is_hooked = True
+    _tell()
     try:
         yield
     finally:
-        for name in ours:
-            if name not in os.environ:
-                os.unsetenv(name)
+        _untell()
+        _told.clear()
+
+
+def _tell() -> None:
+    global _is_hidden
+    _is_hidden = False
+    for name, value in _told.items():
+        if name not in os.environ:  # which the program may have set
+            os.putenv(name, value)  # not os.environ: the program shall not see it
+
+
+def _untell() -> None:
+    for name in _told:
+        if name not in os.environ:
+            os.unsetenv(name)
+
+
+def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
+    """Keep what is told from processes that the body starts: until the next event, by which that has happened."""
+    global _is_hidden
+    if not _told:
+        return
+    if event in _STARTS:
+        _untell()
+        _is_hidden = True
+    elif _is_hidden:
+        _tell()
 
 
 def prepare() -> Kept:

@@ -128,6 +128,35 @@ print(n_threads() > before)
     assert lines == ["0 False", "True"]
 
 
+def test_processes_that_the_body_starts_are_told_nothing(run):
+    lines = run(
+        """
+import multiprocessing, subprocess
+libc = ctypes.CDLL(None)
+libc.getenv.restype = ctypes.c_char_p
+def told():
+    return [libc.getenv(name.encode()) is not None for name in _pools._TOLD]
+def print_told():
+    print(told(), flush=True)
+with _pools.limited_pools():
+    for start in (
+        lambda: subprocess.run(["printenv", *_pools._TOLD]),
+        lambda: os.system("printenv " + " ".join(_pools._TOLD)),
+        lambda: os.waitpid(os.posix_spawn("/usr/bin/env", ["printenv", *_pools._TOLD], os.environ), 0),
+    ):
+        start()
+        open(os.devnull).close()
+        print(told(), flush=True)
+    process = multiprocessing.get_context("fork").Process(target=print_told)
+    process.start()
+    process.join()
+print_told()
+""",
+        env={"TOKENIZERS_PARALLELISM": None, "ORT_DISABLE_TELEMETRY": None},
+    )
+    assert lines == ["[True, True]"] * 3 + ["[False, False]"] * 2
+
+
 @pytest.mark.parametrize("chosen", ["true", "false"])
 def test_what_was_chosen_for_tokenizers_stays(run, chosen):
     lines = run(
