@@ -16,6 +16,7 @@ stays  It can't do either. The refusal says what the author can do instead.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     Again = Callable[[], object]
 
-_PATIENCE_S = 1.0  # for threads that are about to rest or to end; arbitrary: a run is cold once
+_REST_S = 0.5  # for pools to come to rest, which spin for a while; arbitrary: who is refused at every run waits so long at every run
+_END_S = 1.0  # for a thread that was told to end; arbitrary
 _FLUSH_S = 5.0  # for spans on their way to a collector: its processor's default is to look every five seconds
 _STEP_S = 0.005
 _JEMALLOC = "jemalloc_bg_thd"  # mhi_threads_check lets it through: the allocator's fork handlers end it and begin another
@@ -45,7 +47,7 @@ class Pool(NamedTuple):
     """A row of the table."""
 
     remedy: str  # for the author, where its threads prevent the commit
-    end: Callable[[], Again] | None = None  # ends all its threads, which have no work; AttributeError: another version, which stays
+    end: Callable[[], Again] | None = None  # ends all its threads, which have no work; AttributeError, KeyError: another version, which stays
     resting: Callable[[list[Thread]], list[Thread]] | None = None  # those of its threads that may be lost, in any order
 
 
@@ -55,18 +57,17 @@ def settle() -> list[Again]:
     _known_processes.end_pools()
     _end_workers_of_sentry()
     _flush_spans()
-    _refuse([thread for thread in _remaining() if _is_pythons(thread)])
-    began = []
-    for library in {_name(thread) for thread in _found()}:
-        pool = POOLS.get(library)
-        if pool is not None and pool.end is not None:
-            try:
-                began.append(pool.end())
-            except AttributeError:
-                pass
+    deadline = time.monotonic() + _REST_S
+    _refuse([thread for thread in _remaining(deadline) if thread.python])
+    began: list[Again] = []
     try:
-        _refuse([thread for thread in _remaining() if _name(thread) in POOLS])
-    except UnsupportedError:
+        for library in {_name(thread) for thread in _found(deadline)}:
+            pool = POOLS.get(library)
+            if pool is not None and pool.end is not None:
+                with contextlib.suppress(AttributeError, KeyError):
+                    began.append(pool.end())
+        _refuse([thread for thread in _remaining(deadline) if _name(thread) in POOLS])
+    except BaseException:
         begin_again(began)
         raise
     return began
@@ -85,9 +86,8 @@ def known_threads() -> list[tuple[int, str, int]]:
     return [(thread.id, _name(thread), thread.n_switches if thread.id in lost else 0) for thread in found if _name(thread)]
 
 
-def _found() -> list[Thread]:
+def _found(deadline: float) -> list[Thread]:
     """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can tell whose they are."""
-    deadline = time.monotonic() + _PATIENCE_S
     while True:
         found = _threads.others()
         if all(thread.waits_in or thread.python for thread in found) or time.monotonic() > deadline:
@@ -95,11 +95,10 @@ def _found() -> list[Thread]:
         time.sleep(_STEP_S)
 
 
-def _remaining() -> list[Thread]:
+def _remaining(deadline: float) -> list[Thread]:
     """Return the threads that may not be lost; those of known libraries have some time to become such that may."""
-    deadline = time.monotonic() + _PATIENCE_S
     while True:
-        found = [thread for thread in _found() if thread.name != _JEMALLOC]
+        found = [thread for thread in _found(deadline) if thread.name != _JEMALLOC]
         lost = {thread.id for thread in _resting(found)}
         remaining = [thread for thread in found if thread.id not in lost]
         is_hopeful = any(POOLS[_name(thread)].resting for thread in remaining if _name(thread) in POOLS)
@@ -113,10 +112,6 @@ def _resting(found: list[Thread]) -> Iterable[Thread]:
         own = [thread for thread in found if _name(thread) == library]
         if own and pool.resting:
             yield from pool.resting(own)
-
-
-def _is_pythons(thread: Thread) -> bool:
-    return thread.python is not None
 
 
 def _name(thread: Thread) -> str:
@@ -168,9 +163,9 @@ def _end_workers_of_sentry() -> None:
     """Its queue would keep the dead thread among those to be woken, so that the next event might wake nobody."""
     for thread in threading.enumerate():
         worker = _owner(thread)
-        if type(worker).__module__ == "sentry_sdk.worker" and worker._thread is thread and worker._timed_queue_join(_PATIENCE_S):
+        if type(worker).__module__ == "sentry_sdk.worker" and worker._thread is thread and worker._timed_queue_join(_END_S):
             worker.kill()
-            thread.join(_PATIENCE_S)
+            thread.join(_END_S)
 
 
 # ---- what rests ----
