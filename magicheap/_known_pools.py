@@ -58,7 +58,7 @@ def settle() -> list[Again]:
     _end_workers_of_sentry()
     _flush_spans()
     deadline = time.monotonic() + _REST_S
-    _refuse([thread for thread in _remaining(deadline) if thread.python])
+    _refuse([thread for thread in _threads.others() if thread.python and thread not in [*_resting([thread])]])
     began: list[Again] = []
     try:
         for library in {_name(thread) for thread in _found(deadline)}:
@@ -66,7 +66,7 @@ def settle() -> list[Again]:
             if pool is not None and pool.end is not None:
                 with contextlib.suppress(AttributeError, KeyError):
                     began.append(pool.end())
-        _refuse([thread for thread in _remaining(deadline) if _name(thread) in POOLS])
+        _refuse([thread for thread in _remaining(time.monotonic() + _REST_S) if _name(thread) in POOLS])
     except BaseException:
         begin_again(began)
         raise
@@ -96,12 +96,12 @@ def _found(deadline: float) -> list[Thread]:
 
 
 def _remaining(deadline: float) -> list[Thread]:
-    """Return the threads that may not be lost; those of known libraries have some time to become such that may."""
+    """Return the threads that may not be lost; those of known libraries have some time to become such that may, or to end."""
     while True:
         found = [thread for thread in _found(deadline) if thread.name != _JEMALLOC]
         lost = {thread.id for thread in _resting(found)}
         remaining = [thread for thread in found if thread.id not in lost]
-        is_hopeful = any(POOLS[_name(thread)].resting for thread in remaining if _name(thread) in POOLS)
+        is_hopeful = any(POOLS[_name(thread)].resting or POOLS[_name(thread)].end for thread in remaining if _name(thread) in POOLS)
         if not is_hopeful or time.monotonic() > deadline:
             return remaining
         time.sleep(_STEP_S)

@@ -31,6 +31,7 @@ _TASKS = "/proc/self/task"
 _WORD_BYTES = 8
 _STACK_BYTES = 1 << 18  # as much of a stack as is looked at; arbitrary: threads that wait for work have used 2 KiB, Python's some more
 _FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
+_IS_EXITING = 0x4  # PF_EXITING of include/linux/sched.h: pthread_join returns a little before its thread has left /proc
 # What every thread begins in, or the interpreter: never whose thread it is.
 _SUPPORT = re.compile(r"(ld-linux|libc|libpthread|libstdc\+\+|libgcc_s|libpython|python)[-.\d]")
 _STANDARD = os.path.realpath(os.path.dirname(threading.__file__))  # the standard library
@@ -74,20 +75,21 @@ def library_of(path: str) -> str:
 
 def _look(number: int, code: _Code, python: threading.Thread | None, frames: dict[int, FrameType]) -> Thread | None:
     try:
+        flags = int(_read(number, "stat").rpartition(")")[2].split()[6])
         status, call = _read(number, "status"), _read(number, "syscall")
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError:  # A2
-        call = "running"
-    values = dict(re.findall(r"^(\w+):\t(.*)$", status, re.MULTILINE))
-    if values["State"][0] in "ZX":
+        flags, status, call = 0, _read(number, "status"), "running"
+    if flags & _IS_EXITING:
         return None
+    values = dict(re.findall(r"^(\w+):\t(.*)$", status, re.MULTILINE))
     n_switches = int(values["voluntary_ctxt_switches"]) + int(values["nonvoluntary_ctxt_switches"])
     words = call.split()
     is_waiting = len(words) >= 3 and values["State"][0] != "R"
-    ident, libraries = code.on_stack(int(words[-2], 16), frames) if is_waiting else (0, [])
+    ident, path = code.on_stack(int(words[-2], 16), frames) if is_waiting else (0, "")
     frame = frames.get(python.ident if python is not None and python.ident else ident)
-    library = _library_of_frames(frame) if frame is not None else libraries[-1] if libraries else ""
+    library = _library_of_frames(frame) if frame is not None else library_of(path) if path else ""
     name = describe(python) if python else values["Name"]
     return Thread(number, name, library, python, words[0] if is_waiting else "", n_switches)
 
@@ -139,19 +141,18 @@ class _Code:
     def close(self) -> None:
         os.close(self._memory)
 
-    def on_stack(self, pointer: int, frames: Any) -> tuple[int, list[str]]:
-        """Return which of Python's threads has this stack, by its `ident`, 0: none; and the libraries on it, the innermost first."""
+    def on_stack(self, pointer: int, frames: Any) -> tuple[int, str]:
+        """Return which of Python's threads has this stack, by its `ident`, 0: none; and the file of the library that it began in, or ""."""
         end = self._area(pointer)[0]
         try:
             words = array.array("Q", os.pread(self._memory, min(end - pointer, _STACK_BYTES) // _WORD_BYTES * _WORD_BYTES, pointer))
         except OSError:  # A2
-            return 0, []
+            return 0, ""
         ident = next((ident for ident in frames if pointer <= ident < end), 0)  # glibc: the address of what lies above the stack
-        # of pthread_create, which copies arguments there: what lies above it is no stack
         paths = [path for word in words if word for _, permissions, path in [self._area(word)] if "x" in permissions and path[:1] == "/"]
-        while paths and not _is_libc(paths[-1]):
+        while paths and not _is_libc(paths[-1]):  # what a thread is to run is noted above its stack
             paths.pop()
-        return ident, [library_of(path) for path in paths if not _SUPPORT.match(os.path.basename(path))]
+        return ident, next((path for path in reversed(paths) if not _SUPPORT.match(os.path.basename(path))), "")
 
     def _area(self, address: int) -> tuple[int, str, str]:
         i = bisect.bisect_right(self._starts, address) - 1
