@@ -88,9 +88,10 @@ def known_threads() -> list[tuple[int, str, int]]:
 
 def _found(deadline: float) -> list[Thread]:
     """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can tell whose they are."""
+    is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")  # whose threads are Python's
     while True:
         found = _threads.others()
-        if all(thread.waits_in or thread.python for thread in found) or time.monotonic() > deadline:
+        if not is_worth_it or all(thread.waits_in or thread.python for thread in found) or time.monotonic() > deadline:
             return found
         time.sleep(_STEP_S)
 
