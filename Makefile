@@ -42,7 +42,7 @@ bench-llama: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python bench/bench_llama_cpp.py $(MODEL) $(BENCH_LLAMA_OPTIONS)
 
 test-libraries: $(LIBRARIES)/magicheap.stamp
-	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py tests/libraries/library_roots.py
+	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py tests/libraries/library_roots.py tests/libraries/library_pools.py
 
 bench-libraries: $(LIBRARIES)/magicheap.stamp
 	$(LIBRARIES)/bin/python bench/bench_libraries.py

@@ -4,11 +4,11 @@
         ...
     kept = prepare()             # in the committing process, last thing before the fork
     take_up(kept)                # in a resumed process
-    live_threads()               # Python's own, for the refusal
 
 The body runs with all threads there are. OpenMP can end its threads when asked, OpenBLAS does so by itself at fork, and both start
 them again when they are needed, so that nothing else must be small. Rayon can't end its threads: Hugging Face's tokenizers, which
-has them, is told not to begin. What still lives at the fork is for others to judge (native/process/obstacles.h).
+has them, is told not to begin, and so is the telemetry of onnxruntime, of which nothing that a program computes depends: it has a
+thread and writes to a database that all processes share. What still lives then, others judge (_known_pools.py, native/process/obstacles.h).
 
 A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads when it is used. Where the
 program or OMP_NUM_THREADS and its like chose the number, it stays.
@@ -29,9 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-_PARALLELISM = "TOKENIZERS_PARALLELISM"  # read at every use, unlike the size of a pool
+# Variables by which pools that can't be ended are told not to begin. Read at every use, or by the import.
+_TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+_STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}  # audit events
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
 _ATTRIBUTES_BYTES = 56  # sizeof(pthread_attr_t) of glibc on x86-64
+
+_told: dict[str, str] = {}  # what is told while a body runs
+_is_hidden = _is_hooked = False
 
 _libc = ctypes.CDLL(None)
 _libc.getenv.restype = ctypes.c_void_p
@@ -49,19 +54,49 @@ class Kept(NamedTuple):
 @contextlib.contextmanager
 def limited_pools() -> Iterator[None]:
     """Keep those pools from starting that can't be ended."""
-    is_ours = _libc.getenv(_PARALLELISM.encode()) is None
-    if is_ours:
-        os.putenv(_PARALLELISM, "false")  # not os.environ: the program shall not see it
+    global _is_hooked
+    _told.update({name: value for name, value in _TOLD.items() if _libc.getenv(name.encode()) is None})
+    if not _is_hooked:
+        sys.addaudithook(_hide_from_children)
+        os.register_at_fork(after_in_child=_told.clear)
+        _is_hooked = True
+    _tell()
     try:
         yield
     finally:
-        if is_ours and _PARALLELISM not in os.environ:
-            os.unsetenv(_PARALLELISM)
+        _untell()
+        _told.clear()
+
+
+def _tell() -> None:
+    global _is_hidden
+    _is_hidden = False
+    for name, value in _told.items():
+        if name not in os.environ:  # which the program may have set
+            os.putenv(name, value)  # not os.environ: the program shall not see it
+
+
+def _untell() -> None:
+    for name in _told:
+        if name not in os.environ:
+            os.unsetenv(name)
+
+
+def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
+    """Keep what is told from processes that the body starts: until the next event, by which that has happened."""
+    global _is_hidden
+    if not _told:
+        return
+    if event in _STARTS:
+        _untell()
+        _is_hidden = True
+    elif _is_hidden:
+        _tell()
 
 
 def prepare() -> Kept:
     """End what can be ended."""
-    _end_tqdm()
+    end_tqdm()
     n_cpus = _n_cpus()
     controllers = _controllers()
     sized = tuple(controller for controller in controllers if controller.num_threads == n_cpus)
@@ -86,19 +121,6 @@ def take_up(kept: Kept) -> None:
         _size_stacks(kept.stack_limit_bytes, limit_bytes)
 
 
-def live_threads() -> list[str]:
-    """Return the names of Python's threads besides this one, with what they run; those that prepare can end are ended."""
-    _end_tqdm()
-    own = threading.get_ident()
-    return [_describe(thread) for thread in threading.enumerate() if thread.ident != own]
-
-
-def _describe(thread: threading.Thread) -> str:
-    target = getattr(thread, "_target", None)
-    name = getattr(target, "__qualname__", None) or type(thread).__qualname__
-    return f"{thread.name} ({name})"
-
-
 def _controllers() -> list[Any]:
     """Return threadpoolctl's objects for the libraries that are loaded."""
     is_set = "KMP_DUPLICATE_LIB_OK" in os.environ
@@ -114,7 +136,7 @@ def _n_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _end_tqdm() -> None:
+def end_tqdm() -> None:
     """End the thread that watches over progress bars; the next bar starts another."""
     for thread in threading.enumerate():
         if type(thread).__module__ == "tqdm._monitor":

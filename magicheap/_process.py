@@ -242,15 +242,22 @@ class ProcessTransaction(MagicTransaction):
         super()._add_inputs(recorder)
 
     def _commit(self, recorder: Recorder) -> None:
-        from magicheap import _exit, _files, _files_again, _pools, _resumed
+        from magicheap import _known_pools
 
-        take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
         self._add_inputs(recorder)
         recorder.forget()
         if not self._is_worth_committing():
             return
-        if threads := _pools.live_threads():
-            raise UnsupportedError(f"a fork would lose the threads {', '.join(threads)}: join them in the body, or start them behind it")
+        began = _known_pools.settle()
+        try:
+            self._commit_settled()
+        finally:  # in a resumed process, too
+            _known_pools.begin_again(began)
+
+    def _commit_settled(self) -> None:
+        from magicheap import _exit, _files, _files_again, _known_pools, _resumed
+
+        take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
         kept = _resumed.prepare(self._initial, self._ignored)
         doubt = f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}" if kept.seeds.unknown else ""
         try:
@@ -261,6 +268,8 @@ class ProcessTransaction(MagicTransaction):
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             lib.mh_rehearse(self._tx)
+            for thread, library, n_switches in _known_pools.known_threads():
+                call(lib.mh_know_thread, self._tx, thread, library.encode(), n_switches)
             lib.mh_hold_signals(self._tx)
             if (child := os.fork()) == 0:
                 _kept.append((self, kept, held))  # P3

@@ -149,6 +149,35 @@ print(n_threads() > before)
     assert lines == ["0 False", "True"]
 
 
+def test_processes_that_the_body_starts_are_told_nothing(run):
+    lines = run(
+        """
+import multiprocessing, subprocess
+libc = ctypes.CDLL(None)
+libc.getenv.restype = ctypes.c_char_p
+def told():
+    return [libc.getenv(name.encode()) is not None for name in _pools._TOLD]
+def print_told():
+    print(told(), flush=True)
+with _pools.limited_pools():
+    for start in (
+        lambda: subprocess.run(["printenv", *_pools._TOLD]),
+        lambda: os.system("printenv " + " ".join(_pools._TOLD)),
+        lambda: os.waitpid(os.posix_spawn("/usr/bin/env", ["printenv", *_pools._TOLD], os.environ), 0),
+    ):
+        start()
+        open(os.devnull).close()
+        print(told(), flush=True)
+    process = multiprocessing.get_context("fork").Process(target=print_told)
+    process.start()
+    process.join()
+print_told()
+""",
+        env={"TOKENIZERS_PARALLELISM": None, "ORT_DISABLE_TELEMETRY": None},
+    )
+    assert lines == ["[True, True]"] * 3 + ["[False, False]"] * 2
+
+
 @pytest.mark.parametrize("chosen", ["true", "false"])
 def test_what_was_chosen_for_tokenizers_stays(run, chosen):
     lines = run(
@@ -163,27 +192,19 @@ subprocess.run(["printenv", "TOKENIZERS_PARALLELISM"])
     assert lines == [chosen, chosen]
 
 
-def test_live_threads_are_named(run):
-    lines = run("""
-print(_pools.live_threads())
-thread = threading.Thread(target=threading.Event().wait, name="waiter", daemon=True)
-thread.start()
-print(_pools.live_threads())
-""")
-    assert lines == ["[]", "['waiter (Event.wait)']"]
-
-
 def test_the_thread_of_progress_bars_is_ended(run):
     lines = run("""
 import tqdm
 for _ in tqdm.tqdm([1], file=open(os.devnull, "w")): pass
-print(threading.active_count(), _pools.live_threads(), threading.active_count())
+print(threading.active_count())
+_pools.end_tqdm()
+print(threading.active_count())
 for _ in tqdm.tqdm([1], file=open(os.devnull, "w")): pass
 print(threading.active_count())
 _pools.prepare()
 print(threading.active_count())
 """)
-    assert lines == ["2 [] 1", "2", "1"]
+    assert lines == ["2", "1", "2", "1"]
 
 
 def test_the_environment_is_left_alone(run):

@@ -240,6 +240,10 @@ int mh_set_command(mh_transaction *tx, const char *command, bool is_watched, mh_
 /* Makes the next fork() of this thread a commit, after mh_begin. What can't be carried is found out now, as far as it can be:
  * MH_ERR_UNSUPPORTED names it, and nothing is armed. */
 int mh_arm(mh_transaction *tx, mh_error *err);
+/* Between mh_arm and fork(), of another thread by the kernel's id: it is of `library`. If n_switches is not 0, the commit may lose it, as
+ * long as it has rested since it had stopped running that many times (both *_ctxt_switches of /proc/self/task/ID/status) and until the fork is
+ * done. Else, and of those beyond some hundreds, its being alive prevents the commit. */
+int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t n_switches, mh_error *err);
 /* Between mh_arm and fork(): when the child has written the snapshot, it goes on as a resumed process does, with arguments made up, no output,
  * and mh_read_resumed false, and the caller has it do what every resumed process does and call mh_rehearsed, which ends it. So the snapshot
  * knows which pages each of them writes to, and the launcher copies these at once, which is quicker. It has four seconds. */

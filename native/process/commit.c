@@ -145,6 +145,19 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     return status;
 }
 
+int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t n_switches, mh_error *err)
+{
+    if (tx->capture == NULL)
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no commit that could lose a thread: mh_arm comes before");
+    mhi_known_threads *known = &tx->capture->known;
+    if (known->n == MHI_KNOWN_THREADS)
+        return MH_OK;
+    mhi_known_thread *added = &known->items[known->n++];
+    *added = (mhi_known_thread){ .thread = thread, .n_switches = n_switches };
+    snprintf(added->library, sizeof added->library, "%s", library);
+    return MH_OK;
+}
+
 /* ---- inputs ---- */
 
 /* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been resumed. */
@@ -200,6 +213,11 @@ static int wait_for(mh_transaction *tx, int child, mh_error *err)
     int result = mhi_sys_wait(child, &how);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot wait for the process that writes the snapshot");
+    if (tx->capture->status == MH_OK && tx->capture->late_refusal.status != MH_OK) {
+        if (err != NULL)
+            *err = tx->capture->late_refusal;
+        return tx->capture->late_refusal.status;
+    }
     if (WIFSIGNALED(how) && tx->capture->status != MH_OK) /* else it was in its rehearsal */
         return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d", WTERMSIG(how));
     if (tx->capture->status != MH_OK && err != NULL)

@@ -62,10 +62,16 @@ static void note_id(void)
 static void prepare(void)
 {
     if (armed != NULL)
-        armed->refusal = mhi_threads_check(&armed->error);
+        armed->refusal = mhi_threads_check(&armed->known, &armed->error);
 }
 
-static void parent(void) { armed = NULL; }
+/* The child writes to the rest of the capture meanwhile. */
+static void parent(void)
+{
+    if (armed != NULL)
+        mhi_threads_check(&armed->known, &armed->late_refusal);
+    armed = NULL;
+}
 
 static void child(void)
 {

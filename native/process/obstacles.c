@@ -120,9 +120,10 @@ static int check_children(mh_error *err)
 /* ---- other threads ---- */
 
 typedef struct {
-    mhi_obstacles obstacles;
+    const mhi_known_threads *known;
+    mhi_obstacles found;
     int own;
-} other_threads;
+} thread_search;
 
 /* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid namespace. */
 static int own_number(void)
@@ -132,28 +133,57 @@ static int own_number(void)
     return slash == NULL ? mhi_sys_thread_id() : (int)strtol(slash + 1, NULL, 10);
 }
 
+static const mhi_known_thread *find_known(const mhi_known_threads *known, int thread)
+{
+    for (size_t i = 0; i < known->n; i++)
+        if (known->items[i].thread == thread)
+            return &known->items[i];
+    return NULL;
+}
+
+/* A thread that was woken is running until it has stopped once more. */
+static int read_rests(int thread, uint64_t n_switches, bool *rests)
+{
+    char path[48], text[4096];
+    unsigned long long voluntary, forced;
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
+    int result = mhi_sys_read_text(path, text, sizeof text);
+    if (result < 0)
+        return result;
+    const char *state = strstr(text, "\nState:\tS"), *counts = strstr(text, "\nvoluntary_ctxt_switches:");
+    *rests = state != NULL && counts != NULL &&
+             sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2 &&
+             voluntary + forced == n_switches;
+    return 0;
+}
+
 static int add_thread(void *context, int reader, int thread)
 {
     (void)reader;
-    other_threads *found = context;
+    thread_search *search = context;
     char path[48];
     task its;
-    if (thread == found->own)
+    if (thread == search->own)
         return 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
     int result = read_task(path, &its);
-    if (result == 0 && !is_ending(&its) && !survives_fork(&its)) /* pthread_join returns a little before its thread has left /proc */
-        mhi_obstacles_add(&found->obstacles, "thread %d (%s) is running", thread, its.name);
+    const mhi_known_thread *known = find_known(search->known, thread);
+    bool may_be_lost = known != NULL && known->n_switches > 0, rests = false;
+    if (result == 0 && may_be_lost)
+        result = read_rests(thread, known->n_switches, &rests);
+    if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its)) /* pthread_join returns a little before its thread has left /proc */
+        mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is %s", thread, its.name, known != NULL ? " of " : "",
+                          known != NULL ? known->library : "", may_be_lost ? "at work" : "running");
     return result == -ENOENT || result == -ESRCH ? 0 : result;
 }
 
-int mhi_threads_check(mh_error *err)
+int mhi_threads_check(const mhi_known_threads *known, mh_error *err)
 {
-    other_threads found = { .own = own_number() };
-    int result = mhi_each_number("/proc/self/task", add_thread, &found);
+    thread_search search = { .known = known, .own = own_number() };
+    int result = mhi_each_number("/proc/self/task", add_thread, &search);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot tell whether other threads are running");
-    return mhi_obstacles_end(&found.obstacles, "a later run would lose it; end it in the body, or start it after the with", err);
+    return mhi_obstacles_end(&search.found, "a later run would lose it; end it in the body, or start it after the with", err);
 }
 
 /* ---- memory ---- */

@@ -19,9 +19,25 @@ int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *
 /* Before the fork, of the calling process: raised privileges, a /proc that tells too little, a shadow stack, living children, and memory
  * that other processes or devices share. MH_ERR_UNSUPPORTED names what it is. */
 int mhi_obstacles_check(mh_error *err);
-/* After all other handlers that fork calls before it forks, some of which end threads: MH_ERR_UNSUPPORTED names the other threads that
- * are still alive, which a fork would lose. Allocates nothing and takes no lock. */
-int mhi_threads_check(mh_error *err);
+
+enum { MHI_KNOWN_THREADS = 256, MHI_LIBRARY_BYTES = 64 }; /* arbitrary: a pool of 128 processors, and another; a name that is told */
+
+/* What mh_know_thread has said. */
+typedef struct {
+    int thread;
+    uint64_t n_switches;             /* 0: it may not be lost */
+    char library[MHI_LIBRARY_BYTES]; /* cut to fit */
+} mhi_known_thread;
+
+typedef struct {
+    size_t n;
+    mhi_known_thread items[MHI_KNOWN_THREADS];
+} mhi_known_threads;
+
+/* After all other handlers that fork calls before it forks, some of which end threads, and again before those that it calls afterwards:
+ * MH_ERR_UNSUPPORTED names the other threads that are alive, which a fork would lose, or has. Those that may be lost are let through if
+ * they have rested ever since, so that they hold no lock and have no work. Allocates nothing and takes no lock. */
+int mhi_threads_check(const mhi_known_threads *known, mh_error *err);
 
 /* Whether a writable shared mapping can be made anew in each later run: shared anonymous memory and semaphores without a name, as
  * multiprocessing makes for its locks. They are there to be shared with processes that this one forks, and mhi_obstacles_check has

@@ -18,6 +18,7 @@
 #include "magicheap.h"
 #include "process/descriptors.h"
 #include "process/mappings.h"
+#include "process/obstacles.h"
 #include "process/remnants.h"
 #include "snapshot/transaction.h"
 
@@ -45,6 +46,8 @@ typedef struct mhi_capture {
     uint64_t n_scrubs;
     uint64_t inherited_mask;   /* signals that whoever started the process had blocked */
     int refusal;               /* found as fork began; MH_OK: none */
+    mh_error late_refusal;     /* found by the parent when it had forked */
+    mhi_known_threads known;
     int status;                /* MH_ERR_SYSTEM until the child has done its work */
     mh_error error;
     uint64_t file_end;         /* where the last segment ends */

@@ -38,6 +38,8 @@ int __wrap_mhi_sys_shadow_stack(uint64_t *features)
 bool __wrap_mhi_sys_secure_exec(void);
 bool __wrap_mhi_sys_secure_exec(void) { return pretended_secure; }
 
+static const mhi_known_threads nothing_known;
+
 /* A child that waits to be killed, at the latest by our end. */
 static pid_t fork_idle(void)
 {
@@ -56,7 +58,7 @@ static void check_free(void)
 {
     mh_error err;
     CHECK_OK(mhi_obstacles_check(&err), err);
-    CHECK_OK(mhi_threads_check(&err), err);
+    CHECK_OK(mhi_threads_check(&nothing_known, &err), err);
 }
 
 static void check_text(int found, const mh_error *err, int status, const char *what)
@@ -143,11 +145,63 @@ TEST(other_threads_are_named)
     for (int i = 0; i < MANY; i++)
         CHECK(pthread_create(&threads[i], NULL, wait_at, &barrier) == 0);
     pthread_barrier_wait(&barrier);
-    check_text(mhi_threads_check(&err), &err, MH_ERR_UNSUPPORTED, " (odd) name) is running, thread ");
+    check_text(mhi_threads_check(&nothing_known, &err), &err, MH_ERR_UNSUPPORTED, " (odd) name) is running, thread ");
     CHECK(strstr(err.detail, " more: a later run would lose it") != NULL);
     pthread_barrier_wait(&barrier);
     for (int i = 0; i < MANY; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
+    check_free();
+}
+
+/* ---- threads that may be lost ---- */
+
+typedef struct {
+    sem_t wake, done;
+    pid_t thread;
+} sleeper;
+
+static void *wait_and_tell(void *context)
+{
+    sleeper *its = context;
+    its->thread = gettid();
+    do
+        CHECK(sem_post(&its->done) == 0);
+    while (sem_wait(&its->wake) == 0 && its->thread != 0);
+    return NULL;
+}
+
+static uint64_t n_switches_at_rest(pid_t thread)
+{
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
+    for (;;) {
+        unsigned long long voluntary, forced;
+        CHECK(mhi_sys_read_text(path, text, sizeof text) == 0);
+        const char *counts = strstr(text, "\nvoluntary_ctxt_switches:");
+        CHECK(counts != NULL && sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2);
+        if (strstr(text, "State:\tS") != NULL)
+            return voluntary + forced;
+        sched_yield();
+    }
+}
+
+TEST(thread_that_may_be_lost_is_an_obstacle_unless_it_has_rested_since)
+{
+    sleeper its = { .thread = 0 };
+    pthread_t thread;
+    mh_error err;
+    CHECK(sem_init(&its.wake, 0, 0) == 0 && sem_init(&its.done, 0, 0) == 0 && pthread_create(&thread, NULL, wait_and_tell, &its) == 0);
+    CHECK(sem_wait(&its.done) == 0);
+    const mhi_known_thread item = { .thread = its.thread, .n_switches = n_switches_at_rest(its.thread), .library = "libsleep" };
+    mhi_known_threads known = { .n = 1, .items = { item } };
+    CHECK_OK(mhi_threads_check(&known, &err), err);
+    CHECK(sem_post(&its.wake) == 0 && sem_wait(&its.done) == 0);
+    n_switches_at_rest(its.thread);
+    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED, " of libsleep) is at work: a later run would lose it");
+    known.items[0].n_switches = 0;
+    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED, " of libsleep) is running: a later run would lose it");
+    its.thread = 0;
+    CHECK(sem_post(&its.wake) == 0 && pthread_join(thread, NULL) == 0);
     check_free();
 }
 
@@ -160,7 +214,7 @@ TEST(thread_that_was_joined_is_no_obstacle)
         pthread_t thread;
         mh_error err;
         CHECK(pthread_create(&thread, NULL, return_at_once, NULL) == 0 && pthread_join(thread, NULL) == 0);
-        CHECK_OK(mhi_threads_check(&err), err);
+        CHECK_OK(mhi_threads_check(&nothing_known, &err), err);
     }
 }
 

@@ -1,0 +1,110 @@
+"""Pools of Python's and joblib's processes and threads that have no work left: ended before the commit, so that nothing of them is in it.
+
+    end_pools()
+
+What still works, or is held by the program so that it may be used again, is left alone, and prevents the commit.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PATIENCE_S = 1.0  # for what was told to end; arbitrary: a run is cold once
+_STEP_S = 0.005
+_SHARED = "/dev/shm"  # where the C library has named semaphores, and joblib the arrays of its workers
+
+
+def end_pools() -> None:
+    """End multiprocessing's pools that were closed, and the pool that joblib keeps for its next use."""
+    _end_multiprocessing()
+    _end_loky()
+
+
+# ---- multiprocessing.pool ----
+
+
+def _end_multiprocessing() -> None:
+    """Close the pipes of pools that have ended. `with Pool() as pool` leaves them open for as long as there is a `pool`."""
+    module: Any = sys.modules.get("multiprocessing.pool")
+    if module is None:
+        return
+    for pool in [found for found in gc.get_objects() if issubclass(type(found), module.Pool)]:
+        if getattr(pool, "_state", module.RUN) != module.RUN and _have_ended(pool, module.ThreadPool):
+            pool.terminate()  # of a pool that was closed and joined, so that nobody uses its pipes after this
+            for queue in (pool._change_notifier, pool._inqueue, pool._outqueue):
+                if hasattr(queue, "close"):  # those of a ThreadPool are no pipes
+                    queue.close()
+            del pool._pool[:]  # as it does with each worker that has ended: these have pipes, too
+
+
+def _have_ended(pool: Any, thread_pool: type) -> bool:
+    """Wait for its threads; its processes have ended when they have."""
+    workers = pool._pool if isinstance(pool, thread_pool) else []
+    deadline = time.monotonic() + _PATIENCE_S
+    threads = [pool._worker_handler, pool._task_handler, pool._result_handler, *workers]
+    for thread in threads:
+        if thread.is_alive():
+            thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+# ---- loky ----
+
+
+def _end_loky() -> None:
+    """Shut down the executor that joblib keeps, and the processes that watch over its files. The next use makes all of them anew."""
+    for package in ("joblib.externals.loky", "loky"):
+        module: Any = sys.modules.get(f"{package}.reusable_executor")
+        executor = getattr(module, "_executor", None)
+        if executor is None or executor._flags.shutdown or executor._pending_work_items or _is_held(executor, module):
+            continue
+        if hasattr(executor, "terminate"):
+            executor.terminate(kill_workers=False)  # joblib's: with its temporary files
+        else:
+            executor.shutdown(wait=True)
+        folders = list(getattr(getattr(executor, "_temp_folder_manager", None), "_cached_temp_folders", {}).values())
+        del executor
+        if not any(map(os.path.exists, folders)) and not _shared_since_start():
+            for name in (f"{package}.backend.resource_tracker", "multiprocessing.resource_tracker"):
+                _stop_tracker(sys.modules.get(name))
+
+
+def _is_held(executor: Any, module: Any) -> bool:
+    """Whether anybody but its module would find it shut down."""
+    return any(holder is not vars(module) and type(holder).__name__ != "frame" for holder in gc.get_referrers(executor))
+
+
+def _shared_since_start() -> list[str]:
+    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was told of."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat, open("/proc/stat", encoding="ascii") as machine:
+        ticks = int(stat.read().rpartition(")")[2].split()[19])  # starttime, field 22
+        booted = next(int(line.split()[1]) for line in machine if line.startswith("btime "))
+    began = booted + ticks // os.sysconf("SC_CLK_TCK") - 1  # btime is of whole seconds
+    try:
+        entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(_SHARED)]
+    except OSError:
+        return [_SHARED]
+    return [name for name, stat in entries if stat.st_uid == os.geteuid() and stat.st_ctime >= began]
+
+
+def _stop_tracker(module: Any) -> None:
+    """Do what ResourceTracker._stop does, without waiting for ever."""
+    tracker = getattr(module, "_resource_tracker", None)
+    if tracker is None:
+        return
+    with tracker._lock:
+        if tracker._fd is None or tracker._pid is None:
+            return
+        os.close(tracker._fd)
+        tracker._fd = None
+        deadline = time.monotonic() + _PATIENCE_S
+        while os.waitpid(tracker._pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+            time.sleep(_STEP_S)
+        tracker._pid = None

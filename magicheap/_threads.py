@@ -1,0 +1,163 @@
+"""The other threads of this process: whose they are, and whether they rest.
+
+    for thread in others():
+        print(thread.library, thread.name)
+
+A thread belongs to the library that started it. Of a thread of Python that is the package whose code it runs, by its frames. Of any
+other it is the first library behind the C library on its stack, from its beginning: the kernel tells the stack pointer of a thread
+that waits (/proc/self/task/ID/syscall), and a word on the stack that is an address in a library's code is taken for a return address.
+
+A1  What is left on a stack of earlier calls may look like such a word, but lies above a frame that called it: the beginning of the
+    stack, which decides, is written once.
+A2  A thread that can't be looked at, since it runs or the kernel tells nothing, belongs to nobody: the library is "".
+"""
+
+from __future__ import annotations
+
+import array
+import bisect
+import os
+import re
+import sys
+import threading
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+_TASKS = "/proc/self/task"
+_WORD_BYTES = 8
+_STACK_BYTES = 1 << 18  # as much of a stack as is looked at; arbitrary: threads that wait for work have used 2 KiB, Python's some more
+_FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
+_IS_EXITING = 0x4  # PF_EXITING of include/linux/sched.h: pthread_join returns a little before its thread has left /proc
+# What every thread begins in, or the interpreter: never whose thread it is.
+_SUPPORT = re.compile(r"(ld-linux|libc|libpthread|libstdc\+\+|libgcc_s|libpython|python)[-.\d]")
+_STANDARD = os.path.realpath(os.path.dirname(threading.__file__))  # the standard library
+
+
+class Thread(NamedTuple):
+    """A thread besides the one that asks."""
+
+    id: int  # the kernel's
+    name: str  # of Python's, what it runs, too; else the kernel's, of at most 15 bytes
+    library: str  # as it is imported, or its file's name; "": the program's own, or unknown
+    python: threading.Thread | None
+    waits_in: str  # "": it runs; else the number of a system call
+    n_switches: int  # how often it has stopped running: while that is the same, and it waits, it does nothing at all
+
+    def is_idle(self) -> bool:
+        """Return whether it waits for another thread of this process, without a limit, or until one that is not over."""
+        return self.waits_in == str(_FUTEX)
+
+
+def others() -> list[Thread]:
+    """Return all threads that have not ended but this one, which holds the interpreter's lock. OSError: /proc doesn't tell."""
+    own = threading.get_native_id()
+    code = _Code()
+    pythons = {thread.native_id: thread for thread in threading.enumerate()}
+    frames = sys._current_frames()
+    found = [_look(number, code, pythons.get(number), frames) for number in sorted(map(int, os.listdir(_TASKS))) if number != own]
+    code.close()
+    return [thread for thread in found if thread]
+
+
+def library_of(path: str) -> str:
+    """Return the package that a file belongs to, else the file's name: of site-packages/numpy.libs/libopenblas.so "numpy"."""
+    places = [os.path.realpath(place) + "/" for place in sys.path]  # the kernel names files so
+    place = max((place for place in places if path.startswith(place)), key=len, default="")
+    package, slash, _ = path[len(place) :].partition("/")
+    if not place or place in (_STANDARD + "/", _STANDARD + "/lib-dynload/"):
+        return os.path.basename(path)
+    return package.removesuffix(".libs") if slash else package.partition(".")[0]
+
+
+def _look(number: int, code: _Code, python: threading.Thread | None, frames: dict[int, FrameType]) -> Thread | None:
+    try:
+        flags = int(_read(number, "stat").rpartition(")")[2].split()[6])
+        status, call = _read(number, "status"), _read(number, "syscall")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:  # A2
+        flags, status, call = 0, _read(number, "status"), "running"
+    if flags & _IS_EXITING:
+        return None
+    values = dict(re.findall(r"^(\w+):\t(.*)$", status, re.MULTILINE))
+    n_switches = int(values["voluntary_ctxt_switches"]) + int(values["nonvoluntary_ctxt_switches"])
+    words = call.split()
+    is_waiting = len(words) >= 3 and values["State"][0] != "R"
+    ident, path = code.on_stack(int(words[-2], 16), frames) if is_waiting else (0, "")
+    frame = frames.get(python.ident if python is not None and python.ident else ident)
+    library = _library_of_frames(frame) if frame is not None else library_of(path) if path else ""
+    name = describe(python) if python else values["Name"]
+    return Thread(number, name, library, python, words[0] if is_waiting else "", n_switches)
+
+
+def describe(thread: threading.Thread) -> str:
+    """Return the name of a thread, with what it runs."""
+    target = getattr(thread, "_target", None)
+    name = getattr(target, "__qualname__", None) or type(thread).__qualname__
+    return f"{thread.name} ({name})"
+
+
+def _read(number: int, name: str) -> str:
+    with open(f"{_TASKS}/{number}/{name}", encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _library_of_frames(frame: FrameType | None) -> str:
+    """Return the package of the outermost frame that is not of the standard library; "": the program's own; else the module."""
+    outermost, standard = "", ""
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if _is_standard(frame.f_code.co_filename):
+            standard = name if name not in ("threading", "queue") else standard
+        else:
+            outermost = "" if name == "__main__" else name.partition(".")[0]
+            standard = "" if name == "__main__" else standard
+        frame = frame.f_back
+    return outermost or standard
+
+
+def _is_standard(path: str) -> bool:
+    return path.startswith("<frozen") or (os.path.realpath(path).startswith(_STANDARD + "/") and "-packages/" not in path)
+
+
+class _Code:
+    """The libraries that are mapped, by address."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._areas: list[tuple[int, str, str]] = []  # end, permissions, path
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            for line in maps:
+                fields = line.split(None, 5)
+                start, end = (int(address, 16) for address in fields[0].split("-"))
+                self._starts.append(start)
+                self._areas.append((end, fields[1], fields[5].rstrip("\n") if len(fields) > 5 else ""))
+        self._memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._memory)
+
+    def on_stack(self, pointer: int, frames: Any) -> tuple[int, str]:
+        """Return which of Python's threads has this stack, by its `ident`, 0: none; and the file of the library that it began in, or ""."""
+        end = self._area(pointer)[0]
+        try:
+            words = array.array("Q", os.pread(self._memory, min(end - pointer, _STACK_BYTES) // _WORD_BYTES * _WORD_BYTES, pointer))
+        except OSError:  # A2
+            return 0, ""
+        ident = next((ident for ident in frames if pointer <= ident < end), 0)  # glibc: the address of what lies above the stack
+        paths = [path for word in words if word for _, permissions, path in [self._area(word)] if "x" in permissions and path[:1] == "/"]
+        while paths and not _is_libc(paths[-1]):  # what a thread is to run is noted above its stack
+            paths.pop()
+        return ident, next((path for path in reversed(paths) if not _SUPPORT.match(os.path.basename(path))), "")
+
+    def _area(self, address: int) -> tuple[int, str, str]:
+        i = bisect.bisect_right(self._starts, address) - 1
+        return self._areas[i] if i >= 0 and address < self._areas[i][0] else (address, "", "")
+
+
+def _is_libc(path: str) -> bool:
+    return re.match(r"(libc|libpthread)[-.]", os.path.basename(path)) is not None
