@@ -99,7 +99,7 @@ int mhi_answer_listing(const char *path, uint64_t which, const char *modules, ui
     return size < 0 ? (int)size : 0;
 }
 
-int mhi_answer_link(const char *path, uint64_t *digest)
+int mhi_answer_target(const char *path, uint64_t *digest)
 {
     char target[PATH_MAX];
     ssize_t length = mhi_sys_readlink(path, target, sizeof target);

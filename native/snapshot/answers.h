@@ -19,6 +19,6 @@ uint64_t mhi_answer_arguments(const char *const *arguments);
 /* Digest of the names in a directory, in any order; `which`: MH_LISTING_*; `modules`: as NAMES in format.h, NULL: none. -errno. */
 int mhi_answer_listing(const char *path, uint64_t which, const char *modules, uint64_t *digest);
 /* Digest of where a symbolic link leads; -errno. */
-int mhi_answer_link(const char *path, uint64_t *digest);
+int mhi_answer_target(const char *path, uint64_t *digest);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "format.h"
+#include "snapshot/image.h"
 #include "sys/sys.h"
 
 enum { MAGIC_BYTES = 8 };
@@ -32,7 +33,7 @@ static const char *kind_of(const struct stat *found)
 /* The first bytes of a regular file, at most MAGIC_BYTES; how many, or -errno. */
 static ssize_t read_start(const char *path, uint8_t start[MAGIC_BYTES], struct stat *found)
 {
-    int fd = mhi_sys_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    int fd = mhi_look(path, 0);
     if (fd < 0)
         return fd;
     ssize_t size = mhi_sys_fstat(fd, found);

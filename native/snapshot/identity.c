@@ -108,7 +108,7 @@ int mhi_identity_check(const mhi_file_input *was, const char *path, mh_error *er
     result = compare(was, &found, path, err);
     if (result != 0)
         return result < 0 ? result : MH_OK;
-    int fd = mhi_sys_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    int fd = mhi_look(path, 0);
     if (fd < 0)
         return mhi_fail(err, MH_ERR_STALE, -fd, "%s cannot be read: %s", path, mhi_sys_error_text(-fd));
     int status = mhi_identity_check_open(was, fd, path, err);

@@ -20,12 +20,14 @@
 enum { PIECE_BYTES = 1 << 20 }; /* read at once: fits the second-level cache, so that the checksum finds it there */
 enum { STAMP_SECONDS = 60 };
 
-int mhi_image_look(const char *path)
+int mhi_look(const char *path, int flags)
 {
-    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK; /* a FIFO would wait for its writer */
-    int fd = mhi_sys_open(path, flags | O_NOATIME, 0);
-    return fd == -EPERM ? mhi_sys_open(path, flags, 0) : fd; /* it is not ours */
+    int looking = O_RDONLY | O_NONBLOCK | O_NOCTTY | flags; /* a FIFO would wait for its writer */
+    int fd = mhi_sys_open(path, looking | O_NOATIME, 0);
+    return fd == -EPERM ? mhi_sys_open(path, looking, 0) : fd; /* it is not ours */
 }
+
+int mhi_image_look(const char *path) { return mhi_look(path, O_NOFOLLOW); }
 
 static int open_file(struct mh_image *image, bool trusted_only, mh_error *err)
 {
@@ -98,7 +100,7 @@ static int read_tables(struct mh_image *image, int first, int behind, mh_error *
 {
     const mhi_file_header *header = &image->header;
     uint64_t start = header->hd_tables[first - 1].tb_offset;
-    uint64_t end = (uint32_t)behind > header->hd_n_tables ? header->hd_file_bytes : header->hd_tables[behind - 1].tb_offset;
+    uint64_t end = behind > MHI_TABLES_MAX || (uint32_t)behind > header->hd_n_tables ? header->hd_file_bytes : header->hd_tables[behind - 1].tb_offset;
     int result = end == start ? 0 : mhi_sys_pread_all(image->fd, image->tables + (start - header->hd_tables[0].tb_offset), end - start, start);
     return result < 0 ? mhi_fail_sys(err, result, "cannot read the tables of %s", image->path) : MH_OK;
 }

@@ -34,6 +34,8 @@ int mhi_image_open_front(struct mh_image **image, const char *absolute, bool tru
 int mhi_image_complete(struct mh_image *image, mh_error *err);
 /* Opens a file for reading, as far as may be without a trace: its access time is to tell when a run took it, not who looked. */
 int mhi_image_look(const char *path);
+/* Opens a file to read it, without that counting as a use where the file is ours. */
+int mhi_look(const char *path, int flags);
 /* Notes that a run takes the snapshot, in its access time; to the minute, which is exact enough and spares most runs a write. */
 void mhi_image_stamp(const struct mh_image *image);
 

@@ -22,6 +22,7 @@
 #include "snapshot/checksum.h"
 #include "snapshot/identity.h"
 #include "snapshot/inputs.h"
+#include "snapshot/image.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -123,7 +124,7 @@ static int add_absent(const record *r, const char *asked)
 static int add_present(const record *r, const char *path, mode_t mode)
 {
     mhi_file_input entry = { .in_kind = MH_INPUT_PRESENT, .in_bytes = mode & S_IFMT };
-    if (S_ISLNK(mode) && mhi_answer_link(path, &entry.in_digest) < 0)
+    if (S_ISLNK(mode) && mhi_answer_target(path, &entry.in_digest) < 0)
         return MH_OK;
     return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
 }
@@ -246,7 +247,7 @@ static void settle(mhi_input *input, int64_t now_ns)
 {
     uint64_t digest;
     mh_error ignored;
-    int fd = mhi_sys_open(input->name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    int fd = mhi_look(input->name, 0);
     if (fd < 0)
         return;
     bool is_same = mhi_identity_check_open(&input->entry, fd, input->name, &ignored) == MH_OK && mhi_file_digest(fd, input->entry.in_bytes, &digest) == 0 &&

@@ -148,7 +148,7 @@ static int check_present(const check *c, const mhi_file_input *input)
         return mhi_fail(c->err, MH_ERR_STALE, -result, "%s no longer exists, which was found while the snapshot was made", path);
     if ((found.st_mode & S_IFMT) != input->in_bytes)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is of another kind than when the snapshot was made", path);
-    if (is_link && (mhi_answer_link(path, &digest) < 0 || digest != input->in_digest))
+    if (is_link && (mhi_answer_target(path, &digest) < 0 || digest != input->in_digest))
         return mhi_fail(c->err, MH_ERR_STALE, 0, "the link %s leads elsewhere", path);
     return MH_OK;
 }

@@ -385,6 +385,8 @@ static uint64_t digest_inputs(const mhi_inputs *inputs, uint64_t sum)
     for (size_t i = 0; i < inputs->n; i++) {
         const mhi_input *input = &inputs->items[i];
         mhi_file_input entry = input->entry;
+        if (entry.in_kind == MH_INPUT_DIRECTORY)
+            continue; /* it changes with every file that is written there */
         if (entry.in_kind == MH_INPUT_LISTING) /* only the names count */
             entry.in_inode = 0, entry.in_mtime_ns = entry.in_ctime_ns = 0;
         const uint64_t all[] = { mhi_checksum(&entry, sizeof entry), mhi_checksum(input->name, strlen(input->name)),
@@ -407,7 +409,7 @@ int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err)
     mhi_inputs more = { 0 };
     int status = mhi_inputs_add_libraries(&more, err);
     if (status == MH_OK)
-        status = mhi_inputs_add_opened(&more, err);
+        status = mhi_record_questions(&more, &tx->variables, &tx->scope, err);
     uint64_t digest = digest_inputs(&more, digest_inputs(&tx->inputs, 0));
     if (status == MH_OK)
         *is_wanted = mhi_slots_saw(tx->path, digest == 0 ? 1 : digest);
