@@ -118,12 +118,27 @@ def _is_flat(kind: type, value: Any) -> bool:
     return kind is dict and _FLAT.issuperset(map(type, value)) and _FLAT.issuperset(map(type, value.values()))
 
 
+def _is_renewed(value: Any, kind: type) -> bool:
+    """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed process."""
+    if any(each.__module__ == "_random" for each in kind.__mro__):
+        from magicheap import _seeds
+
+        return _seeds.kind_of(value) == "drawn"
+    if any(each.__module__.startswith("numpy.random") for each in kind.__mro__):
+        from magicheap import _generators
+
+        return _generators.is_drawn(value)
+    return False
+
+
 def _parts_of(value: Any) -> list[Any]:
     """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing but its type."""
     kind = type(value)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if kind.__name__ in ("module", "function", "builtin_function_or_method", "type", "ABCMeta", "EnumType", "EnumMeta", "method_descriptor") or isinstance(value, type):
         return [str(getattr(value, "__module__", "")), str(name)]  # its code is in a file, which is an input, or in that of a caller
+    if _is_renewed(value, kind):
+        return []
     if kind.__module__ == "ctypes" and hasattr(value, "_name"):
         return [str(value._name)]  # a library, which keeps its address
     try:

@@ -97,6 +97,16 @@ def _is_drawn(generator: Any, sequence_kind: Any) -> bool:
     return isinstance(sequence, sequence_kind) and _kind_of(sequence) == "drawn"
 
 
+def is_drawn(value: Any) -> bool:
+    """Tell whether an object of numpy.random is, or stands on, a generator that was seeded from entropy."""
+    for name in ("bit_generator", "_bit_generator"):
+        value = getattr(value, name, value)
+    numpy: Any = sys.modules["numpy.random.bit_generator"]
+    if isinstance(value, numpy.SeedSequence):
+        return _kind_of(value) == "drawn"
+    return isinstance(value, numpy.BitGenerator) and _is_drawn(value, numpy.SeedSequence)
+
+
 def _own() -> tuple[Any, Any, Any]:
     """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after numpy.random.seed."""
     state = sys.modules["numpy.random.mtrand"]._rand

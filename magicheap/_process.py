@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _brought, _key, _log, _prefix, _questions, _watch
+from magicheap import _brought, _key, _log, _openings, _prefix, _questions, _watch
 from magicheap._code import code_digest
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
@@ -237,7 +237,7 @@ class ProcessTransaction(MagicTransaction):
     def _add_inputs(self, recorder: Recorder) -> None:
         from magicheap._files import temporary_files
 
-        for path in temporary_files():
+        for path in [*temporary_files(), *_openings.temporary()]:
             call(lib.mh_leave_out, self._tx, os.fsencode(path))  # each run makes its own
         super()._add_inputs(recorder)
 
@@ -358,11 +358,6 @@ def _caller() -> FrameType | None:
     while frame and str(frame.f_globals.get("__name__")).startswith("magicheap."):
         frame = frame.f_back
     return frame
-
-
-def is_before_first() -> bool:
-    """Tell whether no transaction was entered yet."""
-    return _is_first
 
 
 def _call_stack() -> str:

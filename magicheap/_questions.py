@@ -117,9 +117,13 @@ def notes() -> list[str]:
 
 
 def sought_modules() -> str:
-    """Return the last parts of all module names that were imported or looked for, each with a slash behind it."""
-    tails = {name.rpartition(".")[2] for name in list(sys.modules)} | _modules | set(_ALWAYS_SOUGHT)
-    return "".join(f"{tail}/" for tail in sorted(tails) if tail and "/" not in tail and "\0" not in tail)
+    """Return the last parts of all module names that were imported or looked for, each with a slash behind it; of those in vain, with ?/ behind it.
+
+    A directory of that name, without an __init__.py, matters to the latter alone.
+    """
+    found = {name.rpartition(".")[2] for name in list(sys.modules)}
+    words = [*(f"{tail}/" for tail in found), *(f"{tail}?/" for tail in (_modules | set(_ALWAYS_SOUGHT)) - found)]
+    return "".join(word for word in sorted(words) if len(word) > 1 and word.count("/") == 1 and "\0" not in word)
 
 
 def is_standard(path: str) -> bool:

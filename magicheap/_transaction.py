@@ -166,7 +166,7 @@ class MagicTransaction:
     def __enter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a transaction is entered once: call magic_transaction again")
-        self._is_entered = True
+        self._is_entered = _watch.is_entered = True
         with _questions.pause():
             if posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
                 self.path, self.reason = os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"

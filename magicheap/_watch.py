@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 is_on = False
 is_from_start = False
+is_entered = False  # a transaction was, whatever came of it
 places: list[tuple[CodeType, int]] | None = None  # each module that was being imported when the watch began, with its line; None: nobody knows
 modules: list[str] = []  # that were there already
 
@@ -77,6 +78,5 @@ def _begin(program: bytes) -> bool:
 
 
 def _say_that_there_is_none() -> None:
-    process = sys.modules.get("magicheap._process")
-    if process is None or process.is_before_first():
+    if not is_entered:
         _log.info("the program has entered no magic_transaction, so it ran as under python: wrap what it loads in `with magic_transaction():`")

@@ -128,7 +128,7 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
  *   PRESENT         name = path; bytes = its S_IFMT bits; of a symbolic link also the digest of its target
  *   DIRECTORY       name = path; inode, mtime_ns, ctime_ns
  *   LISTING         as DIRECTORY, and digest of the names in it; bytes = MH_LISTING_*; of what could be imported: as one of NAMES
- *   NAMES           text = names of modules that were looked for, each with a slash behind it
+ *   NAMES           text = names of modules that were looked for, each with a slash behind it, or ?/ if in vain
  *   ARGUMENTS       digest of what follows the program's own name
  *   PLACE           text = the working directory
  *   TERMINAL        name = number of a standard stream; bytes = 1 if it is a terminal

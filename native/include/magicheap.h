@@ -174,7 +174,7 @@ enum { MH_LISTING_ALL = 0, MH_LISTING_IMPORTS = 1, MH_LISTING_METADATA = 2 };
 int mh_add_listing(mh_transaction *tx, const char *path, int which, mh_error *err);
 /* The same while it is asked, between mh_watch or mh_begin and mh_end. */
 void mh_note_listing(const char *path, int which);
-/* Modules that were looked for: their names without packages and suffixes, each with a slash behind it. Once. */
+/* Modules that were looked for: their names without packages and suffixes, each with a slash behind it, or ?/ if in vain. Once. */
 int mh_add_names(mh_transaction *tx, const char *names, mh_error *err);
 /* The options' arguments; and the working directory, as it was at mh_open. */
 int mh_add_arguments(mh_transaction *tx, mh_error *err);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "magicheap.h"
@@ -42,16 +43,19 @@ uint64_t mhi_answer_arguments(const char *const *arguments)
 
 /* ---- listings ---- */
 
-/* `modules` is a text of names, each with a slash behind it; its first is preceded by nothing. */
-static bool is_named(const char *modules, const char *stem, size_t length)
+typedef enum { UNKNOWN, FOUND, IN_VAIN } sought;
+
+/* `modules` is a text of names, each with a slash behind it, or ?/ if it was looked for in vain. */
+static sought how_sought(const char *modules, const char *stem, size_t length)
 {
     for (const char *at = modules; *at != '\0';) {
         size_t n = strcspn(at, "/");
-        if (n == length && memcmp(at, stem, n) == 0)
-            return true;
+        bool is_in_vain = n > 0 && at[n - 1] == '?';
+        if (n - is_in_vain == length && memcmp(at, stem, length) == 0)
+            return is_in_vain ? IN_VAIN : FOUND;
         at += n + (at[n] == '/');
     }
-    return false;
+    return UNKNOWN;
 }
 
 static bool ends(const char *name, const char *with)
@@ -60,12 +64,21 @@ static bool ends(const char *name, const char *with)
     return length >= n && memcmp(name + length - n, with, n) == 0;
 }
 
-/* A directory, a source, bytecode or an extension module by one of these names; or a list of further directories. */
-static bool is_importable(const char *name, const char *modules)
+static bool is_package(const char *directory, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat found;
+    return snprintf(path, sizeof path, "%s/%s/__init__.py", directory, name) < (int)sizeof path && mhi_sys_stat(path, &found) == 0;
+}
+
+/* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a directory; a list of further
+ * directories. */
+static bool is_importable(const char *directory, const char *name, const char *modules)
 {
     size_t stem = strcspn(name, ".");
-    bool may_be = name[stem] == '\0' || ends(name, ".py") || ends(name, ".pyc") || ends(name, ".so");
-    return ends(name, ".pth") || (may_be && is_named(modules, name, stem));
+    bool is_bare = name[stem] == '\0', may_be = is_bare || ends(name, ".py") || ends(name, ".pyc") || ends(name, ".so");
+    sought how = may_be ? how_sought(modules, name, stem) : UNKNOWN;
+    return ends(name, ".pth") || how == IN_VAIN || (how == FOUND && (!is_bare || is_package(directory, name)));
 }
 
 static bool is_self(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "__pycache__") == 0; }
@@ -75,11 +88,11 @@ static bool is_metadata(const char *name)
     return ends(name, ".dist-info") || ends(name, ".egg-info") || ends(name, ".egg") || ends(name, ".egg-link");
 }
 
-static bool is_wanted(const char *name, uint64_t which, const char *modules)
+static bool is_wanted(const char *directory, const char *name, uint64_t which, const char *modules)
 {
     if (which == MH_LISTING_METADATA)
         return is_metadata(name);
-    return !is_self(name) && (which == MH_LISTING_ALL || is_importable(name, modules == NULL ? "" : modules));
+    return !is_self(name) && (which == MH_LISTING_ALL || is_importable(directory, name, modules == NULL ? "" : modules));
 }
 
 int mhi_answer_listing(const char *path, uint64_t which, const char *modules, uint64_t *digest)
@@ -91,7 +104,7 @@ int mhi_answer_listing(const char *path, uint64_t which, const char *modules, ui
     while (size > 0 && (size = mhi_sys_read_directory(fd, entries, sizeof entries)) > 0)
         for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen) {
             const char *name = ((const struct dirent64 *)(entries + at))->d_name;
-            if (is_wanted(name, which, modules))
+            if (is_wanted(path, name, which, modules))
                 *digest += mhi_checksum(name, strlen(name)); /* a sum, since the order is any */
         }
     if (fd >= 0)

@@ -110,6 +110,7 @@ int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_e
     bool is_any = options == NULL || (options->process && options->key == NULL);
     mhi_run run = mhi_options_run(options, is_any ? NULL : options->key == NULL ? "" : options->key);
     bool is_variant;
+    run.is_any = is_any;
     int status = mhi_trust_process(err);
     if (status == MH_OK)
         status = mhi_trust_directories(image->path, err);

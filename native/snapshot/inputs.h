@@ -79,6 +79,7 @@ typedef struct {
     char *const *environment;       /* an environ */
     const char *const *arguments;   /* as in mh_options */
     bool is_watched;                /* as in mh_options */
+    bool is_any;                    /* any run of the command: where, by whom and with what it is run is not compared */
 } mhi_run;
 
 /* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. *is_variant then tells whether it is one by which runs of
