@@ -59,7 +59,8 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
 {
     static const mh_options defaults;
     const mh_options *given = options == NULL ? &defaults : options;
-    return (mhi_run){ key, given->env, mhi_options_environment(options), given->arguments, given->is_watched };
+    return (mhi_run){ .key = key, .env = given->env, .environment = mhi_options_environment(options), .arguments = given->arguments,
+                      .is_watched = given->is_watched };
 }
 
 /* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for the file's sake. */
