@@ -12,6 +12,8 @@ import marshal
 import os
 import sys
 
+from magicheap import _openings
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +62,7 @@ class _Digester:
         from _blake2 import blake2b  # hashlib would load OpenSSL, too
 
         self._blake2b = blake2b
-        self._n_parts, self._large = 0, large
+        self._n_parts, self._large, self._temporary = 0, large, frozenset(_openings.temporary())
         self._renewed = {id(each) for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, os.environ, os.environb) if each is not None}
         for name in ("stdin", "stdout", "stderr"):
             self._renewed |= {id(getattr(sys, name)), id(getattr(sys, f"__{name}__"))}
@@ -81,6 +83,8 @@ class _Digester:
         hasher.update(f"{kind.__module__}.{kind.__qualname__}:".encode(errors="replace"))
         if self._n_parts > _PARTS_MAX or self.is_left_out(value):
             hasher.update(b"too many" + os.urandom(16) if self._n_parts > _PARTS_MAX else b"renewed")
+        elif kind is str and value in self._temporary:
+            hasher.update(b"temporary")  # each run makes its own
         elif kind in _ATOMS:
             hasher.update(repr(value).encode())
         elif kind is str:
@@ -137,7 +141,7 @@ def _parts_of(value: Any) -> list[Any]:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if kind.__name__ in ("module", "function", "builtin_function_or_method", "type", "ABCMeta", "EnumType", "EnumMeta", "method_descriptor") or isinstance(value, type):
         return [str(getattr(value, "__module__", "")), str(name)]  # its code is in a file, which is an input, or in that of a caller
-    if _is_renewed(value, kind):
+    if _is_renewed(value, kind) or kind.__module__ == "tempfile":
         return []
     if kind.__module__ == "ctypes" and hasattr(value, "_name"):
         return [str(value._name)]  # a library, which keeps its address

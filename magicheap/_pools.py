@@ -90,7 +90,7 @@ def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _STARTS:
         _untell()
         _is_hidden = True
-    elif _is_hidden:
+    elif _is_hidden and event != "sys._getframe":  # which others' hooks raise
         _tell()
 
 

@@ -9,6 +9,7 @@
  * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its source's shadow.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -242,31 +243,73 @@ int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const 
     return status;
 }
 
-/* A digest is of what is there while the state is the recorded one, before and after. */
-static void settle(mhi_input *input, int64_t now_ns)
+typedef struct {
+    int fd;
+    ino_t inode;
+    dev_t device;
+} open_file;
+
+enum { OPEN_FILES = 1024 }; /* arbitrary; of more, the first count */
+
+/* The regular files that the process has open; how many. */
+static size_t list_open_files(open_file files[OPEN_FILES])
 {
+    _Alignas(struct dirent64) char entries[8192];
+    struct stat found;
+    size_t n = 0;
+    int reader = mhi_sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
+    ssize_t size = reader < 0 ? reader : 1;
+    while (size > 0 && (size = mhi_sys_read_directory(reader, entries, sizeof entries)) > 0)
+        for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen) {
+            int fd = atoi(((const struct dirent64 *)(entries + at))->d_name);
+            if (fd > 2 && n < OPEN_FILES && mhi_sys_fstat(fd, &found) == 0 && S_ISREG(found.st_mode))
+                files[n++] = (open_file){ fd, found.st_ino, found.st_dev };
+        }
+    if (reader >= 0)
+        mhi_sys_close(reader);
+    return n;
+}
+
+/* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's locks from it (fcntl(2)). */
+static int own_descriptor(const mhi_file_input *entry, const open_file *files, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (files[i].inode == entry->in_inode && files[i].device == entry->in_device)
+            return files[i].fd;
+    return -1;
+}
+
+/* A digest is of what is there while the state is the recorded one, before and after. */
+static void settle(mhi_input *input, int own, int64_t now_ns)
+{
+    struct stat found = { 0 };
+    mhi_file_input *entry = &input->entry, is;
     uint64_t digest;
-    mh_error ignored;
-    int fd = mhi_look(input->name, 0);
+    int fd = own >= 0 ? own : mhi_look(input->name, 0);
     if (fd < 0)
         return;
-    bool is_same = mhi_identity_check_open(&input->entry, fd, input->name, &ignored) == MH_OK && mhi_file_digest(fd, input->entry.in_bytes, &digest) == 0 &&
-                   mhi_identity_check(&input->entry, input->name, &ignored) == MH_OK;
-    mhi_sys_close(fd);
-    if (is_same)
-        input->entry.in_digest = digest;
-    mhi_identity_forget_young(&input->entry, now_ns);
+    bool is_same = mhi_sys_fstat(fd, &found) == 0 && S_ISREG(found.st_mode);
+    is = mhi_file_identity((int)entry->in_kind, &found);
+    is_same = is_same && mhi_is_same_state(entry, &is) && mhi_file_digest(fd, entry->in_bytes, &digest) == 0 && mhi_sys_stat(input->name, &found) == 0;
+    is = mhi_file_identity((int)entry->in_kind, &found);
+    if (own < 0)
+        mhi_sys_close(fd);
+    if (is_same && mhi_is_same_state(entry, &is))
+        entry->in_digest = digest;
+    mhi_identity_forget_young(entry, now_ns);
 }
 
 void mhi_record_contents(mhi_inputs *inputs)
 {
     int64_t now_ns = mhi_sys_wall_clock_ns();
+    open_file files[OPEN_FILES];
+    size_t n_files = list_open_files(files);
     for (size_t i = 0; i < inputs->n; i++) {
         mhi_input *each = &inputs->items[i];
         bool has_id = each->entry.in_build_id_bytes > 0;
         if ((each->entry.in_kind == MH_INPUT_FILE || each->entry.in_kind == MH_INPUT_LIBRARY) && !has_id && each->entry.in_digest == 0 &&
             each->entry.in_mtime_ns != MHI_MTIME_UNKNOWN)
-            settle(each, now_ns);
+            settle(each, own_descriptor(&each->entry, files, n_files), now_ns);
     }
 }
 
