@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Variables by which pools that can't be ended are told not to begin. Read at every use, or by the import.
 _TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
 _STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}  # audit events
+_OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by who watches, ourselves included
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
 _ATTRIBUTES_BYTES = 56  # sizeof(pthread_attr_t) of glibc on x86-64
 
@@ -90,7 +91,7 @@ def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _STARTS:
         _untell()
         _is_hidden = True
-    elif _is_hidden and event != "sys._getframe":  # which others' hooks raise
+    elif _is_hidden and event not in _OF_HOOKS:
         _tell()
 
 

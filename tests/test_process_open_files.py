@@ -344,12 +344,13 @@ def test_after_a_run_that_was_killed_the_next_commits_anew(life):
     os.rmdir(name)
 
 
-@pytest.mark.parametrize("made", ["os.makedirs('work/in')", "open('made', 'w').write('x')"])
+@pytest.mark.parametrize("made", ["os.makedirs('work/in', exist_ok=True)", "open('made', 'w').write('x')"])
 def test_what_the_body_made_and_somebody_removed_makes_the_run_cold(life, made):
     life.write(FRAME.format(before="", body=f"print('body'); {made}", tail="print(os.path.exists('work/in') or open('made').read())"))
+    (life.directory / "work").mkdir()
     life.cold("python", "program.py", "1")
     life.warm("magic", "program.py", "1")
-    shutil.rmtree(life.directory / "work", ignore_errors=True)
+    shutil.rmtree(life.directory / "work/in", ignore_errors=True)
     (life.directory / "made").unlink(missing_ok=True)
     life.cold("magic", "program.py", "1", why="which the body made, is gone")
     life.warm("magic", "program.py", "1")
