@@ -59,7 +59,7 @@ def limited_pools() -> Iterator[None]:
     _told.update({name: value for name, value in _TOLD.items() if _libc.getenv(name.encode()) is None})
     if not _is_hooked:
         sys.addaudithook(_hide_from_children)
-        os.register_at_fork(after_in_child=_told.clear)
+        os.register_at_fork(after_in_child=_forget)
         _is_hooked = True
     _tell()
     try:
@@ -81,6 +81,12 @@ def _untell() -> None:
     for name in _told:
         if name not in os.environ:
             os.unsetenv(name)
+
+
+def _forget() -> None:
+    """In a child of a fork, which handlers behind the event may have let know."""
+    _untell()
+    _told.clear()
 
 
 def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
