@@ -63,7 +63,7 @@ class Recorder:
     def add_questions(self, tx: Any) -> None:
         """Record what Python code has asked."""
         for name in _questions.variables():
-            if name and b"\0" not in name and b"=" not in name and not name.startswith(b"MAGICHEAP_"):
+            if name not in (b"", b"_") and b"\0" not in name and b"=" not in name and not name.startswith(b"MAGICHEAP_"):  # _ is the shell's word for us
                 call(lib.mh_add_env, tx, name)
         if _questions.is_argv_asked():
             call(lib.mh_add_arguments, tx)

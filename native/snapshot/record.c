@@ -197,9 +197,10 @@ static int add_number(const record *r, int kind, const char *name, uint64_t numb
     return mhi_inputs_add(r->inputs, &entry, name, NULL, r->err);
 }
 
+/* What the shell calls the command that it starts, in _, is python or magic. */
 static int add_variable(const record *r, const char *name)
 {
-    bool is_one = *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
+    bool is_one = strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
     return is_one ? mhi_environment_add(r->inputs, r->variables, name, r->err) : MH_OK;
 }
 
