@@ -16,11 +16,12 @@ from typing import Any
 from magicheap import __version__
 from magicheap._errors import MagicHeapError
 from magicheap._doctor import probe_machine
-from magicheap._image import Image, open_image
+from magicheap._image import Image, Input, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
-from magicheap._paths import cache_directory
+from magicheap._paths import cache_directory, made_cache_directory
 from magicheap._processes import processes_using
 from magicheap._show import moment, show_json, show_records, show_table, size
+from magicheap._words import words_of
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
 _NS_OF_A_DAY = 86_400 * 10**9
@@ -103,7 +104,7 @@ def _info(options: argparse.Namespace) -> int:
         ("committed", moment(header["created_ns"])),
         *(_rows_of_process(report) if report["process"] else _rows_of_heap(report)),
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
-        *((each["kind"], each["name"]) for each in inputs if each["kind"] != "key"),
+        *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
         ("state", report["stale"] and f"stale: {report['stale']}" or "a run here and now would take it"),
     ]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from magicheap._errors import CorruptError, MagicHeapError
 from magicheap._image import Image, open_image
 from magicheap._paths import cache_directory, first_path, is_dangling, is_snapshot_name, links_of, variant_paths
+from magicheap._words import difference_of
 
 _LEFTOVERS = (".seen", ".lock", ".uncommitted")  # beside a snapshot's first path
 
@@ -98,9 +99,8 @@ def _listed(path: str, image: Image) -> Listed:
 def _features(image: Image) -> dict[str, list[str]]:
     """Return all by which runs may differ: a label, and words for each."""
     parts = {label: items[:1] if label == "interpreter" else items for label, items in image.key.items()}
-    variables = {each.name: [f"{each.name} set ({each.digest & 0xFFFF:04x})" if each.digest else f"{each.name} not set"] for each in image.inputs
-                 if each.kind == "environment"}
-    return {**parts, **variables}
+    answers = {found[0]: [found[1]] for each in image.inputs if (found := difference_of(each))}
+    return {**parts, **answers}
 
 
 def _variant(path: str, features: dict[str, dict[str, list[str]]]) -> str:
