@@ -21,6 +21,7 @@ from magicheap._listing import Listed, leftovers, listed, nested, of_program
 from magicheap._paths import cache_directory, made_cache_directory
 from magicheap._processes import processes_using
 from magicheap._show import moment, show_json, show_records, show_table, size
+from magicheap._warned import forget_all
 from magicheap._words import words_of
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
@@ -209,14 +210,20 @@ def _clean(options: argparse.Namespace) -> int:
     for directory in sorted({*directories, *([cache_directory()] if is_named else [])}):
         for path, reason in list(leftovers(directory, options.all and directory in directories)):
             _remove(path, reason, options.dry_run)
-        if options.all and directory in directories and not options.dry_run:
-            with suppress(OSError):  # it is not there, or holds something else
-                os.rmdir(os.path.join(directory, "commands"))
-    if options.all and not options.what and not options.dry_run:
-        with suppress(OSError):
-            os.rmdir(cache_directory())
+    if options.all and not options.dry_run:
+        for directory in [None] if not options.what else directories:
+            _remove_own_directories(directory)
     print(f"{len(chosen)} snapshots, {size(sum(each.stored_bytes for each in chosen))}")
     return status
+
+
+def _remove_own_directories(directory: str | None) -> None:
+    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to remain."""
+    for path in forget_all(directory):
+        print(f"removed {path}: what was told once a day")
+    for path in [os.path.join(directory, "commands")] if directory else [os.path.join(cache_directory(), "commands"), cache_directory()]:
+        with suppress(OSError):  # it is not there, or holds something else
+            os.rmdir(path)
 
 
 def _is_chosen(each: Listed, options: argparse.Namespace) -> bool:

@@ -146,6 +146,29 @@ def test_clean_removes_what_is_stale_or_damaged_and_no_other_file(magicheap, sna
     assert set(os.listdir(path.parent)) == {"x.magic", "notes.txt", "foreign.magic"}
 
 
+def test_clean_leaves_the_snapshots_of_other_versions_which_all_removes(magicheap, snapshot):
+    _, path = snapshot
+    content = bytearray(path.read_bytes())
+    content[8] = 77  # hd_version
+    path.write_bytes(content)
+    _, line, _ = magicheap("ls", path.parent).splitlines()
+    assert line.startswith(f"{path}\t?\t") and f"for other runs: {path} has format 77, " in line
+    assert magicheap("clean", path.parent) == "0 snapshots, 0 bytes\n"
+    assert magicheap("clean", "--older-than", "1", path.parent) == "0 snapshots, 0 bytes\n"
+    assert magicheap("clean", "--all", path.parent).startswith(f"removed {path}: ")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(5000)], ids=["empty", "zero"])
+def test_clean_removes_from_the_cache_what_lost_its_content_with_the_power(magicheap, tmp_path, content):
+    cache = tmp_path / "cache/magicheap"
+    cache.mkdir(parents=True, mode=0o700)
+    for name in ("x-0123456789abcdef.magic", "theirs.magic"):
+        (cache / name).write_bytes(content)
+    assert magicheap("clean", env={"XDG_CACHE_HOME": str(cache.parent)}).count("removed ") == 1
+    assert os.listdir(cache) == ["theirs.magic"], "it has no name that we give"
+
+
 def test_clean_leaves_what_only_another_environment_would_take(magicheap, snapshot):
     _, path = snapshot
     other = {"OMP_NUM_THREADS": "77"}

@@ -135,6 +135,34 @@ def test_clean_removes_links_that_lead_nowhere(made):
     assert not life.cache.exists(), "nothing is left"
 
 
+def test_nothing_of_ours_is_left_when_all_is_removed(life, magicheap, tmp_path):
+    """Snapshots, links, what is noted beside them, and in each place in which it may be noted what was told."""
+    places = {"XDG_CACHE_HOME": "cache", "XDG_RUNTIME_DIR": "runtime", "TMPDIR": "temporary"}
+    for place in places.values():
+        (tmp_path / place).mkdir(exist_ok=True)
+    env = {name: str(tmp_path / place) for name, place in places.items()}
+    life.write("import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n    os.environ.get('WHICH')\n")
+    for which in range(12):  # more than there are places for
+        life.run("python", "program.py", env={**env, "WHICH": str(which)})
+    life.write("import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    held = os.popen('cat', 'w')\n", "warns.py")
+    life.run("python", "warns.py", env={**env, "MAGICHEAP_LOG": ""})
+    assert {"commands", "warned"} < set(os.listdir(life.cache)) and list(life.cache.glob("*.seen"))
+    for path in ("runtime/magicheap-warned", f"temporary/magicheap-warned-{os.geteuid()}"):
+        (tmp_path / path).mkdir(mode=0o700)
+        (tmp_path / path / "0123456789abcdef01234567").touch()
+    said = magicheap("clean", "--all", env=env)
+    assert said.count("what was told") == 3 and "removed " in said
+    assert [os.listdir(tmp_path / place) for place in places.values()] == [[], [], []]
+
+
+def test_what_is_not_ours_stays_among_what_was_told(life, magicheap):
+    warned = life.cache / "warned"
+    warned.mkdir(parents=True, mode=0o700)
+    (warned / "theirs").touch()
+    magicheap("clean", "--all", env={"XDG_CACHE_HOME": str(life.cache.parent)})
+    assert os.listdir(warned) == ["theirs"]
+
+
 ASKS = """
     import os, sys
     from magicheap import magic_transaction
