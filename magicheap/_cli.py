@@ -25,6 +25,7 @@ from magicheap._warned import forget_all
 from magicheap._words import words_of
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
+_CONDITIONS = {"arguments": "arguments", "place": "directory", "terminal": "terminals", "size": "terminal size", "host": "host", "user": "user"}
 _NS_OF_A_DAY = 86_400 * 10**9
 _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
 
@@ -107,7 +108,7 @@ def _info(options: argparse.Namespace) -> int:
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
         *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
-        ("state", report["stale"] and f"stale: {report['stale']}" or "a run here and now would take it"),
+        ("state", report["stale"] and f"stale: {report['stale']}" or f"a run here and now would take it{_condition(inputs)}"),
     ]
     show_table(("", ""), rows, title=options.file)
     if users:
@@ -116,6 +117,13 @@ def _info(options: argparse.Namespace) -> int:
             columns, [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users]
         )
     return 0
+
+
+def _condition(inputs: list[dict[str, Any]]) -> str:
+    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing about the snapshot."""
+    asked = {each["kind"] for each in inputs}
+    words = [word for kind, word in _CONDITIONS.items() if kind in asked]
+    return f", given the same {', '.join(words)}" if words else ""
 
 
 def _rows_of_heap(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
     assert shown["written by every run"].endswith(("KiB", "MiB"))
     assert {part.split()[2] for part in shown["memory"].split(", ")} == {"memory", "file", "zero"}
     assert "library" in shown["depends on"] and "arena" not in shown
-    assert shown["state"] == "a run here and now would take it"
+    assert shown["state"] == "a run here and now would take it, given the same directory"
 
 
 def test_info_says_why_a_process_is_stale(made):
