@@ -16,13 +16,16 @@ from typing import Any
 from magicheap import __version__
 from magicheap._errors import MagicHeapError
 from magicheap._doctor import probe_machine
-from magicheap._image import Image, open_image
+from magicheap._image import Image, Input, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
-from magicheap._paths import cache_directory
+from magicheap._paths import cache_directory, made_cache_directory
 from magicheap._processes import processes_using
 from magicheap._show import moment, show_json, show_records, show_table, size
+from magicheap._warned import forget_all
+from magicheap._words import words_of
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
+_CONDITIONS = {"arguments": "arguments", "place": "directory", "terminal": "terminals", "size": "terminal size", "host": "host", "user": "user"}
 _NS_OF_A_DAY = 86_400 * 10**9
 _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
 
@@ -103,9 +106,9 @@ def _info(options: argparse.Namespace) -> int:
         ("committed", moment(header["created_ns"])),
         *(_rows_of_process(report) if report["process"] else _rows_of_heap(report)),
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
-        *((each["kind"], each["name"]) for each in inputs if each["kind"] != "key"),
+        *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
-        ("state", report["stale"] and f"stale: {report['stale']}" or "a run here and now would take it"),
+        ("state", report["stale"] and f"stale: {report['stale']}" or f"a run here and now would take it{_condition(inputs)}"),
     ]
     show_table(("", ""), rows, title=options.file)
     if users:
@@ -114,6 +117,13 @@ def _info(options: argparse.Namespace) -> int:
             columns, [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users]
         )
     return 0
+
+
+def _condition(inputs: list[dict[str, Any]]) -> str:
+    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing about the snapshot."""
+    asked = {each["kind"] for each in inputs}
+    words = [word for kind, word in _CONDITIONS.items() if kind in asked]
+    return f", given the same {', '.join(words)}" if words else ""
 
 
 def _rows_of_heap(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -208,14 +218,20 @@ def _clean(options: argparse.Namespace) -> int:
     for directory in sorted({*directories, *([cache_directory()] if is_named else [])}):
         for path, reason in list(leftovers(directory, options.all and directory in directories)):
             _remove(path, reason, options.dry_run)
-        if options.all and directory in directories and not options.dry_run:
-            with suppress(OSError):  # it is not there, or holds something else
-                os.rmdir(os.path.join(directory, "commands"))
-    if options.all and not options.what and not options.dry_run:
-        with suppress(OSError):
-            os.rmdir(cache_directory())
+    if options.all and not options.dry_run:
+        for directory in [None] if not options.what else directories:
+            _remove_own_directories(directory)
     print(f"{len(chosen)} snapshots, {size(sum(each.stored_bytes for each in chosen))}")
     return status
+
+
+def _remove_own_directories(directory: str | None) -> None:
+    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to remain."""
+    for path in forget_all(directory):
+        print(f"removed {path}: what was told once a day")
+    for path in [os.path.join(directory, "commands")] if directory else [os.path.join(cache_directory(), "commands"), cache_directory()]:
+        with suppress(OSError):  # it is not there, or holds something else
+            os.rmdir(path)
 
 
 def _is_chosen(each: Listed, options: argparse.Namespace) -> bool:

@@ -8,7 +8,7 @@ F1  Whatever isn't known to be silent is heard: each class with a __del__ of its
 F2  Nothing is called that a program could have written: kinds are told by their exact types.
     Of the standard library's own classes some are known when they are done with (_LIBRARY_RULES).
 F3  Silent are: generators that have ended, not begun, or stand where no try waits; files that are closed, in memory, or without a buffer
-    to be written, unless a ResourceWarning would be shown; weak references whose callback is the standard library's own housekeeping.
+    to be written, unless a ResourceWarning would be shown; weak references whose callback is the standard library's own housekeeping, or ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
-_HOUSEKEEPERS = ("weakref", "_weakrefset", "logging")  # modules whose own callbacks only forget what has died
+_HOUSEKEEPERS = ("weakref", "_weakrefset", "logging", "magicheap._seeds")  # modules whose own callbacks only forget what has died
 _HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")  # of _abc, and of _thread before and since CPython 3.13
 _HAS_COLLECTOR = 1 << 14  # Py_TPFLAGS_HAVE_GC
 _mro: Any = type.__dict__["__mro__"].__get__  # not asked of the class itself: a metaclass might answer

@@ -28,6 +28,18 @@ _INPUTS = {
     lib.MH_INPUT_KEY: "key",
     lib.MH_INPUT_CPU: "cpu",
     lib.MH_INPUT_SYSTEM: "system",
+    lib.MH_INPUT_ABSENT: "absent",
+    lib.MH_INPUT_PRESENT: "present",
+    lib.MH_INPUT_DIRECTORY: "directory",
+    lib.MH_INPUT_LISTING: "listing",
+    lib.MH_INPUT_NAMES: "names",
+    lib.MH_INPUT_ARGUMENTS: "arguments",
+    lib.MH_INPUT_PLACE: "place",
+    lib.MH_INPUT_TERMINAL: "terminal",
+    lib.MH_INPUT_SIZE: "size",
+    lib.MH_INPUT_HOST: "host",
+    lib.MH_INPUT_USER: "user",
+    lib.MH_INPUT_NOTE: "note",
 }
 
 
@@ -70,14 +82,14 @@ class Segment(NamedTuple):
 
 
 class Input(NamedTuple):
-    """Something that makes the snapshot stale when it changes."""
+    """Something that makes the snapshot stale when it changes; or of kind "note": what nobody can ask again."""
 
     kind: str
-    name: str
-    size_bytes: int
+    name: str  # and, or instead, the text that is kept of the answer, as far as it fits
+    size_bytes: int  # or another number, as the kind has it (native/format.h)
     inode: int
     mtime_ns: int
-    digest: int  # of kind "environment": of the variable's value, 0 if it was not set
+    digest: int  # of the answer; of kind "environment": of the variable's value, 0 if it was not set
 
 
 class Module(NamedTuple):

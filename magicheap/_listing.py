@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from magicheap._errors import CorruptError, MagicHeapError
+from magicheap._errors import CorruptError, FormatError, MagicHeapError
 from magicheap._image import Image, open_image
 from magicheap._paths import cache_directory, first_path, is_dangling, is_snapshot_name, links_of, variant_paths
+from magicheap._words import difference_of
 
 _LEFTOVERS = (".seen", ".lock", ".uncommitted")  # beside a snapshot's first path
+_MAGIC = b"\x89MH\r\n\x1a\n\0"  # MHI_MAGIC of native/format.h
+_OWN_NAME = re.compile(r"-[0-9a-f]{16}\.magic(\.v[1-7])?$")  # as default_path makes it
 
 
 class Listed(NamedTuple):
@@ -55,6 +59,8 @@ def of_paths(paths: Iterable[str]) -> list[Listed]:
                     found.append(_listed(path, image))
             except CorruptError as error:
                 found.append(Listed(path, os.stat(path).st_blocks * 512, 0, str(error), True))
+            except FormatError as error:
+                found += _of_other_format(path, str(error))
     return [each._replace(variant=_variant(each.path, features)) for each in found]
 
 
@@ -76,7 +82,7 @@ def nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> It
 
 
 def leftovers(directory: str, is_all: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is beside snapshots of a directory and of no use without them, with the reason; or all of it."""
+    """Yield what is beside snapshots of a directory and of no use without them, with the reason; or all of it, a directory behind what is in it."""
     for link in links_of(directory):
         if is_all or is_dangling(link):
             yield link, "the snapshot it leads to is gone"
@@ -86,6 +92,16 @@ def leftovers(directory: str, is_all: bool) -> Iterator[tuple[str, str]]:
         if suffix in _LEFTOVERS and is_snapshot_name(stem) and (is_all or suffix == ".seen"):
             if not any(map(os.path.lexists, variant_paths(path))):
                 yield path + suffix, "the snapshot it belongs to is gone"
+
+
+def _of_other_format(path: str, problem: str) -> list[Listed]:
+    """Return the snapshot of another version, whose runs may take it; or what lost its content with the power, if we have named it."""
+    with open(path, "rb") as file:
+        start, status = file.read(len(_MAGIC)), os.fstat(file.fileno())
+    is_rest = not start.strip(b"\0") and os.path.dirname(path) == os.path.abspath(cache_directory()) and _OWN_NAME.search(path) is not None
+    if status.st_uid != os.geteuid() or not (start == _MAGIC or is_rest):
+        return []
+    return [Listed(path, status.st_blocks * 512, status.st_mtime_ns, problem, is_rest)]
 
 
 def _listed(path: str, image: Image) -> Listed:
@@ -98,9 +114,8 @@ def _listed(path: str, image: Image) -> Listed:
 def _features(image: Image) -> dict[str, list[str]]:
     """Return all by which runs may differ: a label, and words for each."""
     parts = {label: items[:1] if label == "interpreter" else items for label, items in image.key.items()}
-    variables = {each.name: [f"{each.name} set ({each.digest & 0xFFFF:04x})" if each.digest else f"{each.name} not set"] for each in image.inputs
-                 if each.kind == "environment"}
-    return {**parts, **variables}
+    answers = {found[0]: [found[1]] for each in image.inputs if (found := difference_of(each))}
+    return {**parts, **answers}
 
 
 def _variant(path: str, features: dict[str, dict[str, list[str]]]) -> str:

@@ -8,7 +8,6 @@ Q4  An audit hook can't be removed and may not raise, so it is installed once, s
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posix
 import sys
@@ -74,8 +73,10 @@ def end() -> None:
     _is_noting = False
     os.environ.encodekey = _inner(os.environ.encodekey)  # type: ignore[attr-defined]
     os.environ.decodekey = _inner(os.environ.decodekey)  # type: ignore[attr-defined]
-    with contextlib.suppress(ValueError):  # the program has removed it
+    try:
         sys.meta_path.remove(_FINDER)  # type: ignore[arg-type]
+    except ValueError:  # the program has removed it
+        pass
     _release_arguments()
     os.uname = posix.uname = _real_uname
 
@@ -88,17 +89,24 @@ def forget() -> None:
     _is_argv_asked = False
 
 
-@contextlib.contextmanager
-def pause() -> Iterator[None]:
-    """Ask for ourselves (Q3)."""
-    global _n_pauses
-    _n_pauses += 1
-    lib.mh_pause(True)
-    try:
-        yield
-    finally:
+class _Pause:
+    def __enter__(self) -> None:
+        global _n_pauses
+        _n_pauses += 1
+        lib.mh_pause(True)
+
+    def __exit__(self, *_: object) -> None:
+        global _n_pauses
         lib.mh_pause(False)
         _n_pauses -= 1
+
+
+_PAUSE = _Pause()
+
+
+def pause() -> _Pause:
+    """Ask for ourselves (Q3)."""
+    return _PAUSE  # pauses nest
 
 
 def variables() -> list[bytes]:
@@ -137,8 +145,10 @@ def import_directories() -> list[str]:
     found = dict.fromkeys(os.path.abspath(entry) for entry in sys.path if isinstance(entry, str))
     for module in list(sys.modules.values()):
         path = getattr(module, "__dict__", {}).get("__path__")  # not getattr: modules that load lazily would begin to
-        with contextlib.suppress(Exception):  # whatever a program puts there
+        try:
             found.update(dict.fromkeys(entry for entry in path or () if isinstance(entry, str) and os.path.isabs(entry)))
+        except Exception:  # whatever a program puts there
+            pass
     return [path for path in found if not is_standard(path) and not os.path.isfile(path)]
 
 

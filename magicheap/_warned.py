@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _DAY_S = 24 * 3600
 _MARKS_MAX = 256  # arbitrary; half of them go when there are more
+_MARK = re.compile("[0-9a-f]{24}")  # a file's name
 _CHANGING = re.compile(r"0x[0-9a-f]+|[0-9]+")  # in a message: ids, addresses, sizes
 
 
@@ -63,9 +64,28 @@ def _places() -> Iterator[str]:
     cache = cache_directory()
     if _is_ours_to_make(cache):
         yield os.path.join(cache, "warned")
+    yield from _other_places()
+
+
+def _other_places() -> Iterator[str]:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         yield os.path.join(runtime, "magicheap-warned")
     yield os.path.join(os.environ.get("TMPDIR") or "/tmp", f"magicheap-warned-{os.geteuid()}")
+
+
+def forget_all(cache: str | None) -> Iterator[str]:
+    """Forget what was told, so that nothing of ours remains; yield each directory that goes. `cache`: one in whose place it is; None: the user's."""
+    for directory in [os.path.join(cache, "warned")] if cache else [os.path.join(cache_directory(), "warned"), *_other_places()]:
+        try:
+            if not _is_ours(os.lstat(directory)):
+                continue
+            for entry in os.scandir(directory):
+                if _MARK.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+            os.rmdir(directory)
+        except OSError:  # it is not there, or holds something else
+            continue
+        yield directory
 
 
 def _is_ours_to_make(directory: str) -> bool:
@@ -82,7 +102,7 @@ def _mark(directory: str, name: str) -> bool:
     """Return whether nobody has told this today, and note that it is told."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     found = os.lstat(directory)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if not _is_ours(found):
         raise PermissionError(f"{directory} could be somebody else's")
     path = os.path.join(directory, name)
     try:
@@ -95,6 +115,10 @@ def _mark(directory: str, name: str) -> bool:
     _forget_some(directory)
     _openings.forget(directory)
     return True
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def _forget_some(directory: str) -> None:

@@ -57,7 +57,7 @@ print(*sorted(line for line in out.splitlines() if not line.startswith("PATH="))
 
 
 SEARCH = """
-import ctypes
+import ctypes, mmap
 
 def wipe(initial):
     for address, size in _environment.inherited(initial):
@@ -67,16 +67,15 @@ def places(reversed_text):
     "Return where in this process's memory a text lies, given backwards, without the places that this search makes itself."
     text, found = reversed_text[::-1], []
     memory = os.open("/proc/self/mem", os.O_RDONLY)
-    for line in open("/proc/self/maps"):
+    for line in list(open("/proc/self/maps")):
         start, end = (int(word, 16) for word in line.split()[0].split("-"))
         if " rw" in line and "[v" not in line:
-            piece = bytearray(end - start)
-            os.preadv(memory, [piece], start)
-            at = piece.find(text)
-            while at >= 0:
-                found.append(start + at)
-                at = piece.find(text, at + 1)
-            piece[:] = bytes(len(piece))
+            with mmap.mmap(-1, end - start) as piece:  # a mapping of its own: in the heap it would copy itself
+                os.preadv(memory, [piece], start)
+                at = piece.find(text)
+                while at >= 0:
+                    found.append(start + at)
+                    at = piece.find(text, at + 1)
     return set(found) - {id(text) + bytes.__basicsize__ - 1}
 """
 

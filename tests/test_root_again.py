@@ -77,18 +77,26 @@ def test_the_memory_of_a_second_load_goes_with_the_last_who_uses_it(loads):
     assert reloads() == ["1", "True"]
 
 
-def test_a_newer_snapshot_is_loaded_once_the_file_was_replaced(loads, program):
+def test_what_another_process_has_replaced_is_not_given_as_it_was(loads, program):
     reload = loads("""
-    first = load(lambda: "old", key=sys.argv[1])
-    if len(sys.argv) > 2:
+    which = sys.argv[1]
+    first = load(lambda: which, refresh=which == "new")
+    if which == "both":
         import subprocess
         subprocess.run([sys.executable, sys.argv[0], "new"], check=True, stdout=subprocess.DEVNULL)
-        second = load(lambda: "loaded", key=sys.argv[1])
-        third = load(lambda: "again", key="new")
-        print(second.was_committed, second.root, third.root)
+        second, third = load(lambda: "loaded"), load(lambda: "again")
+        print(first.root, second.was_committed, second.root, third.was_committed, third.root)
     """)
     reload("old")
-    assert reload("old", "both") == ["False", "loaded", "again"], "what the other process committed has another key"
+    assert reload("both") == ["old", "False", "loaded", "True", "loaded"], "the first one lies where the newer belongs"
+
+
+def test_two_keys_are_loaded_by_turns(loads):
+    turns = loads("""
+    print(*(f"{each.was_committed} {each.root}" for key in ("a", "b", "a", "b") for each in [load(lambda: key, key=key)]))
+    """)
+    assert turns() == ["False", "a", "False", "b", "True", "a", "True", "b"]
+    assert turns() == ["True", "a", "True", "b", "True", "a", "True", "b"]
 
 
 def test_a_snapshot_that_is_stale_is_not_given_again(loads, tmp_path):

@@ -20,7 +20,8 @@ SQUARES = """
 def test_the_second_run_gets_what_the_first_one_loaded(program):
     squares = program(SQUARES)
     assert squares(1000) == ["cold", "committed", "332833500"]
-    assert squares(5) == ["warm", "-", "332833500"]
+    assert squares(1000) == ["warm", "-", "332833500"]
+    assert squares(5) == ["cold", "committed", "30"], "the body looks at the arguments"
 
 
 def test_everybody_sees_one_address(program):
@@ -79,14 +80,22 @@ def test_an_exception_in_the_body_leaves_the_snapshot_there_was(program):
     """,
         "fails.py",
     ).run(status=3)
-    assert squares(5) == ["warm", "-", "332833500"]
+    assert squares(1000) == ["warm", "-", "332833500"]
 
 
 def test_refresh_replaces_the_snapshot(program):
-    squares = program(SQUARES.replace("process=False", "process=False, refresh=len(sys.argv) > 2"))
-    assert squares(10) == ["cold", "committed", "285"]
-    assert squares(5, "refresh") == ["cold", "committed", "30"]
-    assert squares(10) == ["warm", "-", "30"]
+    moments = program("""
+        import sys, time
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic", process=False, refresh=len(sys.argv) > 1) as magic:
+            if not magic.was_committed:
+                magic.root = time.time_ns()
+        print(magic.was_committed, magic.root)
+    """)
+    _, first = moments()
+    was_committed, second = moments("refresh")
+    assert was_committed == "False" and second != first
+    assert moments() == ["True", second]
 
 
 def test_an_unset_root_commits_nothing_and_warns(program, tmp_path):
@@ -234,12 +243,13 @@ def test_a_root_that_cannot_be_restored_makes_the_run_cold(program):
     gone = program("""
         import sys
         from magicheap import magic_transaction
-        if sys.argv[1] == "here":
+        is_here = sys.argv[1] == "here"  # before the body, whose own question it would be
+        if is_here:
             class Shape:
                 pass
         with magic_transaction("x.magic", process=False) as magic:
             if not magic.was_committed:
-                magic.root = Shape() if sys.argv[1] == "here" else "another"
+                magic.root = Shape() if is_here else "another"
         print(magic.was_committed, type(magic.root).__name__, magic.committed, magic.reason)
     """)
     assert gone("here")[:3] == ["False", "Shape", "True"]

@@ -77,6 +77,8 @@ int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input)
         .digest = from->in_digest,
     };
     const char *name = mhi_image_string(image, from->in_name), *text = mhi_image_string(image, from->in_text);
+    if (from->in_kind == MH_INPUT_NOTE)
+        name = ""; /* it is the text's */
     snprintf(input->name, sizeof input->name, "%s%s%s", name, *name != '\0' && *text != '\0' ? " " : "", text);
     return MH_OK;
 }

@@ -198,6 +198,14 @@ static int check_rest(const check *c, const mhi_file_input *input)
     case MH_INPUT_CPU: return check_cpu(c, input);
     case MH_INPUT_SYSTEM: return check_system(c, input);
     case MH_INPUT_PRESENT: return check_present(c, input);
+    default: return MH_OK;
+    }
+}
+
+/* Behind the rest, which names the file that is gone, where these could only tell that one is. */
+static int check_directories(const check *c, const mhi_file_input *input)
+{
+    switch (input->in_kind) {
     case MH_INPUT_ABSENT: return check_absent(c, input);
     case MH_INPUT_LISTING: return check_listing(c, input);
     default: return MH_OK;
@@ -240,6 +248,8 @@ int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_
         status = look_at_directories(&c);
     if (status == MH_OK)
         status = each_input(&c, check_rest);
+    if (status == MH_OK)
+        status = each_input(&c, check_directories);
     free(c.is_same);
     return status;
 }
