@@ -38,6 +38,7 @@ _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
 }
 _NOTE_CHARACTERS = 200  # of what is told of one question; arbitrary
 
+began_in = ""  # the working directory then; "": there was none
 _is_noting = False
 _n_pauses = 0
 _is_hooked = False
@@ -56,10 +57,12 @@ _n_walked = _n_copied = 0  # as often; and each time the value was read next
 
 def begin() -> None:
     """Note what is asked from here on; goes on where it had begun."""
-    global _is_noting, _is_hooked
+    global _is_noting, _is_hooked, began_in
     if _is_noting:
         return
     _is_noting = True
+    with pause(), contextlib.suppress(OSError):
+        began_in = os.getcwd()
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = _Encode(each.encodekey), _Decode(each.decodekey)
     sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]
@@ -311,10 +314,15 @@ class _Node:
 
 
 class _Finder:
-    """First of sys.meta_path: finds nothing, and knows what was looked for."""
+    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a resumed process has anew."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         _modules.add(name.rpartition(".")[2])
+        if name == "multiprocessing.process":
+            from magicheap import _original_directory
+
+            return _original_directory.find(path)
+        return None
 
 
 _FINDER = _Finder()

@@ -48,3 +48,35 @@ def test_what_the_key_is_made_of_is_no_question_of_the_program(life):
     found = {"PYTHONPATH": str(life.directory)}
     life.cold("python", "-P", "-m", "named", env=found)
     life.warm("python", "-P", "-m", "named", env=found, cwd=life.directory / "below")
+
+
+SPAWNS = """
+    import os, sys
+    from magicheap import magic_transaction
+    def tell():
+        print(os.path.basename(os.getcwd()), flush=True)
+    if __name__ == "__main__":
+        with magic_transaction({path!r}):
+            print("body")
+            {before}
+            import multiprocessing
+        child = multiprocessing.get_context("spawn").Process(target=tell)
+        child.start()
+        child.join()
+"""
+
+
+def test_the_import_of_multiprocessing_does_not_ask_where_its_workers_will_be(life):
+    (life.directory / "below").mkdir()
+    life.write(SPAWNS.format(path=str(life.directory / "x.magic"), before=""))
+    assert life.cold("python", life.directory / "program.py") == f"{life.directory.name}\n"
+    assert life.warm("python", life.directory / "program.py", cwd=life.directory / "below") == "below\n"
+    assert life.warm("magic", life.directory / "program.py", cwd="/") == "\n"
+
+
+def test_a_directory_that_the_body_went_to_is_that_of_workers(life):
+    (life.directory / "below").mkdir()
+    life.write(SPAWNS.format(path=str(life.directory / "x.magic"), before=f"os.chdir({str(life.directory / 'below')!r})"))
+    assert life.cold("python", life.directory / "program.py").replace("body\n", "") == "below\n"
+    assert life.run("python", life.directory / "program.py", cwd="/", env={"MAGICHEAP_DISABLE": "1"}).out == "body\nbelow\n"
+    assert life.run("python", life.directory / "program.py", cwd="/").out.replace("body\n", "") == "below\n"
