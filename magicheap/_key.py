@@ -51,7 +51,7 @@ def search_path() -> tuple[Part, Part]:
     """Return where modules are looked for: the working directory apart, which `python -m` puts first."""
     entries = [str(entry) for entry in sys.path]
     words = sys.orig_argv
-    is_module = "-m" in words[1:-1] and entries and os.path.isabs(entries[0]) and entries[0] == _working_directory()
+    is_module = "-m" in words[1:-1] and not getattr(sys.flags, "safe_path", False) and entries and os.path.isabs(entries[0]) and entries[0] == _working_directory()
     directory = entries[:1] if is_module else []
     return ("directory", directory), ("path", entries[len(directory) :])
 

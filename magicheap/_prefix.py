@@ -50,7 +50,7 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
             return None
     for name in modules:
         path = getattr(sys.modules.get(name), "__file__", None)
-        is_known = path is None or path in begun or name.partition(".")[0] in (*_OF_SITE, *_OF_OURS) or _questions.is_standard(path) or _is_standard(name)
+        is_known = path is None or os.path.abspath(path) in begun or name.partition(".")[0] in (*_OF_SITE, *_OF_OURS) or _questions.is_standard(path) or _is_standard(name)
         if not is_known:
             tree = _parse(path)
             if tree is None or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass)):

@@ -17,6 +17,7 @@ from magicheap._native import ffi, lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
     from typing import Any
 
 STANDARD_LIBRARY = os.path.dirname(os.__file__)
@@ -36,6 +37,7 @@ _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
 }
 _NOTE_CHARACTERS = 200  # of what is told of one question; arbitrary
 
+began_in = ""  # the working directory then; "": there was none
 _is_noting = False
 _n_pauses = 0
 _is_hooked = False
@@ -46,17 +48,22 @@ _notes: dict[str, None] = {}
 _arguments: _Arguments | None = None  # sys.argv while it is watched,
 _plain_arguments: list[str] = []  # and the list in whose place it is
 _is_argv_asked = False
-_copied: bytes | None = None  # the name that a copy of the environment is about to read
+_copier: tuple[int, int] | None = None  # who has walked through the environment last, and whereat in its code;
+_walked: set[bytes] = set()  # these names, of which this is the last one;
+_copied: bytes | None = None
+_n_walked = _n_copied = 0  # as often; and each time the value was read next
 
 
 def begin() -> None:
     """Note what is asked from here on; goes on where it had begun."""
-    global _is_noting, _is_hooked
+    global _is_noting, _is_hooked, began_in
     if _is_noting:
         return
     _is_noting = True
-    os.environ.encodekey = _Encode(os.environ.encodekey)  # type: ignore[attr-defined]
-    os.environ.decodekey = _Decode(os.environ.decodekey)  # type: ignore[attr-defined]
+    with pause(), contextlib.suppress(OSError):
+        began_in = os.getcwd()
+    for each in _ENVIRONMENTS:
+        each.encodekey, each.decodekey = _Encode(each.encodekey), _Decode(each.decodekey)
     sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]
     _watch_arguments()
     os.uname = posix.uname = _uname  # type: ignore[assignment]
@@ -71,8 +78,8 @@ def end() -> None:
     if not _is_noting:
         return
     _is_noting = False
-    os.environ.encodekey = _inner(os.environ.encodekey)  # type: ignore[attr-defined]
-    os.environ.decodekey = _inner(os.environ.decodekey)  # type: ignore[attr-defined]
+    for each in _ENVIRONMENTS:
+        each.encodekey, each.decodekey = _inner(each.encodekey), _inner(each.decodekey)
     try:
         sys.meta_path.remove(_FINDER)  # type: ignore[arg-type]
     except ValueError:  # the program has removed it
@@ -155,16 +162,22 @@ def import_directories() -> list[str]:
 # ---- the environment ----
 
 
-class _Encode:
-    """os.environ.encodekey, through which each look-up by name goes."""
+_ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
+_WALKERS = (os.__file__, "<frozen os>", "<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)  # between them and who walks
 
-    def __init__(self, inner: Callable[[str], bytes]) -> None:
+
+class _Encode:
+    """The environment's encodekey, through which each look-up by name goes."""
+
+    def __init__(self, inner: Callable[[Any], bytes]) -> None:
         self.inner = inner
 
-    def __call__(self, key: str) -> bytes:
-        global _copied
+    def __call__(self, key: Any) -> bytes:
+        global _copied, _n_copied
         name = self.inner(key)
-        is_copy, _copied = name == _copied, None
+        is_next, _copied = name == _copied and _n_copied == _n_walked - 1, None
+        _n_copied += is_next
+        is_copy = is_next or (name in _walked and _asker() == _copier)
         if _n_pauses == 0 and not is_copy and name not in _own_variables:
             if sys._getframe(1).f_code.co_name == "__setitem__":
                 _own_variables.add(name)
@@ -174,15 +187,30 @@ class _Encode:
 
 
 class _Decode:
-    """os.environ.decodekey, which those who walk through all of it call first (Q2)."""
+    """The environment's decodekey, which those who walk through all of it call first (Q2): for each name before they read its value; or, as dict()
+    does, for all names before they read any, but both by one instruction of theirs. Whoever reads only some asks for those."""
 
-    def __init__(self, inner: Callable[[bytes], str]) -> None:
+    def __init__(self, inner: Callable[[bytes], Any]) -> None:
         self.inner = inner
 
-    def __call__(self, name: bytes) -> str:
-        global _copied
-        _copied = name
+    def __call__(self, name: bytes) -> Any:
+        global _copied, _copier, _n_walked, _n_copied
+        _copied, asker = name, _asker()
+        if asker != _copier:
+            _copier = asker
+            _walked.clear()
+            _n_walked = _n_copied = 0
+        _walked.add(name)
+        _n_walked += 1
         return self.inner(name)
+
+
+def _asker() -> tuple[int, int] | None:
+    """Return which frame of the program's asks, and by which of its instructions."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame and frame.f_code.co_filename in _WALKERS:
+        frame = frame.f_back
+    return (id(frame), frame.f_lasti) if frame else None
 
 
 def _inner(function: Any) -> Any:
@@ -208,6 +236,9 @@ class _Arguments(list[str]):
     for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__repr__", "index", "count", "copy", "pop"):
         locals()[_name] = _watched(getattr(list, _name))
     __hash__ = None  # type: ignore[assignment]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return list, (list(self),)  # whoever gets it, such as a worker of multiprocessing, need not have this package
 
 
 def _watch_arguments() -> None:
@@ -293,10 +324,15 @@ class _Node:
 
 
 class _Finder:
-    """First of sys.meta_path: finds nothing, and knows what was looked for."""
+    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a resumed process has anew."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         _modules.add(name.rpartition(".")[2])
+        if name == "multiprocessing.process":
+            from magicheap import _original_directory
+
+            return _original_directory.find(path)
+        return None
 
 
 _FINDER = _Finder()

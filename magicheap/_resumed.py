@@ -21,7 +21,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from magicheap import _environment, _exit, _pools, _questions, _reseed, _streams, _surroundings
+from magicheap import _environment, _exit, _original_directory, _pools, _questions, _reseed, _streams, _surroundings
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -86,6 +86,7 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
         time.tzset()
     threading.main_thread()._native_id = threading.get_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
     _surroundings.begin()
+    _original_directory.take_up()
     _reseed.take_up(kept.seeds)
     if kept.is_temporary_directory_found:
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]

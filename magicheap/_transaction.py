@@ -88,14 +88,15 @@ def magic_transaction(
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
-    if process:
-        from magicheap._process import ProcessTransaction
+    with _questions.pause():  # what the key is made of
+        if process:
+            from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
-    from magicheap._heap import HeapTransaction
+            return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
+        from magicheap._heap import HeapTransaction
 
-    options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
-    return HeapTransaction(path, options, parts, env, tuple(inputs), progress)
+        options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
+        return HeapTransaction(path, options, parts, env, tuple(inputs), progress)
 
 
 def _default_path(is_repeatable: bool) -> tuple[str, str]:

@@ -8,7 +8,7 @@ HEADER_BYTES = 4096
 N_TABLES_AT, TABLES_AT = 20, 96  # hd_n_tables, hd_tables
 TABLE = struct.Struct("<5Q")  # kind, count, offset, bytes, checksum
 INPUTS, STRINGS = 2, 5  # MHI_TABLE_*
-INPUT_BYTES, NAME_AT, MTIME_AT = 96, 8, 48  # of mhi_file_input
+INPUT_BYTES, NAME_AT, MTIME_AT, BUILD_ID_AT = 104, 8, 48, 64  # of mhi_file_input
 SEED = 0x61642E636967616D  # MHI_CHECKSUM_SEED
 
 _P1, _P2, _P3, _P4, _P5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
@@ -89,14 +89,15 @@ class Snapshot:
         self.data[at : at + len(old)] = new
         self.write()
 
-    def set_mtime(self, suffix, mtime_ns):
-        """Record another mtime of the input whose name ends with `suffix`."""
+    def replace_library(self, suffix):
+        """Record another library, of another time and build-id, in the place of the input whose name ends with `suffix`."""
         inputs, strings = self.table(INPUTS), self.table(STRINGS)
         for at in range(inputs.offset, inputs.offset + inputs.size_bytes, INPUT_BYTES):
             (name,) = struct.unpack_from("<Q", self.data, at + NAME_AT)
             start = strings.offset + name
-            if self.data[start : self.data.index(0, start)].endswith(os.fsencode(suffix)):
-                struct.pack_into("<q", self.data, at + MTIME_AT, mtime_ns)
+            if name < strings.size_bytes and self.data[start : self.data.index(0, start)].endswith(os.fsencode(suffix)):
+                struct.pack_into("<q", self.data, at + MTIME_AT, 1)
+                self.data[at + BUILD_ID_AT] ^= 1
                 self.write()
                 return
         raise LookupError(f"no input {suffix}")

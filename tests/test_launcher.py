@@ -332,11 +332,11 @@ def test_a_descriptor_that_the_caller_has_taken_makes_the_run_cold(with_files):
 def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):  # noqa: F811
     life.write("""
         import time
-        began = time.monotonic_ns()
         from magicheap import magic_transaction
         from magicheap._native import ffi, lib
         with magic_transaction():
             print("body")
+            began = time.monotonic_ns()
         resumed = ffi.new("mh_resumed *")
         lib.mh_read_resumed(resumed)
         print([signal for signal in range(1, 32) if resumed.ignored_signals >> signal - 1 & 1], time.monotonic_ns() > resumed.began_ns > began)

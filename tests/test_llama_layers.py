@@ -138,13 +138,23 @@ def another_environment(path, *programs):
     return path / "bin/python"
 
 
-def test_layers_that_cannot_be_resumed_are_made_by_every_run(ask, tiny, tmp_path):
-    """In an environment without a launcher. A run restarts itself behind each layer that it makes, but once."""
+def test_an_environment_without_the_command_has_the_launcher_of_the_package(ask, tiny, tmp_path):
     python = (another_environment(tmp_path), "-P", "-m", "llama")
     plain, _ = ask(tiny, *SAMPLED, "--system", "a", command=python, env={"MAGICHEAP_DISABLE": "1"})
+    for how in ("made", "resumed"):
+        assert ask(tiny, *SAMPLED, "--system", "a", command=python) == (plain, [how] * 3)
+
+
+def test_where_there_is_no_launcher_every_run_loads_and_keeps_nothing(ask, tiny, tmp_path):
+    python = another_environment(tmp_path)
+    (own,) = tmp_path.glob("lib/python*/site-packages/magicheap")
+    package = own.resolve()
+    own.unlink()
+    shutil.copytree(package, own, ignore=shutil.ignore_patterns("magic"))
+    plain, _ = ask(tiny, *SAMPLED, "--system", "a", env={"MAGICHEAP_DISABLE": "1"})
     for _ in range(2):
-        assert ask(tiny, *SAMPLED, "--system", "a", command=python) == (plain, ["made"] * 3)
-        assert ask.log.count("committed") == 6, "imports three times, the model twice, the prefix once"
+        assert ask(tiny, *SAMPLED, "--system", "a", command=(python, "-P", "-m", "llama")) == (plain, ["made"] * 3)
+        assert "the launcher in magicheap's package is not there" in ask.log and "committed" not in ask.log
 
 
 # ---- what is not replaced ----

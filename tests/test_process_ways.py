@@ -198,7 +198,7 @@ def test_two_places_with_one_path_never_resume_each_other(life):
                 print("body")
             print("came out at b")
     """)
-    for place, why in (("a", "no snapshot"), ("b", "the transaction is reached at ")):
+    for place, why in (("a", "no snapshot"), ("b", "run with other arguments")):
         assert life.cold("python", "program.py", place, why=why) == f"came out at {place}\n"
     for place in "abba":
         for how in ("python", "magic"):  # the launcher evaluates no arguments, and leaves the choice to Python
@@ -222,17 +222,20 @@ def test_an_exception_in_the_body_commits_nothing(life, ending, status):
 
 def test_a_refresh_runs_cold_and_replaces(life):
     life.write("""
-        import sys
+        import os
         from magicheap import magic_transaction
-        with magic_transaction("x.magic", refresh="again" in sys.argv):
+        with magic_transaction("x.magic", refresh=os.read(0, 5) == b"again"):
             print("body")
-            loader = sys.argv[1]
+            loader = os.getpid()
         print(loader)
     """)
-    life.cold("python", "program.py", "first")
-    assert life.warm("python", "program.py", "second") == "first\n"
-    assert life.cold("python", "program.py", "third", "again") == "third\n"
-    assert life.warm("python", "program.py", "fourth") == "third\n"
+    (life.directory / "again.txt").write_text("again")
+    first = life.cold("python", "program.py")
+    assert life.warm("python", "program.py") == first
+    with open(life.directory / "again.txt") as wish:
+        second = life.cold("python", "program.py", stdin=wish)
+    assert life.warm("python", "program.py") == second != first
+    assert [path.name for path in life.directory.glob("x.magic.v*")] == []
 
 
 def test_disabled_by_a_variable(life):

@@ -135,7 +135,8 @@ static int check_alone(launch *l, const char *first, int number, const char *com
     return l->is_ambiguous ? mhi_fail(err, MH_ERR_STALE, 0, "%s would answer, too: Python will know which is meant", path) : MH_OK;
 }
 
-/* Returns only on failure; then the image, if it is merely stale, whose interpreter may be wanted, keeps no descriptor that another one may want. */
+/* Returns only on failure; then the image, if it is merely stale or could not be resumed, whose interpreter may be wanted, keeps no descriptor that
+ * another one may want. */
 static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command, bool *is_variant, mh_error *err)
 {
     struct mh_image *image;
@@ -152,11 +153,12 @@ static int try_snapshot(launch *l, const char *path, const char *first, int numb
         status = check_alone(l, first, number, command, err);
         *is_variant = status != MH_OK;
     }
+    bool is_sound = status == MH_OK || status == MH_ERR_STALE;
     if (status == MH_OK)
         status = resume(l, err);
     mhi_sys_close(image->fd);
     image->fd = -1;
-    if (status != MH_ERR_STALE) /* nothing in it is to be believed */
+    if (!is_sound) /* nothing in it is to be believed */
         l->image = NULL;
     return status;
 }

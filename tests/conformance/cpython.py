@@ -32,7 +32,7 @@ def suite(python: Path, chosen: Mapping[str, Sequence[str]] = MappingProxyType({
     def arguments(file: str, report: Path) -> list[str]:
         return [*common, *chosen.get(file, ()), "--junit-xml", str(report), file]
 
-    return Suite(python, "test", HERE / "cpython_program.py", arguments)
+    return Suite(python, "test", HERE / "cpython_program.py", arguments, is_in_cache=True)
 
 
 def files_of(python: Path) -> list[str]:

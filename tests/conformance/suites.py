@@ -43,6 +43,7 @@ class Suite(NamedTuple):
     module: str  # plain: python -m module arguments
     program: Path  # resumed: magic program arguments
     arguments: Callable[[str, Path], list[str]]  # of a test file and where its report goes (JUnit's XML)
+    is_in_cache: bool = False  # all runs begin in one directory, which what is loaded asks for; the tests go elsewhere by themselves
 
     @property
     def cache(self) -> Path:
@@ -113,7 +114,7 @@ def run(suite: Suite, command: list[str | Path], file: str) -> Result:
         with output.open("wb") as stream:
             process = subprocess.Popen(
                 [*map(str, command), *suite.arguments(file, report)],
-                cwd=directory,
+                cwd=suite.cache if suite.is_in_cache else directory,
                 env={**environment(suite), "TMPDIR": str(directory)},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
