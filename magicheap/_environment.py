@@ -12,6 +12,8 @@ E1  No value that the committing process inherited is kept where the interpreter
     program's, and stays.
 E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is another, and the
     old one lives on: emptying it would write to every value in it.
+E3  What C code was told of a variable is an address, which it may keep. There a resumed process puts the value, which is as it was (the question
+    is an input). Only in the block that the kernel gave to the process that began: what the launcher gave to a resumed one is gone with it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import os
 import posix
 import sys
 from typing import NamedTuple
+
+from magicheap._native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ _c_environ = ctypes.POINTER(ctypes.c_void_p).in_dll(_libc, "environ")
 for _function in (_libc.strlen, _libc.strcspn):
     _function.restype = ctypes.c_size_t
 _libc.strlen.argtypes, _libc.strcspn.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_char_p]
+
+
+_held: dict[bytes, Area] = {}  # where values were that C code asked for (E3)
 
 
 class Delta(NamedTuple):
@@ -70,6 +77,8 @@ def changes(initial: list[bytes]) -> Delta:
     c_set, c_names = {}, set()
     for name, view in _c_entries():
         c_names.add(name)
+        if len(view) and _address(view) in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
+            _held[name] = _address(view), len(view)
         if now.get(name) != view:
             c_set[name] = bytes(view)
     removed, c_removed = frozenset(before.keys() - now.keys()), frozenset(now.keys() - c_names)
@@ -85,7 +94,8 @@ def inherited(initial: list[bytes]) -> list[Area]:
             areas.append(_text(posix.environ[name]))
     for name, view in _c_entries():
         if len(view) and _has(before, name, view):
-            areas.append((ctypes.addressof(ctypes.c_char.from_buffer(view)), len(view)))
+            areas.append((_address(view), len(view)))
+    areas.extend(_held.values())
     return [area for area in areas if area[1] > 1]  # shorter bytes objects are the interpreter's own, and tell nothing
 
 
@@ -96,6 +106,9 @@ def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
         name, equals, value = entry.partition(b"=")
         if equals and name:
             now.setdefault(name, value)
+    for name, (address, size) in _held.items():
+        if len(value := now.get(name, b"")) == size:
+            ctypes.memmove(address, value, size)
     os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined, assignment]
     if not delta.is_empty:
         _apply(delta, now)
@@ -142,6 +155,18 @@ def _c_entries() -> Iterator[tuple[bytes, memoryview]]:
             yield ctypes.string_at(address, n_name), memoryview(entry).cast("B")[n_name + 1 :]
 
 
+def _address(view: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+def _initial_block() -> range:
+    """Return the addresses of the environment that the kernel made."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # env_start and env_end, fields 50 and 51 of proc(5), counted from the third
+    return range(start, end)
+
+
 def _text(value: bytes) -> Area:
     return id(value) + _HEADER_BYTES, len(value)
 
@@ -151,3 +176,4 @@ def _n_holders(container: dict[bytes, bytes], name: bytes) -> int:
 
 
 _ONE_HOLDER = _n_holders({b"": bytes(2)}, b"")  # as this interpreter counts
+_BLOCK = _initial_block()  # of the process that began, as this was imported there

@@ -80,3 +80,33 @@ def test_a_directory_that_the_body_went_to_is_that_of_workers(life):
     assert life.cold("python", life.directory / "program.py").replace("body\n", "") == "below\n"
     assert life.run("python", life.directory / "program.py", cwd="/", env={"MAGICHEAP_DISABLE": "1"}).out == "body\nbelow\n"
     assert life.run("python", life.directory / "program.py", cwd="/").out.replace("body\n", "") == "below\n"
+
+
+KEEPS = """
+    import os
+    from magicheap import magic_transaction
+    with magic_transaction("first.magic"):
+        print("body")
+        import sqlite3  # which keeps the address of TMPDIR's value
+        database = sqlite3.connect("file::memory:")
+    with magic_transaction("second.magic"):
+        pass
+    database.executescript("pragma temp_store = 1; pragma cache_size = 10; create temp table t (x)")
+    database.executemany("insert into t values (?)", (("x" * 1000,) for _ in range(2000)))
+    open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    print([os.path.basename(os.path.dirname(path)) for path in open_files if "etilqs" in path])
+"""
+
+
+def test_what_c_code_was_told_of_a_variable_is_there_again_and_not_in_the_file(life):
+    name = "sesame-4711"
+    (life.directory / "below" / name).mkdir(parents=True)
+    life.write(KEEPS)
+    env = {"TMPDIR": str(life.directory / "below" / name)}
+    assert life.cold("python", "program.py", env=env) == f"['{name}']\n"
+    (life.directory / "second.magic").unlink()
+    for _ in range(2):  # the first one of these makes a layer of its own process, which has the value again
+        assert life.run("python", "program.py", env=env).out == f"['{name}']\n"
+    assert life.warm("magic", "program.py", env={**env, "MORE": "x" * 100}) == f"['{name}']\n"
+    for path in life.directory.glob("*.magic"):
+        assert name.encode() not in path.read_bytes()

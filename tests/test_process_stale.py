@@ -210,12 +210,12 @@ def test_three_layers(life, magicheap):
         while len(held) < 3:
             with magic_transaction(f"{len(held)}.magic", key=str(len(held))):
                 print("body", len(held))
-                held.append([0] * 1000)
+                held.append([0] * 1_000_000)  # which the layer above has no need to hold
         print([len(each) for each in held])
     """)
     for n in range(4):  # the first run commits them all, each as a whole
         for i in range(max(n, 1), 3):
             (life.directory / f"{i}.magic").unlink(missing_ok=True)
-        assert life.run("python", "program.py").out == "".join(f"body {i}\n" for i in range(n, 3)) + "[1000, 1000, 1000]\n"
+        assert life.run("python", "program.py").out == "".join(f"body {i}\n" for i in range(n, 3)) + "[1000000, 1000000, 1000000]\n"
     parents = [json.loads(magicheap("info", life.directory / f"{i}.magic", "--json"))["parent"] for i in range(3)]
     assert parents == ["", str(life.directory / "0.magic"), str(life.directory / "1.magic")]

@@ -189,6 +189,8 @@ int mh_watch(const char *program, mh_error *err);
 void mh_unwatch(void);
 /* Whether the working directory was asked for since mh_watch. */
 bool mh_asked_place(void);
+/* Whether C code asked for this variable, so that it may hold the address of its value. */
+bool mh_asked_variable(const char *name);
 /* The name of the host was asked for, or all else that uname tells. */
 void mh_note_host(bool name);
 /* While it is paused, what the calling thread asks is not noted. */

@@ -542,6 +542,7 @@ int mh_watch(const char *program, mh_error *err)
 
 void mh_note_host(bool name) { mhi_question_note(name ? MHI_ASKED_HOST : MHI_ASKED_KERNEL, "", NULL, 0); }
 void mh_unwatch(void) { mhi_route_stand_down(); }
+bool mh_asked_variable(const char *name) { return mhi_question_is_asked(MHI_ASKED_VARIABLE, name); }
 bool mh_asked_place(void) { return mhi_question_is_asked(MHI_ASKED_PLACE, ""); }
 void mh_pause(bool is_paused) { mhi_questions_pause(is_paused); }
 
