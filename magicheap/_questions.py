@@ -60,8 +60,11 @@ def begin() -> None:
     if _is_noting:
         return
     _is_noting = True
-    with pause(), contextlib.suppress(OSError):
-        began_in = os.getcwd()
+    with pause():
+        try:
+            began_in = os.getcwd()
+        except OSError:  # the directory is gone
+            pass
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = _Encode(each.encodekey), _Decode(each.decodekey)
     sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@
 #include "heap/route_calls.h"
 #include "heap/questions.h"
 #include "heap/route_entropy.h"
+#include "heap/route_reads.h"
 
 enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
 
@@ -423,12 +424,15 @@ static atomic_bool is_standing; /* begun by mhi_route_stand, and by no transacti
 
 static int begin(int (*patch_all)(mh_error *), mh_error *err)
 {
-    if (atomic_exchange(&begun, true) && !atomic_exchange(&is_standing, false))
+    bool goes_on = atomic_exchange(&begun, true);
+    if (goes_on && !atomic_exchange(&is_standing, false))
         return mhi_fail(err, MH_ERR_BUSY, 0, "another transaction is active in this process");
     int status = patch_all(err);
     if (status == MH_OK) {
         mhi_questions_begin();
         mhi_entropy_begin();
+        if (!goes_on)
+            mhi_reads_begin(false);
     } else {
         atomic_store(&begun, false);
     }

@@ -26,6 +26,7 @@
 #include "heap/route_asks.h"
 #include "heap/route_entropy.h"
 #include "heap/route_files.h"
+#include "heap/route_reads.h"
 #include "sys/sys.h"
 
 _Atomic(mh_arena *) mhi_route_target;
@@ -366,7 +367,7 @@ void mhi_routed_dlvsym(void);
 #define RAW(name, column, plain, member) { name, MHI_RAW, column, (function)(plain), NULL, (function *)(member) }
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 
-const mhi_call mhi_calls[MHI_N_CALLS] = {
+const mhi_call mhi_calls[] = {
     RAW("PyMem_RawCalloc", MHI_STUB_RAW_CALLOC, NULL, &real.raw_calloc),
     RAW("PyMem_RawFree", MHI_NO_STUB, mhi_routed_raw_free, &real.raw_free),
     RAW("PyMem_RawMalloc", MHI_STUB_RAW_MALLOC, NULL, &real.raw_malloc),
@@ -389,6 +390,9 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     FILES("__open_2", mhi_routed_open_2, NULL),
     FILES("__openat64_2", mhi_routed_openat_2, NULL),
     FILES("__openat_2", mhi_routed_openat_2, NULL),
+    ASKS("__pread64_chk", mhi_routed_pread_chk),
+    ASKS("__pread_chk", mhi_routed_pread_chk),
+    ASKS("__read_chk", mhi_routed_read_chk),
     ASKS("__readlink_chk", mhi_routed_readlink_chk),
     ASKS("__readlinkat_chk", mhi_routed_readlinkat_chk),
     ASKS("__realpath_chk", mhi_routed_realpath_chk),
@@ -441,9 +445,15 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     FILES("openat64", mhi_routed_openat, NULL),
     LIBRARY_ASKS("opendir", mhi_routed_opendir),
     STUB("posix_memalign", MHI_STUB_POSIX_MEMALIGN, &real.posix_memalign),
+    ASKS("pread", mhi_routed_pread),
+    ASKS("pread64", mhi_routed_pread),
+    ASKS("preadv", mhi_routed_preadv),
+    ASKS("preadv64", mhi_routed_preadv),
     STUB("pvalloc", MHI_STUB_PVALLOC, &real.pvalloc),
+    ASKS("read", mhi_routed_read),
     ASKS("readlink", mhi_routed_readlink),
     ASKS("readlinkat", mhi_routed_readlinkat),
+    ASKS("readv", mhi_routed_readv),
     KEPT("realloc", MHI_STUB_REALLOC, kept_realloc, &real.realloc),
     KEPT("reallocarray", MHI_STUB_REALLOCARRAY, kept_reallocarray, &real.reallocarray),
     ASKS("realpath", mhi_routed_realpath),
@@ -458,6 +468,7 @@ const mhi_call mhi_calls[MHI_N_CALLS] = {
     ASKS("uname", mhi_routed_uname),
     STUB("valloc", MHI_STUB_VALLOC, &real.valloc),
 };
+_Static_assert(sizeof mhi_calls / sizeof *mhi_calls == MHI_N_CALLS, "each call has a place in the tables of route.c");
 
 static int compare_name(const void *name, const void *call) { return strcmp(name, ((const mhi_call *)call)->name); }
 

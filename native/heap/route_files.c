@@ -13,6 +13,7 @@
 
 #include "heap/questions.h"
 #include "heap/route_entropy.h"
+#include "heap/route_reads.h"
 #include "sys/sys.h"
 
 int (*mhi_real_open)(const char *, int, ...) = open;
@@ -99,6 +100,8 @@ FILE *mhi_routed_fopen(const char *path, const char *mode)
         bool may_read = strchr(mode, '+') != NULL;
         unsigned uses = mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;
         note(file == NULL ? -1 : fileno(file), AT_FDCWD, path, uses);
+        if (file != NULL && (mode[0] == 'r' || may_read))
+            mhi_see_read(fileno(file)); /* the C library's own calls are not seen */
     }
     return file;
 }

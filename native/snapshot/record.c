@@ -19,6 +19,7 @@
 
 #include "error.h"
 #include "heap/questions.h"
+#include "heap/route_reads.h"
 #include "snapshot/answers.h"
 #include "snapshot/checksum.h"
 #include "snapshot/identity.h"
@@ -237,6 +238,8 @@ int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const 
     if (mhi_questions_lost() > 0)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the body asked about more files than can be recorded (%u besides %u): a change in one would go unnoticed",
                         mhi_questions_lost(), mhi_questions_count());
+    if (mhi_reads_what() != NULL)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s was read from before the end of the body, and each run has its own: read it behind the with", mhi_reads_what());
     int status = MH_OK;
     for (uint32_t i = 0; i < mhi_questions_count() && status == MH_OK; i++)
         if (mhi_question_at(i) != NULL)

@@ -16,6 +16,7 @@
 
 #include "error.h"
 #include "heap/questions.h"
+#include "heap/route_reads.h"
 #include "heap/route.h"
 #include "snapshot/answers.h"
 #include "snapshot/attach.h"
@@ -537,7 +538,10 @@ int mh_add_note(mh_transaction *tx, const char *text, mh_error *err) { return ad
 int mh_watch(const char *program, mh_error *err)
 {
     mhi_questions_leave_out(program);
-    return mhi_route_stand(err);
+    int status = mhi_route_stand(err);
+    if (status == MH_OK && program != NULL && *program != '\0')
+        mhi_reads_begin(true);
+    return status;
 }
 
 void mh_note_host(bool name) { mhi_question_note(name ? MHI_ASKED_HOST : MHI_ASKED_KERNEL, "", NULL, 0); }
