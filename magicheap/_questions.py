@@ -12,6 +12,7 @@ import contextlib
 import os
 import posix
 import sys
+import time
 
 from magicheap._native import ffi, lib
 
@@ -46,6 +47,8 @@ _modules: set[str] = set()  # last parts of the names that were looked for, foun
 _notes: dict[str, None] = {}
 _arguments: _Arguments | None = None  # sys.argv while it is watched,
 _plain_arguments: list[str] = []  # and the list in whose place it is
+_original: _Arguments | None = None  # likewise sys.orig_argv
+_plain_original: list[str] = []
 _is_argv_asked = False
 _copied: bytes | None = None  # the name that a copy of the environment is about to read
 
@@ -58,9 +61,12 @@ def begin() -> None:
     _is_noting = True
     os.environ.encodekey = _Encode(os.environ.encodekey)  # type: ignore[attr-defined]
     os.environ.decodekey = _Decode(os.environ.decodekey)  # type: ignore[attr-defined]
+    os.environb.encodekey = _Encode(os.environb.encodekey)  # type: ignore[attr-defined]
+    os.environb.decodekey = _Decode(os.environb.decodekey)  # type: ignore[attr-defined]
     sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]
     _watch_arguments()
     os.uname = posix.uname = _uname  # type: ignore[assignment]
+    _watch_zone()
     if not _is_hooked:
         sys.addaudithook(_audit_hook)
         _is_hooked = True
@@ -74,10 +80,13 @@ def end() -> None:
     _is_noting = False
     os.environ.encodekey = _inner(os.environ.encodekey)  # type: ignore[attr-defined]
     os.environ.decodekey = _inner(os.environ.decodekey)  # type: ignore[attr-defined]
+    os.environb.encodekey = _inner(os.environb.encodekey)  # type: ignore[attr-defined]
+    os.environb.decodekey = _inner(os.environb.decodekey)  # type: ignore[attr-defined]
     with contextlib.suppress(ValueError):  # the program has removed it
         sys.meta_path.remove(_FINDER)  # type: ignore[arg-type]
     _release_arguments()
     os.uname = posix.uname = _real_uname
+    _release_zone()
 
 
 def forget() -> None:
@@ -146,12 +155,12 @@ def import_directories() -> list[str]:
 
 
 class _Encode:
-    """os.environ.encodekey, through which each look-up by name goes."""
+    """encodekey of os.environ or os.environb, through which each look-up by name goes."""
 
-    def __init__(self, inner: Callable[[str], bytes]) -> None:
+    def __init__(self, inner: Callable[[Any], bytes]) -> None:
         self.inner = inner
 
-    def __call__(self, key: str) -> bytes:
+    def __call__(self, key: Any) -> bytes:
         global _copied
         name = self.inner(key)
         is_copy, _copied = name == _copied, None
@@ -164,12 +173,12 @@ class _Encode:
 
 
 class _Decode:
-    """os.environ.decodekey, which those who walk through all of it call first (Q2)."""
+    """decodekey of the same, which those who walk through all of it call first (Q2)."""
 
-    def __init__(self, inner: Callable[[bytes], str]) -> None:
+    def __init__(self, inner: Callable[[bytes], Any]) -> None:
         self.inner = inner
 
-    def __call__(self, name: bytes) -> str:
+    def __call__(self, name: bytes) -> Any:
         global _copied
         _copied = name
         return self.inner(name)
@@ -185,7 +194,7 @@ def _inner(function: Any) -> Any:
 def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: list[str], *arguments: Any) -> Any:
         global _is_argv_asked
-        if _n_pauses == 0 and self is _arguments and arguments != (0,):  # the program's own name is the command's
+        if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):  # the program's own name is the command's
             _is_argv_asked = True
         return method(self, *arguments)
 
@@ -195,26 +204,32 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 class _Arguments(list[str]):
     """sys.argv while it is watched."""
 
-    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__repr__", "index", "count", "copy", "pop"):
-        locals()[_name] = _watched(getattr(list, _name))
+    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__radd__", "__repr__", "index", "count", "copy", "pop"):
+        locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))  # which lists don't add from the right
     __hash__ = None  # type: ignore[assignment]
 
 
 def _watch_arguments() -> None:
-    global _arguments, _plain_arguments
+    global _arguments, _plain_arguments, _original, _plain_original
     if type(sys.argv) is list:
         _plain_arguments = sys.argv
         sys.argv = _arguments = _Arguments(sys.argv)
+    if type(sys.orig_argv) is list:
+        _plain_original = sys.orig_argv
+        sys.orig_argv = _original = _Arguments(sys.orig_argv)
 
 
 def _release_arguments() -> None:
-    global _arguments
+    global _arguments, _original
     watched, _arguments = _arguments, None
     if watched is not None and sys.argv is watched:
         _plain_arguments[:] = watched
         sys.argv = _plain_arguments
     if watched is not None:
         _others.append(watched)
+    original, _original = _original, None
+    if original is not None and sys.orig_argv is original:
+        sys.orig_argv = _plain_original
 
 
 _others: list[_Arguments] = []  # that the program may hold
@@ -279,6 +294,38 @@ class _Node:
         return self._inner()
 
 
+# ---- the time zone ----
+
+_ZONE = ("tzname", "timezone", "altzone", "daylight")  # attributes of the module `time`, made as it is loaded: nobody is called who could tell
+_hidden: dict[str, Any] = {}
+
+
+def _watch_zone() -> None:
+    variables = vars(time)
+    if _hidden or not all(name in variables for name in _ZONE) or "__getattr__" in variables or "__all__" in variables:
+        return
+    variables["__all__"] = [name for name in variables if not name.startswith("_")]
+    _hidden.update({name: variables.pop(name) for name in _ZONE})
+    variables["__getattr__"] = _of_zone
+
+
+def _release_zone() -> None:
+    variables = vars(time)
+    if _hidden:
+        del variables["__getattr__"], variables["__all__"]
+        for name, value in _hidden.items():
+            variables.setdefault(name, value)  # time.tzset makes them anew
+        _hidden.clear()
+
+
+def _of_zone(name: str) -> Any:
+    if name not in _hidden:
+        raise AttributeError(f"module 'time' has no attribute {name!r}", name=name, obj=time)
+    if not _n_pauses:
+        lib.mh_note_zone()
+    return _hidden[name]
+
+
 # ---- imports ----
 
 
@@ -310,8 +357,11 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
 def _saw_listing(path: Any) -> None:
     """Imports list directories, too: those are asked for as a whole at the commit, by the names that matter to them."""
     caller = sys._getframe(2).f_code.co_filename
-    if caller == _IMPORT_SYSTEM or isinstance(path, int):
+    if caller == _IMPORT_SYSTEM:
         return
+    if isinstance(path, int):
+        with pause():
+            path = os.readlink(f"/proc/self/fd/{path}")
     kind = lib.MH_LISTING_METADATA if caller.endswith(_METADATA_READERS) else lib.MH_LISTING_ALL
     lib.mh_note_listing(ffi.new("char[]", os.fsencode("." if path is None else path)), kind)
 
