@@ -129,7 +129,7 @@ const char *ask_zone(const char *unused)
     return word(localtime_r(&now, &found)->tm_zone);
 }
 """
-IMPORTS = "import ctypes, glob, importlib, importlib.metadata, importlib.util, json, locale, os, pathlib, shutil, socket, sqlite3, sys, time, zoneinfo\n"
+MODULES = ["ctypes", "glob", "importlib", "importlib.metadata", "importlib.util", "locale", "os", "pathlib", "shutil", "socket", "sqlite3", "sys", "time", "zoneinfo"]
 ZONES = Path("/usr/share/zoneinfo")
 
 
@@ -492,6 +492,11 @@ QUESTIONS = [
     Question("zoneinfo", "answer = str(zoneinfo.ZoneInfo('Mine').utcoffset(__import__('datetime').datetime(2020, 1, 1)))", zone_directory, "zones"),
     Question("C localtime", c("ask_zone"), zone_file, "zones"),
 ]
+
+
+def imports_of(question):
+    """The modules that it asks by, in one statement; never more, since each takes its time."""
+    return f"import os, {', '.join(name for name in MODULES if name + '.' in question.asks and name != 'os')}".rstrip(", ") + "\n"
 
 
 def is_missing(need):
