@@ -25,7 +25,7 @@ STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")
-_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize")  # by site, before anybody could watch
+_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")  # by site, before anybody could watch; in directories without, which are packages all the same
 
 # Audit events of what can't be asked again, each with how to tell of it.
 _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
