@@ -91,7 +91,8 @@ def magic_transaction(
     if process:
         from magicheap._process import ProcessTransaction
 
-        return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
+        with _questions.pause():
+            return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
     from magicheap._heap import HeapTransaction
 
     options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
