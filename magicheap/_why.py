@@ -38,18 +38,19 @@ def ask(command: list[str]) -> NoReturn:
 
 def question_of(command: list[str]) -> Question:
     """Return how to ask about a command that starts with magic, magic-NAME, python, a script or -m."""
-    from magicheap._paths import launcher_path
+    from magicheap._paths import command_path, launcher_path
 
+    launcher = command_path() or launcher_path()  # a command is known by the launcher's own path, too
     first, *rest = command
     name = os.path.basename(first)
     if name == "magic" or (name.startswith("magic-") and not os.path.isfile(first + ".py")):
-        return Question(shutil.which(first) or launcher_path(), [name, *rest], "")
+        return Question(shutil.which(first) or launcher, [name, *rest], "")
     if name.startswith("python") and not name.endswith(".py"):
         return _of_python(first, rest)
     if first == "-m" or os.path.isfile(first):
-        return Question(launcher_path(), ["magic", *command], "")
+        return Question(launcher, ["magic", *command], "")
     if found := shutil.which(first):
-        return Question(launcher_path(), ["magic", found, *rest], _ONLY_THE_RUN.format(words=first))
+        return Question(launcher, ["magic", found, *rest], _ONLY_THE_RUN.format(words=first))
     raise ValueError(f"{first} is neither magic, nor python, nor -m, nor a script or a command that is there")
 
 
