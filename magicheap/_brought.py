@@ -73,7 +73,10 @@ class _Digester:
 
     def digest(self, value: object) -> str:
         hasher = self._blake2b(digest_size=_DIGEST_BYTES)
-        self._feed(hasher, value, {})
+        try:
+            self._feed(hasher, value, {})
+        except RecursionError:
+            hasher.update(b"too deep" + os.urandom(16))  # as where there is too much: like nothing else
         return hasher.hexdigest()
 
     def _feed(self, hasher: Any, value: Any, above: dict[int, int]) -> None:

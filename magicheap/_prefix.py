@@ -7,6 +7,7 @@ compared by what they bring there (_brought.py).
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 from typing import NamedTuple
@@ -24,9 +25,16 @@ _PURE = {
     "os.path.join", "os.path.dirname", "os.path.basename", "os.path.splitext", "os.path.normpath", "os.fspath", "pathlib.Path", "Path",
     "sys.path.append", "sys.path.insert", "sys.path.extend", "sys.path.remove", "sys.setrecursionlimit",
 }  # fmt: skip
-_OF_THE_PLACE = {"os.getcwd", "os.path.abspath", "os.path.realpath"}
-_MODULES = ("os", "sys")  # by no other name
-_OF_SITE = ("_distutils_hack", "_virtualenv", "sitecustomize", "usercustomize", "google", "mpl_toolkits")  # loaded as the interpreter starts, if at all
+_OF_THE_PLACE = {"os.getcwd", "os.path.abspath"}
+_MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}  # what binds the names above that are no builtins
+_MODULES = ("os", "sys", "posix", "time", "builtins")  # by no other name
+_ASKING = {  # attributes that answer a question, of whatever they are one
+    "argv", "orig_argv", "environ", "environb", "getenv", "getenvb", "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
+    "tzname", "timezone", "altzone", "daylight", "__dict__", "modules", "__globals__", "__builtins__",
+}  # fmt: skip
+_CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}  # by what looks like no call
+_OF_METACLASSES = {"__init__", "__new__", "_missing_", "_generate_next_value_", "__call__", "mro", "__setattr__", "__hash__", "__eq__"}  # as of Enum's
+_OF_SITE = ("_distutils_hack", "_virtualenv")  # loaded as the interpreter starts, if at all
 _OF_OURS = ("_cffi_backend", "cffi")
 
 
@@ -46,14 +54,15 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
     for code, line in places:
         tree = _parse(code.co_filename, code)
         begun.add(os.path.abspath(code.co_filename))
-        if tree is None or reader.reaches(tree.body, line) is not True:
+        if tree is None or not reader.enters(tree) or reader.reaches(tree.body, line) is not True:
             return None
     for name in modules:
         path = getattr(sys.modules.get(name), "__file__", None)
-        is_known = path is None or os.path.abspath(path) in begun or name.partition(".")[0] in (*_OF_SITE, *_OF_OURS) or _questions.is_standard(path) or _is_standard(name)
+        top = name.partition(".")[0]
+        is_known = path is None or os.path.abspath(path) in begun or top in (*_OF_SITE, *_OF_OURS, "magicheap") or _questions.is_standard(path)
         if not is_known:
-            tree = _parse(path)
-            if tree is None or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass)):
+            tree = None if top in sys.stdlib_module_names else _parse(path)  # one that shadows the library's is not what the names above mean
+            if tree is None or not reader.enters(tree) or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass)):
                 return None
     return Asked(frozenset(reader.variables), reader.arguments, reader.place)
 
@@ -65,7 +74,7 @@ def _parse(path: str, code: CodeType | None = None) -> ast.Module | None:
     try:
         with open(path, "rb") as file:
             source = file.read()
-        if code is not None and compile(source, path, "exec", dont_inherit=True).co_code != code.co_code:
+        if code is not None and compile(source, path, "exec", dont_inherit=True) != code:
             return None
         return ast.parse(source)
     except (OSError, SyntaxError, ValueError):
@@ -76,6 +85,31 @@ class _Reader:
     def __init__(self) -> None:
         self.variables: set[str] = set()
         self.arguments = self.place = False
+        self.bound: dict[str, set[str]] = {}  # in the module that is read: each name, with how it comes to mean something
+
+    def enters(self, tree: ast.Module) -> bool:
+        """Begin with another module; False if nobody knows what its names mean."""
+        import ast
+
+        self.bound = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    top = alias.name.partition(".")[0]
+                    self.bound.setdefault(alias.asname or top, set()).add(f"import {top}" if alias.asname in (None, alias.name) else alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    self.bound.setdefault(alias.asname or alias.name, set()).add(f"{'.' * node.level}{node.module}.{alias.name}")
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                self.bound.setdefault(node.name, set()).add("own")
+            elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+                self.bound.setdefault(node.id, set()).add("own")
+        return "*" not in self.bound
+
+    def is_itself(self, node: ast.AST) -> bool:
+        """Tell whether what this dotted name begins with is the builtin, or the module, that is so called."""
+        first = _dotted(node).partition(".")[0]
+        return self.bound.get(first, set()) == _MEANT.get(first, set())
 
     def reaches(self, body: list[ast.stmt], line: int) -> bool | None:
         """True: the import at this line is in here, and all before it is understood; False: something is not; None: all is, and it comes later."""
@@ -101,18 +135,24 @@ class _Reader:
         if isinstance(statement, ast.Import):
             return all(alias.asname is None or alias.name not in _MODULES for alias in statement.names)  # what they ask, they are read for
         if isinstance(statement, ast.ImportFrom):
-            names = {f"{statement.module}.{alias.name}" for alias in statement.names}
-            return not names & {"sys.argv", "os.environ", "os.getenv", "os.environb", "os.*", "sys.*"}
+            return not _ASKING.intersection(alias.name for alias in statement.names)
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-            defaults = [*statement.args.defaults, *(each for each in statement.args.kw_defaults if each is not None)]
-            return not statement.decorator_list and all(self.knows(each) for each in defaults)
+            arguments = statement.args
+            each_one = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+            evaluated = [*arguments.defaults, *arguments.kw_defaults, statement.returns, *(each and each.annotation for each in each_one)]
+            is_called = statement.name in _CALLED or bool(statement.decorator_list)
+            return not is_called and all(self.knows(each) for each in evaluated if each is not None)
         if isinstance(statement, ast.ClassDef):
-            names = all(isinstance(each, ast.Name) for each in statement.bases)
-            return names and not statement.decorator_list and not statement.keywords and all(self.is_harmless(each) for each in statement.body)
+            is_plain = not statement.decorator_list and not statement.keywords and all(isinstance(each, ast.Name) for each in statement.bases)
+            defined = {getattr(each, "name", "") for each in statement.body}
+            is_made_by_others = any(not hasattr(builtins, each.id) or each.id in self.bound for each in statement.bases if isinstance(each, ast.Name))
+            is_plain = is_plain and not (is_made_by_others and defined & _OF_METACLASSES)
+            return is_plain and all(self.is_harmless(each) for each in statement.body)
         if isinstance(statement, ast.Assign):
             return self.knows(statement.value) and all(self.may_set(each) for each in statement.targets)
         if isinstance(statement, ast.AnnAssign | ast.AugAssign):
-            return self.may_set(statement.target) and (statement.value is None or self.knows(statement.value))
+            annotation = getattr(statement, "annotation", None)
+            return self.may_set(statement.target) and all(self.knows(each) for each in (statement.value, annotation) if each is not None)
         if isinstance(statement, ast.If):
             if isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING" and not statement.orelse:
                 return True
@@ -124,7 +164,9 @@ class _Reader:
         import ast
 
         if isinstance(target, ast.Subscript):
-            return _dotted(target.value) in ("sys.path", "os.environ") and self.knows(target.slice)
+            return _dotted(target.value) in ("sys.path", "os.environ") and self.is_itself(target.value) and self.knows(target.slice)
+        if isinstance(target, ast.Tuple | ast.List):
+            return all(isinstance(each, ast.Name) for each in target.elts)
         return isinstance(target, ast.Name)
 
     def knows_arguments(self, node: ast.Call) -> bool:
@@ -135,17 +177,17 @@ class _Reader:
         import ast
 
         name = _dotted(node)
-        if name == "sys.argv":
+        if name in ("sys.argv", "sys.orig_argv") and self.is_itself(node):
             self.arguments = True
             return True
-        if name in ("os.environ", "os.environb", "sys.stdin", "sys.stdout", "sys.stderr"):
+        if isinstance(node, ast.Attribute) and node.attr in _ASKING:
             return False
         if isinstance(node, ast.Name | ast.Constant | ast.expr_context | ast.operator | ast.unaryop | ast.cmpop | ast.boolop):
             return True
         if isinstance(node, ast.Subscript) and _dotted(node.value) == "os.environ":
-            return self.asks_for(node.slice)
+            return self.is_itself(node.value) and self.asks_for(node.slice)
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and _dotted(node.comparators[0]) == "os.environ":
-            return isinstance(node.ops[0], ast.In | ast.NotIn) and self.asks_for(node.left)
+            return isinstance(node.ops[0], ast.In | ast.NotIn) and self.is_itself(node.comparators[0]) and self.asks_for(node.left)
         if isinstance(node, ast.Call):
             return self.knows_call(node)
         plain = (ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.JoinedStr, ast.FormattedValue,
@@ -154,8 +196,12 @@ class _Reader:
 
     def knows_call(self, node: ast.Call) -> bool:
         name = _dotted(node.func)
+        if not self.is_itself(node.func) or any(keyword.arg not in ("default", "sep", "end") for keyword in node.keywords):  # key=, file= name who is called
+            return False
         if name in ("os.environ.get", "os.getenv"):
             return bool(node.args) and self.asks_for(node.args[0]) and self.knows_arguments(node)
+        if name in ("os.path.realpath", "os.path.abspath") and [_dotted(each) for each in node.args] == ["__file__"]:
+            return "__file__" not in self.bound  # the command names it
         self.place |= name in _OF_THE_PLACE
         return (name in _PURE or name in _OF_THE_PLACE) and self.knows_arguments(node)
 
@@ -175,8 +221,3 @@ def _dotted(node: ast.AST) -> str:
         before = _dotted(node.value)
         return f"{before}.{node.attr}" if before else ""
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _is_standard(name: str) -> bool:
-    top = name.partition(".")[0]
-    return top == "magicheap" or top in sys.stdlib_module_names

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import posix
 import sys
+import time
 
 from magicheap._native import ffi, lib
 
@@ -24,7 +25,7 @@ STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")
-_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize")  # by site, before anybody could watch
+_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")  # by site, before anybody could watch; in directories without, which are packages all the same
 
 # Audit events of what can't be asked again, each with how to tell of it.
 _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
@@ -47,6 +48,8 @@ _modules: set[str] = set()  # last parts of the names that were looked for, foun
 _notes: dict[str, None] = {}
 _arguments: _Arguments | None = None  # sys.argv while it is watched,
 _plain_arguments: list[str] = []  # and the list in whose place it is
+_original: _Arguments | None = None  # likewise sys.orig_argv
+_plain_original: list[str] = []
 _is_argv_asked = False
 _copier: tuple[int, int] | None = None  # who has walked through the environment last, and whereat in its code;
 _walked: set[bytes] = set()  # these names, of which this is the last one;
@@ -70,6 +73,7 @@ def begin() -> None:
     sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]
     _watch_arguments()
     os.uname = posix.uname = _uname  # type: ignore[assignment]
+    _watch_zone()
     if not _is_hooked:
         sys.addaudithook(_audit_hook)
         _is_hooked = True
@@ -89,6 +93,7 @@ def end() -> None:
         pass
     _release_arguments()
     os.uname = posix.uname = _real_uname
+    _release_zone()
 
 
 def forget() -> None:
@@ -226,7 +231,7 @@ def _inner(function: Any) -> Any:
 def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: list[str], *arguments: Any) -> Any:
         global _is_argv_asked
-        if _n_pauses == 0 and self is _arguments and arguments != (0,):  # the program's own name is the command's
+        if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):  # the program's own name is the command's
             _is_argv_asked = True
         return method(self, *arguments)
 
@@ -236,8 +241,8 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 class _Arguments(list[str]):
     """sys.argv while it is watched."""
 
-    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__repr__", "index", "count", "copy", "pop"):
-        locals()[_name] = _watched(getattr(list, _name))
+    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__radd__", "__repr__", "index", "count", "copy", "pop"):
+        locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))  # which lists don't add from the right
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -245,20 +250,26 @@ class _Arguments(list[str]):
 
 
 def _watch_arguments() -> None:
-    global _arguments, _plain_arguments
+    global _arguments, _plain_arguments, _original, _plain_original
     if type(sys.argv) is list:
         _plain_arguments = sys.argv
         sys.argv = _arguments = _Arguments(sys.argv)
+    if type(sys.orig_argv) is list:
+        _plain_original = sys.orig_argv
+        sys.orig_argv = _original = _Arguments(sys.orig_argv)
 
 
 def _release_arguments() -> None:
-    global _arguments
+    global _arguments, _original
     watched, _arguments = _arguments, None
     if watched is not None and sys.argv is watched:
         _plain_arguments[:] = watched
         sys.argv = _plain_arguments
     if watched is not None:
         _others.append(watched)
+    original, _original = _original, None
+    if original is not None and sys.orig_argv is original:
+        sys.orig_argv = _plain_original
 
 
 _others: list[_Arguments] = []  # that the program may hold
@@ -323,6 +334,38 @@ class _Node:
         return self._inner()
 
 
+# ---- the time zone ----
+
+_ZONE = ("tzname", "timezone", "altzone", "daylight")  # attributes of the module `time`, made as it is loaded: nobody is called who could tell
+_hidden: dict[str, Any] = {}
+
+
+def _watch_zone() -> None:
+    variables = vars(time)
+    if _hidden or not all(name in variables for name in _ZONE) or "__getattr__" in variables or "__all__" in variables:
+        return
+    variables["__all__"] = [name for name in variables if not name.startswith("_")]
+    _hidden.update({name: variables.pop(name) for name in _ZONE})
+    variables["__getattr__"] = _of_zone
+
+
+def _release_zone() -> None:
+    variables = vars(time)
+    if _hidden:
+        del variables["__getattr__"], variables["__all__"]
+        for name, value in _hidden.items():
+            variables.setdefault(name, value)  # time.tzset makes them anew
+        _hidden.clear()
+
+
+def _of_zone(name: str) -> Any:
+    if name not in _hidden:
+        raise AttributeError(f"module 'time' has no attribute {name!r}", name=name, obj=time)
+    if not _n_pauses:
+        lib.mh_note_zone()
+    return _hidden[name]
+
+
 # ---- imports ----
 
 
@@ -359,8 +402,11 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
 def _saw_listing(path: Any) -> None:
     """Imports list directories, too: those are asked for as a whole at the commit, by the names that matter to them."""
     caller = sys._getframe(2).f_code.co_filename
-    if caller == _IMPORT_SYSTEM or isinstance(path, int):
+    if caller == _IMPORT_SYSTEM:
         return
+    if isinstance(path, int):
+        with pause():
+            path = os.readlink(f"/proc/self/fd/{path}")
     kind = lib.MH_LISTING_METADATA if caller.endswith(_METADATA_READERS) else lib.MH_LISTING_ALL
     lib.mh_note_listing(ffi.new("char[]", os.fsencode("." if path is None else path)), kind)
 

@@ -40,7 +40,7 @@ def question_of(command: list[str]) -> Question:
     """Return how to ask about a command that starts with magic, magic-NAME, python, a script or -m."""
     from magicheap._paths import command_path, launcher_path
 
-    launcher = command_path() or launcher_path()  # by the directory of the former commands are spelled
+    launcher = command_path() or launcher_path()  # a command is known by the launcher's own path, too
     first, *rest = command
     name = os.path.basename(first)
     if name == "magic" or (name.startswith("magic-") and not os.path.isfile(first + ".py")):

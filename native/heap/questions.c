@@ -118,6 +118,15 @@ static bool make_absolute(char *absolute, int directory, const char *path)
     return snprintf(absolute, PATH_MAX, path[0] == '/' ? "%s%s" : "%s/%s", base, path) < PATH_MAX;
 }
 
+void mhi_question_note_rights(int directory, const char *path, uint64_t granted)
+{
+    char absolute[PATH_MAX];
+    int saved_errno = errno;
+    if (mhi_questions_are_noted() && make_absolute(absolute, directory, path))
+        note(MHI_ASKED_RIGHTS, absolute, NULL, 0, granted);
+    errno = saved_errno;
+}
+
 void mhi_question_note_path(mhi_asked kind, int directory, const char *path, const struct stat *found, unsigned uses)
 {
     char absolute[PATH_MAX];

@@ -21,7 +21,8 @@ typedef enum {
     MHI_ASKED_SIZE,      /* of that terminal */
     MHI_ASKED_HOST,      /* uname, gethostname */
     MHI_ASKED_KERNEL,    /* of what uname tells all but the host's name */
-    MHI_ASKED_USER,      /* getuid and its like */
+    MHI_ASKED_USER,      /* getuid and its like, and the groups */
+    MHI_ASKED_RIGHTS,    /* whether a file may be read, written, executed */
 } mhi_asked;
 
 /* How a file was opened, besides for reading. */
@@ -35,7 +36,7 @@ typedef struct {
     const char *name;   /* an absolute path, a variable's name, or "" */
     struct stat found;  /* PATH, LISTING: at the first question; st_mode 0: nothing was there */
     atomic_uint uses;   /* MHI_FILE_* */
-    uint64_t digest;    /* of the names, where they were known at the first question; else 0 */
+    uint64_t digest;    /* LISTING: of the names, where they were known at the first question; else 0. RIGHTS: those granted */
 } mhi_question;
 
 /* Forgets what was asked, and takes notes from here on; nothing happens where notes are taken already. */
@@ -53,6 +54,9 @@ void mhi_question_note(mhi_asked kind, const char *name, const struct stat *foun
 void mhi_question_note_listing(mhi_asked kind, const char *path, const struct stat *found, uint64_t digest);
 /* The same for a path as seen from a directory descriptor or AT_FDCWD. */
 void mhi_question_note_path(mhi_asked kind, int directory, const char *path, const struct stat *found, unsigned uses);
+
+/* Of a path, too. */
+void mhi_question_note_rights(int directory, const char *path, uint64_t granted);
 
 /* In the order of their first asking. Valid until the next begin; NULL: a thread is just entering it. */
 uint32_t mhi_questions_count(void);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -74,10 +75,25 @@ int mhi_routed_fxstatat(int version, int directory, const char *path, struct sta
     return (void)version, mhi_routed_fstatat(directory, path, found, flags);
 }
 
+/* What is not there has no rights. */
+static void see_rights(int directory, const char *path, int mode)
+{
+    static const int rights[] = { R_OK, W_OK, X_OK };
+    int error = errno;
+    uint64_t granted = 0;
+    if (mode != F_OK && mhi_questions_are_noted() && path != NULL && faccessat(directory, path, F_OK, 0) == 0) {
+        for (size_t i = 0; i < sizeof rights / sizeof *rights; i++)
+            granted |= faccessat(directory, path, rights[i], 0) == 0 ? (uint64_t)rights[i] : 0;
+        mhi_question_note_rights(directory, path, granted);
+    }
+    errno = error;
+}
+
 int mhi_routed_access(const char *path, int mode)
 {
     int result = access(path, mode);
     see(AT_FDCWD, path);
+    see_rights(AT_FDCWD, path, mode);
     return result;
 }
 
@@ -85,6 +101,7 @@ int mhi_routed_euidaccess(const char *path, int mode)
 {
     int result = euidaccess(path, mode);
     see(AT_FDCWD, path);
+    see_rights(AT_FDCWD, path, mode);
     return result;
 }
 
@@ -92,6 +109,7 @@ int mhi_routed_faccessat(int directory, const char *path, int mode, int flags)
 {
     int result = faccessat(directory, path, mode, flags);
     see(directory, path);
+    see_rights(directory, path, mode);
     return result;
 }
 
@@ -126,10 +144,42 @@ ssize_t mhi_routed_readlinkat_chk(int directory, const char *path, char *target,
     return size > room ? (abort(), -1) : mhi_routed_readlinkat(directory, path, target, size);
 }
 
+/* Each link on the way: where the path's parts lead, and what those lead through. */
+static void see_links(const char *path, int n_left)
+{
+    char part[PATH_MAX], target[PATH_MAX];
+    size_t length = strlen(path);
+    struct stat found;
+    for (size_t end = 1; n_left > 0 && length < sizeof part && end <= length; end++) {
+        if (path[end] != '/' && path[end] != '\0')
+            continue;
+        memcpy(part, path, end);
+        part[end] = '\0';
+        if (lstat(part, &found) < 0 || !S_ISLNK(found.st_mode))
+            continue;
+        mhi_question_note_path(MHI_ASKED_LINK, AT_FDCWD, part, NULL, 0);
+        char *slash = strrchr(part, '/');
+        size_t base = slash == NULL ? 0 : (size_t)(slash - part) + 1;
+        ssize_t n = readlink(part, target, sizeof target - 1);
+        if (n <= 0)
+            continue;
+        target[n] = '\0';
+        if (*target != '/' && base + (size_t)n < sizeof part) {
+            memmove(target + base, target, (size_t)n + 1);
+            memcpy(target, part, base);
+        }
+        see_links(target, n_left - 1);
+    }
+}
+
 char *mhi_routed_realpath(const char *path, char *resolved)
 {
     char *result = realpath(path, resolved);
+    int error = errno;
     see(AT_FDCWD, path);
+    if (mhi_questions_are_noted() && path != NULL)
+        see_links(path, 8); /* links in links: the kernel follows 40, on less stack */
+    errno = error;
     return result;
 }
 
@@ -166,6 +216,39 @@ int mhi_routed_scandir(const char *path, struct dirent ***names, int (*filter)(c
     return n;
 }
 
+DIR *mhi_routed_fdopendir(int fd)
+{
+    char link[64];
+    DIR *directory = fdopendir(fd);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    int error = errno;
+    char path[PATH_MAX];
+    ssize_t length = mhi_questions_are_noted() ? readlink(link, path, sizeof path - 1) : -1;
+    if (length > 0 && directory != NULL) {
+        path[length] = '\0';
+        see_listing(path, true);
+    }
+    errno = error;
+    return directory;
+}
+
+static int close_directory(DIR *directory) { return closedir(directory); }
+
+/* By functions that tell what it looks at. */
+int mhi_routed_glob(const char *pattern, int flags, int (*failed)(const char *, int), glob_t *found)
+{
+    if (!mhi_questions_are_noted() || flags & GLOB_ALTDIRFUNC)
+        return glob(pattern, flags, failed, found);
+    found->gl_closedir = (void (*)(void *))close_directory;
+    found->gl_readdir = (struct dirent *(*)(void *))readdir;
+    found->gl_opendir = (void *(*)(const char *))mhi_routed_opendir;
+    found->gl_lstat = mhi_routed_lstat;
+    found->gl_stat = mhi_routed_stat;
+    int result = glob(pattern, flags | GLOB_ALTDIRFUNC, failed, found);
+    found->gl_flags &= ~GLOB_ALTDIRFUNC;
+    return result;
+}
+
 /* ---- the environment, and the place ---- */
 
 char *mhi_routed_getenv(const char *name)
@@ -194,6 +277,33 @@ char *mhi_routed_get_current_dir_name(void)
     mhi_question_note(MHI_ASKED_VARIABLE, "PWD", NULL, 0);
     return get_current_dir_name();
 }
+
+/* ---- the time zone ---- */
+
+/* As the C library finds it: TZ, where that names a file in TZDIR; else the file of the machine. */
+void mhi_note_zone(void)
+{
+    char path[PATH_MAX];
+    if (!mhi_questions_are_noted())
+        return;
+    const char *zone = getenv("TZ"), *directory = getenv("TZDIR");
+    mhi_question_note(MHI_ASKED_VARIABLE, "TZ", NULL, 0);
+    if (zone != NULL && *zone == ':')
+        zone++;
+    bool is_named = zone != NULL && *zone != '\0' && *zone != '/';
+    if (is_named)
+        mhi_question_note(MHI_ASKED_VARIABLE, "TZDIR", NULL, 0);
+    if (directory == NULL || *directory == '\0')
+        directory = "/usr/share/zoneinfo";
+    int length = is_named ? snprintf(path, sizeof path, "%s/%s", directory, zone) : snprintf(path, sizeof path, "%s", zone == NULL ? "/etc/localtime" : zone);
+    if (length > 0 && length < (int)sizeof path)
+        see(AT_FDCWD, path);
+}
+
+struct tm *mhi_routed_localtime(const time_t *time) { return mhi_note_zone(), localtime(time); }
+struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *parts) { return mhi_note_zone(), localtime_r(time, parts); }
+time_t mhi_routed_mktime(struct tm *parts) { return mhi_note_zone(), mktime(parts); }
+void mhi_routed_tzset(void) { mhi_note_zone(), tzset(); }
 
 /* ---- terminals ---- */
 
@@ -259,6 +369,8 @@ uid_t mhi_routed_getuid(void) { return see_user(), getuid(); }
 uid_t mhi_routed_geteuid(void) { return see_user(), geteuid(); }
 gid_t mhi_routed_getgid(void) { return see_user(), getgid(); }
 gid_t mhi_routed_getegid(void) { return see_user(), getegid(); }
+
+int mhi_routed_getgroups(int n, gid_t *groups) { return see_user(), getgroups(n, groups); }
 
 struct passwd *mhi_routed_getpwuid(uid_t uid) { return see(AT_FDCWD, users), getpwuid(uid); }
 struct passwd *mhi_routed_getpwnam(const char *name) { return see(AT_FDCWD, users), getpwnam(name); }

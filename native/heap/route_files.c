@@ -19,6 +19,7 @@
 int (*mhi_real_open)(const char *, int, ...) = open;
 int (*mhi_real_openat)(int, const char *, int, ...) = openat;
 FILE *(*mhi_real_fopen)(const char *, const char *) = fopen;
+FILE *(*mhi_real_freopen)(const char *, const char *, FILE *) = freopen;
 
 /* Whether open with these flags would make the file: asked before, since afterwards it is there in any case. */
 static bool would_create(int directory, const char *path, int flags)
@@ -90,18 +91,34 @@ int mhi_routed_openat_2(int directory, const char *path, int flags)
     return noted(mhi_real_openat(directory, path, flags), directory, path, flags, false);
 }
 
+static void note_stream(FILE *file, const char *path, const char *mode, bool creates)
+{
+    bool may_read = strchr(mode, '+') != NULL;
+    unsigned uses = mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;
+    note(file == NULL ? -1 : fileno(file), AT_FDCWD, path, uses);
+    if (file != NULL && (mode[0] == 'r' || may_read))
+        mhi_see_read(fileno(file)); /* the C library's own calls are not seen */
+}
+
 FILE *mhi_routed_fopen(const char *path, const char *mode)
 {
     bool creates = mode[0] != 'r' && would_create(AT_FDCWD, path, O_CREAT);
     FILE *file = mhi_real_fopen(path, mode);
     if (file != NULL)
         mhi_entropy_opened(path, __builtin_return_address(0));
-    if (mhi_questions_are_noted()) {
-        bool may_read = strchr(mode, '+') != NULL;
-        unsigned uses = mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;
-        note(file == NULL ? -1 : fileno(file), AT_FDCWD, path, uses);
-        if (file != NULL && (mode[0] == 'r' || may_read))
-            mhi_see_read(fileno(file)); /* the C library's own calls are not seen */
-    }
+    if (mhi_questions_are_noted())
+        note_stream(file, path, mode, creates);
+    return file;
+}
+
+/* `path` NULL: the same file, in another mode. */
+FILE *mhi_routed_freopen(const char *path, const char *mode, FILE *old)
+{
+    bool creates = path != NULL && mode[0] != 'r' && would_create(AT_FDCWD, path, O_CREAT);
+    FILE *file = mhi_real_freopen(path, mode, old);
+    if (file != NULL && path != NULL)
+        mhi_entropy_opened(path, __builtin_return_address(0));
+    if (path != NULL && mhi_questions_are_noted())
+        note_stream(file, path, mode, creates);
     return file;
 }

@@ -193,6 +193,8 @@ bool mh_asked_place(void);
 bool mh_asked_variable(const char *name);
 /* The name of the host was asked for, or all else that uname tells. */
 void mh_note_host(bool name);
+/* The time zone was asked for: by the variables, and the file, that say which it is. */
+void mh_note_zone(void);
 /* While it is paused, what the calling thread asks is not noted. */
 void mh_pause(bool is_paused);
 /* Before the commit: the program itself has written this file, so that it is no input though libraries have read it. What libraries write
@@ -364,7 +366,7 @@ enum { MH_SEGMENT_ARENA = 1, MH_SEGMENT_PAGES = 2, MH_SEGMENT_MEMORY = 3, MH_SEG
 enum {
     MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6, MH_INPUT_ABSENT = 7,
     MH_INPUT_PRESENT = 8, MH_INPUT_DIRECTORY = 9, MH_INPUT_LISTING = 10, MH_INPUT_NAMES = 11, MH_INPUT_ARGUMENTS = 12, MH_INPUT_PLACE = 13,
-    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18
+    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18, MH_INPUT_RIGHTS = 19
 };
 
 typedef struct {

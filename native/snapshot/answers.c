@@ -8,10 +8,13 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "magicheap.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
+
+#define N_GROUPS 256 /* that are told apart; more than anybody is in. Arbitrary */
 
 int mhi_answer_place(char *path, size_t size) { return mhi_sys_realpath(".", path, size); }
 
@@ -32,6 +35,25 @@ int mhi_answer_host(bool with_name, uint64_t *digest)
 }
 
 uint64_t mhi_answer_user(void) { return mhi_sys_uid() | (uint64_t)mhi_sys_euid() << 32; }
+
+uint64_t mhi_answer_groups(void)
+{
+    gid_t groups[N_GROUPS + 2];
+    int n = mhi_sys_groups(groups, N_GROUPS + 2);
+    uint64_t digest = n < 0 ? 0 : mhi_checksum((const char *)groups, 2 * sizeof *groups);
+    for (int i = 2; i < n; i++)
+        digest += mhi_checksum((const char *)&groups[i], sizeof *groups);
+    return digest;
+}
+
+uint64_t mhi_answer_rights(const char *path)
+{
+    static const int rights[] = { R_OK, W_OK, X_OK };
+    uint64_t granted = 0;
+    for (size_t i = 0; i < sizeof rights / sizeof *rights; i++)
+        granted |= mhi_sys_access(path, rights[i]) == 0 ? (uint64_t)rights[i] : 0;
+    return granted;
+}
 
 uint64_t mhi_answer_arguments(const char *const *arguments)
 {

@@ -14,6 +14,10 @@ uint64_t mhi_answer_terminal_size(int fd);
 /* Of what uname tells, all or all but the name of the host. */
 int mhi_answer_host(bool with_name, uint64_t *digest);
 uint64_t mhi_answer_user(void);
+/* Of all groups; they may be in any order. */
+uint64_t mhi_answer_groups(void);
+/* R_OK, W_OK and X_OK, as far as each is granted. */
+uint64_t mhi_answer_rights(const char *path);
 /* `arguments`: NULL-terminated; NULL: none. */
 uint64_t mhi_answer_arguments(const char *const *arguments);
 /* Digest of the names in a directory, in any order; `which`: MH_LISTING_*; `modules`: as NAMES in format.h, NULL: none. -errno. */

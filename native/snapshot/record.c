@@ -211,13 +211,23 @@ static int add_host(const record *r, bool with_name)
     return mhi_answer_host(with_name, &digest) < 0 ? MH_OK : add_number(r, MH_INPUT_HOST, with_name ? "name" : "kernel", with_name, digest);
 }
 
+static int add_rights(const record *r, const mhi_question *asked)
+{
+    struct stat found;
+    if (mhi_sys_stat(asked->name, &found) < 0)
+        return MH_OK; /* temporary */
+    mhi_file_input entry = { .in_kind = MH_INPUT_RIGHTS, .in_bytes = asked->digest };
+    return mhi_inputs_add(r->inputs, &entry, asked->name, NULL, r->err);
+}
+
 static int add_question(const record *r, const mhi_question *asked)
 {
-    bool is_path = asked->kind == MHI_ASKED_PATH || asked->kind == MHI_ASKED_LINK || asked->kind == MHI_ASKED_LISTING || asked->kind == MHI_ASKED_METADATA;
+    bool is_path = asked->kind == MHI_ASKED_PATH || asked->kind == MHI_ASKED_LINK || asked->kind == MHI_ASKED_LISTING || asked->kind == MHI_ASKED_METADATA || asked->kind == MHI_ASKED_RIGHTS;
     if (is_path && is_left_out(r, asked->name))
         return MH_OK;
     switch (asked->kind) {
     case MHI_ASKED_PATH: return add_path(r, asked);
+    case MHI_ASKED_RIGHTS: return add_rights(r, asked);
     case MHI_ASKED_LINK: return add_present(r, asked->name, S_IFLNK);
     case MHI_ASKED_LISTING:
     case MHI_ASKED_METADATA: return add_listing(r, asked);
@@ -227,7 +237,7 @@ static int add_question(const record *r, const mhi_question *asked)
     case MHI_ASKED_SIZE: return add_number(r, MH_INPUT_SIZE, asked->name, mhi_answer_terminal_size(atoi(asked->name)), 0);
     case MHI_ASKED_HOST: return add_host(r, true);
     case MHI_ASKED_KERNEL: return add_host(r, false);
-    case MHI_ASKED_USER: return add_number(r, MH_INPUT_USER, NULL, mhi_answer_user(), 0);
+    case MHI_ASKED_USER: return add_number(r, MH_INPUT_USER, NULL, mhi_answer_user(), mhi_answer_groups());
     }
     return MH_OK;
 }

@@ -78,8 +78,10 @@ static int check_host(const check *c, const mhi_file_input *input)
 static int check_user(const check *c, const mhi_file_input *input)
 {
     uint64_t is = mhi_answer_user();
-    if (is == input->in_bytes)
+    if (is == input->in_bytes && mhi_answer_groups() == input->in_digest)
         return MH_OK;
+    if (is == input->in_bytes)
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "run with other groups than the snapshot, which was made by a run that had asked for them");
     return mhi_fail(c->err, MH_ERR_STALE, 0, "run by user %u, the snapshot was made by %u", (uint32_t)is, (uint32_t)input->in_bytes);
 }
 
@@ -155,6 +157,14 @@ static int check_present(const check *c, const mhi_file_input *input)
     return MH_OK;
 }
 
+static int check_rights(const check *c, const mhi_file_input *input)
+{
+    const char *path = text_of(c, input->in_name);
+    if (mhi_answer_rights(path) == input->in_bytes)
+        return MH_OK;
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s may be read, written or executed otherwise than when the snapshot was made", path);
+}
+
 static bool is_as_it_was(const mhi_file_input *input, const char *path)
 {
     struct stat found;
@@ -207,6 +217,7 @@ static int check_directories(const check *c, const mhi_file_input *input)
 {
     switch (input->in_kind) {
     case MH_INPUT_ABSENT: return check_absent(c, input);
+    case MH_INPUT_RIGHTS: return check_rights(c, input);
     case MH_INPUT_LISTING: return check_listing(c, input);
     default: return MH_OK;
     }

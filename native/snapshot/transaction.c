@@ -18,6 +18,7 @@
 #include "heap/questions.h"
 #include "heap/route_reads.h"
 #include "heap/route.h"
+#include "heap/route_asks.h"
 #include "snapshot/answers.h"
 #include "snapshot/attach.h"
 #include "snapshot/checksum.h"
@@ -544,6 +545,7 @@ int mh_watch(const char *program, mh_error *err)
     return status;
 }
 
+void mh_note_zone(void) { mhi_note_zone(); }
 void mh_note_host(bool name) { mhi_question_note(name ? MHI_ASKED_HOST : MHI_ASKED_KERNEL, "", NULL, 0); }
 void mh_unwatch(void) { mhi_route_stand_down(); }
 bool mh_asked_variable(const char *name) { return mhi_question_is_asked(MHI_ASKED_VARIABLE, name); }

@@ -66,6 +66,8 @@ int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset)
 /* process and machine */
 uid_t mhi_sys_uid(void);
 uid_t mhi_sys_euid(void);
+int mhi_sys_groups(gid_t *groups, int n);                   /* gid, egid, then the others, at most n in all: their number; -errno */
+int mhi_sys_access(const char *path, int mode);             /* by the real ids */
 bool mhi_sys_secure_exec(void);     /* AT_SECURE: set-user-ID and the like */
 int64_t mhi_sys_wall_clock_ns(void);
 int mhi_sys_random(void *buffer, size_t size);

@@ -178,6 +178,16 @@ int mhi_sys_socket_peer(int fd, void *address, size_t size)
 }
 
 uid_t mhi_sys_euid(void) { return geteuid(); }
+
+int mhi_sys_groups(gid_t *groups, int n)
+{
+    groups[0] = getgid();
+    groups[1] = getegid();
+    int more = getgroups(n - 2, groups + 2);
+    return more < 0 ? -errno : more + 2;
+}
+
+int mhi_sys_access(const char *path, int mode) { return access(path, mode) < 0 ? -errno : 0; }
 bool mhi_sys_secure_exec(void) { return getauxval(AT_SECURE) != 0; }
 
 int64_t mhi_sys_wall_clock_ns(void)

@@ -105,6 +105,16 @@ int64_t mhi_sys_wall_clock_ns(void)
 }
 
 uid_t mhi_sys_euid(void) { return (uid_t)mhi_raw_0(SYS_geteuid); }
+
+int mhi_sys_groups(gid_t *groups, int n)
+{
+    groups[0] = (gid_t)mhi_raw_0(SYS_getgid);
+    groups[1] = (gid_t)mhi_raw_0(SYS_getegid);
+    int more = (int)mhi_raw_2(SYS_getgroups, n - 2, (long)(groups + 2));
+    return more < 0 ? more : more + 2;
+}
+
+int mhi_sys_access(const char *path, int mode) { return (int)mhi_raw_2(SYS_access, (long)path, mode); }
 bool mhi_sys_secure_exec(void) { return is_secure; }
 
 ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size)

@@ -1,0 +1,506 @@
+"""The questions that a body may ask of the world, each as code that asks it and as worlds that answer differently.
+
+A world is a state of a program's directory, and how it is started there. Number 0 is the one of the first commit. What C asks is asked by one
+library of functions that take a text and return one (C_SOURCE).
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+C_SOURCE = r"""
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+static char text[8192];
+
+static const char *number(long n) { return snprintf(text, sizeof text, "%ld", n), text; }
+static const char *is(int yes) { return yes ? "yes" : "no"; }
+static const char *word(const char *found) { return snprintf(text, sizeof text, "%s", found == NULL ? "none" : found), text; }
+
+static const char *content(int fd)
+{
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (fd >= 0)
+        close(fd);
+    return n < 0 ? "none" : (text[n] = '\0', text);
+}
+
+static const char *content_of(FILE *file)
+{
+    size_t n;
+    if (file == NULL)
+        return "none";
+    rewind(file);
+    n = fread(text, 1, sizeof text - 1, file);
+    text[n] = '\0';
+    fclose(file);
+    return text;
+}
+
+static const char *names(DIR *directory)
+{
+    long n = 0, sum = 0;
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        for (const char *at = (n++, entry->d_name); *at != '\0'; at++)
+            sum += *at;
+    return directory == NULL ? "none" : (closedir(directory), number(1000 * n + sum));
+}
+
+const char *ask_open(const char *path) { return content(open(path, O_RDONLY)); }
+const char *ask_open_read_write(const char *path) { return content(open(path, O_RDWR)); }
+const char *ask_open_create(const char *path) { return content(open(path, O_RDWR | O_CREAT, 0600)); }
+const char *ask_openat(const char *path)
+{
+    int directory = open(".", O_RDONLY | O_DIRECTORY), fd = openat(directory, path, O_RDONLY);
+    close(directory);
+    return content(fd);
+}
+const char *ask_fopen(const char *path) { return content_of(fopen(path, "r")); }
+const char *ask_fopen_read_write(const char *path) { return content_of(fopen(path, "r+")); }
+const char *ask_fopen_append(const char *path) { return content_of(fopen(path, "a+")); }
+const char *ask_freopen(const char *path) { return content_of(freopen(path, "r", fopen("/dev/null", "r"))); }
+
+const char *ask_stat(const char *path) { struct stat found; return stat(path, &found) < 0 ? "none" : number(found.st_size); }
+const char *ask_lstat(const char *path) { struct stat found; return lstat(path, &found) < 0 ? "none" : number(found.st_size); }
+const char *ask_fstatat(const char *path) { struct stat found; return fstatat(AT_FDCWD, path, &found, 0) < 0 ? "none" : number(found.st_size); }
+const char *ask_statx(const char *path) { struct statx found; return statx(AT_FDCWD, path, 0, STATX_SIZE, &found) < 0 ? "none" : number(found.stx_size); }
+const char *ask_access(const char *path) { return is(access(path, F_OK) == 0); }
+const char *ask_executable(const char *path) { return is(access(path, X_OK) == 0); }
+const char *ask_realpath(const char *path) { char *found = realpath(path, NULL); word(found); free(found); return text; }
+const char *ask_readlink(const char *path) { ssize_t n = readlink(path, text, sizeof text - 1); return n < 0 ? "none" : (text[n] = '\0', text); }
+
+const char *ask_opendir(const char *path) { return names(opendir(path)); }
+const char *ask_fdopendir(const char *path) { return names(fdopendir(open(path, O_RDONLY | O_DIRECTORY))); }
+const char *ask_scandir(const char *path)
+{
+    struct dirent **found = NULL;
+    int n = scandir(path, &found, NULL, alphasort);
+    for (int i = 0; i < n; i++)
+        free(found[i]);
+    free(found);
+    return number(n);
+}
+const char *ask_glob(const char *pattern)
+{
+    glob_t found = { 0 };
+    glob(pattern, 0, NULL, &found);
+    number((long)found.gl_pathc);
+    globfree(&found);
+    return text;
+}
+
+const char *ask_getenv(const char *name) { return word(getenv(name)); }
+const char *ask_secure_getenv(const char *name) { return word(secure_getenv(name)); }
+const char *ask_getcwd(const char *unused) { return (void)unused, getcwd(text, sizeof text); }
+const char *ask_current_directory(const char *unused) { char *found = get_current_dir_name(); (void)unused, word(found); free(found); return text; }
+const char *ask_isatty(const char *fd) { return is(isatty(atoi(fd))); }
+const char *ask_settings(const char *fd) { struct termios found; return is(tcgetattr(atoi(fd), &found) == 0); }
+const char *ask_size(const char *fd) { struct winsize found; return ioctl(atoi(fd), TIOCGWINSZ, &found) < 0 ? "none" : number(found.ws_col); }
+const char *ask_gethostname(const char *unused) { return (void)unused, gethostname(text, sizeof text) < 0 ? "none" : text; }
+const char *ask_uname(const char *unused) { struct utsname found; (void)unused; return uname(&found) < 0 ? "none" : word(found.nodename); }
+const char *ask_user(const char *unused) { struct passwd *found = getpwuid(getuid()); (void)unused; return word(found == NULL ? NULL : found->pw_name); }
+const char *ask_group(const char *unused) { return (void)unused, number(getgid()); }
+const char *ask_codeset(const char *unused) { (void)unused; setlocale(LC_ALL, ""); return word(nl_langinfo(CODESET)); }
+const char *ask_zone(const char *unused)
+{
+    time_t now = 1700000000;
+    struct tm found;
+    (void)unused;
+    tzset();
+    return word(localtime_r(&now, &found)->tm_zone);
+}
+"""
+MODULES = ["ctypes", "glob", "importlib", "importlib.metadata", "importlib.util", "locale", "os", "pathlib", "shutil", "socket", "sqlite3", "sys", "time", "zoneinfo"]
+ZONES = Path("/usr/share/zoneinfo")
+
+
+class Start(NamedTuple):
+    """How a program is started in a world."""
+
+    env: dict = {}
+    arguments: tuple = ()
+    cwd: str = "."
+    terminals: tuple = ()  # descriptors that are one
+    columns: int = 80
+    host: str = ""
+    user: dict = {}  # for Popen
+
+
+class Question(NamedTuple):
+    """One question, how to ask it, and how the world comes to answer otherwise."""
+
+    name: str
+    asks: str  # lines of Python that set `answer`
+    world: object  # world(directory, number) makes it, and returns a Start or None; number: 0, 1, 2
+    needs: str = ""  # what must be there: root, zones
+
+
+def c(function, argument="''"):
+    return f"asker = ctypes.CDLL(ASKER); asker.{function}.restype = ctypes.c_char_p; answer = asker.{function}(os.fsencode({argument}))"
+
+
+def tried(expression):
+    return f"try:\n    answer = {expression}\nexcept Exception as error:\n    answer = type(error).__name__"
+
+
+# ---- worlds ----
+
+
+def text(directory, number):
+    (directory / "f.txt").write_text(("one", "two", "threefold")[number])
+
+
+def length(directory, number):
+    (directory / "f.txt").write_text("x" * (number + 1))
+
+
+def there(path):
+    """Absent, there, there with other content."""
+
+    def world(directory, number):
+        if number:
+            (directory / path).parent.mkdir(exist_ok=True)
+            (directory / path).write_text("x" * number)
+
+    return world
+
+
+def gone(directory, number):
+    (directory / "f.txt").write_text("x") if number % 2 == 0 else (directory / "f.txt").unlink()
+
+
+def dangling(directory, number):
+    link = directory / "link"
+    if number == 0:
+        link.symlink_to("target.txt")
+    else:
+        (directory / "target.txt").write_text("x" * number)
+
+
+def mode(directory, number):
+    (directory / "f.txt").write_text("x")
+    (directory / "f.txt").chmod((0o600, 0o700, 0o600)[number])
+
+
+def linked(directory, number):
+    for each in "abc":
+        (directory / each).mkdir(exist_ok=True)
+        (directory / each / "f.txt").write_text("alike")
+    (directory / "link").unlink(missing_ok=True)
+    (directory / "link").symlink_to("abc"[number])
+
+
+def listed(directory, number):
+    (directory / "d").mkdir(exist_ok=True)
+    (directory / f"d/{number}.txt").write_text("x")
+
+
+def emptied(directory, number):
+    (directory / "d").mkdir(exist_ok=True)
+    for i in range(3):
+        (directory / f"d/{i}.txt").write_text("x")
+    for i in range(number):
+        (directory / f"d/{i}.txt").unlink()
+
+
+def kind(directory, number):
+    path = directory / "f.txt"
+    if number == 1:
+        path.unlink()
+        path.mkdir()
+    elif number == 2:
+        path.rmdir()
+        path.write_text("x")
+    else:
+        path.write_text("x")
+
+
+def database(is_wal):
+    def world(directory, number):
+        connection = sqlite3.connect(directory / "d.sqlite")
+        if is_wal:
+            connection.execute("pragma journal_mode=wal")
+        connection.execute("create table if not exists t (x)")
+        connection.execute("insert into t values (?)", (number,))
+        connection.commit()
+        connection.close()
+
+    return world
+
+
+def log_of_database(directory, number):
+    """What was added stands in the log alone, as after a crash."""
+    lines = f"""
+        import os, sqlite3
+        connection = sqlite3.connect("d.sqlite")
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("create table if not exists t (x)")
+        connection.execute("insert into t values ({number})")
+        connection.commit()
+        os._exit(0)"""
+    subprocess.run([sys.executable, "-c", "\n".join(line.strip() for line in lines.splitlines())], cwd=directory, check=True)
+
+
+def beside(name):
+    """A module beside the program, with what `name` says in it: absent at first."""
+
+    def world(directory, number):
+        path = directory / name
+        if number:
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_text(f"VALUE = {number}\n")
+
+    return world
+
+
+def on_path(names, initial=()):
+    """A directory `first` before a directory `second` on PYTHONPATH; `initial` are there in any world, `names` appear one after the other."""
+
+    def world(directory, number):
+        for each in ("first", "second"):
+            (directory / each).mkdir(exist_ok=True)
+        for name in (*initial, *names[:number]):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (directory / name).exists():
+                (directory / name).write_text(f"VALUE = {name!r}\n")
+        return Start(env={"PYTHONPATH": f"{directory}/first:{directory}/second"})
+
+    return world
+
+
+def installed(directory, number):
+    for i in range(number + 1):
+        metadata = directory / f"first/plugin{i}-1.dist-info"
+        metadata.mkdir(parents=True, exist_ok=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugin{i}\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(f"[questions]\nplugin{i} = plugin:main\n")
+    return Start(env={"PYTHONPATH": f"{directory}/first"})
+
+
+def upgraded(directory, number):
+    metadata = directory / "first/plugin-1.dist-info"
+    metadata.mkdir(parents=True, exist_ok=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugin\nVersion: {number}\n")
+    return Start(env={"PYTHONPATH": f"{directory}/first"})
+
+
+def set_to(name, *values):
+    return lambda directory, number: Start(env={name: values[number]})
+
+
+VARIABLE = set_to("ASKED_FOR", None, "1", "2")
+ARGUMENTS = lambda directory, number: Start(arguments=(("a",), ("b",), ("b", "c"))[number])  # noqa: E731
+COUNTED = lambda directory, number: Start(arguments=((), ("b",), ("b", "c"))[number])  # noqa: E731
+OPTIONS = lambda directory, number: Start(arguments=((), ("--size", "2"), ("--size", "3"))[number])  # noqa: E731
+
+
+def place(directory, number):
+    (directory / f"place{number}").mkdir(exist_ok=True)
+    (directory / f"place{number}/f.txt").write_text(f"in {number}")
+    return Start(cwd=f"place{number}")
+
+
+def terminal(fd):
+    return lambda directory, number: Start(terminals=((), (fd,), ())[number])
+
+
+def sized(fd):
+    return lambda directory, number: Start(terminals=(fd,), columns=(80, 100, 120)[number])
+
+
+def host(directory, number):
+    return Start(host=("one.example", "two.example", "three.example")[number])
+
+
+def group(directory, number):
+    return Start(user={"group": number})
+
+
+def groups(directory, number):
+    return Start(user={"extra_groups": [number]})
+
+
+def zone_file(directory, number):
+    names = ("Europe/Berlin", "Asia/Tokyo", "America/New_York")
+    (directory / "zone").write_bytes((ZONES / names[number]).read_bytes())
+    return Start(env={"TZ": f":{directory}/zone"})
+
+
+def zone_directory(directory, number):
+    names = ("Europe/Berlin", "Asia/Tokyo", "America/New_York")
+    (directory / "zones").mkdir(exist_ok=True)
+    (directory / "zones/Mine").write_bytes((ZONES / names[number]).read_bytes())
+    return Start(env={"TZDIR": f"{directory}/zones", "PYTHONTZPATH": f"{directory}/zones", "TZ": "Mine"})
+
+
+
+QUERY = """connection = sqlite3.connect(D + "/d.sqlite"); answer = connection.execute("select count(*) from t").fetchone(); connection.close()"""
+FIND = tried("importlib.import_module('extra').VALUE")
+
+QUESTIONS = [
+    # files that are opened
+    Question("open r", "answer = open(F).read()", text),
+    Question("open r+", "with open(F, 'r+') as file:\n    answer = file.read()", text),
+    Question("open a+", "with open(F, 'a+') as file:\n    file.seek(0); answer = file.read()", text),
+    Question("os.open O_RDWR", "fd = os.open(F, os.O_RDWR); answer = os.read(fd, 100); os.close(fd)", text),
+    Question("os.open dir_fd", "d = os.open(D, os.O_RDONLY); fd = os.open('f.txt', os.O_RDONLY, dir_fd=d); answer = os.read(fd, 100); os.close(fd); os.close(d)", text),
+    Question("read_text", "answer = pathlib.Path(F).read_text()", text),
+    Question("relative open", "answer = open('f.txt').read()", text),
+    Question("C open", c("ask_open", "F"), text),
+    Question("C open O_RDWR", c("ask_open_read_write", "F"), text),
+    Question("C open O_RDWR O_CREAT", c("ask_open_create", "F"), text),
+    Question("C openat", c("ask_openat", "'f.txt'"), text),
+    Question("C fopen r", c("ask_fopen", "F"), text),
+    Question("C fopen r+", c("ask_fopen_read_write", "F"), text),
+    Question("C fopen a+", c("ask_fopen_append", "F"), text),
+    Question("C freopen", c("ask_freopen", "F"), text),
+    Question("sqlite", QUERY, database(False)),
+    Question("sqlite wal", QUERY, database(True)),
+    Question("sqlite wal left over", QUERY, log_of_database),
+    # files that are examined
+    Question("os.stat", "answer = os.stat(F).st_size", length),
+    Question("os.lstat", "answer = os.lstat(F).st_size", length),
+    Question("getsize", "answer = os.path.getsize(F)", length),
+    Question("exists, then gone", "answer = os.path.exists(F)", gone),
+    Question("access, then gone", "answer = os.access(F, os.R_OK)", gone),
+    Question("isdir", "answer = os.path.isdir(F)", kind),
+    Question("access X_OK", "answer = os.access(F, os.X_OK)", mode),
+    Question("realpath", "answer = os.path.realpath(D + '/link/f.txt')", linked),
+    Question("resolve", "answer = str(pathlib.Path(D, 'link').resolve())", linked),
+    Question("readlink", "answer = os.readlink(D + '/link')", linked),
+    Question("C stat", c("ask_stat", "F"), length),
+    Question("C lstat", c("ask_lstat", "F"), length),
+    Question("C fstatat", c("ask_fstatat", "F"), length),
+    Question("C statx", c("ask_statx", "F"), length),
+    Question("C access, then gone", c("ask_access", "F"), gone),
+    Question("C access X_OK", c("ask_executable", "F"), mode),
+    Question("C realpath", c("ask_realpath", "D + '/link/f.txt'"), linked),
+    Question("C readlink", c("ask_readlink", "D + '/link'"), linked),
+    # files that are looked for in vain
+    Question("open in vain", tried("open(F).read()"), there("f.txt")),
+    Question("open r+ in vain", tried("open(F, 'r+').read()"), there("f.txt")),
+    Question("stat in vain", tried("os.stat(F).st_size"), there("f.txt")),
+    Question("exists in vain", "answer = os.path.exists(F)", there("f.txt")),
+    Question("access in vain", "answer = os.access(F, os.R_OK)", there("f.txt")),
+    Question("in a missing directory", "answer = os.path.exists(D + '/missing/f.txt')", there("missing/f.txt")),
+    Question("open in a missing directory", tried("open(D + '/missing/f.txt').read()"), there("missing/f.txt")),
+    Question("a dangling link", "answer = os.path.exists(D + '/link')", dangling),
+    Question("open of a dangling link", tried("open(D + '/link').read()"), dangling),
+    Question("C open in vain", c("ask_open", "F"), there("f.txt")),
+    Question("C fopen in vain", c("ask_fopen", "F"), there("f.txt")),
+    Question("C stat in vain", c("ask_stat", "F"), there("f.txt")),
+    Question("C access in vain", c("ask_access", "F"), there("f.txt")),
+    Question("C access in a missing directory", c("ask_access", "D + '/missing/f.txt'"), there("missing/f.txt")),
+    Question("C stat of a dangling link", c("ask_stat", "D + '/link'"), dangling),
+    # directories
+    Question("listdir", "answer = sorted(os.listdir(D + '/d'))", listed),
+    Question("listdir, then emptied", "answer = sorted(os.listdir(D + '/d'))", emptied),
+    Question("listdir of a descriptor", "fd = os.open(D + '/d', os.O_RDONLY); answer = sorted(os.listdir(fd)); os.close(fd)", listed),
+    Question("scandir", "answer = sorted(each.name for each in os.scandir(D + '/d'))", listed),
+    Question("glob", "answer = sorted(glob.glob(D + '/d/*.txt'))", listed),
+    Question("iterdir", "answer = sorted(str(each) for each in pathlib.Path(D, 'd').iterdir())", listed),
+    Question("walk", "answer = sorted(each[2] for each in os.walk(D + '/d'))", listed),
+    Question("listdir in vain", tried("sorted(os.listdir(D + '/d'))"), lambda directory, number: listed(directory, number) if number else None),
+    Question("C opendir", c("ask_opendir", "D + '/d'"), listed),
+    Question("C fdopendir", c("ask_fdopendir", "D + '/d'"), listed),
+    Question("C scandir", c("ask_scandir", "D + '/d'"), listed),
+    Question("C glob", c("ask_glob", "D + '/d/*.txt'"), listed),
+    # imports
+    Question("a module that shadows the standard library's", "import colorsys; answer = colorsys.__file__", beside("colorsys.py")),
+    Question("a module that shadows another", "import helper; answer = helper.VALUE", on_path(["first/helper.py"], ["second/helper.py"])),
+    Question("an __init__ is added", "import space; answer = str(space.__file__)", on_path(["first/space/__init__.py"], ["first/space/part.py"])),
+    Question("an optional import", FIND, beside("extra.py")),
+    Question("an optional import on the path", FIND, on_path(["second/extra.py", "first/extra.py"])),
+    Question("an optional package", FIND, on_path(["second/extra/__init__.py", "first/extra/__init__.py"])),
+    Question("find_spec", "answer = importlib.util.find_spec('extra') is None", beside("extra.py")),
+    Question("an optional part of a package", "try:\n    import pack.extra\n    answer = 1\nexcept ImportError:\n    answer = 0", on_path(["first/pack/extra.py"], ["first/pack/__init__.py"])),
+    Question("a module that was edited", "import helper; answer = helper.VALUE", lambda directory, number: (directory / "helper.py").write_text(f"VALUE = {number}\n") and None),
+    Question("sitecustomize", "answer = getattr(sys.modules.get('sitecustomize'), 'VALUE', 0)", on_path(["second/sitecustomize.py", "first/sitecustomize.py"])),
+    Question("entry points", "answer = sorted(each.name for each in importlib.metadata.entry_points(group='questions'))", installed),
+    Question("a version", "answer = importlib.metadata.version('plugin')", upgraded),
+    # the environment
+    Question("environ[]", tried("os.environ['ASKED_FOR']"), VARIABLE),
+    Question("environ.get", "answer = os.environ.get('ASKED_FOR')", VARIABLE),
+    Question("in environ", "answer = 'ASKED_FOR' in os.environ", VARIABLE),
+    Question("getenv", "answer = os.getenv('ASKED_FOR')", VARIABLE),
+    Question("environb", "answer = os.environb.get(b'ASKED_FOR')", VARIABLE),
+    Question("getenvb", "answer = os.getenvb(b'ASKED_FOR')", VARIABLE),
+    Question("expandvars", "answer = os.path.expandvars('$ASKED_FOR/x')", VARIABLE),
+    Question("expanduser", "answer = os.path.expanduser('~/x')", set_to("HOME", "/one", "/two", "/three")),
+    Question("which", "answer = shutil.which('sh')", set_to("PATH", "/usr/bin", "/bin:/usr/bin", "/nowhere")),
+    Question("C getenv", c("ask_getenv", "'ASKED_FOR'"), VARIABLE),
+    Question("C secure_getenv", c("ask_secure_getenv", "'ASKED_FOR'"), VARIABLE),
+    # arguments
+    Question("argv[1]", "answer = sys.argv[1]", ARGUMENTS),
+    Question("argv[1:]", "answer = sys.argv[1:]", ARGUMENTS),
+    Question("len(argv)", "answer = len(sys.argv)", COUNTED),
+    Question("orig_argv", "answer = sys.orig_argv[-1]", ARGUMENTS),
+    Question("argparse", "import argparse; parser = argparse.ArgumentParser(); parser.add_argument('--size'); answer = parser.parse_args().size", OPTIONS),
+    # the working directory
+    Question("getcwd", "answer = os.getcwd()", place),
+    Question("getcwdb", "answer = os.getcwdb()", place),
+    Question("abspath", "answer = os.path.abspath('x')", place),
+    Question("Path.cwd", "answer = str(pathlib.Path.cwd())", place),
+    Question("relative open elsewhere", "answer = open('f.txt').read()", place),
+    Question("relative stat elsewhere", "answer = os.path.exists('f.txt'), os.stat('f.txt').st_ino", place),
+    Question("C getcwd", c("ask_getcwd"), place),
+    Question("C get_current_dir_name", c("ask_current_directory"), place),
+    # terminals
+    Question("stdin.isatty", "answer = sys.stdin.isatty()", terminal(0)),
+    Question("stdout.isatty", "answer = sys.stdout.isatty()", terminal(1)),
+    Question("stderr.isatty", "answer = sys.stderr.isatty()", terminal(2)),
+    Question("os.isatty", "answer = os.isatty(1)", terminal(1)),
+    Question("get_terminal_size", "answer = shutil.get_terminal_size()", sized(1)),
+    Question("os.get_terminal_size", "answer = os.get_terminal_size(2)", sized(2)),
+    Question("C isatty", c("ask_isatty", "'1'"), terminal(1)),
+    Question("C tcgetattr", c("ask_settings", "'0'"), terminal(0)),
+    Question("C TIOCGWINSZ", c("ask_size", "'2'"), sized(2)),
+    # host and user
+    Question("uname", "answer = os.uname().nodename", host, "root"),
+    Question("platform.node", "import platform; answer = platform.node()", host, "root"),
+    Question("socket.gethostname", "answer = socket.gethostname()", host, "root"),
+    Question("C gethostname", c("ask_gethostname"), host, "root"),
+    Question("C uname", c("ask_uname"), host, "root"),
+    Question("getgid", "answer = os.getgid()", group, "root"),
+    Question("C getgid", c("ask_group"), group, "root"),
+    Question("getgroups", "answer = os.getgroups()", groups, "root"),
+    # locale and time zone
+    Question("setlocale", "answer = locale.setlocale(locale.LC_ALL, '')", set_to("LC_ALL", "C", "C.UTF-8", "POSIX")),
+    Question("C nl_langinfo", c("ask_codeset"), set_to("LC_ALL", "C", "C.UTF-8", "POSIX")),
+    Question("tzname", "answer = time.tzname", set_to("TZ", "Europe/Berlin", "Asia/Tokyo", "America/New_York"), "zones"),
+    Question("a file of a time zone", "answer = time.strftime('%Z', time.localtime(1700000000))", zone_file, "zones"),
+    Question("a time zone in TZDIR", "answer = time.strftime('%Z', time.localtime(1700000000))", zone_directory, "zones"),
+    Question("zoneinfo", "answer = str(zoneinfo.ZoneInfo('Mine').utcoffset(__import__('datetime').datetime(2020, 1, 1)))", zone_directory, "zones"),
+    Question("C localtime", c("ask_zone"), zone_file, "zones"),
+]
+
+
+def imports_of(question):
+    """The modules that it asks by, in one statement; never more, since each takes its time."""
+    return f"import os, {', '.join(name for name in MODULES if name + '.' in question.asks and name != 'os')}".rstrip(", ") + "\n"
+
+
+def is_missing(need):
+    """Return why a question can't be asked here, or None."""
+    if need == "root" and (os.geteuid() != 0 or subprocess.run(["unshare", "-u", "true"], capture_output=True).returncode != 0):
+        return "takes root, and namespaces"
+    return "there are no time zones" if need == "zones" and not (ZONES / "Asia/Tokyo").exists() else None
