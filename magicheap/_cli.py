@@ -18,7 +18,7 @@ from magicheap._errors import MagicHeapError
 from magicheap._doctor import probe_machine
 from magicheap._image import Image, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
-from magicheap._paths import cache_directory
+from magicheap._paths import cache_directory, made_cache_directory
 from magicheap._processes import processes_using
 from magicheap._show import moment, show_json, show_records, show_table, size
 
