@@ -13,7 +13,6 @@ with what the committing run began with, at the program's first instruction or a
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from magicheap._errors import UnsupportedError
 from magicheap._native import ffi, lib
@@ -47,17 +46,20 @@ class Differs(Exception):
     """The run began with something else than the one that committed, and the program may have reckoned from it."""
 
 
-class Changes(NamedTuple):
+class Changes:
     """What each resumed process changes again; None or empty: nothing."""
 
-    directory: str | None
-    umask: int | None
-    nice: int | None
-    cpus: set[int] | None
-    limits: list[tuple[int, int, int]]  # number, soft, hard
-    closed: list[int]  # standard streams
-    alike: list[tuple[str, slice, list[list[int]]]]  # what is to be one of these
-    setrlimit: Any
+    __slots__ = ("alike", "closed", "cpus", "directory", "limits", "nice", "setrlimit", "umask")
+
+    def __init__(self) -> None:
+        self.directory: str | None = None
+        self.umask: int | None = None
+        self.nice: int | None = None
+        self.cpus: set[int] | None = None
+        self.limits: list[tuple[int, int, int]] = []  # number, soft, hard
+        self.closed: list[int] = []  # standard streams
+        self.alike: list[tuple[str, slice, list[list[int]]]] = []  # what is to be one of these
+        self.setrlimit: Any = None
 
 
 def read(at_first: bool = False) -> list[int]:
@@ -85,19 +87,17 @@ def prepare(before: list[int], is_resumed: bool) -> Changes | None:
         return None
     import resource
 
+    changes = Changes()
+    changes.directory = os.getcwd() if directory else None
+    changes.umask, changes.nice = now[1] if umask else None, now[2] if nice else None
+    changes.cpus = os.sched_getaffinity(0) if cpus else None
+    changes.limits, changes.setrlimit = [(i, *resource.prlimit(0, i)) for i in limits], resource.setrlimit
+    changes.closed = closed
     alike = [("the nice value", slice(2, 3))] if nice else []
     alike += [("the CPUs that it may use", slice(3, 4))] if cpus else []
     alike += [(f"RLIMIT_{_LIMIT_NAMES[i]}", _of_limit(i)) for i in limits]
-    return Changes(
-        os.getcwd() if directory else None,
-        now[1] if umask else None,
-        now[2] if nice else None,
-        os.sched_getaffinity(0) if cpus else None,
-        [(i, *resource.prlimit(0, i)) for i in limits],
-        closed,
-        [(name, part, [each[part] for each in (*began, now)]) for name, part in alike],
-        resource.setrlimit,
-    )
+    changes.alike = [(name, part, [each[part] for each in (*began, now)]) for name, part in alike]
+    return changes
 
 
 def check(changes: Changes) -> int:

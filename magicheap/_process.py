@@ -244,9 +244,12 @@ class ProcessTransaction(MagicTransaction):
 
     def _commit(self, recorder: Recorder) -> None:
         from magicheap import _known_pools
+        from magicheap._surroundings import input_is_read
 
         self._add_inputs(recorder)
         recorder.forget()
+        if reason := input_is_read():
+            raise UnsupportedError(f"{reason}, which later runs have another of: read it behind the with")
         if not self._is_worth_committing():
             return
         began = _known_pools.settle()

@@ -85,6 +85,14 @@ def test_a_link_that_led_to_the_directory_and_leads_elsewhere_makes_the_run_cold
         assert "/tmp\n" in life.run(how, "program.py").out
 
 
+def test_standard_input_that_the_body_read_is_not_that_of_later_runs(life):
+    write(life, "print(line, sys.stdin.read())", body="import sys; line = sys.stdin.readline()")
+    for how, line in (("magic", "a\n"), ("magic", "b\n"), ("python", "c\n")):
+        with life.start(how, "program.py", stdin=-1) as process:
+            out, err = process.communicate(line + "rest", timeout=60)
+        assert out == f"body\n{line} rest\n" and "committed" not in err
+
+
 def test_a_directory_that_is_gone_makes_the_run_cold(life):
     write(life, "print(os.getcwd())", body="os.makedirs('made', exist_ok=True); os.chdir('made')")
     life.run("magic", "program.py")
@@ -128,3 +136,18 @@ def test_a_layer_has_what_both_bodies_changed(life):
         ran = life.run(how, "program.py")
         assert ran.out == "/usr 0o53\n"
     assert ran.is_warm
+
+
+def test_the_time_zone_by_which_the_body_told_a_time_is_an_input(life):
+    write(life, "print(hour)", body="import time; hour = time.localtime(0).tm_hour")
+    for zone, hour in (("UTC", 0), ("XYZ-9", 9)):
+        assert life.cold("magic", "program.py", env={"TZ": zone}) == f"{hour}\n"
+    for zone, hour in (("UTC", 0), ("XYZ-9", 9)):
+        for how in ("magic", "python"):
+            assert life.warm(how, "program.py", env={"TZ": zone}) == f"{hour}\n"
+
+
+def test_a_body_that_told_no_time_serves_every_time_zone(life):
+    write(life, "import time; print(time.localtime(0).tm_hour)")
+    life.cold("magic", "program.py", env={"TZ": "UTC"})
+    assert life.warm("magic", "program.py", env={"TZ": "XYZ-9"}) == "9\n"

@@ -260,6 +260,17 @@ uid_t mhi_routed_geteuid(void) { return see_user(), geteuid(); }
 gid_t mhi_routed_getgid(void) { return see_user(), getgid(); }
 gid_t mhi_routed_getegid(void) { return see_user(), getegid(); }
 
+/* The C library looks at TZ whenever it tells local times, and where it isn't set at a file. */
+static void see_time_zone(void)
+{
+    mhi_question_note(MHI_ASKED_VARIABLE, "TZ", NULL, 0);
+    see(AT_FDCWD, "/etc/localtime");
+}
+
+struct tm *mhi_routed_localtime(const time_t *time) { return see_time_zone(), localtime(time); }
+struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *found) { return see_time_zone(), localtime_r(time, found); }
+time_t mhi_routed_mktime(struct tm *time) { return see_time_zone(), mktime(time); }
+
 struct passwd *mhi_routed_getpwuid(uid_t uid) { return see(AT_FDCWD, users), getpwuid(uid); }
 struct passwd *mhi_routed_getpwnam(const char *name) { return see(AT_FDCWD, users), getpwnam(name); }
 

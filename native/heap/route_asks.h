@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include <sys/utsname.h>
 #include <termios.h>
+#include <time.h>
 
 int mhi_routed_stat(const char *path, struct stat *found);
 int mhi_routed_lstat(const char *path, struct stat *found);
@@ -40,6 +41,9 @@ int mhi_routed_tcgetattr(int fd, struct termios *settings);
 int mhi_routed_uname(struct utsname *name);
 int mhi_routed_gethostname(char *name, size_t size);
 int mhi_routed_gethostname_chk(char *name, size_t size, size_t room);
+struct tm *mhi_routed_localtime(const time_t *time);
+struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *found);
+time_t mhi_routed_mktime(struct tm *time);
 uid_t mhi_routed_getuid(void);
 uid_t mhi_routed_geteuid(void);
 gid_t mhi_routed_getgid(void);
