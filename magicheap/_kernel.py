@@ -2,7 +2,7 @@
 
     before = read()                  # as the transaction begins
     changes = prepare(before, ...)   # in the committing process: None: nothing was; UnsupportedError: what no resumed process could be given
-    directory = check(changes)       # in a resumed process, before anything of it is changed: Differs
+    directory = check(changes, made) # in a resumed process, before anything of it is changed: Differs
     take_up(changes, directory)      # and as the last of all
 
 A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed again: the working directory
@@ -19,6 +19,7 @@ from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 _N_LIMITS = 16
@@ -100,13 +101,31 @@ def prepare(before: list[int], is_resumed: bool) -> Changes | None:
     return changes
 
 
-def check(changes: Changes) -> int:
-    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed."""
+def check(changes: Changes, made: Sequence[str]) -> int:
+    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed. `made`: directories that will be made yet."""
     now = read()
     for name, part, expected in changes.alike:
         if now[part] not in expected:
             raise Differs(f"the program has changed {name}, which is another here to begin with")
-    return -1 if changes.directory is None else os.open(changes.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    is_made = changes.directory is None or any(f"{changes.directory}/".startswith(f"{path}/") for path in made)
+    return -1 if is_made else _opened(changes.directory)
+
+
+class umask:
+    """Has the program's umask within, for files that it made, and afterwards that of the run."""
+
+    __slots__ = ("_changes", "_mask")
+
+    def __init__(self, changes: Changes | None) -> None:
+        self._changes = changes
+
+    def __enter__(self) -> None:
+        if self._changes is not None and self._changes.umask is not None:
+            self._mask = os.umask(self._changes.umask)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._changes is not None and self._changes.umask is not None:
+            os.umask(self._mask)
 
 
 def take_up(changes: Changes, directory: int) -> None:
@@ -118,7 +137,8 @@ def take_up(changes: Changes, directory: int) -> None:
         os.sched_setaffinity(0, changes.cpus)
     for number, soft, hard in changes.limits:
         changes.setrlimit(number, (soft, hard))
-    if directory >= 0:
+    if changes.directory is not None:
+        directory = _opened(changes.directory) if directory < 0 else directory
         os.fchdir(directory)
         os.close(directory)
     if changes.umask is not None:
@@ -126,6 +146,10 @@ def take_up(changes: Changes, directory: int) -> None:
     for fd in changes.closed:
         if now[_of_stream(fd)][0]:
             os.close(fd)
+
+
+def _opened(directory: str | None) -> int:
+    return os.open(str(directory), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _of_limit(i: int) -> slice:

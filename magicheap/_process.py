@@ -269,6 +269,8 @@ class ProcessTransaction(MagicTransaction):
             if doubt and self._is_strict:
                 raise UnsupportedError(f"{doubt}, and the transaction is strict")
             held = _files.prepare(self._tx, self._is_again)
+            if held is not None and changes is not None and changes.directory is not None:
+                held = held._replace(directory="")  # each run goes there; and where that depends on where it began, it was asked
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
@@ -314,9 +316,11 @@ class ProcessTransaction(MagicTransaction):
             if is_rehearsal:
                 rehearse()
             else:
-                directory = _kernel.check(changes) if changes is not None else -1
+                made = () if held is None else [path for path, _ in held.trees]
+                directory = _kernel.check(changes, made) if changes is not None else -1
                 if held is not None:  # the files are the committing process's, too
-                    take_up_files(held, self.path)
+                    with _kernel.umask(changes):
+                        take_up_files(held, self.path)
                 if changes is not None:
                     _kernel.take_up(changes, directory)
         except BaseException as error:

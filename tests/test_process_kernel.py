@@ -151,3 +151,36 @@ def test_a_body_that_told_no_time_serves_every_time_zone(life):
     write(life, "import time; print(time.localtime(0).tm_hour)")
     life.cold("magic", "program.py", env={"TZ": "UTC"})
     assert life.warm("magic", "program.py", env={"TZ": "XYZ-9"}) == "9\n"
+
+
+def test_files_that_the_body_made_are_made_by_its_umask(life):
+    write(life, "file.close(); print(oct(os.stat('made').st_mode & 0o777)); os.remove('made')", body="os.umask(0o027); file = open('made', 'w')")
+    assert life.cold("magic", "program.py") == "0o640\n"
+    assert life.warm("magic", "program.py") == life.warm("python", "program.py") == "0o640\n"
+
+
+def test_a_temporary_directory_that_the_body_went_to_is_each_runs_own(life):
+    body = "import tempfile; made = tempfile.TemporaryDirectory(); os.chdir(made.name)"
+    write(life, "print(os.path.samefile('.', made.name)); os.chdir('/')", body=body)
+    life.cold("magic", "program.py")
+    assert life.warm("magic", "program.py") == life.warm("python", "program.py") == "True\n"
+
+
+def test_a_file_named_relative_to_where_the_body_went_is_there(life):
+    (life.directory / "logs").mkdir()
+    body = f"os.chdir({str(life.directory / 'logs')!r}); log = open('log', 'w'); log.write('body ')"
+    write(life, "log.write('behind'); log.close(); print(open('log').read())", body=body)
+    life.cold("magic", "program.py")
+    assert life.warm("magic", "program.py") == life.warm("python", "program.py") == "body behind\n"
+
+
+def test_a_file_named_relative_to_where_the_run_began_is_another_in_another_directory(life):
+    other = life.directory / "other"
+    other.mkdir()
+    path = write(life, "log.close()", body="log = open('log', 'w'); log.write('x'); os.chdir('/usr')")
+    life.cold("magic", path)
+    for how in ("magic", "python"):
+        (life.directory / "log").unlink(missing_ok=True)
+        assert not life.run(how, path, cwd=other).err
+        assert (other / "log").read_text() == "x" and not (life.directory / "log").exists()
+        (other / "log").unlink()
