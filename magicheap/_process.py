@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _brought, _key, _log, _openings, _prefix, _questions, _watch
+from magicheap import _brought, _kernel, _key, _log, _openings, _prefix, _questions, _watch
 from magicheap._code import code_digest
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
@@ -205,6 +205,7 @@ class ProcessTransaction(MagicTransaction):
 
             watch()
             self._ignored = ignored_signals()
+            self._before = _kernel.read()
             _exit.watch()
             self._limits = limited_pools()
             self._limits.__enter__()
@@ -258,12 +259,15 @@ class ProcessTransaction(MagicTransaction):
         from magicheap import _exit, _files, _files_again, _known_pools, _resumed
 
         take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
+        changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
         doubt = f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}" if kept.seeds.unknown else ""
         try:
             if doubt and self._is_strict:
                 raise UnsupportedError(f"{doubt}, and the transaction is strict")
             held = _files.prepare(self._tx, self._is_again)
+            if held is not None and changes is not None and changes.directory is not None:
+                held = held._replace(directory="")  # each run goes there; and where that depends on where it began, it was asked
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
@@ -273,7 +277,7 @@ class ProcessTransaction(MagicTransaction):
             lib.mh_hold_signals(self._tx)
             if (child := os.fork()) == 0:
                 _kept.append((self, kept, held))  # P3
-                self._take_up(take_up, rehearse, kept, take_up_files, held)  # P4
+                self._take_up(take_up, rehearse, kept, take_up_files, held, changes)  # P4
                 return
             self._commit_watched(lib.mh_commit_child, child)
         finally:
@@ -293,6 +297,7 @@ class ProcessTransaction(MagicTransaction):
         kept: Kept,
         take_up_files: Callable[[Held, str], None],
         held: Held | None,
+        changes: _kernel.Changes | None,
     ) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
@@ -307,13 +312,19 @@ class ProcessTransaction(MagicTransaction):
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
             if is_rehearsal:
                 rehearse()
-            elif held is not None:  # the files are the committing process's, too
-                take_up_files(held, self.path)
+            else:
+                made = () if held is None else [path for path, _ in held.trees]
+                directory = _kernel.check(changes, made) if changes is not None else -1
+                if held is not None:  # the files are the committing process's, too
+                    with _kernel.umask(changes):
+                        take_up_files(held, self.path)
+                if changes is not None:
+                    _kernel.take_up(changes, directory)
         except BaseException as error:
             if is_rehearsal:
                 lib.mh_rehearsed()
             verdict = getattr(error, "verdict", None)  # of Unavailable
-            reason = str(error) if verdict is not None else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            reason = str(error) if verdict is not None or isinstance(error, _kernel.Differs) else f"the process cannot be resumed: {type(error).__name__}: {error}"
             _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()

@@ -393,6 +393,9 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
     try:
         if event in _UNREPEATABLE:
             _notes[_UNREPEATABLE[event](arguments)[:_NOTE_CHARACTERS]] = None
+        elif event == "os.chdir":
+            if not isinstance(arguments[0], int):
+                os.path.realpath(arguments[0])  # which asks what it depends on: links, and for a relative one the working directory
         else:
             _saw_listing(arguments[0])
     except Exception:  # what has no sound name, the call itself will refuse
@@ -415,4 +418,4 @@ def _text(word: Any) -> str:
     return os.fsdecode(word) if isinstance(word, str | bytes | os.PathLike) else str(word)
 
 
-_EVENTS = {*_UNREPEATABLE, "os.listdir", "os.scandir"}
+_EVENTS = {*_UNREPEATABLE, "os.chdir", "os.listdir", "os.scandir"}

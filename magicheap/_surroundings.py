@@ -143,11 +143,12 @@ def input_is_read() -> str:
 
 def _is_buffered(buffer: Any) -> bool:
     """Peek, with an empty file in the place of standard input: it may have nothing to read yet, and then nobody may wait."""
+    is_inheritable = os.get_inheritable(0)
     standard, empty = os.dup(0), os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.dup2(empty, 0)
         return bool(buffer.peek(1))
     finally:
-        os.dup2(standard, 0)
+        os.dup2(standard, 0, is_inheritable)
         os.close(standard)
         os.close(empty)

@@ -202,6 +202,10 @@ def test_doctor_tries_the_machine(magicheap, tmp_path):
     assert magicheap("doctor", tmp_path).count("\tok\n") == len(probes)
 
 
+def test_doctor_needs_no_directory_named(magicheap, tmp_path):
+    assert "ok" in magicheap("doctor", env={"XDG_CACHE_HOME": str(tmp_path)})
+
+
 def test_doctor_says_why_not(magicheap, tmp_path):
     said = magicheap("doctor", tmp_path / "missing", status=1)
     assert "missing" in said or "No such file" in said

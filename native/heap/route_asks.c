@@ -232,14 +232,14 @@ DIR *mhi_routed_fdopendir(int fd)
     return directory;
 }
 
-static int close_directory(DIR *directory) { return closedir(directory); }
+static void close_directory(void *directory) { closedir(directory); }
 
 /* By functions that tell what it looks at. */
 int mhi_routed_glob(const char *pattern, int flags, int (*failed)(const char *, int), glob_t *found)
 {
     if (!mhi_questions_are_noted() || flags & GLOB_ALTDIRFUNC)
         return glob(pattern, flags, failed, found);
-    found->gl_closedir = (void (*)(void *))close_directory;
+    found->gl_closedir = close_directory;
     found->gl_readdir = (struct dirent *(*)(void *))readdir;
     found->gl_opendir = (void *(*)(const char *))mhi_routed_opendir;
     found->gl_lstat = mhi_routed_lstat;

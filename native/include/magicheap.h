@@ -299,6 +299,11 @@ int mh_was_drawn(const void *bytes, uint64_t size_bytes);
  * that can't be told. */
 uint64_t mh_circumstances(void);
 
+/* What the kernel keeps for this process besides its memory, each as a number that is compared, in the order of magicheap/_kernel.py:
+ * as it is, or as it was when the library was loaded, also in a process that was resumed. */
+enum { MH_STATE_VALUES = 59 };
+void mh_read_state(bool at_first, int64_t *values);
+
 /* In a CPython process that is to be resumed, before its commit: whether mh_leave may find a way there. */
 bool mh_can_leave(void);
 /* In CPython, with its lock held, from the first garbage collection of Py_FinalizeEx: goes on where that would return 0 to Py_RunMain or

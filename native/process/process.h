@@ -8,6 +8,7 @@
  *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
  *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
+ *     state.c       what the kernel keeps for the process besides its memory, as it was at first
  *     leave.c       in a process that ends, resumed or not: past an interpreter's own teardown
  *
  * Parent and child share one area of memory, the capture. It lies in the launcher's region, so that it is in no image.

@@ -124,6 +124,11 @@ enum { MHI_SYS_HOST_BYTES = 5 * 65 };                     /* sysname, nodename, 
 int mhi_sys_host(char name[MHI_SYS_HOST_BYTES]);
 int mhi_sys_stack_limit(uint64_t *bytes);                 /* the soft one */
 int mhi_sys_cpus(uint64_t *bits, size_t size);            /* that this thread may run on; what is not known is left alone */
+/* What the kernel keeps for this process besides its memory, each as a number that is compared: working directory, umask, nice value, CPUs; limits,
+ * soft and hard; session, process group, scheduler, no_new_privs, dumpable, signal of the parent's death, subreaper, securebits, slack of timers,
+ * groups, root directory; whether each interval timer runs; of each standard stream what it leads to, its status flags, its descriptor flags. */
+enum { MHI_STATE_LIMITS = 16, MHI_STATE_VALUES = 4 + 2 * MHI_STATE_LIMITS + 11 + 3 + 9 };
+void mhi_sys_state(int64_t values[MHI_STATE_VALUES]);
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */
 
 #endif

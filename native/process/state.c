@@ -1,0 +1,17 @@
+/* state.c - what the kernel keeps for the process besides its memory: as it was when the library was loaded, and as it is. */
+#include "magicheap.h"
+#include "sys/sys.h"
+
+_Static_assert(MH_STATE_VALUES == (int)MHI_STATE_VALUES, "all of it is told");
+
+static int64_t first[MHI_STATE_VALUES];
+
+__attribute__((constructor)) static void read_first(void) { mhi_sys_state(first); }
+
+void mh_read_state(bool at_first, int64_t *values)
+{
+    if (!at_first)
+        mhi_sys_state(values);
+    for (int i = 0; i < MHI_STATE_VALUES && at_first; i++)
+        values[i] = first[i];
+}
