@@ -85,14 +85,6 @@ def test_a_link_that_led_to_the_directory_and_leads_elsewhere_makes_the_run_cold
         assert "/tmp\n" in life.run(how, "program.py").out
 
 
-def test_standard_input_that_the_body_read_is_not_that_of_later_runs(life):
-    write(life, "print(line, sys.stdin.read())", body="import sys; line = sys.stdin.readline()")
-    for how, line in (("magic", "a\n"), ("magic", "b\n"), ("python", "c\n")):
-        with life.start(how, "program.py", stdin=-1) as process:
-            out, err = process.communicate(line + "rest", timeout=60)
-        assert out == f"body\n{line} rest\n" and "committed" not in err
-
-
 def test_a_directory_that_is_gone_makes_the_run_cold(life):
     write(life, "print(os.getcwd())", body="os.makedirs('made', exist_ok=True); os.chdir('made')")
     life.run("magic", "program.py")

@@ -3,6 +3,7 @@
 #include "heap/route_reads.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,9 +29,11 @@ static atomic_int first;               /* source */
 void mhi_reads_begin(bool is_first_instruction)
 {
     int saved_errno = errno;
-    for (int fd = 0; fd < HANDED_MAX; fd++)
-        if ((fd > STDERR_FILENO && !is_first_instruction) || fstat(fd, &handed[fd]) < 0)
+    for (int fd = 0; fd < HANDED_MAX; fd++) {
+        bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0); /* the interpreter reads a .pth file */
+        if (!is_considered || fstat(fd, &handed[fd]) < 0)
             handed[fd] = (struct stat){ 0 };
+    }
     had_buffer = __fbufsize(stdin) > 0;
     atomic_store(&first, NOTHING);
     errno = saved_errno;
