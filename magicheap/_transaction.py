@@ -51,15 +51,15 @@ def magic_transaction(
     """Return the context manager in which a program loads what later runs will find loaded.
 
     path      the snapshot; None: one per script, in the user's cache directory
-    process   True: snapshot the whole process; later runs begin behind the `with`. What stands before it is as it was in the run
-              that committed, so read arguments, environment and standard input behind it. False: snapshot the C heap of the
-              body, with `root` leading into it; later runs map it
+    process   True: snapshot the whole process; later runs begin behind the `with`. What it depends on, in the body or before it, is asked again by
+              each of them; standard input is to be read behind it. False: snapshot the C heap of the body, with `root` leading into it; later
+              runs map it
     audit     heap only: what to do about pointers that leave the arena: "refuse" to commit, or commit and "warn"
     capacity  heap only: address space that the heap may grow into, in bytes; None: 256 GiB
-    env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like
+    env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like, and those that were asked for
     inputs    files that make it stale, besides those that the body opens and the modules it imports
-    key       text that must be equal for a snapshot to be taken: name there what else the body depends on, such as
-              sys.argv or the working directory
+    key       text that must be equal for a snapshot to be taken: name there what the body depends on and can't be asked again, such as the answer
+              of a server
     refresh   True: run cold even if there is a snapshot, and replace it
     strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to commit; else warn of it
     compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and its callers', are what those
