@@ -11,6 +11,7 @@ the next round begins with the next contestant: a machine that drifts, or thrott
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,6 @@ from llamacpp import build, machine, models
 from llamacpp.contestants import Case, LlamaCpp, MagicLlama
 from llamacpp.machine import Ceilings
 from llamacpp.table import Row, markdown
-from platformdirs import user_cache_path
 
 CASES = {"smollm2": Case("SmolLM2-135M Q4_1", 512, 128), "7b": Case("LLaMA-7B's shape, Q4_0", 128, 32)}
 RUNS = {"smollm2": 7, "7b": 3}
@@ -49,7 +49,7 @@ An empty cell of {N_PROCESSES} processes: there is too little memory here for so
 
 def main() -> None:
     options = parse()
-    cache = user_cache_path("magicheap-bench") / f"llama-cpp-python-{build.VERSION}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magicheap-bench" / f"llama-cpp-python-{build.VERSION}"
     cache.mkdir(parents=True, exist_ok=True)
     names = affordable(options.models, cache)
     build.say(f"what is fetched and made is kept in {cache} (4 GB with 7b), which may be removed at any time")
