@@ -277,7 +277,7 @@ def test_where_the_compiled_half_is_refused_to_a_subinterpreter_it_runs_cold(lif
     life.write(REFUSING.format(name=name))
     reason = f"module {name} does not support loading in subinterpreters"
     expected = [f"False False {root} (0, 0) {life.directory}/x.magic {reason}" for root in (7, 7)]
-    ran = life.run("python", "program.py")
+    ran = life.run("python", "-m", "program")  # which nobody has loaded the package for
     assert ran.out.splitlines() == expected and ran.err == "" and not (life.directory / "x.magic").exists()
 
 

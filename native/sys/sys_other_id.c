@@ -99,36 +99,38 @@ static bool is_pending(int signal)
     return pending >> (signal - 1) & 1;
 }
 
-/* Whether the child is stopped, as far as is known. */
-static bool wait_for_children(long child)
+/* Sees the child stop, continue and end. */
+static void wait_for_children(long child, bool *has_continued)
 {
-    static bool is_stopped;
     int status = 0;
     long id;
     while ((id = mhi_raw_4(SYS_wait4, -1, (long)&status, WNOHANG | WUNTRACED | WCONTINUED, 0)) > 0) {
         if (id != child)
             continue;
-        is_stopped = WIFSTOPPED(status);
-        if (!is_stopped && !WIFCONTINUED(status))
+        bool is_stopped = WIFSTOPPED(status);
+        *has_continued = WIFCONTINUED(status);
+        if (!is_stopped && !*has_continued)
             end_as(status);
         if (is_stopped && WSTOPSIG(status) != SIGSTOP && !is_pending(SIGCONT)) /* who sends this one to the child alone continues the child alone */
             mhi_raw_2(SYS_kill, mhi_raw_0(SYS_getpid), SIGSTOP);
     }
-    return is_stopped;
 }
 
 __attribute__((noreturn)) static void be_parent(long child)
 {
-    bool is_stopped = false;
+    bool has_continued = false; /* by a SIGCONT that went to both, whose own copy is still to come: SIGCHLD has the lower number */
     let_go();
     for (;;) {
         siginfo_t info;
         long signal = mhi_raw_4(SYS_rt_sigtimedwait, (long)&all_signals, (long)&info, 0, sizeof all_signals);
-        bool was_stopped = is_stopped;
         if (signal == SIGCHLD || signal == SIGCONT)
-            is_stopped = wait_for_children(child);
-        if (signal == SIGCHLD || (signal == SIGCONT && was_stopped && !is_stopped)) /* it went to both */
+            wait_for_children(child, &has_continued);
+        if (signal == SIGCHLD)
             continue;
+        if (signal == SIGCONT && has_continued) {
+            has_continued = false;
+            continue;
+        }
         if (signal > 0 && info.si_code == SI_QUEUE)
             mhi_raw_3(SYS_rt_sigqueueinfo, child, signal, (long)&info);
         else if (signal > 0 && !(info.si_code == FROM_KERNEL && is_of_terminal((int)signal)))
