@@ -151,7 +151,7 @@ def test_of_two_runs_at_once_one_commits(program, tmp_path):
         with magic_transaction("x.magic", process=False) as magic:
             magic.root = numpy.arange(10)
             print("loading", flush=True)
-            sys.stdin.readline()
+            with __import__("magicheap")._questions.pause(): sys.stdin.readline()
         print(magic.committed)
     """)
     with waits.start() as first:
@@ -172,7 +172,7 @@ def test_a_run_that_is_killed_while_it_loads_leaves_nothing_in_the_way(program, 
             if not magic.was_committed:
                 magic.root = numpy.arange(10)
                 print("loading", flush=True)
-                sys.stdin.readline()
+                with __import__("magicheap")._questions.pause(): sys.stdin.readline()
         print(magic.was_committed, magic.committed)
     """)
     with loads.start() as killed:
