@@ -175,7 +175,8 @@ sys.exit(5)
 
 
 def test_signals_reach_the_program(container):
-    code = "signal.signal(signal.SIGUSR1, lambda *_: (os.write(1, b'got it'), os._exit(3))); print('ready', flush=True); time.sleep(60)"
+    code = "signal.signal(signal.SIGUSR1, lambda *_: (os.write(1, b'got it'), os._exit(3))); print('ready', flush=True)\n"
+    code += "while True: time.sleep(0.01)"  # a signal just before a long one is handled behind it
     with container.start(*container.in_container, code) as process:
         assert process.stdout.readline() == "ready\n"
         process.stderr.readline()

@@ -13,11 +13,12 @@ import struct
 import subprocess
 import termios
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from process_fixtures import LAUNCHER, PYTHON, Life
-from question_table import C_SOURCE, QUESTIONS, Start, imports_of, is_missing
+from question_table import QUESTIONS, Start, imports_of, is_missing
 
 PROGRAMS = {
     "in the body": "{imports}from magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n{indented}\nprint('answer', answer)\n",
@@ -34,8 +35,8 @@ def asker(tmp_path_factory):
     if shutil.which("gcc") is None:
         pytest.skip("takes a compiler")
     directory = tmp_path_factory.mktemp("asker")
-    (directory / "asker.c").write_text(C_SOURCE)
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", "asker.so", "asker.c"], cwd=directory, check=True)
+    source = Path(__file__).with_name("question_library.c")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", "asker.so", str(source)], cwd=directory, check=True)
     return directory / "asker.so"
 
 
