@@ -8,8 +8,7 @@ The launcher opens again what is open for reading. What a plain run would do to 
     opened               a plain run                            a resumed run
     w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is in it
     x (O_EXCL)           makes it, or fails                     makes it so, or is cold where it exists
-    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added, to the same file or a new one; to another, which a+
-                                                                may have read, it is cold
+    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added; to another file, which a+ may have read, it is cold
     r+, not written to   finds it                               opens it, if it is the same file
     r+, written to       changes what it finds                  refused by name (descriptors.c)
     O_CREAT alone        finds it, or makes it                  as r+ if it was there, else as x
@@ -209,7 +208,8 @@ def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[
             return None
         content = b"" if own.identity in added else own.read(old_bytes)
         added.add(own.identity)
-        return own.make(ADD, path, content=content, identity=own.identity, **mode)
+        is_read = own.flags & os.O_ACCMODE == os.O_RDWR
+        return own.make(ADD, path, content=content, identity=own.identity if is_read else None, **mode)
     if before is None:
         return own.make(MAKE, path, content=own.read(0), **mode)
     return own.make(REOPEN, path, identity=own.identity) if opening.is_unchanged(own.status) else None

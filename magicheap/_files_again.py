@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME  # by F_SETFL
 _F_OFD_SETLK = 37  # of linux/fcntl.h; whether Python names it depends on how it was built
 _AGAIN_S = 24 * 3600  # within this time a second snapshot that can't be used, for the same sort of reason, is enough
-BUSY, STALE, LEFT, TWICE = "busy", "", "left", "twice"
+BUSY, STALE, LEFT, TWICE = "busy", "stale", "left", "twice"
 
 
 class Unavailable(Exception):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     Part = tuple[str, list[str]]  # label and items
 
+_OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t"})
 
 
@@ -44,7 +45,27 @@ def interpreter() -> Part:
 def options() -> Part:
     """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it starts."""
     flags = str(sys.flags).partition("(")[2].rstrip(")").split(", ")
-    return "options", [*flags, *(f"-W {each}" for each in sys.warnoptions), *(f"-X {name}={value}" for name, value in sys._xoptions.items())]
+    unbuffered = [f"unbuffered={int(_is_unbuffered(sys.orig_argv))}"]  # which the flags don't tell
+    return "options", [*flags, *unbuffered, *(f"-W {each}" for each in sys.warnoptions), *(f"-X {name}={value}" for name, value in sys._xoptions.items())]
+
+
+def n_skipped(words: list[str]) -> int:
+    """Return how many words of a Python command line come before those that become sys.argv."""
+    i = 1
+    while i < len(words) and words[i].startswith("-") and words[i] != "-":
+        word, i = words[i], i + 1
+        if word in ("-c", "-m"):
+            return i
+        if word in _OPTIONS_WITH_VALUE:
+            i += 1
+    return i
+
+
+def _is_unbuffered(words: list[str]) -> bool:
+    """Tell whether -u is among the interpreter's options, alone or behind others."""
+    options = [word[1:] for word in words[1 : n_skipped(words)] if word.startswith("-") and not word.startswith("--")]
+    alone = (word[: next((i for i, letter in enumerate(word) if letter in "cmWX"), None)] for word in options)  # behind these stands a value
+    return any("u" in letters for letters in alone)
 
 
 def search_path() -> tuple[Part, Part]:

@@ -38,7 +38,6 @@ COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 _OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")  # entries that the launcher or we have added to the environment
 _KEPT = "kept: "  # begins it where the snapshot is as good as before
 VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files_again.py says about a new snapshot
-_OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _active: ProcessTransaction | None = None  # whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _kept: list[tuple[ProcessTransaction, Kept, Held | None]] = []  # of a resumed process (P3)
@@ -140,7 +139,7 @@ class ProcessTransaction(MagicTransaction):
         """
         if not self._is_known:
             return b""
-        skipped = _n_skipped(sys.orig_argv)
+        skipped = _key.n_skipped(sys.orig_argv)
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":
             kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
@@ -174,7 +173,7 @@ class ProcessTransaction(MagicTransaction):
         argv = ffi.new("char *[]", [*words, ffi.NULL])
         launcher = ffi.new("char[]", os.fsencode(launcher_path()))
         try:
-            call(lib.mh_resume, self._tx, launcher, argv, _n_skipped(sys.orig_argv), self._environ, path=launcher_path())
+            call(lib.mh_resume, self._tx, launcher, argv, _key.n_skipped(sys.orig_argv), self._environ, path=launcher_path())
         except (MagicHeapError, OSError) as error:
             self.reason = str(error)
             come_back(left)
@@ -333,8 +332,10 @@ class ProcessTransaction(MagicTransaction):
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
     """Return arguments and environment."""
-    both, argc = ffi.unpack(started.strings, started.strings_bytes).split(b"\0"), started.argc
-    return both[:argc], both[argc:-1]
+    block, argc = ffi.unpack(started.strings, started.strings_bytes), started.argc
+    strings = block.split(b"\0")
+    ffi.memmove(ffi.from_buffer(block), bytes(len(block)), len(block))  # it is freed here, and a layer would have what is left of it
+    return strings[:argc], strings[argc:-1]
 
 
 def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict: str) -> NoReturn:
@@ -349,18 +350,6 @@ def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict
     finally:  # nothing else may run here
         os.write(2, os.fsencode(f"magicheap: {reason}, and {sys.executable} can't be executed\n"))
         os._exit(127)
-
-
-def _n_skipped(words: list[str]) -> int:
-    """Return how many words of a Python command line come before those that become sys.argv."""
-    i = 1
-    while i < len(words) and words[i].startswith("-") and words[i] != "-":
-        word, i = words[i], i + 1
-        if word in ("-c", "-m"):
-            return i
-        if word in _OPTIONS_WITH_VALUE:
-            i += 1
-    return i
 
 
 def _caller() -> FrameType | None:

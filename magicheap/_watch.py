@@ -79,4 +79,4 @@ def _begin(program: bytes) -> bool:
 
 def _say_that_there_is_none() -> None:
     if not is_entered:
-        _log.info("the program has entered no magic_transaction, so it ran as under python: wrap what it loads in `with magic_transaction():`")
+        _log.info("the program ended without entering a magic_transaction, so it ran as under python")

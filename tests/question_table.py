@@ -78,6 +78,13 @@ def dangling(directory, number):
         (directory / "target.txt").write_text("x" * number)
 
 
+def leading_nowhere(directory, number):
+    """Absent, then links that lead to nothing."""
+    (directory / "f.txt").unlink(missing_ok=True)
+    if number:
+        (directory / "f.txt").symlink_to(f"nowhere{number}")
+
+
 def mode(directory, number):
     (directory / "f.txt").write_text("x")
     (directory / "f.txt").chmod((0o600, 0o700, 0o600)[number])
@@ -286,6 +293,10 @@ QUESTIONS = [
     Question("open in a missing directory", tried("open(D + '/missing/f.txt').read()"), there("missing/f.txt")),
     Question("a dangling link", "answer = os.path.exists(D + '/link')", dangling),
     Question("open of a dangling link", tried("open(D + '/link').read()"), dangling),
+    Question("lexists in vain", "answer = os.path.lexists(F)", leading_nowhere),
+    Question("islink in vain", "answer = os.path.islink(F)", leading_nowhere),
+    Question("realpath in vain", "answer = os.path.realpath(F)", leading_nowhere),
+    Question("readlink in vain", tried("os.readlink(F)"), leading_nowhere),
     Question("C open in vain", c("ask_open", "F"), there("f.txt")),
     Question("C fopen in vain", c("ask_fopen", "F"), there("f.txt")),
     Question("C stat in vain", c("ask_stat", "F"), there("f.txt")),

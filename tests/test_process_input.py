@@ -85,6 +85,28 @@ def test_what_a_named_pipe_brings(life):
     check_refused(life, run, "a named pipe")
 
 
+LOOKS = {
+    "select": "import select; said = bool(select.select([0], [], [], 0)[0])",
+    "poll": "import select; poll = select.poll(); poll.register(0, select.POLLIN); said = bool(poll.poll(0))",
+    "epoll": "import select; wait = select.epoll(); wait.register(0, select.EPOLLIN); said = bool(wait.poll(0)); wait.close()",
+    "FIONREAD": "import fcntl, termios; said = fcntl.ioctl(0, termios.FIONREAD, bytes(4)) != bytes(4)",
+}
+
+
+@pytest.mark.parametrize("how", ["magic", "python"])
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_whether_there_is_something_to_read_is_an_answer_too(life, how, look):
+    life.write(PROGRAM.format(before="", body=look))
+    for text in (b"", b"1"):
+        reader, writer = os.pipe()
+        os.write(writer, text)
+        with life.start(how, "program.py", stdin=reader) as process:
+            os.close(reader)
+            out, err = process.communicate(timeout=60)
+        os.close(writer)
+        assert out == f"{bool(text)!r}\n" and "committed" not in err
+
+
 @pytest.mark.parametrize("how", ["magic", "python"])
 def test_what_the_process_makes_and_reads_itself_prevents_nothing(life, how):
     life.write(

@@ -120,6 +120,15 @@ def test_so_it_does_where_somebody_has_put_another_file(twins, name):
         both.run("12")
 
 
+def test_a_log_that_is_rotated_begins_anew_and_runs_stay_warm(twins):
+    both = twins(*WRITERS["logging-a-with-body"])
+    assert both.run("first").has_committed
+    for i in range(2):
+        for directory in both:
+            (directory / "out").rename(directory / f"out.{i}")
+        assert is_warm(both.run("next")) and is_warm(both.run("again"))
+
+
 def test_a_file_that_must_not_exist_is_made_or_the_run_fails_as_a_plain_one(twins):
     both = twins("out = open('out', 'x'); out.write('head')", "out.write(word); out.close()\nif word != 'keep': os.unlink('out')")
     assert both.run("1").has_committed

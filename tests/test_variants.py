@@ -53,7 +53,7 @@ def test_runs_that_take_turns_in_different_environments_all_stay_warm(bare, way)
 
 
 def test_options_of_the_interpreter_take_turns(bare):
-    ways = [[], ["-O"], ["-OO"], ["-W", "error"], ["-X", "utf8"]]
+    ways = [[], ["-O"], ["-OO"], ["-W", "error"], ["-X", "utf8"], ["-u"], ["-Eu"]]
     for options in ways:
         bare.cold("python", *options, "program.py")
     for options in ways * 2:

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "heap/questions.h"
+#include "heap/route_reads.h"
 
 static const char users[] = "/etc/passwd";
 
@@ -330,6 +331,8 @@ int mhi_routed_ioctl(int fd, unsigned long request, ...)
         see_terminal(MHI_ASKED_SIZE, fd);
     else if (request == TCGETS)
         see_terminal(MHI_ASKED_TERMINAL, fd);
+    else if (request == FIONREAD)
+        mhi_see_read(fd);
     return ioctl(fd, request, argument);
 }
 

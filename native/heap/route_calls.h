@@ -32,7 +32,7 @@ typedef struct {
     void (**real)(void);   /* where to keep the function itself; NULL: another entry has the same */
 } mhi_call;
 
-enum { MHI_N_CALLS = 109 };
+enum { MHI_N_CALLS = 115 };
 extern const mhi_call mhi_calls[MHI_N_CALLS]; /* sorted by name */
 /* Index in mhi_calls, or -1. */
 int mhi_call_lookup(const char *name);

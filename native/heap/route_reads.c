@@ -92,3 +92,46 @@ ssize_t mhi_routed_pread_chk(int fd, void *buffer, size_t size, off_t offset, si
 {
     return size > room ? (abort(), -1) : mhi_routed_pread(fd, buffer, size, offset);
 }
+
+static void see_set(int n, const fd_set *readable)
+{
+    for (int fd = 0; readable != NULL && fd < n && fd < FD_SETSIZE; fd++)
+        if (FD_ISSET(fd, readable))
+            mhi_see_read(fd);
+}
+
+static void see_waited(const struct pollfd *waited, nfds_t n)
+{
+    for (nfds_t i = 0; i < n; i++)
+        if (waited[i].events & (POLLIN | POLLRDNORM))
+            mhi_see_read(waited[i].fd);
+}
+
+int mhi_routed_select(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout)
+{
+    return see_set(n, readable), select(n, readable, writable, exceptional, timeout);
+}
+
+int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout, const sigset_t *mask)
+{
+    return see_set(n, readable), pselect(n, readable, writable, exceptional, timeout, mask);
+}
+
+int mhi_routed_poll(struct pollfd *waited, nfds_t n, int timeout_ms) { return see_waited(waited, n), poll(waited, n, timeout_ms); }
+
+int mhi_routed_poll_chk(struct pollfd *waited, nfds_t n, int timeout_ms, size_t room)
+{
+    return n > room / sizeof *waited ? (abort(), -1) : mhi_routed_poll(waited, n, timeout_ms);
+}
+
+int mhi_routed_ppoll(struct pollfd *waited, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+    return see_waited(waited, n), ppoll(waited, n, timeout, mask);
+}
+
+int mhi_routed_epoll_ctl(int set, int operation, int fd, struct epoll_event *event)
+{
+    if (operation != EPOLL_CTL_DEL && event != NULL && event->events & (EPOLLIN | EPOLLRDNORM))
+        mhi_see_read(fd);
+    return epoll_ctl(set, operation, fd, event);
+}

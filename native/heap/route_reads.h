@@ -4,8 +4,12 @@
  */
 #ifndef MHI_ROUTE_READS_H
 #define MHI_ROUTE_READS_H
+#include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -15,6 +19,14 @@ void mhi_reads_begin(bool is_first_instruction);
 void mhi_see_read(int fd);
 /* What was read from first, as the subject of a sentence; or NULL. Sees what C's standard input has in its buffer, too. */
 const char *mhi_reads_what(void);
+
+/* Whether there is something to read is an answer, too. */
+int mhi_routed_select(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout);
+int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout, const sigset_t *mask);
+int mhi_routed_poll(struct pollfd *waited, nfds_t n, int timeout_ms);
+int mhi_routed_poll_chk(struct pollfd *waited, nfds_t n, int timeout_ms, size_t room);
+int mhi_routed_ppoll(struct pollfd *waited, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
+int mhi_routed_epoll_ctl(int set, int operation, int fd, struct epoll_event *event);
 
 ssize_t mhi_routed_read(int fd, void *buffer, size_t size);
 ssize_t mhi_routed_read_chk(int fd, void *buffer, size_t size, size_t room);

@@ -102,6 +102,14 @@ static bool cut_to_missing(char *path)
     return mhi_sys_stat(path, &found) < 0;
 }
 
+static int add_present(const record *r, const char *path, mode_t mode)
+{
+    mhi_file_input entry = { .in_kind = MH_INPUT_PRESENT, .in_bytes = mode & S_IFMT };
+    if (S_ISLNK(mode) && mhi_answer_target(path, &entry.in_digest) < 0)
+        return MH_OK;
+    return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
+}
+
 static int add_absent(const record *r, const char *asked)
 {
     char path[PATH_MAX];
@@ -115,20 +123,15 @@ static int add_absent(const record *r, const char *asked)
         return MH_OK;
     bool is_dangling = is_missing && mhi_sys_lstat(path, &found) == 0; /* what appears, appears elsewhere */
     entry.in_bytes = is_missing && !is_dangling; /* tables.c puts the directory's index there */
+    entry.in_digest = is_dangling;
     int status = mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
+    if (status == MH_OK && is_dangling)
+        status = add_present(r, path, S_IFLNK);
     char *slash = strrchr(path, '/');
     if (status != MH_OK || entry.in_bytes == 0 || slash == NULL)
         return status;
     *(slash == path ? slash + 1 : slash) = '\0';
     return add_directory(r, path);
-}
-
-static int add_present(const record *r, const char *path, mode_t mode)
-{
-    mhi_file_input entry = { .in_kind = MH_INPUT_PRESENT, .in_bytes = mode & S_IFMT };
-    if (S_ISLNK(mode) && mhi_answer_target(path, &entry.in_digest) < 0)
-        return MH_OK;
-    return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
 }
 
 static int add_path(const record *r, const mhi_question *asked)
@@ -249,7 +252,7 @@ int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const 
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the body asked about more files than can be recorded (%u besides %u): a change in one would go unnoticed",
                         mhi_questions_lost(), mhi_questions_count());
     if (mhi_reads_what() != NULL)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s was read from before the end of the body, and each run has its own: read it behind the with", mhi_reads_what());
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s was read from, or waited for, before the end of the body, and each run has its own: read it behind the with", mhi_reads_what());
     int status = MH_OK;
     for (uint32_t i = 0; i < mhi_questions_count() && status == MH_OK; i++)
         if (mhi_question_at(i) != NULL)

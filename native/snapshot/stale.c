@@ -180,7 +180,8 @@ static int check_absent(const check *c, const mhi_file_input *input)
     const char *path = text_of(c, input->in_name);
     if (input->in_bytes != 0 && c->is_same[input->in_bytes - 1])
         return MH_OK;
-    int result = mhi_sys_stat(path, &found);
+    bool was_dangling = input->in_digest != 0; /* a link that leads to nothing, which is an input of its own */
+    int result = was_dangling ? mhi_sys_stat(path, &found) : mhi_sys_lstat(path, &found);
     if (result == -ENOENT || result == -ENOTDIR)
         return MH_OK;
     return mhi_fail(c->err, MH_ERR_STALE, 0, "%s has appeared, which was looked for in vain while the snapshot was made", path);
