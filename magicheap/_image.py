@@ -25,6 +25,7 @@ _INPUTS = {
     lib.MH_INPUT_FILE: "file",
     lib.MH_INPUT_LIBRARY: "library",
     lib.MH_INPUT_ENV: "environment",
+    lib.MH_INPUT_VARIABLES: "variables",
     lib.MH_INPUT_KEY: "key",
     lib.MH_INPUT_CPU: "cpu",
     lib.MH_INPUT_SYSTEM: "system",
@@ -40,6 +41,7 @@ _INPUTS = {
     lib.MH_INPUT_HOST: "host",
     lib.MH_INPUT_USER: "user",
     lib.MH_INPUT_NOTE: "note",
+    lib.MH_INPUT_RIGHTS: "rights",
 }
 
 

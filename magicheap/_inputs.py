@@ -65,6 +65,8 @@ class Recorder:
         for name in _questions.variables():
             if name not in (b"", b"_") and b"\0" not in name and b"=" not in name and not name.startswith(b"MAGICHEAP_"):  # _ is the shell's word for us
                 call(lib.mh_add_env, tx, name)
+        for pattern in _questions.walks():
+            call(lib.mh_add_variables, tx, os.fsencode(pattern))
         if _questions.is_argv_asked():
             call(lib.mh_add_arguments, tx)
         call(lib.mh_add_names, tx, os.fsencode(_questions.sought_modules()))

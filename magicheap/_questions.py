@@ -1,7 +1,8 @@
 """What Python code asks of the world, as far as the functions of C that it calls do not tell (native/heap/questions.h).
 
 Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked at.
-Q2  Whoever copies the whole environment asks for no variable in it: what a child process is given is no question of ours.
+Q2  Who walks through the whole environment by a loop asks for all of it, or for what the loop wants (_walks.py). Whoever has C code copy it,
+    as dict() and copy() do, asks for no variable: that is how the environment of a child process is made, which is no question of ours.
 Q3  What this package asks for itself is no question of the program's: it asks in a pause.
 Q4  An audit hook can't be removed and may not raise, so it is installed once, switched by `_is_noting`, and harmless.
 """
@@ -12,13 +13,14 @@ import os
 import posix
 import sys
 import time
+from _collections_abc import KeysView
 
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 STANDARD_LIBRARY = os.path.dirname(os.__file__)
@@ -51,10 +53,9 @@ _plain_arguments: list[str] = []  # and the list in whose place it is
 _original: _Arguments | None = None  # likewise sys.orig_argv
 _plain_original: list[str] = []
 _is_argv_asked = False
-_copier: tuple[int, int] | None = None  # who has walked through the environment last, and whereat in its code;
-_walked: set[bytes] = set()  # these names, of which this is the last one;
-_copied: bytes | None = None
-_n_walked = _n_copied = 0  # as often; and each time the value was read next
+_copier: tuple[CodeType, int] | None = None  # the instruction by which all of the environment was copied last
+_walked: bytes | None = None  # the name that a walk has brought last
+_patterns: dict[str, None] = {}  # of the names that loops through all of it want, each with one *
 
 
 def begin() -> None:
@@ -100,6 +101,7 @@ def forget() -> None:
     """Drop what was noted, but for the modules: what was imported stays imported."""
     global _is_argv_asked
     _variables.clear()
+    _patterns.clear()
     _notes.clear()
     _is_argv_asked = False
 
@@ -127,6 +129,11 @@ def pause() -> _Pause:
 def variables() -> list[bytes]:
     """Return the names of the variables that were asked for."""
     return sorted(_variables)
+
+
+def walks() -> list[str]:
+    """Return patterns of names, each with one *, of which all variables were asked for."""
+    return sorted(_patterns)
 
 
 def is_argv_asked() -> bool:
@@ -171,23 +178,22 @@ def import_directories() -> list[str]:
 
 
 _ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
-_WALKERS = (os.__file__, "<frozen os>", "<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)  # between them and who walks
+_MAPPINGS = ("<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)
+_WALKERS = (os.__file__, "<frozen os>", *_MAPPINGS)  # between the environment and who asks
+_BY_KEYS = KeysView.__iter__.__code__
 
 
 class _Encode:
-    """The environment's encodekey, through which each look-up by name goes."""
+    """The environment's encodekey, through which goes each look-up by name."""
 
     def __init__(self, inner: Callable[[Any], bytes]) -> None:
         self.inner = inner
 
     def __call__(self, key: Any) -> bytes:
-        global _copied, _n_copied
         name = self.inner(key)
-        is_next, _copied = name == _copied and _n_copied == _n_walked - 1, None
-        _n_copied += is_next
-        is_copy = is_next or (name in _walked and _asker() == _copier)
-        if _n_pauses == 0 and not is_copy and name not in _own_variables:
-            if sys._getframe(1).f_code.co_name == "__setitem__":
+        method = sys._getframe(1)
+        if _n_pauses == 0 and name not in _own_variables and not _is_of_a_walk(name, method.f_back):
+            if method.f_code.co_name == "__setitem__":
                 _own_variables.add(name)
             else:
                 _variables.add(name)
@@ -195,30 +201,47 @@ class _Encode:
 
 
 class _Decode:
-    """The environment's decodekey, which those who walk through all of it call first (Q2): for each name before they read its value; or, as dict()
-    does, for all names before they read any, but both by one instruction of theirs. Whoever reads only some asks for those."""
+    """The environment's decodekey, through which goes each name that a walk through all of it brings."""
 
     def __init__(self, inner: Callable[[bytes], Any]) -> None:
         self.inner = inner
 
     def __call__(self, name: bytes) -> Any:
-        global _copied, _copier, _n_walked, _n_copied
-        _copied, asker = name, _asker()
-        if asker != _copier:
-            _copier = asker
-            _walked.clear()
-            _n_walked = _n_copied = 0
-        _walked.add(name)
-        _n_walked += 1
+        global _walked
+        _walked = name
+        keys = sys._getframe(1).f_locals.get("keys")  # of _Environ.__iter__
+        if _n_pauses == 0 and (not keys or keys[0] is name):
+            _saw_walk(sys._getframe(1))
         return self.inner(name)
 
 
-def _asker() -> tuple[int, int] | None:
-    """Return which frame of the program's asks, and by which of its instructions."""
-    frame: FrameType | None = sys._getframe(2)
+def _saw_walk(frame: FrameType | None) -> None:
+    global _copier
+    is_by_keys = False  # as dict() does
+    while frame and frame.f_code.co_filename in _WALKERS:
+        is_by_keys |= frame.f_code is _BY_KEYS
+        frame = frame.f_back
+    if frame is None:
+        return
+    with pause():
+        from magicheap import _walks
+
+        is_loop = _walks.is_loop(frame)
+        if (is_by_keys and not is_loop) or frame.f_globals.get("__name__") == "subprocess":
+            _copier = frame.f_code, frame.f_lasti
+        else:
+            _patterns.update(dict.fromkeys(_walks.patterns(frame) if is_loop else [_walks.ALL]))
+
+
+def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
+    """Tell whether a value is read for a walk, in a loop over all, or by the instruction that has just copied all names."""
+    if name == _walked and "*" in _patterns:
+        return True
+    if frame and frame.f_code.co_name == "__iter__" and frame.f_code.co_filename in _MAPPINGS:
+        return True
     while frame and frame.f_code.co_filename in _WALKERS:
         frame = frame.f_back
-    return (id(frame), frame.f_lasti) if frame else None
+    return frame is not None and (frame.f_code, frame.f_lasti) == _copier
 
 
 def _inner(function: Any) -> Any:

@@ -121,6 +121,7 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
  *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns, ctime_ns as stat told; LIBRARY also its build-id; digest of the content,
  *                   0: unknown (a library has its build-id)
  *   ENV             name = variable; digest of its value, 0 when it is not set
+ *   VARIABLES       name = pattern with one *; besides the ENV inputs no variable is set whose name fits, in whatever case
  *   KEY             text = what the caller chose
  *   CPU             text = feature names with a space between; bytes = size of the XSAVE area
  *   SYSTEM          name = what; text = its version, or bytes = its number

@@ -3,16 +3,30 @@
 import pytest
 
 PROGRAM = """
-    import os, sys
+    import os, subprocess, sys
     from magicheap import magic_transaction
+    def read_settings(prefix):
+        return {{name: value for name, value in os.environ.items() if name.startswith(prefix)}}
     with magic_transaction("x.magic"):
         print("body")
         {}
     print("end")
 """
-COPIES = ["[os.environ[name] for name in os.environ]", "os.environ.copy()", "dict(os.environ)", "{**os.environ}", "list(os.environ.items())", "os.environb.copy()", "os.environ | {}"]
-LOOKS = ["os.environ['NAME']", "os.environb[b'NAME']", "os.getenvb(b'NAME')", "'NAME' in os.environ", "[name for name in os.environ]; os.environ['NAME']",
-         "[os.environ[name] for name in os.environ if name == 'NAME']"]  # fmt: skip
+COPIES = ["os.environ.copy()", "dict(os.environ)", "{**os.environ}", "os.environb.copy()", "os.environ | {}", "dict(**os.environ)", "subprocess.run(['true'], env=os.environ)"]
+LOOKS = ["os.environ['NAME']", "os.environb[b'NAME']", "os.getenvb(b'NAME')", "'NAME' in os.environ", "dict(os.environ); os.environ['NAME']"]
+WALKS = ["[os.environ[name] for name in os.environ]", "list(os.environ.items())", "{name.lower(): value for name, value in os.environ.items()}", "sorted(os.environ)",
+         "for name in os.environ.keys(): pass", "[value for value in os.environ.values()]", "dict(os.environ.items())", "str(os.environ)", "any(name == 'NAME' for name in os.environb)",
+         "[name for name in os.environ if name.startswith('NAME') or name.startswith('ELSE')]"]  # fmt: skip
+WANTS = {  # loops that want the variables called MY_*, in any case
+    "a comprehension": "{name: value for name, value in os.environ.items() if name.startswith('MY_')}",
+    "with more": "[name for name in os.environ if name.lower().startswith('my_') and len(name) > 3]",
+    "in bytes": "[name for name in os.environb if name.startswith(b'MY_')]",
+    "a variable": "read_settings('MY_')",
+    "one of two": "[name for name in os.environ if name.startswith(('MY_', 'YOUR_'))]",
+    "tqdm": "import tqdm; tqdm.utils.envwrap('MY')",
+    "a statement": "for name, value in os.environ.items():\n            if name.startswith('MY_'):\n                found = value\n            else:\n                continue",
+    "a guard": "for name in os.environ:\n            if not name.startswith('MY_'):\n                continue\n            found = name",
+}
 
 
 @pytest.mark.parametrize("copy", COPIES)
@@ -28,6 +42,32 @@ def test_who_looks_up_a_variable_asks_for_it_however_that_is_done(life, look):
     life.cold("python", "program.py", env={"NAME": "one"})
     life.cold("python", "program.py", env={"NAME": "two"}, why="environment variable NAME has changed")
     life.warm("python", "program.py", env={"NAME": "one"})
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_who_walks_through_the_environment_asks_for_all_of_it(life, walk):
+    life.write(PROGRAM.format(walk))
+    life.cold("python", "program.py", env={"NAME": "one"})
+    life.warm("magic", "program.py", env={"NAME": "one", "SHLVL": "7", "OLDPWD": "/"})
+    life.cold("python", "program.py", env={"NAME": "one", "MORE": ""}, why="environment variable MORE has changed: it was not set")
+    life.cold("magic", "program.py", env={"NAME": "two"}, why="environment variable NAME has changed")
+    life.warm("magic", "program.py", env={"NAME": "one"})
+
+
+@pytest.mark.parametrize("loop", WANTS.values(), ids=WANTS)
+def test_a_loop_that_wants_a_prefix_asks_for_the_variables_that_have_it(life, loop):
+    life.write(PROGRAM.format(loop))
+    life.cold("python", "program.py", env={"MY_NAME": "one", "NAME": "one"})
+    life.warm("magic", "program.py", env={"MY_NAME": "one", "MORE": "", "NAME": "two"})
+    life.cold("magic", "program.py", env={"MY_NAME": "one", "MY_OTHER": ""}, why="environment variable MY_OTHER has changed: it was not set")
+    life.cold("python", "program.py", env={"MY_NAME": "two"}, why="environment variable MY_NAME has changed")
+
+
+def test_the_proxies_that_were_looked_for_are_the_variables_that_are_called_so(life):
+    life.write(PROGRAM.format("import urllib.request; urllib.request.getproxies()"))
+    life.cold("python", "program.py", env={"no_proxy": "*"})
+    life.warm("magic", "program.py", env={"no_proxy": "*", "MORE": ""})
+    life.cold("magic", "program.py", env={"no_proxy": "*", "FTP_Proxy": "http://somewhere"}, why="environment variable FTP_Proxy has changed")
 
 
 def test_a_look_behind_a_copy_is_a_question(life):

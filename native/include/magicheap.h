@@ -168,6 +168,8 @@ int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);
  * add to them. A file is recorded as it is at this call. */
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err);
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
+/* All variables whose names fit `pattern`, with one * for any letters; but for those that shells set anew for each command. Case doesn't count. */
+int mh_add_variables(mh_transaction *tx, const char *pattern, mh_error *err);
 /* The names in a directory, or those only that could be taken for a module of mh_add_names, or that tell of installed packages (.dist-info and
  * its like). One that is not there is absent. */
 enum { MH_LISTING_ALL = 0, MH_LISTING_IMPORTS = 1, MH_LISTING_METADATA = 2 };
@@ -371,7 +373,8 @@ enum { MH_SEGMENT_ARENA = 1, MH_SEGMENT_PAGES = 2, MH_SEGMENT_MEMORY = 3, MH_SEG
 enum {
     MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6, MH_INPUT_ABSENT = 7,
     MH_INPUT_PRESENT = 8, MH_INPUT_DIRECTORY = 9, MH_INPUT_LISTING = 10, MH_INPUT_NAMES = 11, MH_INPUT_ARGUMENTS = 12, MH_INPUT_PLACE = 13,
-    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18, MH_INPUT_RIGHTS = 19
+    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18, MH_INPUT_RIGHTS = 19,
+    MH_INPUT_VARIABLES = 20
 };
 
 typedef struct {

@@ -15,16 +15,39 @@
 static const char *const watched[] = { "PYTHON*", "LD_*", "LC_*", "LANG", "LANGUAGE", "OMP_*", "OPENBLAS_*", "MKL_*", "NPY_*", "GOTO_*", "BLIS_*", "KMP_*",
                                         "GOMP_*", "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
 
-static bool is_watched(const char *name, size_t length)
+/* What shells set anew for each command, and we do: no answer of anybody's who looks through all variables. */
+static const char *const of_the_shell[] = { "_", "SHLVL", "OLDPWD", "MAGICHEAP_*" };
+
+static bool is_one_of(const char *const *patterns, size_t n_patterns, const char *name, size_t length)
 {
-    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
-        size_t n = strcspn(watched[i], "*");
-        bool is_prefix = watched[i][n] == '*';
+    for (size_t i = 0; i < n_patterns; i++) {
+        size_t n = strcspn(patterns[i], "*");
+        bool is_prefix = patterns[i][n] == '*';
         bool fits = is_prefix ? length > n : length == n; /* a bare PYTHON is what makefiles call the interpreter */
-        if (fits && memcmp(name, watched[i], n) == 0)
+        if (fits && memcmp(name, patterns[i], n) == 0)
             return true;
     }
     return false;
+}
+
+static bool is_watched(const char *name, size_t length) { return is_one_of(watched, sizeof watched / sizeof *watched, name, length); }
+
+static char lower(char letter) { return letter >= 'A' && letter <= 'Z' ? (char)(letter + 'a' - 'A') : letter; }
+
+static bool is_alike(const char *one, const char *other, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (lower(one[i]) != lower(other[i]))
+            return false;
+    return true;
+}
+
+/* As MH_INPUT_VARIABLES has it. */
+static bool fits_walk(const char *pattern, const char *name, size_t length)
+{
+    size_t n_before = strcspn(pattern, "*"), n_behind = pattern[n_before] == '*' ? strlen(pattern + n_before + 1) : 0;
+    return length >= n_before + n_behind && is_alike(name, pattern, n_before) && is_alike(name + length - n_behind, pattern + n_before + 1, n_behind) &&
+           !is_one_of(of_the_shell, sizeof of_the_shell / sizeof *of_the_shell, name, length);
 }
 
 /* Never 0, which says that a variable is not set. */
@@ -84,6 +107,28 @@ int mhi_environment_add(mhi_inputs *inputs, const mhi_inputs *variables, const c
     return mhi_inputs_add(inputs, variable == NULL ? &unset : &variable->entry, name, NULL, err);
 }
 
+int mhi_environment_add_walk(mhi_inputs *inputs, const mhi_inputs *variables, const char *pattern, mh_error *err)
+{
+    if (strchr(pattern, '*') == NULL)
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "'%s' has no *, which stands for the rest of a name", pattern);
+    mhi_file_input walk = { .in_kind = MH_INPUT_VARIABLES };
+    int status = mhi_inputs_add(inputs, &walk, pattern, NULL, err);
+    for (size_t i = 0; i < variables->n && status == MH_OK; i++) {
+        const mhi_input *variable = &variables->items[i];
+        if (fits_walk(pattern, variable->name, strlen(variable->name)))
+            status = mhi_environment_add(inputs, variables, variable->name, err);
+    }
+    return status;
+}
+
+static bool is_walked(const struct mh_image *image, const char *name, size_t length)
+{
+    for (uint64_t i = 0; i < image->n_inputs; i++)
+        if (image->inputs[i].in_kind == MH_INPUT_VARIABLES && fits_walk(mhi_image_string(image, image->inputs[i].in_name), name, length))
+            return true;
+    return false;
+}
+
 static bool is_recorded(const struct mh_image *image, const char *name, size_t length)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
@@ -109,7 +154,7 @@ int mhi_environment_check(const struct mh_image *image, const char *const *env, 
     int status = check_recorded(image, environment, err);
     for (char *const *each = environment; status == MH_OK && each != NULL && *each != NULL; each++) {
         size_t length = strcspn(*each, "=");
-        if (is_watched(*each, length) && !is_recorded(image, *each, length))
+        if ((is_watched(*each, length) || is_walked(image, *each, length)) && !is_recorded(image, *each, length))
             status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set", (int)length, *each);
     }
     for (; status == MH_OK && env != NULL && *env != NULL; env++)

@@ -61,6 +61,8 @@ int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_err
 int mhi_environment_add_watched(mhi_inputs *inputs, const mhi_inputs *variables, mh_error *err);
 /* environment.c: takes one over that the caller names, set or not. */
 int mhi_environment_add(mhi_inputs *inputs, const mhi_inputs *variables, const char *name, mh_error *err);
+/* All whose names fit, and that there are no others. */
+int mhi_environment_add_walk(mhi_inputs *inputs, const mhi_inputs *variables, const char *pattern, mh_error *err);
 
 /* Names of the inputs of kind SYSTEM. */
 #define MHI_SYSTEM_LIBC "glibc"

@@ -582,6 +582,12 @@ int mh_add_env(mh_transaction *tx, const char *name, mh_error *err)
     return status != MH_OK ? status : mhi_environment_add(&tx->inputs, &tx->variables, name, err);
 }
 
+int mh_add_variables(mh_transaction *tx, const char *pattern, mh_error *err)
+{
+    int status = may_add(tx, err);
+    return status != MH_OK ? status : mhi_environment_add_walk(&tx->inputs, &tx->variables, pattern, err);
+}
+
 void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t *total_bytes)
 {
     *done_bytes = atomic_load_explicit(&tx->done_bytes, memory_order_relaxed);

@@ -1,0 +1,139 @@
+"""Which variables a program wants that walks through all of the environment, as its source tells.
+
+Many read only what has a prefix of theirs (tqdm at its import, dask):
+
+    for name, value in os.environ.items():        {name[5:]: value for name, value in os.environ.items()
+        if name.startswith("DASK_"):               if name.startswith(prefix)}
+
+Then the others make no difference. A loop is understood only if its first test, to which nothing is an alternative, is of that kind, and what stands
+in the brackets is a text, or a variable that holds one. Otherwise all variables count.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+ALL = "*"
+_OF_PROXIES = "getproxies_environment"  # of urllib.request, which compares by parts of the name what is _proxy in any case
+
+_loops: dict[CodeType, dict[int, ast.expr | None]] = {}  # by line; None: nothing was understood
+
+
+def is_loop(frame: FrameType) -> bool:
+    """Tell whether the frame is at the head of a loop, and not in a call that walks for it."""
+    from opcode import opmap
+
+    return frame.f_code.co_code[frame.f_lasti] == opmap["FOR_ITER"]
+
+
+def patterns(frame: FrameType) -> list[str]:
+    """Return patterns of the names whose variables count for the loop that this frame is in, each with one *."""
+    if frame.f_code.co_name == _OF_PROXIES and frame.f_globals.get("__name__") == "urllib.request":
+        return ["*_proxy"]
+    tests = _loops.setdefault(frame.f_code, {})
+    if frame.f_lineno not in tests:
+        tests[frame.f_lineno] = _test_of(frame)
+    return _patterns_of(tests[frame.f_lineno], frame) or [ALL]
+
+
+def _test_of(frame: FrameType) -> ast.expr | None:
+    """Return the call by which the loop begins, if that is one of startswith or endswith of the name."""
+    import ast
+
+    try:
+        with open(frame.f_code.co_filename, "rb") as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    loops = (ast.For, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    found = [each for each in ast.walk(tree) if isinstance(each, loops) and _covers(each, frame.f_lineno)]
+    found = [each for each in found if _is_of_environment(each)] or found
+    if len(found) != 1:
+        return None  # which one it is, nobody can tell
+    test, name = _first_test(found[0])
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        test = test.values[0]
+    return test if test is not None and name and _is_of_name(test, name) else None
+
+
+def _covers(node: ast.AST, line: int) -> bool:
+    return getattr(node, "lineno", line + 1) <= line <= (getattr(node, "end_lineno", 0) or 0)
+
+
+def _is_of_environment(loop: ast.AST) -> bool:
+    import ast
+
+    what: ast.AST = getattr(loop, "iter", None) or loop.generators[0].iter  # type: ignore[attr-defined]
+    if isinstance(what, ast.Call) and isinstance(what.func, ast.Attribute):
+        what = what.func.value
+    return (what.attr if isinstance(what, ast.Attribute) else getattr(what, "id", "")) in ("environ", "environb")
+
+
+def _first_test(loop: ast.AST) -> tuple[ast.expr | None, str]:
+    """Return what must hold for anything to happen, and what the variable's name is called."""
+    import ast
+
+    if not isinstance(loop, ast.For):
+        generators: list[ast.comprehension] = loop.generators  # type: ignore[attr-defined]
+        first = generators[0]
+        return (first.ifs[0] if first.ifs else None), _name_of(first.target)
+    first_line = loop.body[0]
+    if not isinstance(first_line, ast.If) or loop.orelse:
+        return None, ""
+    passes = (ast.Continue, ast.Pass)
+    if isinstance(first_line.test, ast.UnaryOp) and isinstance(first_line.test.op, ast.Not):  # if not ...: continue
+        is_guard = len(first_line.body) == 1 and isinstance(first_line.body[0], ast.Continue) and not first_line.orelse
+        return (first_line.test.operand if is_guard else None), _name_of(loop.target)
+    is_all = len(loop.body) == 1 and all(isinstance(each, passes) for each in first_line.orelse)
+    return (first_line.test if is_all else None), _name_of(loop.target)
+
+
+def _name_of(target: ast.expr) -> str:
+    import ast
+
+    first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
+    return first.id if isinstance(first, ast.Name) else ""
+
+
+def _is_of_name(test: ast.expr, name: str) -> bool:
+    """Tell whether it is NAME.startswith(one thing), or of the name in upper or lower case."""
+    import ast
+
+    if not isinstance(test, ast.Call) or len(test.args) != 1 or test.keywords or not isinstance(test.func, ast.Attribute):
+        return False
+    of = test.func.value
+    if isinstance(of, ast.Call) and isinstance(of.func, ast.Attribute) and of.func.attr in ("upper", "lower", "casefold") and not of.args:
+        of = of.func.value
+    return test.func.attr in ("startswith", "endswith") and isinstance(of, ast.Name) and of.id == name
+
+
+def _patterns_of(test: ast.expr | None, frame: FrameType) -> list[str]:
+    if test is None:
+        return []
+    found = list(_texts(test.args[0], frame))  # type: ignore[attr-defined]
+    is_prefix = test.func.attr == "startswith"  # type: ignore[attr-defined]
+    is_known = all(text is not None and "*" not in text and "\0" not in text for text in found)
+    return [f"{text}*" if is_prefix else f"*{text}" for text in found] if is_known else []
+
+
+def _texts(node: ast.expr, frame: FrameType) -> Iterator[str | None]:
+    """Yield the texts that it is, or None where that can't be told."""
+    import ast
+
+    value: object = None
+    if isinstance(node, ast.Constant):
+        value = node.value
+    elif isinstance(node, ast.Name):
+        value = frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    elif isinstance(node, ast.Tuple):
+        for each in node.elts:
+            yield from _texts(each, frame)
+        return
+    for text in value if type(value) is tuple else (value,):
+        yield text.decode(sys.getfilesystemencoding(), "surrogateescape") if type(text) is bytes else text if type(text) is str else None
