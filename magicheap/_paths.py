@@ -119,11 +119,11 @@ def _interpreter_of(launcher: str) -> tuple[str, str]:
 def default_path(script: str | None = None) -> str:
     """Return the path of this script's snapshot, and make its directory for the user alone, if it can be made.
 
-    script  None: the one that runs. ValueError: there is none (an interactive interpreter, a notebook, python -c).
+    script  None: the one that runs. If there is none (an interactive interpreter, a notebook, python -c), there is no path: "".
     """
     script = script or getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
-        raise ValueError("no script to name the snapshot after: pass magic_transaction a path")
+        return ""
     from _blake2 import blake2b  # hashlib would load OpenSSL, too
 
     script = os.path.realpath(script)

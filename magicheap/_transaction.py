@@ -50,7 +50,7 @@ def magic_transaction(
 ) -> MagicTransaction:
     """Return the context manager in which a program loads what later runs will find loaded.
 
-    path      the snapshot; None: one per script, in the user's cache directory
+    path      the snapshot; None: one per script, in the user's cache directory; where there is no script, as in a notebook, the run is cold
     process   True: snapshot the whole process; later runs begin behind the `with`. What it depends on, in the body or before it, is asked again by
               each of them; standard input is to be read behind it. False: snapshot the C heap of the body, with `root` leading into it; later
               runs map it
@@ -68,7 +68,7 @@ def magic_transaction(
               once when all is done; of a process each byte counts twice, once written and once made durable, and before all are written
               the sum is an estimate
 
-    ValueError: an argument that makes no sense, or no path where there is no script.
+    ValueError: an argument that makes no sense.
     OSError, on entering: one of `inputs` is not there.
     """
     if audit not in _AUDITS:
@@ -84,6 +84,8 @@ def magic_transaction(
     with _questions.pause():
         if path is None:
             path, *place = _default_path(is_repeatable=not process)
+        elif not os.fspath(path):
+            raise ValueError("path is empty, expected one, or None for the script's own")
         parts = [_key.interpreter(), _key.options(), ("key", [key]), ("place", place)]
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
@@ -110,7 +112,7 @@ def _default_path(is_repeatable: bool) -> tuple[str, str]:
     is_child = caller.f_globals.get("__name__") == "__mp_main__"  # of multiprocessing, which runs the script anew under this name
     path = default_path(caller.f_code.co_filename if is_child else None)
     line = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-    if path in _default_paths and not (is_repeatable and _default_paths[path] == line):
+    if path and path in _default_paths and not (is_repeatable and _default_paths[path] == line):
         raise ValueError("this script's own snapshot is taken already: pass each further transaction a path")
     _default_paths[path] = line
     return path, line
@@ -119,7 +121,7 @@ def _default_path(is_repeatable: bool) -> tuple[str, str]:
 class MagicTransaction:
     """One transaction: made by magic_transaction, entered once by `with`.
 
-    path           of the snapshot, absolute once entered
+    path           of the snapshot, absolute once entered; "": it would have been the script's, and there is none
     was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never runs warm
     root           of a heap: what later runs get: pointers of cffi or ctypes into the arena, numpy arrays, or a picklable graph of these.
                    Loaded again in one process, it is what the file has, not what the program made of the first one
@@ -170,7 +172,9 @@ class MagicTransaction:
         self._is_entered = _watch.is_entered = True
         with _questions.pause():
             if posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
-                self.path, self.reason = os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
+                self.path, self.reason = self.path and os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
+            elif not self.path:
+                self.reason = "there is no script to name the snapshot after: pass magic_transaction a path"
             else:
                 self._open()
             if self._recorder is None and not _loading:

@@ -285,7 +285,6 @@ def test_progress_ends_with_everything_durable(program):
         ({"path": "a\0b"}, "NUL"),
         ({"env": "HOME"}, "pass a list"),
         ({"inputs": "x.txt"}, "pass a list"),
-        ({"path": None}, "pass magic_transaction a path"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_a_value_error(options, what, monkeypatch):

@@ -2,6 +2,12 @@
 
 import os
 import stat
+import subprocess
+import sys
+
+import pytest
+
+from magicheap import magic_transaction
 
 BY_DEFAULT = """
     import sys
@@ -36,6 +42,25 @@ def test_the_default_path_serves_one_transaction(program, tmp_path):
             print(error)
     """)
     assert "pass each further transaction a path" in " ".join(two(env={"XDG_CACHE_HOME": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("disabled", ["", "1"])
+@pytest.mark.parametrize("process", [False, True])
+def test_where_no_script_is_that_could_name_the_snapshot_the_run_is_cold_and_says_so(disabled, process, tmp_path):
+    lines = f"""
+from magicheap import magic_transaction
+with magic_transaction(process={process}) as magic:
+    magic.root = 1
+print(repr(magic.path), magic.reason)
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "MAGICHEAP_DISABLE": disabled})
+    reason = "MAGICHEAP_DISABLE is set" if disabled else "there is no script to name the snapshot after: pass magic_transaction a path"
+    assert (done.stdout, done.stderr, done.returncode) == (f"'' {reason}\n", "", 0)
+
+
+def test_a_path_that_is_empty_is_refused():
+    with pytest.raises(ValueError, match="path is empty"):
+        magic_transaction("")
 
 
 def test_a_function_that_loads_from_the_default_path_may_be_called_again(program, tmp_path):

@@ -189,6 +189,7 @@ int mhi_threads_check(const mhi_known_threads *known, mh_error *err)
 /* ---- memory ---- */
 
 static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+static bool ends(const char *text, const char *with) { return strlen(text) >= strlen(with) && strcmp(text + strlen(text) - strlen(with), with) == 0; }
 
 bool mhi_is_fresh_shared(const mhi_mapping *mapping)
 {
@@ -236,7 +237,7 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
         return NULL;
     return begins(name, "/SYSV") ? "System V shared memory" : begins(name, "/memfd:") ? "shared memory" :
            begins(name, "/dev/shm/") ? "POSIX shared memory" : begins(name, "/dev/zero") ? "shared memory of a forked process" :
-           "a file mapped shared and writable";
+           ends(name, "-shm") ? "an open SQLite connection's index" : "a file mapped shared and writable";
 }
 
 /* Two views of the same fresh memory would become two memories. */
@@ -309,7 +310,7 @@ static int check_memory(mh_error *err)
         result = add_mappings(&found, is_forked);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot read /proc/self/stat and /proc/self/smaps, which tell what memory is shared");
-    return mhi_obstacles_end(&found, "unmap it in the body, or map it after the with", err);
+    return mhi_obstacles_end(&found, "unmap it, or close what did, in the body, or map it after the with", err);
 }
 
 /* ---- all ---- */

@@ -320,7 +320,7 @@ TEST(memory_of_devices_is_an_obstacle_and_so_are_huge_pages)
     pretend_mapping("7f0000000000-7f0000200000 rw-p 00000000 00:0f 82     /anon_hugepage (deleted)", "rd wr mr mw me de ht");
     check_obstacle(MH_ERR_UNSUPPORTED, "memory in huge pages (MAP_HUGETLB) is in use (/anon_hugepage at 0x");
     pretend_mapping("7f0000000000-7f0000001000 rw-s 00000000 00:06 77     /dev/nvidia0", "rd wr sh mr mw me ms pf io dd");
-    check_obstacle(MH_ERR_UNSUPPORTED, "a GPU's memory is in use (/dev/nvidia0 at 0x7f0000000000): unmap it in the body");
+    check_obstacle(MH_ERR_UNSUPPORTED, "a GPU's memory is in use (/dev/nvidia0 at 0x7f0000000000): unmap it, or close what did, in the body");
     pretend_mapping("7f0000000000-7f0000001000 rw-p 00000000 00:06 78     /dev/dri/renderD128", "rd wr mr mw me");
     check_obstacle(MH_ERR_UNSUPPORTED, "a GPU's memory is in use");
     pretend_mapping("7f0000000000-7f0000001000 r--s 00000000 00:06 79     /dev/mem", "rd sh mr me ms pf dd");
