@@ -35,7 +35,7 @@ _ASKING = {  # attributes that answer a question, of whatever they are one
 _CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}  # by what looks like no call
 _OF_METACLASSES = {"__init__", "__new__", "_missing_", "_generate_next_value_", "__call__", "mro", "__setattr__", "__hash__", "__eq__"}  # as of Enum's
 _OF_SITE = ("_distutils_hack", "_virtualenv")  # loaded as the interpreter starts, if at all
-_OF_OURS = ("_cffi_backend", "cffi")
+_OF_OURS = ("_cffi_backend", "cffi", "magicheap_start")
 
 
 class Asked(NamedTuple):

@@ -91,6 +91,8 @@ class ProcessTransaction(MagicTransaction):
             self._key.insert(-1, ("brought", _brought.describe(_caller(), self._is_first)))
         self._is_watched = self._is_first and _watch.is_from_start
         self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
+        if not self._compares:
+            _questions.forget_arguments()
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold.removeprefix(_KEPT) or self.reason
         is_kept = cold.startswith(_KEPT)
@@ -118,7 +120,7 @@ class ProcessTransaction(MagicTransaction):
             self._asked_before = self._asked_before[0] or asked.arguments, self._asked_before[1] or asked.place
             for name in asked.variables:
                 call(lib.mh_add_env, self._tx, os.fsencode(name))
-            if asked.arguments:
+            if asked.arguments and self._compares:
                 call(lib.mh_add_arguments, self._tx)
             if asked.place:
                 call(lib.mh_add_place, self._tx)

@@ -106,6 +106,12 @@ def forget() -> None:
     _is_argv_asked = False
 
 
+def forget_arguments() -> None:
+    """Let the arguments that were looked at up to here make no difference."""
+    global _is_argv_asked
+    _is_argv_asked = False
+
+
 class _Pause:
     def __enter__(self) -> None:
         global _n_pauses

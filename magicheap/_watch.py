@@ -1,8 +1,8 @@
 """From when on a program is watched: what is asked before the `with` counts as what is asked in its body.
 
-A program that `magic` has begun is watched from its first instruction: magicheap.pth imports this module as the interpreter starts. One that
-`python` has begun, from its import of this package on; what stands before that _prefix.py reads, and if it can't be understood, `magic` takes no
-snapshot of that run.
+A program that `magic` has begun, and a script that names this package, is watched from its first instruction: magicheap.pth imports this module as
+the interpreter starts. Any other from its import of this package on; what stands before that _prefix.py reads, and if it can't be understood, `magic`
+takes no snapshot of that run.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ modules: list[str] = []  # that were there already
 _PASSED_OVER = ("importlib.", "_frozen_importlib", "runpy", "magicheap")  # whose functions import others
 
 
-def begin_from_start() -> None:
-    """In magicheap.pth."""
+def begin_from_start(is_by_magic: bool) -> None:
+    """In magicheap_start.py."""
     global is_from_start
-    import atexit
-
-    program = os.fsencode(sys.orig_argv[1]) if len(sys.orig_argv) > 1 else b""  # a script; or an option, which is no path
+    program = os.fsencode(sys.argv[0])  # a script; or an option, which is no path
     is_from_start = _begin(program)
-    atexit.register(_say_that_there_is_none)
+    if is_by_magic:
+        import atexit
+
+        atexit.register(_say_that_there_is_none)
 
 
 def begin_here() -> None:
