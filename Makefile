@@ -1,6 +1,6 @@
 # make demo     load a real language model once, then start from its snapshot
 # make test     everything: C unit tests (plain and sanitized), then pytest
-# make bench    what the README's table holds
+# make bench    the tables of docs/performance.md
 # make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory (BENCH_LLAMA_OPTIONS='--models smollm2')
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
 # make conformance   all of CPython's and numpy's own tests, plain and resumed (most of an hour), and 20,000 resumes
