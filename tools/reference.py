@@ -35,7 +35,7 @@ ENDS = re.compile(r"[.:]$")  # of a line that the next one does not go on with
 def help_of(command: str) -> str:
     """Return what `command --help` prints on a terminal of 80 columns."""
     name, *words = command.split()
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "MAGICHEAP_DISABLE": "1"}
     program = Path(sys.executable).with_name(name)
     done = subprocess.run([program, *words, "--help"], env=environment, capture_output=True, text=True, check=True)
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
