@@ -1,8 +1,9 @@
 # make demo     load a real language model once, then start from its snapshot
 # make test     everything: C unit tests (plain and sanitized), then pytest
-# make bench    what the README's table holds
+# make bench    the tables of docs/performance.md
 # make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory (BENCH_LLAMA_OPTIONS='--models smollm2')
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
+# make docs     the site, in build/docs; a warning is an error
 # make conformance   all of CPython's and numpy's own tests, plain and resumed (most of an hour), and 20,000 resumes
 # make clean    remove all that the others made; the tree itself they leave clean
 #
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python test-libraries bench bench-llama bench-libraries conformance model clean
+.PHONY: demo test test-c test-python test-libraries bench bench-llama bench-libraries conformance docs model clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
@@ -52,6 +53,11 @@ conformance: $(VENV)/test.stamp
 	$(BIN)/python tests/conformance/numpy_suite.py
 	$(BIN)/python tests/conformance/resumes.py
 
+docs: $(VENV)/docs.stamp
+	@$(BIN)/python tools/reference.py --check
+	@$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/docs-cache . build/docs
+	@echo "The site begins at build/docs/index.html"
+
 model: $(MODEL)
 
 $(MODEL): | $(VENV)/python.stamp
@@ -77,6 +83,10 @@ $(VENV)/demo.stamp: build/python.flags $(SOURCES)
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[test]"
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/demo.stamp
+	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[docs]"
 	@touch $@
 
 $(LIBRARIES)/libraries.stamp: tests/libraries/requirements.txt

@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other, and print the tables that the README quotes.
+"""Run every benchmark, one after the other, and print the tables of docs/performance.md.
 
     python bench/all.py MODEL.gguf [--quick]
 """

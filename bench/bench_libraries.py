@@ -1,4 +1,4 @@
-"""What a snapshot does for every example that can run here: the README's table.
+"""What a snapshot does for every example that can run here: the table of docs/performance.md.
 
     python bench/bench_libraries.py [--runs N] [NAME...]
 
