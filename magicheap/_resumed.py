@@ -9,7 +9,8 @@ of the transaction. Each of kept.areas is to be given to mh_scrub.
 R1  All that is needed after the resume is imported before the fork.
 R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another. It has not
     read or written a descriptor, and executing the program cold is as good as having done so at once.
-R3  The fork handlers of libraries have run. What belongs to the kernel (working directory, umask, limits, ids) is right by itself.
+R3  The fork handlers of libraries have run. What the kernel keeps (working directory, umask, limits, ids) is the run's own;
+    _kernel.py then changes what the program had changed.
 """
 
 from __future__ import annotations

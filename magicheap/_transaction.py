@@ -279,6 +279,7 @@ class MagicTransaction:
             _log.info("not committed: %s", _text(err.detail))
             return False
         return True
+
     def _commit_watched(self, commit: Callable[..., int], *arguments: Any) -> None:
         from magicheap._progress import Watch
 

@@ -306,11 +306,10 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
  * of the program's arguments precede sys.argv in decimal, which signals were blocked in 16 hexadecimal digits, and the program's
  * arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
-/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only could not be resumed
- * here and now: then to make it anew would be in vain. Python takes it out of its environment. */
 /* argv[0] by which `magicheap why` executes the launcher: behind it comes the command line in question, argv[0] included. */
 #define MHI_WHY_NAME "magicheap-why"
-/* The variable that carries the reason into a cold run. Python takes it out of its environment. */
+/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only
+ * could not be resumed here and now: then to make it anew would be in vain. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
 /* The variable by which the launcher has a program watched from its first instruction; magicheap.pth takes it out. */
 #define MHI_WATCH_VARIABLE "MAGICHEAP_WATCH"

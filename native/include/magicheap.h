@@ -163,8 +163,8 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
 int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);
 
 /* Inputs: what makes the snapshot stale when it changes. The libraries mapped, the executable, the CPU, the page size, the
- * C library, PYTHON*, LD_*, LC_*, LANG, OMP_*, OPENBLAS_*, MKL_* are recorded without asking, and what was asked of the world between mh_watch or
- * mh_begin and mh_end: files opened, examined, looked for in vain; directories listed; variables, working directory, terminals, host, user. These
+ * C library, the variables that steer the interpreter, the dynamic linker, the locale and numerical libraries (PYTHON*, LD_*, LC_*, OMP_* and
+ * others, native/snapshot/environment.c) are recorded without asking, and what was asked of the world between mh_watch or mh_begin and mh_end: files opened, examined, looked for in vain; directories listed; variables, working directory, terminals, host, user. These
  * add to them. A file is recorded as it is at this call. */
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err);
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
