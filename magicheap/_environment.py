@@ -79,7 +79,7 @@ def changes(initial: list[bytes]) -> Delta:
         c_names.add(name)
         if len(view) and _address(view) in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
             _held[name] = _address(view), len(view)
-        if now.get(name) != view:
+        if now.get(name) != view:  # type: ignore[comparison-overlap]  # bytes do equal a view of them
             c_set[name] = bytes(view)
     removed, c_removed = frozenset(before.keys() - now.keys()), frozenset(now.keys() - c_names)
     return Delta(changed, removed, c_set, c_removed, not (changed or removed or c_set or c_removed), now)
@@ -109,7 +109,7 @@ def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
     for name, (address, size) in _held.items():
         if len(value := now.get(name, b"")) == size:
             ctypes.memmove(address, value, size)
-    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined, assignment]
+    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined]
     if not delta.is_empty:
         _apply(delta, now)
     return now.get(b"TZ")

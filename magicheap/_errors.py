@@ -17,6 +17,23 @@ from magicheap._exceptions import (
 )
 from magicheap._native import ffi, lib
 
+__all__ = [
+    "BusyError",
+    "CorruptError",
+    "DanglingError",
+    "FormatError",
+    "MagicHeapError",
+    "MagicHeapWarning",
+    "NoSpaceError",
+    "RootError",
+    "StaleError",
+    "UnsupportedError",
+    "UntrustedError",
+    "call",
+    "check_version",
+    "text_of",
+]
+
 TYPE_CHECKING = False  # typing itself is not imported: a warm start should not pay for it
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -60,7 +60,7 @@ def _finalizer(kind: type) -> object:
     return next((_members(base)["__del__"] for base in _mro(kind) if "__del__" in _members(base)), None)
 
 
-def _uncollected(kind: type, objects: Iterable[Any]) -> list[type]:
+def _uncollected(kind: Any, objects: Iterable[Any]) -> list[type]:
     """Return the classes with a __del__ in Python whose instances the collector does not know."""
     classes = [each for each in objects if type(each) is kind and not each.__flags__ & _HAS_COLLECTOR]
     return [each for each in classes if isinstance(_finalizer(each), types.FunctionType)]
@@ -109,7 +109,7 @@ def _is_reader_heard(each: io.BufferedReader) -> bool:
 
 
 def _is_text_heard(each: io.TextIOWrapper) -> bool:
-    buffer = each.buffer
+    buffer: Any = each.buffer  # whatever a program has put there
     if type(buffer) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom) and type(buffer.raw) is io.FileIO and buffer.closed:
         return False
     return type(buffer) is not io.BufferedReader or _is_reader_heard(buffer)
@@ -182,7 +182,7 @@ def streams_are_clean() -> set[int] | None:
         if stream is not original:
             return None
         layers = [] if stream is None else _layers(stream, fd)
-        if layers is None or layers and not stream.closed and not _is_written(layers):
+        if layers is None or stream is not None and layers and not stream.closed and not _is_written(layers):
             return None
         spared.update(map(id, layers))
     return spared

@@ -32,8 +32,7 @@ def split(text: str) -> list[Part]:
 def program() -> Part:
     """Return the file that runs; none where there is none that could go away by itself."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    is_there = isinstance(path, str) and os.path.exists(path)
-    return "program", [os.path.realpath(path)] if is_there else []
+    return "program", [os.path.realpath(path)] if isinstance(path, str) and os.path.exists(path) else []
 
 
 def interpreter() -> Part:

@@ -44,9 +44,9 @@ def _end_multiprocessing() -> None:
             del pool._pool[:]  # as it does with each worker that has ended: these have pipes, too
 
 
-def _have_ended(pool: Any, thread_pool: type) -> bool:
+def _have_ended(pool: Any, thread_pool: type[Any]) -> bool:
     """Wait for its threads; its processes have ended when they have."""
-    workers = pool._pool if isinstance(pool, thread_pool) else []
+    workers: list[Any] = pool._pool if isinstance(pool, thread_pool) else []
     deadline = time.monotonic() + _PATIENCE_S
     threads = [pool._worker_handler, pool._task_handler, pool._result_handler, *workers]
     for thread in threads:

@@ -40,7 +40,7 @@ def made_cache_directory() -> str:
         try:
             call(lib.mh_make_cache_directory)
         except (MagicHeapError, OSError) as error:
-            _obstacles[directory] = error.strerror if isinstance(error, OSError) else str(error)
+            _obstacles[directory] = str(error.strerror) if isinstance(error, OSError) else str(error)
     return directory
 
 

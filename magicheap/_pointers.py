@@ -78,7 +78,7 @@ def _compiled_ffis() -> Iterator[tuple[str, str, Any]]:
 
 def _parsed_ffis(ready: frozenset[Variable]) -> Iterator[tuple[str, str, Any]]:
     """Yield each cffi.FFI() that is a variable of a module, unless the later runs' transactions may come before it is set."""
-    api = sys.modules.get("cffi.api")
+    api: Any = sys.modules.get("cffi.api")
     for name, module in list(sys.modules.items()) if api else ():
         if getattr(module, "__spec__", None) is None and name != "__main__":
             continue  # made at run time: nothing to import
@@ -94,7 +94,7 @@ def _is_running(name: str, module: Any) -> bool:
 
 def ready_ffis() -> frozenset[Variable]:
     """Return which variables of modules that are still running hold a cffi.FFI(). Called as the body begins: every run has come so far."""
-    api = sys.modules.get("cffi.api")
+    api: Any = sys.modules.get("cffi.api")
     running = [(name, module) for name, module in list(sys.modules.items()) if _is_running(name, module)] if api else []
     return frozenset(
         (name, variable)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ast
     from collections.abc import Iterable
     from types import CodeType
+    from typing import Any
 
 _PURE = {
     "str", "int", "float", "bool", "len", "list", "dict", "tuple", "set", "frozenset", "sorted", "min", "max", "range", "sum", "repr", "print",
@@ -57,7 +58,7 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
         if tree is None or not reader.enters(tree) or reader.reaches(tree.body, line) is not True:
             return None
     for name in modules:
-        path = getattr(sys.modules.get(name), "__file__", None)
+        path: Any = getattr(sys.modules.get(name), "__file__", None)
         top = name.partition(".")[0]
         is_known = path is None or os.path.abspath(path) in begun or top in (*_OF_SITE, *_OF_OURS, "magicheap") or _questions.is_standard(path)
         if not is_known:

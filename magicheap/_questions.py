@@ -70,9 +70,9 @@ def begin() -> None:
             pass
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = _Encode(each.encodekey), _Decode(each.decodekey)
-    sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _FINDER)
     _watch_arguments()
-    os.uname = posix.uname = _uname  # type: ignore[assignment]
+    os.uname = posix.uname = _uname
     _watch_zone()
     if not _is_hooked:
         sys.addaudithook(_audit_hook)
@@ -88,7 +88,7 @@ def end() -> None:
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = _inner(each.encodekey), _inner(each.decodekey)
     try:
-        sys.meta_path.remove(_FINDER)  # type: ignore[arg-type]
+        sys.meta_path.remove(_FINDER)
     except ValueError:  # the program has removed it
         pass
     _release_arguments()
@@ -243,7 +243,7 @@ class _Arguments(list[str]):
 
     for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__radd__", "__repr__", "index", "count", "copy", "pop"):
         locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))  # which lists don't add from the right
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return list, (list(self),)  # whoever gets it, such as a worker of multiprocessing, need not have this package
@@ -286,14 +286,18 @@ def take_up(arguments: list[str]) -> None:
 _real_uname = posix.uname
 
 
+def _field(i: int) -> property:
+    return property(lambda self: tuple.__getitem__(self, i))
+
+
 class _Uname(tuple[str, ...]):
     """What os.uname returns, while who looks at the host's name is to be known: libraries ask for the kernel's version alone."""
 
-    sysname, release, version, machine = (property(lambda self, i=i: tuple.__getitem__(self, i)) for i in (0, 2, 3, 4))
+    sysname, release, version, machine = (_field(i) for i in (0, 2, 3, 4))
 
     @property
     def nodename(self) -> str:
-        return self[1]
+        return str(self[1])
 
     def __getitem__(self, i: Any) -> Any:
         if i not in (0, 2, 3, 4, -5, -3, -2, -1):

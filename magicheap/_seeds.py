@@ -85,7 +85,8 @@ def set_state(generator: Any, state: Any, is_explicit: bool) -> None:
 def _remember(table: dict[int, Any], generator: Any) -> None:
     key = id(generator)
     try:
-        table[key] = ref(generator, lambda _, pop=table.pop: pop(key, None))
+        pop = table.pop
+        table[key] = ref(generator, lambda _: pop(key, None))
     except TypeError:  # a bare _random.Random, which nobody can find either
         pass
 
@@ -127,8 +128,8 @@ def is_drawn_number(number: int) -> bool:
     """Tell whether a seed, which is not negative, is a draw, as a number, or as bytes with the digest that random.Random.seed appends to them."""
     if number >> _DIGEST_BITS:
         text = number >> _DIGEST_BITS
-        sizes = range((text.bit_length() + 7) // 8, _DRAWN_BYTES_MAX + 1)
-        return any(is_drawn(text.to_bytes(size, "big")) for size in sizes)
+        lengths = range((text.bit_length() + 7) // 8, _DRAWN_BYTES_MAX + 1)
+        return any(is_drawn(text.to_bytes(size, "big")) for size in lengths)
     if not number >> 32:  # 64 bits are so by chance of 2**-32 only
         return False
     sizes = [size for size in _DRAWN_BYTES if number.bit_length() <= 8 * size]

@@ -174,7 +174,7 @@ def _renew_text(text: TextIOWrapper, buffer: FileIO | BufferedReader | BufferedW
     line_buffering = stream.line_buffering
     if line_buffering is None:
         line_buffering = not write_through and (fd == 2 or buffer.isatty())
-    text.__init__(buffer, encoding, errors, "\n", line_buffering, write_through)  # type: ignore[misc, arg-type]
+    text.__init__(buffer, encoding, errors, "\n", line_buffering, write_through)  # type: ignore[misc]
 
 
 def _buffer_bytes(raw: FileIO) -> int:

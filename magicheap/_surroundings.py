@@ -65,7 +65,7 @@ def why_never(is_resumed: bool = False) -> str:
 
 
 def _wrong_place(is_resumed: bool) -> str:
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # typeshed has its half in Python alone
 
     if os.getpid() != _pid:
         return "this process was forked from the one that began"
