@@ -175,14 +175,14 @@ typedef struct {
 static int visit_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    const visitor *visitor = context;
+    const visitor *to = context;
     char path[PATH_MAX];
     mhi_elf elf;
     if (!mhi_elf_read(&elf, info) || !mhi_elf_path(&elf, path, sizeof path))
         return 0;
     mhi_module module = { .path = path, .base = elf.start, .size_bytes = elf.end - elf.start };
     module.build_id_bytes = mhi_elf_build_id(&elf, module.build_id);
-    return !visitor->visit(visitor->context, &module);
+    return !to->visit(to->context, &module);
 }
 
 void mhi_modules_each(bool (*visit)(void *context, const mhi_module *module), void *context)

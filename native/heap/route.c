@@ -40,7 +40,7 @@ enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more tha
 /* OURS is KEPT, but only its GOT: its data holds the addresses of the real functions, which must stay. */
 typedef enum { ALONE, OURS, KEPT, ROUTED } policy;
 
-typedef struct module {
+typedef struct module_entry {
     uint64_t start, end;
     char *path;
     policy policy;
@@ -48,11 +48,11 @@ typedef struct module {
     mhi_slot *slots;
     size_t n_slots;
     uint64_t scan;       /* the last scan that saw it */
-} module;
+} module_entry;
 
 /* Guarded by the lock of dl_iterate_phdr, as P1 says. */
 static struct {
-    module *modules;
+    module_entry *modules;
     size_t n_modules;
     uint64_t scan;                    /* number of the current scan */
     bool scanning;
@@ -73,15 +73,15 @@ static char *copy_text(const char *text)
 static char *_Atomic owner_paths[MHI_OWNER_LAST + 1];
 static atomic_bool begun;
 
-typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } extent;
+typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } scan_extent;
 
 typedef struct {
-    extent extent;
+    scan_extent extent;
     bool is_complete;  /* every module in the list was ready */
     mhi_got_pass pass;
     int status;
     mh_error *err;
-} scan;
+} module_scan;
 
 typedef void (*function)(void);
 
@@ -182,10 +182,10 @@ static policy policy_of(const mhi_elf *elf)
     return mhi_elf_find(elf, "PyMem_RawMalloc") != 0 ? KEPT : ROUTED;
 }
 
-static bool learn_module(module *module, const mhi_elf *elf)
+static bool learn_module(module_entry *module, const mhi_elf *elf)
 {
     char path[PATH_MAX];
-    *module = (struct module){ .start = elf->start, .end = elf->end, .policy = policy_of(elf) };
+    *module = (module_entry){ .start = elf->start, .end = elf->end, .policy = policy_of(elf) };
     if (!mhi_elf_path(elf, path, sizeof path) || (module->path = copy_text(path)) == NULL)
         return false;
     if (module->policy == ROUTED)
@@ -197,7 +197,7 @@ static bool learn_module(module *module, const mhi_elf *elf)
     return true;
 }
 
-static void forget_module(module *module)
+static void forget_module(module_entry *module)
 {
     free(module->slots);
     free(module->path);
@@ -205,14 +205,14 @@ static void forget_module(module *module)
 }
 
 /* The record of a module, made if there is none; NULL for want of memory. */
-static module *find_module(const mhi_elf *elf)
+static module_entry *find_module(const mhi_elf *elf)
 {
     for (size_t i = 0; i < state.n_modules; i++) {
-        module *known = &state.modules[i];
+        module_entry *known = &state.modules[i];
         if (known->start == elf->start && known->end == elf->end && (elf->path[0] == '\0' || strcmp(known->path, elf->path) == 0))
             return known;
     }
-    module *larger = reallocarray(state.modules, state.n_modules + 1, sizeof *larger);
+    module_entry *larger = reallocarray(state.modules, state.n_modules + 1, sizeof *larger);
     if (larger == NULL)
         return NULL;
     state.modules = larger;
@@ -234,14 +234,14 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 }
 
 /* 0: nothing, in this module. */
-static uint64_t replacement(const module *module, uint32_t call)
+static uint64_t replacement(const module_entry *module, uint32_t call)
 {
     if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_watched(mhi_calls[call].role))) /* what we ask, the body does not */
         return 0;
     return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
 }
 
-static void patch(scan *scan, const module *module, uint64_t place, uint64_t expected, uint32_t call)
+static void patch(module_scan *scan, const module_entry *module, uint64_t place, uint64_t expected, uint32_t call)
 {
     uint64_t value = replacement(module, call);
     if (value == 0 || value == expected || scan->status != MH_OK) /* in our own module, replacements look as if they were still lazy */
@@ -249,7 +249,7 @@ static void patch(scan *scan, const module *module, uint64_t place, uint64_t exp
     scan->status = mhi_got_write(&scan->pass, place, expected, value, scan->err);
 }
 
-static void patch_slots(scan *scan, const module *module, const mhi_elf *elf)
+static void patch_slots(module_scan *scan, const module_entry *module, const mhi_elf *elf)
 {
     for (size_t i = 0; i < module->n_slots; i++) {
         uint64_t value = __atomic_load_n((uint64_t *)module->slots[i].place, __ATOMIC_RELAXED);
@@ -284,7 +284,7 @@ static int find_hook(uint64_t value)
 
 /* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or its like. (The
  * interpreter's lead to functions of its own.) Reads all of it, what AddressSanitizer puts between variables too. */
-__attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, const module *module, const mhi_elf *elf)
+__attribute__((no_sanitize("address"))) static void patch_hooks(module_scan *scan, const module_entry *module, const mhi_elf *elf)
 {
     range real = hook_range(state.real), plt = hook_range(state.plt);
     for (size_t i = 0; i < elf->n_headers; i++) {
@@ -308,7 +308,7 @@ __attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, cons
 static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    scan *scan = context;
+    module_scan *scan = context;
     mhi_elf elf;
     if (!mhi_elf_read(&elf, info))
         return 0;
@@ -317,7 +317,7 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
         return 0;
     }
     size_t n_known = state.n_modules;
-    module *module = find_module(&elf);
+    module_entry *module = find_module(&elf);
     if (module == NULL) {
         scan->status = mhi_fail(scan->err, MH_ERR_SYSTEM, ENOMEM, "no memory to route %s", elf.path);
         return 1;
@@ -337,7 +337,7 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
 static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    scan *scan = context;
+    module_scan *scan = context;
     if (state.scanning || (scan->extent == SCAN_IF_CHANGED && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
         return 1;
     state.scanning = true;
@@ -359,9 +359,9 @@ static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 static pthread_rwlock_t walks = PTHREAD_RWLOCK_INITIALIZER; /* P5: of the kind that prefers readers */
 static _Thread_local bool has_walks __attribute__((tls_model("initial-exec"))); /* of a fork, by the thread that makes it */
 
-static int scan_all(extent extent, mh_error *err)
+static int scan_all(scan_extent extent, mh_error *err)
 {
-    scan scan = { .extent = extent, .is_complete = true, .err = err };
+    module_scan scan = { .extent = extent, .is_complete = true, .err = err };
     pthread_rwlock_rdlock(&walks);
     dl_iterate_phdr(scan_locked, &scan);
     pthread_rwlock_unlock(&walks);

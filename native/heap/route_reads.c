@@ -78,7 +78,7 @@ void mhi_see_read(int fd)
 
 const char *mhi_reads_what(void)
 {
-    source found = atomic_load(&first);
+    source found = (source)atomic_load(&first); /* which holds nothing else */
     return subjects[found == NOTHING && !had_buffer && __fbufsize(stdin) > 0 ? STANDARD_INPUT : found];
 }
 

@@ -39,10 +39,10 @@ static void begin(queries *s, const mki_attention *a, int32_t kv_head, int32_t f
     s->ahead = 0;
     s->first_rounded = -1;
     for (int32_t i = 0; i < s->n; i++) {
-        int64_t token = (first + i) / group, row = token * a->n_heads + kv_head * group + (first + i) % group;
+        int64_t token = (first + i) / group, at = token * a->n_heads + kv_head * group + (first + i) % group;
         s->length[i] = a->start + (int32_t)token + 1;
-        s->q[i] = a->q + row * a->cache.head_dim;
-        s->out[i] = out + row * a->cache.head_dim;
+        s->q[i] = a->q + at * a->cache.head_dim;
+        s->out[i] = out + at * a->cache.head_dim;
         s->softmax[i] = NOTHING;
         memset(s->out[i], 0, (size_t)a->cache.head_dim * sizeof *out);
     }
@@ -320,7 +320,7 @@ static void round_weights(const queries *s, int32_t i, int32_t n, int32_t chunk,
         for (int32_t p = 0; p < MKI_CHUNK; p++)
             scaled[k][p] = weights[k][p] * scales[p];
         fill(scaled[k], n_seen(s, i + k, chunk), 0);
-        f->scale[k] = total_of(scaled[k]) / LARGEST;
+        f->scale[k] = total_of(scaled[k]) / (float)LARGEST;
         f->q[k] = q[k];
     }
     for (int32_t k = 0; k < n; k++)

@@ -66,8 +66,8 @@ INLINE float round_vector(const float *x, int32_t n, int16_t *q)
     for (int32_t i = n; i < n_padded; i++)
         padded[i] = 0;
     float squares = sum_of_squares(padded, n_padded), norm = sqrtf(squares);
-    round_by(padded, n_padded, squares >= FLT_MIN ? LARGEST / norm : 0, q);
-    return norm / LARGEST;
+    round_by(padded, n_padded, squares >= FLT_MIN ? (float)LARGEST / norm : 0, q);
+    return norm / (float)LARGEST;
 }
 
 /* What is beyond the range of halves becomes their largest; NaN stays. */

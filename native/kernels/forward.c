@@ -195,7 +195,7 @@ static void run_layers(batch *b)
 static int check(const mk_session *s, const mk_model *model, const int32_t *tokens, int32_t n_tokens)
 {
     if (!s || !tokens || n_tokens <= 0 || mk_model_check(model, NULL) ||
-        memcmp(&s->config, &model->config, sizeof s->config))
+        memcmp(&s->config, &model->config, sizeof s->config) != 0)
         return MK_ERR_ARGUMENT;
     for (int32_t t = 0; t < n_tokens; t++)
         if (tokens[t] < 0 || tokens[t] >= model->config.n_vocab)

@@ -133,12 +133,12 @@ char *strchr(const char *text, int wanted)
 
 char *strrchr(const char *text, int wanted)
 {
-    const char *last = NULL;
+    const char *found = NULL;
     do {
         if (*text == (char)wanted)
-            last = text;
+            found = text;
     } while (*text++ != '\0');
-    return (char *)last;
+    return (char *)found;
 }
 
 size_t strcspn(const char *text, const char *reject)

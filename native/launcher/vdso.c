@@ -28,11 +28,11 @@ typedef struct {
     const uint64_t *bytes; /* of each area; the last one is the code */
     size_t n;
     uint64_t start, total, code_bytes;
-} place;
+} vdso_place;
 
-static place read_place(const mhi_file_process *process)
+static vdso_place read_place(const mhi_file_process *process)
 {
-    place p = { .bytes = process->pr_vdso_bytes, .start = process->pr_vdso };
+    vdso_place p = { .bytes = process->pr_vdso_bytes, .start = process->pr_vdso };
     while (p.n < N_AREAS && p.bytes[p.n] != 0)
         p.total += p.bytes[p.n++];
     p.code_bytes = p.n == 0 ? 0 : p.bytes[p.n - 1];
@@ -41,7 +41,7 @@ static place read_place(const mhi_file_process *process)
 
 uint64_t mhi_vdso_code(const mhi_file_process *process)
 {
-    place p = read_place(process);
+    vdso_place p = read_place(process);
     return p.n == 0 ? 0 : p.start + p.total - p.code_bytes;
 }
 
@@ -82,7 +82,7 @@ static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_erro
 
 /* ---- moved ---- */
 
-static int move_areas(const place *p, uint64_t from, uint64_t to)
+static int move_areas(const vdso_place *p, uint64_t from, uint64_t to)
 {
     for (size_t i = 0; i < p->n; from += p->bytes[i], to += p->bytes[i], i++) {
         long result = mhi_raw_5(SYS_mremap, (long)from, (long)p->bytes[i], (long)p->bytes[i], MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
@@ -92,7 +92,7 @@ static int move_areas(const place *p, uint64_t from, uint64_t to)
     return 0;
 }
 
-static int move(const place *p, uint64_t from)
+static int move(const vdso_place *p, uint64_t from)
 {
     if (from == p->start)
         return 0;
@@ -148,7 +148,7 @@ static const char *write_calls(uint8_t *code)
     return "it has no symbols";
 }
 
-static int substitute(const place *p, uintptr_t vdso, mh_error *err)
+static int substitute(const vdso_place *p, uintptr_t vdso, mh_error *err)
 {
     if (vdso - (p->total - p->code_bytes) < p->start + p->total && p->start < vdso + p->code_bytes)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and it overlaps the snapshot's");
@@ -167,7 +167,7 @@ static int substitute(const place *p, uintptr_t vdso, mh_error *err)
 
 int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err)
 {
-    place p = read_place(process);
+    vdso_place p = read_place(process);
     if (p.n == 0)
         return MH_OK; /* the image's process had none, so nothing in it calls ours */
     int status = check_code(vdso, p.code_bytes, process->pr_vdso_checksum, err);

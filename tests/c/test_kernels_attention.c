@@ -391,7 +391,7 @@ static void check_stored(const mki_isa *isa, int32_t type, float given, float ex
     for (int i = 0; i < 40; i++)
         key[i] = value[i] = given;
     isa->attention->remember(&a.cache, 0, 0, key, value);
-    key[0] = isnan(given) ? 1 : 0; /* as a query */
+    key[0] = isnan(given) ? 1.0f : 0.0f; /* as a query */
     for (int i = 1; i < 40; i++)
         key[i] = 0;
     isa->attention->attend(&a, 0, 0, 1);

@@ -52,7 +52,7 @@ static void check_distribution(mk_sampler s, const float *logits, int32_t n)
         drawn[token]++;
     }
     for (int32_t i = 0; i < n; i++) { /* six standard deviations, and a few draws where they are tiny */
-        double mean = DRAWS * probability[i], deviation = sqrt(mean * (1 - probability[i]));
+        double mean = (double)DRAWS * probability[i], deviation = sqrt(mean * (1 - probability[i]));
         CHECK(fabs(drawn[i] - mean) <= 6 * deviation + 3);
         CHECK(probability[i] > 0 || drawn[i] == 0);
     }

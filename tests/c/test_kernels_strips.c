@@ -190,7 +190,7 @@ TEST(the_largest_sums_do_not_overflow)
                     if (strips_of(isas[i])) {
                         strips_of(isas[i])->multiply_blocks(mki_strips_of(&t, 0, 1), q, out[i], MKI_STRIP);
                         for (int r = 0; r < MKI_STRIP; r++)
-                            CHECK(fabs((double)out[i][r] - weight * sign * COLS) <= 1e-5 * fabs(weight * COLS));
+                            CHECK(fabs((double)out[i][r] - weight * sign * (double)COLS) <= 1e-5 * fabs(weight * (double)COLS));
                     }
                 free((void *)q.blocks);
                 free(t.data);

@@ -275,13 +275,13 @@ TEST(segment_for_huge_pages_lies_where_they_can_be_mapped_or_is_refused)
 
 TEST(segment_that_is_not_for_huge_pages_lies_behind_the_one_before)
 {
-    sample s = sound();
+    sample moved = sound();
     mh_error err;
     uint64_t hole = WEIGHTS_OFFSET - (MHI_SEGMENTS_OFFSET + PAGE);
-    s.segments[WEIGHTS].sg_flags = 0;
-    s.segments[WEIGHTS].sg_offset -= hole;
-    s.segments[WEIGHTS].sg_bytes += hole;
-    write_sample(&s);
+    moved.segments[WEIGHTS].sg_flags = 0;
+    moved.segments[WEIGHTS].sg_offset -= hole;
+    moved.segments[WEIGHTS].sg_bytes += hole;
+    write_sample(&moved);
     CHECK_OK(try_open(&err), err);
     REFUSED("where none belongs", s.segments[WEIGHTS].sg_flags = 0, s.segments[WEIGHTS].sg_bytes -= PAGE);
 }

@@ -15,7 +15,7 @@ static uint8_t *make(size_t pages, uint64_t loaded, uint64_t end)
     uint8_t *code = mmap(NULL, (pages + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(code != MAP_FAILED && munmap(code + pages * PAGE, PAGE) == 0);
     memset(code, 0xc3, pages * PAGE);
-    *(Elf64_Ehdr *)code = (Elf64_Ehdr){ .e_phoff = sizeof(Elf64_Ehdr), .e_phnum = 2, .e_shentsize = SECTION_HEADER, .e_shnum = end / SECTION_HEADER,
+    *(Elf64_Ehdr *)code = (Elf64_Ehdr){ .e_phoff = sizeof(Elf64_Ehdr), .e_phnum = 2, .e_shentsize = SECTION_HEADER, .e_shnum = (uint16_t)(end / SECTION_HEADER),
                                         .e_shoff = end % SECTION_HEADER };
     Elf64_Phdr *segments = (Elf64_Phdr *)(code + sizeof(Elf64_Ehdr));
     segments[0] = (Elf64_Phdr){ .p_type = PT_DYNAMIC, .p_memsz = 9 * PAGE };

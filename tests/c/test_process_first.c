@@ -34,8 +34,8 @@ static void check_fork(const char *in_parent, const char *in_child)
     trace[0] = '\0';
     pid_t child = fork();
     CHECK(child >= 0);
-    const char *expected = child == 0 ? in_child : in_parent;
-    if (strcmp(trace, expected) != 0)
+    const char *wanted = child == 0 ? in_child : in_parent;
+    if (strcmp(trace, wanted) != 0)
         harness_fail(__FILE__, __LINE__, trace);
     if (child == 0)
         _exit(0);

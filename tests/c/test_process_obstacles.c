@@ -79,10 +79,10 @@ TEST(process_of_one_thread_has_no_obstacles) { check_free(); }
 
 TEST(living_child_is_named_and_one_that_has_ended_is_not)
 {
-    char expected[64];
+    char wanted[64];
     pid_t child = fork_idle();
-    snprintf(expected, sizeof expected, "child process %d (%.15s) is running", child, program_invocation_short_name);
-    check_obstacle(MH_ERR_UNSUPPORTED, expected);
+    snprintf(wanted, sizeof wanted, "child process %d (%.15s) is running", child, program_invocation_short_name);
+    check_obstacle(MH_ERR_UNSUPPORTED, wanted);
     CHECK(kill(child, SIGKILL) == 0);
     siginfo_t info;
     CHECK(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) == 0);
