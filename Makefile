@@ -1,5 +1,7 @@
 # make demo     load a real language model once, then start from its snapshot
 # make test     everything: C unit tests (plain and sanitized), then pytest
+# make check    what needs no run: lint, types, warnings of compilers, form, spelling (GUARDS='types lines' for some)
+# make format   bring all sources into the form that make check wants
 # make bench    what the README's table holds
 # make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory (BENCH_LLAMA_OPTIONS='--models smollm2')
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
@@ -21,10 +23,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python test-libraries bench bench-llama bench-libraries conformance model clean
+.PHONY: demo check format test test-c test-python test-libraries bench bench-llama bench-libraries conformance model clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
+
+check: $(VENV)/check.stamp
+	@$(BIN)/python tools/check.py $(GUARDS)
+
+format: $(VENV)/check.stamp
+	@$(BIN)/python tools/wrap_text.py
+	@ruff format --quiet .
+	@git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
 
 test: test-c test-python
 
@@ -79,6 +89,10 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[test]"
 	@touch $@
 
+$(VENV)/check.stamp: $(VENV)/test.stamp pyproject.toml
+	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[check]"
+	@touch $@
+
 $(LIBRARIES)/libraries.stamp: tests/libraries/requirements.txt
 	@echo "Creating an environment of large libraries in $(LIBRARIES)"
 	@mkdir -p build && $(PYTHON) -m venv --clear $(LIBRARIES)
@@ -93,4 +107,4 @@ $(LIBRARIES)/magicheap.stamp: $(LIBRARIES)/libraries.stamp $(VENV)/demo.stamp
 clean:
 	rm -rf $(VENV) build models
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf .pytest_cache .hypothesis
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache

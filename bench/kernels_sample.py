@@ -11,8 +11,9 @@ from magicheap import magic_transaction
 with magic_transaction():
     import sys
 
-    import llama
     from bench_kernels import rates
+
+    import llama
 
     model = llama.load(sys.argv[1])
 

@@ -11,7 +11,7 @@ import sys
 from magicheap import magic_transaction
 
 with magic_transaction(env=["N_ENTRIES"]):
-    n_entries = int(os.environ.get("N_ENTRIES", 5_000_000))
+    n_entries = int(os.environ.get("N_ENTRIES", "5_000_000"))
     print(f"building {n_entries} entries", file=sys.stderr)
     squares = {f"{n} squared": n * n for n in range(n_entries)}
 

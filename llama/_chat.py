@@ -72,7 +72,8 @@ def _shield(texts, tokenizer):
     pattern = tokenizer.special_pattern
     shielded = []
     for text in texts:
-        while pattern.search(text):  # spellings may overlap: taking one apart can leave another
-            text = pattern.sub(stand_in, text)
-        shielded.append(text)
+        apart = text
+        while pattern.search(apart):  # spellings may overlap: taking one apart can leave another
+            apart = pattern.sub(stand_in, apart)
+        shielded.append(apart)
     return shielded, {ord(stand): first for first, stand in stand_ins.items()}

@@ -87,12 +87,12 @@ def import_all():
 
 def _import_all():
     with contextlib.suppress(ImportError):  # who can't do without will say so
-        import jinja2.ext  # noqa: F401
+        import jinja2.ext
         import jinja2.sandbox  # noqa: F401
         import tokenizers  # noqa: F401
 
-    import llama._chat  # noqa: F401
-    import llama._cli  # noqa: F401
+    import llama._chat
+    import llama._cli
     import llama._gguf  # noqa: F401
     from llama._options import parser
 

@@ -193,7 +193,7 @@ class _Machine:
         self.push(Global(name))
 
     def persistent(self):
-        kind, storage_class, key, location, n_items = self.stack.pop()
+        kind, storage_class, key, _location, n_items = self.stack.pop()
         if kind != "storage" or type(storage_class) is not Global or type(key) is not str or type(n_items) is not int:
             raise ModelError("data.pkl refers to something outside itself that is no storage")
         self.push(Storage(key, *STORAGES[storage_class], n_items))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from magicheap import __version__
-from magicheap._errors import MagicHeapError
 from magicheap._doctor import probe_machine
+from magicheap._errors import MagicHeapError
 from magicheap._image import Image, Input, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
 from magicheap._paths import cache_directory, made_cache_directory
@@ -108,7 +108,7 @@ def _info(options: argparse.Namespace) -> int:
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
         *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
-        ("state", report["stale"] and f"stale: {report['stale']}" or f"a run here and now would take it{_condition(inputs)}"),
+        ("state", (report["stale"] and f"stale: {report['stale']}") or f"a run here and now would take it{_condition(inputs)}"),
     ]
     show_table(("", ""), rows, title=options.file)
     if users:

@@ -174,7 +174,7 @@ def _is_silent(kept: Kept, young: list[Any]) -> bool:
     image = (reference() for reference in kept.carriers)
     carriers = [*_finalizers.carriers(young), *(each for each in image if each is not None)]
     heard = [each for each in carriers if id(each) not in spared and _finalizers.is_heard(each)]
-    return not heard or _is_alone and _close(heard)
+    return not heard or (_is_alone and _close(heard))
 
 
 def _close(heard: list[Any]) -> bool:

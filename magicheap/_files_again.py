@@ -18,7 +18,19 @@ import time
 
 from magicheap import _openings
 from magicheap._errors import UnsupportedError
-from magicheap._files import ADD, CONTENT_BYTES_MAX, COPY, MAKE, PRIVATE, REWRITE, Descriptor, Held, began, read_tree, topmost
+from magicheap._files import (
+    ADD,
+    CONTENT_BYTES_MAX,
+    COPY,
+    MAKE,
+    PRIVATE,
+    REWRITE,
+    Descriptor,
+    Held,
+    began,
+    read_tree,
+    topmost,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

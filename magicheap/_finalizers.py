@@ -124,7 +124,7 @@ _LAYERS: dict[type, int] = {io.TextIOWrapper: 0, io.BufferedWriter: 1, io.Buffer
 
 def closable(heard: list[Any]) -> list[Any] | None:
     """Return them in the order in which they are to be closed, or None where it isn't all CPython's own, or would be told."""
-    if any(not _is_file_of_cpython(each) for each in heard) or heard and _are_leaks_told():
+    if any(not _is_file_of_cpython(each) for each in heard) or (heard and _are_leaks_told()):
         return None
     return sorted(heard, key=lambda each: _LAYERS[type(each)])
 
@@ -132,7 +132,7 @@ def closable(heard: list[Any]) -> list[Any] | None:
 def _is_file_of_cpython(each: Any) -> bool:
     if type(each) is io.TextIOWrapper:
         return type(each.buffer) in _LAYERS and _is_file_of_cpython(each.buffer)
-    return type(each) is io.FileIO or type(each) in _LAYERS and type(each.raw) is io.FileIO
+    return type(each) is io.FileIO or (type(each) in _LAYERS and type(each.raw) is io.FileIO)
 
 
 def _are_leaks_told() -> bool:
@@ -182,7 +182,7 @@ def streams_are_clean() -> set[int] | None:
         if stream is not original:
             return None
         layers = [] if stream is None else _layers(stream, fd)
-        if layers is None or stream is not None and layers and not stream.closed and not _is_written(layers):
+        if layers is None or (stream is not None and layers and not stream.closed and not _is_written(layers)):
             return None
         spared.update(map(id, layers))
     return spared

@@ -12,7 +12,7 @@ import os
 import sys
 
 from magicheap import _log, _questions, _watch
-from magicheap._errors import BusyError, MagicHeapError, call, text_of
+from magicheap._errors import BusyError, MagicHeapError, text_of
 from magicheap._native import lib
 from magicheap._transaction import MagicTransaction, _loading
 

@@ -89,9 +89,9 @@ def leftovers(directory: str, is_all: bool) -> Iterator[tuple[str, str]]:
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         stem, suffix = os.path.splitext(name)
         path = os.path.join(directory, stem)
-        if suffix in _LEFTOVERS and is_snapshot_name(stem) and (is_all or suffix == ".seen"):
-            if not any(map(os.path.lexists, variant_paths(path))):
-                yield path + suffix, "the snapshot it belongs to is gone"
+        is_leftover = suffix in _LEFTOVERS and is_snapshot_name(stem) and (is_all or suffix == ".seen")
+        if is_leftover and not any(map(os.path.lexists, variant_paths(path))):
+            yield path + suffix, "the snapshot it belongs to is gone"
 
 
 def _of_other_format(path: str, problem: str) -> list[Listed]:

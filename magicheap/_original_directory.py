@@ -44,7 +44,7 @@ class _Loader:
         module.__spec__.loader = module.__loader__ = self._inner
         with _questions.pause():
             self._inner.exec_module(module)
-        _is_followed = module.ORIGINAL_DIR is not None and module.ORIGINAL_DIR == _questions.began_in
+        _is_followed = module.ORIGINAL_DIR is not None and _questions.began_in == module.ORIGINAL_DIR
         if not _is_followed and module.ORIGINAL_DIR is not None:
             os.getcwd()  # which is to be noted
 
@@ -57,5 +57,5 @@ def take_up() -> None:
             here: str | None = os.getcwd()
         except OSError:
             here = None
-        if module.ORIGINAL_DIR != here:
+        if here != module.ORIGINAL_DIR:
             module.ORIGINAL_DIR = here

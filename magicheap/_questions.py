@@ -152,7 +152,7 @@ def sought_modules() -> str:
 def is_standard(path: str) -> bool:
     """Tell whether a path leads into the standard library, which the interpreter's version covers."""
     prefix = STANDARD_LIBRARY + os.sep
-    return path == STANDARD_LIBRARY or (path.startswith(prefix) and path[len(prefix) :].split(os.sep)[0] not in _INSTALLED)
+    return path == STANDARD_LIBRARY or (path.startswith(prefix) and path[len(prefix) :].split(os.sep, maxsplit=1)[0] not in _INSTALLED)
 
 
 def import_directories() -> list[str]:

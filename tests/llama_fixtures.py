@@ -137,10 +137,12 @@ def write_gguf(path, weights=None, kind="F32", arch="llama", **changes):
         inner = gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
         writer.add_key_value(key, value, _value_type(value), inner)
     for name, weight in weights.items():
-        if not isinstance(weight, tuple):
+        if isinstance(weight, tuple):
+            own, values = weight
+        else:
             own = kind if weight.ndim == 2 else "F32"
-            weight = own, gguf.quants.quantize(weight, gguf.GGMLQuantizationType[own])
-        writer.add_tensor(name, weight[1], raw_dtype=gguf.GGMLQuantizationType[weight[0]])
+            values = gguf.quants.quantize(weight, gguf.GGMLQuantizationType[own])
+        writer.add_tensor(name, values, raw_dtype=gguf.GGMLQuantizationType[own])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

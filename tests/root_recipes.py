@@ -115,11 +115,11 @@ def _array(_, numbers):
     dtype = STRUCTURED.get(name) or numpy.dtype(name)
     shape = tuple(n % 5 for n in numbers[1:4])[: numbers[4] % 4]
     made = numpy.zeros(shape, dtype, order="CF"[numbers[5] % 2])
-    if dtype == object:
+    if dtype.kind == "O":
         made[...] = "object"
     elif not dtype.hasobject and made.nbytes:
         codes = numpy.random.default_rng(numbers[0]).integers(48, 58, made.nbytes, "u1")
-        plain = numpy.frombuffer(codes.astype("?") if dtype == bool else codes, "u1")
+        plain = numpy.frombuffer(codes.astype("?") if dtype.kind == "b" else codes, "u1")
         text = numpy.arange(made.size).astype("U3") if dtype.kind == "U" else None
         if text is not None:
             made[...] = text.reshape(shape)

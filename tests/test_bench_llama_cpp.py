@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import gguf
-import llama
 import numpy as np
 import pytest
+
+import llama
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "bench"))

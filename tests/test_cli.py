@@ -34,7 +34,7 @@ def snapshot(program, tmp_path):
 
 
 def test_info_says_what_a_snapshot_is_and_that_it_is_fresh(magicheap, snapshot):
-    program, path = snapshot
+    _program, path = snapshot
     rows = dict(line.split("\t") for line in magicheap("info", path).splitlines())
     assert rows["kind"].startswith("heap, format ")
     assert rows["state"] == "a run here and now would take it"
@@ -53,7 +53,7 @@ def test_info_json_holds_everything(magicheap, snapshot):
     report = json.loads(magicheap("info", path, "--json"))
     assert report["path"] == str(path) and report["stale"] == "" and report["processes"] == []
     info = report["info"]
-    assert info["kind"] == "heap" and 800_000 < info["stored_bytes"] and info["file_bytes"] == path.stat().st_size
+    assert info["kind"] == "heap" and info["stored_bytes"] > 800_000 and info["file_bytes"] == path.stat().st_size
     arena, pages = sorted(report["segments"], key=lambda segment: segment["kind"])
     assert (arena["kind"], pages["kind"], pages["address"]) == ("arena", "pages", info["address"])
     assert arena["address"] <= info["root"] < arena["address"] + arena["size_bytes"]
@@ -103,7 +103,7 @@ def test_verify_says_which_files_are_sound(magicheap, snapshot, tmp_path):
 
 
 def test_ls_lists_snapshots_and_nothing_else(magicheap, snapshot):
-    program, path = snapshot
+    _program, path = snapshot
     (path.parent / "notes.txt").write_text("no snapshot")
     (path.parent / "directory").mkdir()
     header, line, total = magicheap("ls", path.parent).splitlines()
@@ -191,7 +191,7 @@ def test_a_snapshot_that_is_mapped_can_be_removed(magicheap, snapshot):
     with program.start(path, "stay") as process:
         assert process.stdout.readline() == "mapped\n"
         magicheap("clean", "--all", path.parent)
-        out, err = process.communicate("\n", timeout=60)
+        _out, err = process.communicate("\n", timeout=60)
     assert (process.returncode, err) == (0, "") and not path.exists()
 
 

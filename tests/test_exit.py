@@ -37,14 +37,14 @@ ENDS = {
     "a finalizer in a cycle": ("class A:\n    def __del__(self): print('gone')\na = A(); a.a = a", 0),
     "a finalizer that raises": ("class A:\n    def __del__(self): raise KeyError('in del')\na = A()", 0),
     "a generator": ("def f():\n    try: yield\n    finally: print('closed')\ng = f(); next(g)", 0),
-    "logging": ("import logging.handlers; h = logging.handlers.MemoryHandler(9, target=logging.StreamHandler(sys.stdout)); "
-                "logging.getLogger().addHandler(h); logging.warning('flushed')", 0),
+    "logging": (("import logging.handlers; h = logging.handlers.MemoryHandler(9, target=logging.StreamHandler(sys.stdout)); "
+                "logging.getLogger().addHandler(h); logging.warning('flushed')"), 0),
     "a collector switched off": ("import gc; gc.disable(); print('last')", 0),
     "a collector frozen": ("import gc; gc.freeze(); print('last')", 0),
     "a collector thawed": ("import gc; gc.unfreeze(); print('last')", 0),
     "a child process": ("import multiprocessing; multiprocessing.get_context('fork').Process(target=print, args=('child',)).start()", 0),
-    "a file that tells of its end": ("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False))\n"
-                                     "class A(io.StringIO):\n    def close(self): print('closed'); super().close()\na = A()", 0),
+    "a file that tells of its end": (("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False))\n"
+                                     "class A(io.StringIO):\n    def close(self): print('closed'); super().close()\na = A()"), 0),
     "another stdout": ("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False)); print('flushed')", 0),
     "another stdout and a full disk": ("import io; sys.stdout = io.TextIOWrapper(open('/dev/full', 'wb')); print('lost')", 120),
     "stdout that was closed": ("sys.stdout.close()", 0),
@@ -52,16 +52,16 @@ ENDS = {
     "no stderr": ("os.close(2); sys.stderr.close()", 0),
     "a full disk for stderr": ("sys.stderr.write('lost'); os.dup2(os.open('/dev/full', os.O_WRONLY), 2)", 120),
     "a full disk and a code": ("print('lost'); os.dup2(os.open('/dev/full', os.O_WRONLY), 1); sys.exit(3)", 120),
-    "a pipe that is full": ("import fcntl; read, write = os.pipe(); os.set_blocking(write, False); os.dup2(write, 1)\n"
-                            "fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096); os.write(1, bytes(4096)); print('lost')", 120),
-    "a lock that a daemon holds": ("import gzip, io, threading, time\ndef work():\n    held = gzip.GzipFile(fileobj=io.BytesIO(), mode='w')\n"
+    "a pipe that is full": (("import fcntl; read, write = os.pipe(); os.set_blocking(write, False); os.dup2(write, 1)\n"
+                            "fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096); os.write(1, bytes(4096)); print('lost')"), 120),
+    "a lock that a daemon holds": (("import gzip, io, threading, time\ndef work():\n    held = gzip.GzipFile(fileobj=io.BytesIO(), mode='w')\n"
                                    "    while True: held.write(bytes(1 << 20))\n"
-                                   "threading.Thread(target=work, daemon=True).start(); time.sleep(.1)", 0),
-    "a buffer that a daemon waits in": ("import threading, time\ndef work():\n    held = os.fdopen(os.pipe()[1], 'wb'); keep.append(held.raw)\n"
+                                   "threading.Thread(target=work, daemon=True).start(); time.sleep(.1)"), 0),
+    "a buffer that a daemon waits in": (("import threading, time\ndef work():\n    held = os.fdopen(os.pipe()[1], 'wb'); keep.append(held.raw)\n"
                                         "    while True: held.write(bytes(1 << 20))\n"
-                                        "keep = []; threading.Thread(target=work, daemon=True).start(); time.sleep(.1)", 0),
-    "a finalizer that a daemon keeps away": ("import threading\nclass A:\n    def __del__(self): print('gone')\n"
-                                             "threading.Thread(target=lambda held: threading.Event().wait(), args=(A(),), daemon=True).start()", 0),
+                                        "keep = []; threading.Thread(target=work, daemon=True).start(); time.sleep(.1)"), 0),
+    "a finalizer that a daemon keeps away": (("import threading\nclass A:\n    def __del__(self): print('gone')\n"
+                                             "threading.Thread(target=lambda held: threading.Event().wait(), args=(A(),), daemon=True).start()"), 0),
     "sys.exit in a thread": ("import threading; threading.Thread(target=sys.exit, args=(5,)).start()", 0),
     "sys.exit in a child": ("pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])", 0),
     "a child of a pool": ("import multiprocessing\nwith multiprocessing.get_context('fork').Pool(1) as pool: print(pool.map(abs, [-1]))", 0),

@@ -23,7 +23,7 @@ PLAIN = "import os, sys\nprint([os.fsencode(word) for word in sys.argv], os.envi
 
 
 @pytest.fixture
-def committed(life):  # noqa: F811
+def committed(life):
     """A life with a snapshot that the launcher resumes."""
     life.write(PROGRAM)
     life.cold("python", "program.py")
@@ -31,12 +31,12 @@ def committed(life):  # noqa: F811
     return life
 
 
-def link_of(life):  # noqa: F811
+def link_of(life):
     (link,) = (life.cache / "commands").iterdir()
     return link
 
 
-def goes_cold(life, why):  # noqa: F811
+def goes_cold(life, why):
     assert life.cold("magic", "program.py", "a", why=why) == "False a\n"
 
 
@@ -44,7 +44,7 @@ def goes_cold(life, why):  # noqa: F811
 
 
 @pytest.mark.parametrize("words", [[], ["a b", "", "-x", "--"], [b"\xff\xfe", "\n\\"], ["x" * 100_000]], ids=["none", "odd", "bytes", "long"])
-def test_a_program_without_a_snapshot_gets_its_arguments(life, words):  # noqa: F811
+def test_a_program_without_a_snapshot_gets_its_arguments(life, words):
     script = life.write(PLAIN, "plain.py")
     expected = [os.fsencode(word) for word in words]
     life.env["MAGICHEAP_COLD"] = "of the caller, whom it concerned"
@@ -54,19 +54,19 @@ def test_a_program_without_a_snapshot_gets_its_arguments(life, words):  # noqa: 
     assert found.stdout == f"{[os.fsencode(script), *expected]} None\n"
 
 
-def test_the_exit_status_is_the_programs(life):  # noqa: F811
+def test_the_exit_status_is_the_programs(life):
     life.write("import sys; sys.exit(int(sys.argv[1]))", "ends.py")
     assert life.run("magic", "ends.py", 7, status=7).err == ""
     life.run("magic", "missing.py", status=2)
 
 
 @pytest.mark.parametrize("words", [[], ["-m"], ["-x"], ["-"], ["--help", "x"]])
-def test_a_wrong_command_line_is_told_how_it_should_be(life, words):  # noqa: F811
+def test_a_wrong_command_line_is_told_how_it_should_be(life, words):
     ran = life.run("magic", *words, status=2)
     assert ran.out == "" and ran.err.startswith("usage: magic SCRIPT")
 
 
-def test_help_and_version_are_answered(life):  # noqa: F811
+def test_help_and_version_are_answered(life):
     import magicheap
 
     assert life.run("magic", "--help").out.startswith("usage: magic SCRIPT")
@@ -79,7 +79,7 @@ def test_the_librarys_own_name_is_not_for_users(words):
     assert found.returncode == 2 and "the library calls this" in found.stderr
 
 
-def test_python_is_found_in_path_when_there_is_none_beside_the_launcher(life, tmp_path):  # noqa: F811
+def test_python_is_found_in_path_when_there_is_none_beside_the_launcher(life, tmp_path):
     alone = tmp_path / "bin/magic"
     alone.parent.mkdir()
     shutil.copy(LAUNCHER, alone)
@@ -180,7 +180,7 @@ def test_a_link_that_leads_astray_makes_the_run_cold(committed):
         assert committed.warm("magic", "program.py") == "True\n"
 
 
-def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noqa: F811
+def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):
     life.write(PROGRAM.replace("magic_transaction()", "magic_transaction(sys.argv[1])"))
     assert life.cold("magic", "program.py", "one") == "False one\n"
     assert life.warm("magic", "program.py", "one") == "True one\n"
@@ -192,7 +192,7 @@ def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noq
 
 
 @pytest.mark.parametrize("path", ["", "'x.magic'", "sys.argv[1]"], ids=["general command", "command of one place", "exact command"])
-def test_a_resume_starts_no_python(life, path):  # noqa: F811
+def test_a_resume_starts_no_python(life, path):
     environment = life.directory / "environment"  # a virtual one, to be crippled
     (environment / "bin").mkdir(parents=True)
     shutil.copy(LAUNCHER, environment / "bin/magic")
@@ -229,7 +229,7 @@ def test_a_large_environment_is_handed_on(committed):
     assert committed.warm("magic", "program.py", "b", env=large) == "True True b\n"
 
 
-def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):  # noqa: F811
+def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):
     life.write(PLAIN, "p.py")
 
     def limit():
@@ -256,7 +256,7 @@ def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):  # noqa: 
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=str)
-def test_closed_streams_stay_closed(life, closed):  # noqa: F811
+def test_closed_streams_stay_closed(life, closed):
     life.write("""
         import os, sys
         from magicheap import magic_transaction
@@ -299,7 +299,7 @@ OPEN_FILES = """
 
 
 @pytest.fixture
-def with_files(life):  # noqa: F811
+def with_files(life):
     """A program that has two files open at its commit."""
     (life.directory / "input").write_text("one\ntwo\nthree\n" + "x" * 100_000)
     life.write(OPEN_FILES)
@@ -329,7 +329,7 @@ def test_a_descriptor_that_the_caller_has_taken_makes_the_run_cold(with_files):
     with_files.warm("python", "program.py")
 
 
-def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):  # noqa: F811
+def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):
     life.write("""
         import time
         from magicheap import magic_transaction

@@ -203,7 +203,7 @@ def test_an_end_of_turn_is_known_by_its_name_whatever_its_kind(tmp_path, kind, n
 
 def test_a_tensor_too_many_is_refused(tmp_path, weights):
     path = write_gguf(tmp_path / "m.gguf", {**weights, "blk.0.attn_q.bias": np.ones(64, np.float32)})
-    with pytest.raises(llama.ModelError, match="tensor 'blk.0.attn_q.bias' is none of a LLaMA model's"):
+    with pytest.raises(llama.ModelError, match=r"tensor 'blk\.0\.attn_q\.bias' is none of a LLaMA model's"):
         llama.load(path)
 
 

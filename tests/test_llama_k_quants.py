@@ -190,7 +190,7 @@ def test_blocks_of_random_bytes_do_no_harm(tmp_path, kind):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         made = weights(ODD, [kind])
-        for name, weight in made.items():
+        for weight in made.values():
             if isinstance(weight, tuple) and rng.random() < 0.5:
                 blocks = weight[1].view(np.uint8)
                 blocks[:] = rng.integers(0, 256, blocks.shape)

@@ -5,7 +5,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from llama_fixtures import N_PIECES, SIZES, elements, meta_name, pickled, random_weights, rounded, text, write_meta, write_pth
+from llama_fixtures import (
+    N_PIECES,
+    SIZES,
+    elements,
+    meta_name,
+    pickled,
+    random_weights,
+    rounded,
+    text,
+    write_meta,
+    write_pth,
+)
 from llama_oracle import Oracle, exact_activations
 
 import llama
@@ -144,7 +155,7 @@ def test_a_missing_shard_is_named(tmp_path, weights):
 def test_a_shard_too_few_is_named(tmp_path, weights):
     write_meta(tmp_path, weights, 2)
     (tmp_path / "consolidated.01.pth").unlink()
-    with pytest.raises(llama.ModelError, match="in 1 shards, expected .*: it looks like 1 of 2 shards, and the others are missing"):
+    with pytest.raises(llama.ModelError, match=r"in 1 shards, expected .*: it looks like 1 of 2 shards, and the others are missing"):
         llama.load(tmp_path)
 
 
@@ -187,7 +198,7 @@ def test_a_file_that_is_alone_in_its_key_is_named(tmp_path, weights):
 
 
 def test_an_empty_directory_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="params.json"):
+    with pytest.raises(FileNotFoundError, match=r"params\.json"):
         llama.load(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_closing_twice_is_harmless_and_use_after_it_an_error(path):
     model.close()
     model.close()
     with pytest.raises(ValueError, match="the model is closed"):
-        model.config
+        _ = model.config
     assert repr(model) == "<llama.Model closed>"
 
 

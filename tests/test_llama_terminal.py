@@ -153,5 +153,5 @@ def test_ctrl_c_ends_an_answer_but_not_the_chat(way, tmp_path):
     assert os.read(terminal.process.stdout.fileno(), 1)
     terminal.process.send_signal(signal.SIGINT)
     terminal.wait_for_prompt()
-    out, status = terminal.end()
+    _out, status = terminal.end()
     assert status == 0

@@ -1,5 +1,6 @@
 """Token ids against a byte-pair oracle that is as dumb as the definition, Hugging Face's BPE, and sentencepiece."""
 
+import itertools
 import re
 import unicodedata
 
@@ -51,7 +52,7 @@ class DumbBytePairs:
         units = [self.alphabet[byte] for byte in word.encode()]
         units = [unit for unit in units if unit in self.ids]
         while True:
-            pairs = [(self.ranks.get(pair, 1 << 30), i) for i, pair in enumerate(zip(units, units[1:]))]
+            pairs = [(self.ranks.get(pair, 1 << 30), i) for i, pair in enumerate(itertools.pairwise(units))]
             rank, i = min(pairs, default=(1 << 30, 0))
             if rank == 1 << 30:
                 return units

@@ -117,20 +117,20 @@ def test_multiprocessing(life, method):
         ("print(subprocess.run([sys.executable, '-c', 'import sys; sys.exit(4)']).returncode)", "4\n"),
         ("print(os.waitstatus_to_exitcode(os.system('exit 6')))", "6\n"),
         (
-            "child = os.fork()\nif not child:\n    os._exit(len(loaded) // 200)\n"
-            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
+            ("child = os.fork()\nif not child:\n    os._exit(len(loaded) // 200)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"),
             "5\n",
         ),
         ("print(list(ThreadPoolExecutor(4).map(loaded.__getitem__, range(5))))", "[0, 1, 2, 3, 4]\n"),
         ("threading.Timer(0.01, print, ['timer']).start()", "timer\n"),
         (
-            "async def main():\n    await asyncio.sleep(0.001)\n    return await asyncio.to_thread(sum, loaded)\n"
-            "print(asyncio.run(main()))",
+            ("async def main():\n    await asyncio.sleep(0.001)\n    return await asyncio.to_thread(sum, loaded)\n"
+            "print(asyncio.run(main()))"),
             "499500\n",
         ),
         (
-            "async def main():\n    child = await asyncio.create_subprocess_exec('/bin/echo', 'x', stdout=-1)\n"
-            "    return (await child.communicate())[0]\nprint(asyncio.run(main()))",
+            ("async def main():\n    child = await asyncio.create_subprocess_exec('/bin/echo', 'x', stdout=-1)\n"
+            "    return (await child.communicate())[0]\nprint(asyncio.run(main()))"),
             "b'x\\n'\n",
         ),
     ],

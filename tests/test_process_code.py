@@ -6,6 +6,7 @@ import zipapp
 from pathlib import Path
 
 import pytest
+
 from magicheap._code import code_digest
 
 SOURCE = 'from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    print("body")\nprint("{word}")\n'

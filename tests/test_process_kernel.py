@@ -44,7 +44,7 @@ def write(life, after, before="", body=""):
     return life.write(PROGRAM.format(after=after, before=before, body=body))
 
 
-@pytest.mark.parametrize("change, after, expected", CARRIED.values(), ids=CARRIED)
+@pytest.mark.parametrize(("change", "after", "expected"), CARRIED.values(), ids=CARRIED)
 def test_what_the_body_changed_is_changed_in_every_resumed_run(life, change, after, expected):
     write(life, after, body=change)
     assert life.cold("magic", "program.py") == expected
@@ -120,10 +120,10 @@ def test_a_layer_has_what_both_bodies_changed(life):
     from magicheap import magic_transaction
     with magic_transaction("a.magic"):
         os.chdir("/usr")
-    with magic_transaction("%s/b.magic"):
+    with magic_transaction("DIRECTORY/b.magic"):
         os.umask(0o053)
     print(os.getcwd(), oct(os.umask(0)))
-    """ % life.directory)
+    """.replace("DIRECTORY", str(life.directory)))
     for how in ("magic", "magic", "magic", "python"):
         ran = life.run(how, "program.py")
         assert ran.out == "/usr 0o53\n"

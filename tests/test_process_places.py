@@ -6,13 +6,13 @@ Mounts and namespaces are this process's own (unshare), for which root is needed
 import os
 import pwd
 import shutil
-import subprocess
 import sys
 import venv
 from pathlib import Path
 
-import magicheap
 import pytest
+
+import magicheap
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and give files away")
 

@@ -8,9 +8,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import magicheap as installed
 import pytest
 from snapshot_bytes import Snapshot
+
+import magicheap as installed
 
 PROGRAM = """
     import sys

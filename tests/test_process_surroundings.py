@@ -7,7 +7,6 @@ import signal
 import pytest
 from process_fixtures import LAUNCHER
 
-
 START = """
 import ctypes, json, os, resource, signal, subprocess, sys, threading
 from magicheap import magic_transaction

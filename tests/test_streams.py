@@ -138,7 +138,7 @@ def test_every_attribute_is_that_of_a_plain_interpreter(tmp_path, committed, res
 
 
 @pytest.mark.parametrize("resumed", ["terminal", "pipe", "closed"])
-@pytest.mark.parametrize("flags, env", [(["-u"], {}), ([], {"PYTHONIOENCODING": "latin-1:replace"}), (["-X", "utf8"], {})])
+@pytest.mark.parametrize(("flags", "env"), [(["-u"], {}), ([], {"PYTHONIOENCODING": "latin-1:replace"}), (["-X", "utf8"], {})])
 def test_options_and_variables_of_the_interpreter_count(tmp_path, resumed, flags, env):
     plain, found = plain_and_resumed(tmp_path, ("pipe", "pipe", "closed"), (resumed,) * 3, flags=flags, env=env)
     assert found == plain

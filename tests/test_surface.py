@@ -40,7 +40,7 @@ def test_every_status_of_the_header_becomes_its_own_exception():
     kinds = set()
     for name in statuses:
 
-        def fail(err):
+        def fail(err, name=name):
             err.sys_errno, err.detail = 13, b"found, expected, what to do"
             return getattr(lib, name)
 

@@ -46,7 +46,7 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("reason, source", [(reason, source) for reason, sources in REASONS.items() for source in sources])
+@pytest.mark.parametrize(("reason", "source"), [(reason, source) for reason, sources in REASONS.items() for source in sources])
 def test_the_reason_is_told(tmp_path, reason, source):
     kind, _, value = source.partition(": ")
     flags, env, before = [], {}, ""

@@ -98,7 +98,7 @@ def test_the_log_says_why_a_run_is_cold_and_otherwise_nothing(program, tmp_path)
     assert len(lines) == 2
     assert numbers.run(env={"MAGICHEAP_LOG": "info"})[1] == f"magicheap: warm: {tmp_path}/x.magic\n"
     numbers.path.write_text(numbers.path.read_text() + "# edited\n")
-    out, err = numbers.run(env={"MAGICHEAP_LOG": "info"})
+    _out, err = numbers.run(env={"MAGICHEAP_LOG": "info"})
     assert err.startswith("magicheap: cold: ") and str(numbers.path) in err.splitlines()[0]
 
 

@@ -6,9 +6,10 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-import magicheap as installed
 import pytest
 from process_fixtures import LAUNCHER, PYTHON
+
+import magicheap as installed
 
 PROGRAM = """\
 import sys

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gguf import GGUFReader
-
 from spawn import timed
 
 SOURCE = Path(__file__).parent.parent / "ceilings.c"

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
-
 from llamacpp.build import say
 
 

@@ -1,6 +1,5 @@
 """Roots of large libraries come back in other processes as they were: numbers bit by bit. Collected only where it is named."""
 
-import json
 import sys
 from pathlib import Path
 
