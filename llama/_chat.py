@@ -13,7 +13,10 @@ from llama._template import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from re import Match
+
     from llama._model import Model
+    from llama._tokenizer import Tokenizer
 
 # Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first), then any but ASCII.
 STAND_INS = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900), range(0x80, 0xD800), range(0x10000, 0xF0000)
@@ -50,18 +53,18 @@ def prompt_tokens(model: Model, messages: list[dict[str, str]], most_bytes: int 
     return tokenizer.encode(rendered, special=True, restore=restore, bos=True)
 
 
-def is_longer(text, most_bytes):
+def is_longer(text: str, most_bytes: int | None) -> bool:
     """Tell whether a text has more bytes than that; stand-ins count as characters, which are no longer."""
     return most_bytes is not None and len(text) > most_bytes // 4 and len(text.encode(errors="replace")) > most_bytes
 
 
-def _shield(texts, tokenizer):
+def _shield(texts: list[str], tokenizer: Tokenizer) -> tuple[list[str], dict[int, str]]:
     """Return the texts without any special token's spelling, and the str.translate table that undoes it."""
-    stand_ins = {}
+    stand_ins: dict[str, str] = {}
     taken = set("".join(texts))
     free = (c for c in map(chr, chain(*STAND_INS)) if c not in taken)
 
-    def stand_in(match):
+    def stand_in(match: Match[str]) -> str:
         first, rest = match.group()[0], match.group()[1:]
         if first not in stand_ins:
             if (found := next(free, None)) is None:

@@ -10,6 +10,7 @@ from llama._model import Model, ModelError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 
 def load(
@@ -30,10 +31,15 @@ def load(
 
     if quantize is not None and quantize not in TYPES:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
+    loader: ModuleType
     if os.path.isdir(path):
-        from llama import _meta as loader
+        from llama import _meta
+
+        loader = _meta
     else:
-        from llama import _gguf as loader
+        from llama import _gguf
+
+        loader = _gguf
     try:
         if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
             raise ModelError("neither a file nor a directory")

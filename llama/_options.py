@@ -1,10 +1,17 @@
 """The options of magic-llama, checked. Defaults of sampling are llama.cpp's."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
 import sys
 from functools import lru_cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever shares it, as a shell's loop
 does; a - at the end joins what it holds to the prompt: git diff | magic-llama -m MODEL -p "Write a commit message" -
@@ -30,13 +37,13 @@ class UsageError(Exception):
     """The command asks for what cannot be done; exit status 2."""
 
 
-def options():
+def options() -> argparse.Namespace:
     """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they are wrong."""
     return _parse(tuple(sys.argv[1:]))
 
 
 @lru_cache(1)
-def _parse(words):
+def _parse(words: tuple[str, ...]) -> argparse.Namespace:
     args = parser().parse_args(words)
     args.prompt, args.system = clean(args.prompt), clean(args.system)
     if args.prompt == STDIN:
@@ -44,13 +51,13 @@ def _parse(words):
     return args
 
 
-def clean(argument):
+def clean(argument: str | None) -> str | None:
     """Return a command-line argument as text: bytes that are not UTF-8 become U+FFFD."""
     return argument and os.fsencode(argument).decode("utf-8", "replace")
 
 
 @lru_cache(1)
-def parser():
+def parser() -> argparse.ArgumentParser:
     """Return the one argparse parser."""
     parser = argparse.ArgumentParser(
         prog="magic-llama",
@@ -85,17 +92,17 @@ def parser():
     return parser
 
 
-def only_stdin(word):
+def only_stdin(word: str) -> str:
     """The argparse type of the one argument without a name."""
     if word != STDIN:
         raise argparse.ArgumentTypeError(f"{word!r} is no option: a prompt is given with -p, and - joins standard input to it")
     return word
 
 
-def at_least(least, bits=31):
+def at_least(least: int, bits: int = 31) -> Callable[[str], int]:
     """Return an argparse type for whole numbers that fit the kernels' int32 (a seed: uint64)."""
 
-    def number(string):
+    def number(string: str) -> int:
         value = int(string)
         if not least <= value < 1 << bits:
             raise argparse.ArgumentTypeError(f"{string} is not between {least} and {(1 << bits) - 1}")
@@ -104,10 +111,10 @@ def at_least(least, bits=31):
     return number
 
 
-def between(low, high):
+def between(low: float, high: float) -> Callable[[str], float]:
     """Return an argparse type for finite numbers."""
 
-    def number(string):
+    def number(string: str) -> float:
         value = float(string)
         if not (low <= value <= high and math.isfinite(value)):
             raise argparse.ArgumentTypeError(f"{string} is not a number between {low} and {high:.8g}")
@@ -119,10 +126,10 @@ def between(low, high):
 class _Version(argparse.Action):
     """--version, which reads the installed package's metadata only when it is asked for."""
 
-    def __init__(self, option_strings, dest):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version")
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
 
         print("magic-llama", version("magicheap"))
