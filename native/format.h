@@ -198,7 +198,8 @@ typedef struct {
     uint64_t pr_signal_mask;   /* what the program has blocked, besides what it inherited */
     char pr_name[16];          /* of the thread, NUL-terminated */
     uint64_t pr_program;       /* string: what to execute when the run goes cold: the interpreter */
-    uint64_t pr_command;       /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
+    /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
+    uint64_t pr_command;
     uint64_t pr_parent_checksum; /* hd_checksum of the snapshot this one is a layer on; 0: none */
     uint32_t pr_n_ids;
     uint32_t pr_ids[MHI_IDS_MAX]; /* every process id that this memory has run under, each once; 0 behind the last */

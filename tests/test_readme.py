@@ -1,4 +1,5 @@
-"""What the documents show as code is code: Python compiles, shell parses, and README's first example does what it says."""
+"""What the documents show as code is code: Python compiles, shell parses, and README's first example does what it
+says."""
 
 import re
 import subprocess
@@ -63,7 +64,9 @@ def test_shell_parses(block):
 def test_the_first_example_loads_once_and_its_commands_resume(tmp_path):
     assert (EXAMPLE.path, EXAMPLE.language, COMMANDS.language) == ("README.md", "python", "sh")
     life = Life(tmp_path)
-    life.write('def build_table():\n    print("body")\n    return {"Oslo": 59.9, "Bergen": 60.4}\n' + EXAMPLE.code, "lookup.py")
+    life.write(
+        'def build_table():\n    print("body")\n    return {"Oslo": 59.9, "Bergen": 60.4}\n' + EXAMPLE.code, "lookup.py"
+    )
     cold = life.run("python", "lookup.py", "Bergen")
     assert cold.out == "body\n60.4\n" and cold.has_committed
     path = f"{LAUNCHER.parent}:{life.env['PATH']}"

@@ -2,8 +2,8 @@
 
     check.py [NAME ...]      only those
 
-What a guard prints is shown where it fails. One that can't run, for want of its tool, is told as not checked: that fails nothing, but
-is no pass. pyproject.toml, .clang-tidy and .clang-format say what is looked for.
+What a guard prints is shown where it fails. One that can't run, for want of its tool, is told as not checked: that
+fails nothing, but is no pass. pyproject.toml, .clang-tidy and .clang-format say what is looked for.
 """
 
 from __future__ import annotations
@@ -32,21 +32,27 @@ GUARDS = {
 
 
 def tracked(pattern: str) -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "-z", "--", pattern], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", pattern], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
     return [path for path in listed.stdout.split("\0") if path and (ROOT / path).is_file()]
 
 
 def expanded(words: list[str]) -> list[str]:
     """Return the command with FILES:pattern replaced by what the repository holds of that."""
     return [
-        each for word in words for each in (tracked(word.removeprefix("FILES:")) if word.startswith("FILES:") else [word])
+        each
+        for word in words
+        for each in (tracked(word.removeprefix("FILES:")) if word.startswith("FILES:") else [word])
     ]
 
 
 def run(name: str) -> bool:
     """Run a guard and report; return whether it found nothing."""
     start = time.perf_counter()
-    done = subprocess.run(expanded(GUARDS[name]), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        expanded(GUARDS[name]), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     seconds = time.perf_counter() - start
     verdict = {0: "ok", SKIPPED: done.stdout.strip()}.get(done.returncode, "FAILED")
     print(f"{name:<13} {seconds:6.1f} s  {verdict}", flush=True)

@@ -2,8 +2,10 @@
 
     check_c.py gcc | clang | clang-tidy
 
-What is compiled, and how, is what Meson writes down for a build with the unit tests (build/check/compile_commands.json). Nothing is
-generated: -fsyntax-only. Exit status 77, as in Meson and automake, says that the tool is not there, or too old to know _Float16.
+What is compiled, and how, is what Meson writes down for a build with the unit tests
+(build/check/compile_commands.json). Nothing is
+generated: -fsyntax-only. Exit status 77, as in Meson and automake, says that the tool is not there, or too old to know
+    _Float16.
 """
 
 from __future__ import annotations
@@ -38,11 +40,16 @@ class Source(NamedTuple):
 
 
 def sources() -> list[Source]:
-    """Return each source with its flags, once: Meson compiles the library's for several programs. Tests and benchmarks are read, too."""
+    """Return each source with its flags, once: Meson compiles the library's for several programs. Tests and benchmarks
+    are read, too."""
     wipe = ["--wipe"] if BUILD.exists() else []
     done = subprocess.run(
         ["meson", "setup", *wipe, str(BUILD), ".", "-Dbindings=false", "-Dunit_tests=true", "-Dbuildtype=release"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(done.stdout)

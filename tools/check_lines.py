@@ -1,4 +1,5 @@
-"""Name each line of a tracked text file that is longer than 120 columns, ends in blanks, or holds a tab where none belongs.
+"""Name each line of a tracked text file that is longer than 120 columns, ends in blanks, or holds a tab where none
+belongs.
 
 Exempt: rows of Markdown tables, which can't be broken; the licence, and data of tests, which are not ours.
 """

@@ -1,9 +1,10 @@
-"""Write the type stubs of the compiled halves from the C headers that cffi reads; with --check only tell whether they are up to date.
+"""Write the type stubs of the compiled halves from the C headers that cffi reads; with --check only tell whether they
+are up to date.
 
     make_stubs.py [--check]
 
-A structure becomes a class whose attributes are its members, for a pointer to it and for the structure itself, as cffi has it. A C function
-becomes a method of `lib`. What cffi makes of other pointers is CData.
+A structure becomes a class whose attributes are its members, for a pointer to it and for the structure itself, as cffi
+has it. A C function becomes a method of `lib`. What cffi makes of other pointers is CData.
 """
 
 from __future__ import annotations

@@ -116,13 +116,14 @@ typedef struct {
     const char *const *env;   /* NULL-terminated names of variables that also make it stale; NULL: none */
     bool ignore_snapshot;     /* run cold even if there is a snapshot, and replace it */
     bool process;             /* a snapshot of the whole process: see "Process snapshots" */
-    const char *program;      /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
+    /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
+    const char *program;
     const char *const *environment; /* process: the environment as it was when this process started; NULL: environ */
     const char *command;      /* process: the command line by which the launcher finds the snapshot; NULL: by none */
     const char *const *arguments; /* what follows the program's own name; NULL-terminated; NULL: none */
     bool is_watched;          /* process: mh_watch was called when the program began; it takes no snapshot of one where it was not */
-    const char *standard_library; /* a directory whose files are known by the interpreter's version; site-packages and dist-packages in it are not
-                               * meant; NULL: none */
+    /* A directory whose files are known by the interpreter's version; site-packages and dist-packages in it are not meant; NULL: none. */
+    const char *standard_library;
     bool is_movable;          /* heap: where this process has the snapshot already, attach it a second time, elsewhere: see mh_moved_bytes */
 } mh_options;
 

@@ -251,7 +251,8 @@ TEST(a_large_array_of_strings_is_relocated_even_where_they_share_tails)
     mh_arena *arena = new_arena();
     uint64_t *block = new_block(arena, 1 << 16);
     for (int i = 0; i < 1 << 13; i++)
-        block[i] = (uint64_t)(i % 4 == 0 ? g->literal + 3 : g->literal); /* the linker stores "tring" as the end of "string" */
+        /* the linker stores "tring" as the end of "string" */
+        block[i] = (uint64_t)(i % 4 == 0 ? g->literal + 3 : g->literal);
     run_audit(arena, block);
     CHECK_EQUAL(audit.n_relocations, 1 << 13);
     finish(arena);
