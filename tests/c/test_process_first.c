@@ -24,7 +24,10 @@ static void note(const char *what)
     static void prepare_##name(void) { note("(" #name); } \
     static void parent_##name(void) { note(#name ")"); }  \
     static void child_##name(void) { note(#name "]"); }
-HANDLERS(a) HANDLERS(b) HANDLERS(c) HANDLERS(ours)
+HANDLERS(a)
+HANDLERS(b)
+HANDLERS(c)
+HANDLERS(ours)
 
 #define REGISTER(name) CHECK_EQUAL(pthread_atfork(prepare_##name, parent_##name, child_##name), 0)
 
