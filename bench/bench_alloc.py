@@ -2,9 +2,10 @@
 
     python bench/bench_alloc.py [--rounds N] [--traces NAME ...] [--build DIRECTORY]
 
-Every round runs every allocator once, one after the other, in processes of their own; a cell is the median over the rounds of
-its time divided by glibc's in the same round, so that a machine that slows down slows all. mimalloc and jemalloc are
-preloaded where the system has them: `apt install libmimalloc2.0 libjemalloc2`; `MAGICHEAP_BENCH_PRELOAD=name=path,...` adds others.
+Every round runs every allocator once, one after the other, in processes of their own; a cell is the median over the
+rounds of its time divided by glibc's in the same round, so that a machine that slows down slows all. mimalloc and
+jemalloc are preloaded where the system has them: `apt install libmimalloc2.0 libjemalloc2`;
+`MAGICHEAP_BENCH_PRELOAD=name=path,...` adds others.
 """
 
 import argparse

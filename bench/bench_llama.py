@@ -2,8 +2,8 @@
 
     python bench/bench_llama.py MODEL.gguf [--runs N]
 
-The prompt is short, or preceded by a system message of about 500 tokens. The kinds of run take turns, so that a drift of the
-machine's speed meets all alike; medians, and ratios pair by pair. Every run but the first finds its layers made.
+The prompt is short, or preceded by a system message of about 500 tokens. The kinds of run take turns, so that a drift
+of the machine's speed meets all alike; medians, and ratios pair by pair. Every run but the first finds its layers made.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from spawn import QUIET, timed
 
 MAGIC_LLAMA = Path(sys.executable).with_name("magic-llama")
 PROMPT = "Hi there"
-SYSTEM = "You are helpful, and you count: " + " ".join(map(str, range(155)))  # 3 tokens a number, in SmolLM2's vocabulary
+# 3 tokens a number, in SmolLM2's vocabulary
+SYSTEM = "You are helpful, and you count: " + " ".join(map(str, range(155)))
 KINDS = {  # by what a run starts from: its options, and its variables
     "no snapshot": ([], {"MAGICHEAP_DISABLE": "1"}),
     "imports": (["--no-snapshot"], {}),
@@ -45,7 +46,8 @@ def measure(model: str, runs: int, cache: str) -> dict[str, dict[str, list[float
             times[kind]["long"].append(seconds(model, cache, long, 1, options, variables)[0])
             times[kind]["64"].append(seconds(model, cache, short, 64, options, variables)[1])
         times["prefix"]["long"].append(seconds(model, cache, kept, 1, [], {})[0])
-    return {kind: {column: each[1:] for column, each in columns.items()} for kind, columns in times.items()}  # the first warms the page cache
+    # the first warms the page cache
+    return {kind: {column: each[1:] for column, each in columns.items()} for kind, columns in times.items()}
 
 
 def main() -> None:

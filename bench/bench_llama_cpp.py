@@ -1,12 +1,15 @@
 """magic-llama beside llama.cpp, in one run: rates, start and memory of both, and what the machine could do at most.
 
-    python bench/bench_llama_cpp.py SMOLLM2.gguf [--models smollm2 7b] [--threads 1 2] [--runs N] [--only rates start memory]
+    python bench/bench_llama_cpp.py SMOLLM2.gguf [--models smollm2 7b] [--threads 1 2] [--runs N] [--only rates start
+    memory]
 
-llama.cpp is built from its own sources, once. A round takes a sample of each contestant, every one a process of its own, and
-the next round begins with the next contestant: a machine that drifts, or throttles whoever comes late, meets all alike.
+llama.cpp is built from its own sources, once. A round takes a sample of each contestant, every one a process of its
+own, and the next round begins with the next contestant: a machine that drifts, or throttles whoever comes late, meets
+all alike.
 
     rates    llama-bench, and bench_kernels.py's way on a model in a snapshot, both after a prompt that warms up
-    start    the whole process from before its spawn until it has ended: a prompt of 5 tokens (13 of 7b's), an answer of one
+    start    the whole process from before its spawn until it has ended: a prompt of 5 tokens (13 of 7b's), an answer of
+             one
     memory   of processes that are stopped in the midst of an answer
 """
 
@@ -31,11 +34,12 @@ RUNS = {"smollm2": 7, "7b": 3}
 MEASURES = ("rates", "start", "memory")
 BUILD_BYTES = 1 << 30  # sources, objects and tools: two thirds of it
 DISK_BYTES = {"smollm2": 1 << 29, "7b": 8 << 30}  # the file, and a snapshot of it
-MEMORY_BYTES = {"smollm2": 2 << 30, "7b": 12 << 30}  # the file and a snapshot of it in the page cache, and llama.cpp's repacked copy
+# the file and a snapshot of it in the page cache, and llama.cpp's repacked copy
+MEMORY_BYTES = {"smollm2": 2 << 30, "7b": 12 << 30}
 N_PROCESSES = 4
 CEILINGS = "the machine's ceilings"  # beside the contestants' names
-# llama.cpp's best flags. For rates they are its defaults: flash attention is on by itself; without it, without repacking, with weights
-# read instead of mapped, or with smaller batches it took as much processor time or more.
+# llama.cpp's best flags. For rates they are its defaults: flash attention is on by itself; without it, without
+# repacking, with weights read instead of mapped, or with smaller batches it took as much processor time or more.
 BEST_FLAGS = ("--no-warmup", "-fit", "off", "--no-repack", "-c", "512")
 EXPLANATION = f"""
 Medians of samples taken in turns; ratios and shares are medians of the rounds' own. Of ms and MB, less is better.
@@ -84,7 +88,8 @@ def parse() -> argparse.Namespace:
 
 
 def affordable(names: list[str], cache: Path) -> list[str]:
-    """Return the models that this machine has room for, and say which it hasn't; exit if there is none, or no compiler."""
+    """Return the models that this machine has room for, and say which it hasn't; exit if there is none, or no
+    compiler."""
     if missing := machine.missing_compilers():
         sys.exit(f"bench-llama: {' and '.join(missing)} not found: install a C and C++ compiler, g++ and gcc on Debian")
     disk = machine.free_disk_bytes(cache) - (0 if (cache / "bin").is_dir() else BUILD_BYTES)

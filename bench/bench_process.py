@@ -2,8 +2,8 @@
 
     python bench/bench_process.py [--quick] [--runs N] [--resumes N] [--at-once N]
 
-Times are medians, measured from before the spawn; what is compared takes turns, and ratios are those of the rounds. Every program
-prints what its body found out when it ran, so that a run which was not resumed is noticed, never counted.
+Times are medians, measured from before the spawn; what is compared takes turns, and ratios are those of the rounds.
+Every program prints what its body found out when it ran, so that a run which was not resumed is noticed, never counted.
 """
 
 import argparse
@@ -38,7 +38,8 @@ BARE = "pass"
 SMALL = "import numpy, sentencepiece"
 LARGE = "import numpy, sentencepiece; heap = numpy.ones({n_mib} << 17)"  # 8 bytes each
 TORCH = "import torch"
-OBJECTS = "heap = [[n] for n in range({n_mib} << 13)]"  # a list of one number takes 128 bytes with all that belongs to it
+# a list of one number takes 128 bytes with all that belongs to it
+OBJECTS = "heap = [[n] for n in range({n_mib} << 13)]"
 LEAVE = "if sys.argv[2:]: os._exit(0)"
 
 

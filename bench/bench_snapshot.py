@@ -19,7 +19,8 @@ from pathlib import Path
 from magicheap._image import open_image
 from magicheap._processes import processes_using
 
-LIBRARIES = "import numpy, numpy.random, lxml.etree, sentencepiece, json, logging"  # some hundred inputs, as programs have
+# some hundred inputs, as programs have
+LIBRARIES = "import numpy, numpy.random, lxml.etree, sentencepiece, json, logging"
 N_PROCESSES = 10
 REPORT = "import json\ndef report(**values): print(json.dumps(values))\n"
 
@@ -133,7 +134,8 @@ def size_name(n_mib):
 
 
 def attach(bench, sizes_mib):
-    """mh_open, alone and beside libraries whose calls it must patch, and the whole `with`; of a small and a large arena in turn."""
+    """mh_open, alone and beside libraries whose calls it must patch, and the whole `with`; of a small and a large arena
+    in turn."""
     for n_mib in sizes_mib:
         bench.run(ARRAYS, bench.path(f"attach{n_mib}.magic"), n_mib)
     alone, opened, entered = ({n: [] for n in sizes_mib} for _ in range(3))

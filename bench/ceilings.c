@@ -4,13 +4,14 @@
  *
  * Prints a line "NAME VALUE" for each of
  *
- *     int8_INSTRUCTIONS  10^9 operations a second, a product being one and its addition another, of dot products in registers
+ *     int8_INSTRUCTIONS  10^9 operations a second, a product being one and its addition another, of dot products in
+ *                        registers
  *     read_file          GB/s read from FILE, mapped, from the page cache
  *     read_huge          GB/s read from anonymous memory, of huge pages where the kernel gives them
  *
- * with THREADS threads at once, each value the best of PASSES: a ceiling is what was reached once. Every thread reads a part
- * of its own from front to back, in one place and, in every other pass, in four: which is faster depends on how the places
- * share the banks of memory.
+ * with THREADS threads at once, each value the best of PASSES: a ceiling is what was reached once. Every thread reads a
+ * part of its own from front to back, in one place and, in every other pass, in four: which is faster depends on how
+ * the places share the banks of memory.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -27,7 +28,8 @@
 enum {
     PASSES = 14,          /* arbitrary: more find nothing better on a quiet machine */
     MAX_THREADS = 256,    /* arbitrary */
-    SUMS = 12,            /* that depend on nothing: more than latency (5 cycles) times throughput (2), fewer than registers */
+    /* that depend on nothing: more than latency (5 cycles) times throughput (2), fewer than registers */
+    SUMS = 12,
     ROUNDS = 2000000,     /* of SUMS instructions: about 10 ms */
     HUGE_BYTES = 1 << 29, /* far beyond any cache; a file is read as often as that needs */
 };

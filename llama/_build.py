@@ -1,7 +1,8 @@
 """Put what a loader has read into one mk_model, through the kernels' constructors.
 
 A loader knows its file; this module knows the structure: which tensors a config demands and of which shape
-(`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished is freed.
+(`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished
+is freed.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def slots(model: mk_model) -> dict[str, Slot]:
 def reserve(model: mk_model, tensors: list[tuple[Slot, str, int]], quantize: int | None = None) -> None:
     """Give all matrices their storage, in one block. `tensors`: (slot, name, MK_* type in the file) of all there are.
 
-    Float matrices become `quantize` (an MK_* type) if that is given. A matrix that is quantised already will be packed as
-    mk_packed_type says, or is refused if another type is wanted: it would lose twice.
+    Float matrices become `quantize` (an MK_* type) if that is given. A matrix that is quantised already will be packed
+    as mk_packed_type says, or is refused if another type is wanted: it would lose twice.
     """
     matrices = [slot.place for slot, _, _ in tensors if slot.is_matrix]
     for slot, name, kind in tensors:

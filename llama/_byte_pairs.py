@@ -44,7 +44,8 @@ LLAMA3_PATTERN = (
 
 
 def pack(ids: dict[bytes, int], pairs: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the tables. ids: {spelling: id} of tokens that text can become; pairs: (left, right) spellings, best first."""
+    """Return the tables. ids: {spelling: id} of tokens that text can become; pairs: (left, right) spellings, best
+    first."""
     merges: dict[int, tuple[int, int]] = {}
     for rank, (left, right) in enumerate(pairs):
         merges.setdefault(ids[left] << 32 | ids[right], (rank, ids[left + right]))

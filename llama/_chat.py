@@ -1,7 +1,8 @@
-"""A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template (_template.py).
+"""A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template
+(_template.py).
 
-What a user writes cannot become a control token: before rendering, every special token that a message spells loses its first
-character to a stand-in, which is put back after the special tokens that the template wrote have been found.
+What a user writes cannot become a control token: before rendering, every special token that a message spells loses its
+first character to a stand-in, which is put back after the special tokens that the template wrote have been found.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from llama._model import Model
     from llama._tokenizer import Tokenizer
 
-# Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first), then any but ASCII.
+# Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first),
+# then any but ASCII.
 STAND_INS = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900), range(0x80, 0xD800), range(0x10000, 0xF0000)
 SLACK_BYTES = 1 << 20  # arbitrary: what a template may strip of a text beyond any that the context can hold
 

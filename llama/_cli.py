@@ -170,7 +170,8 @@ def open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
 
 
 def read_prefix(path: str | None, most_bytes: int | None) -> str:
-    """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can hold."""
+    """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can
+    hold."""
     if path is None:
         return ""
     with open(path, "rb") as file:
@@ -183,7 +184,8 @@ def read_prefix(path: str | None, most_bytes: int | None) -> str:
 def evaluate(
     model: Model, args: argparse.Namespace, prefix: str, state: State | None = None
 ) -> tuple[Dialogue, int, int, float]:
-    """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it took)."""
+    """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it
+    took)."""
     started = time.perf_counter()
     dialogue = Dialogue(model, args, prefix)
     n_tokens, n_spared = dialogue.evaluate_prefix(state)

@@ -26,9 +26,11 @@ STOPPED = {"end": "the answer ended", "length": "-n was reached", "context": "th
 
 
 class Dialogue:
-    """A conversation with a Model that begins with the options' system message and the text `prefix`. Close it before the model.
+    """A conversation with a Model that begins with the options' system message and the text `prefix`. Close it before
+    the model.
 
-    Before answer() comes set_options(), which may follow in another process: until then only what belongs to the text is known.
+    Before answer() comes set_options(), which may follow in another process: until then only what belongs to the text
+    is known.
     """
 
     def __init__(self, model: Model, args: argparse.Namespace, prefix: str = "") -> None:
@@ -41,7 +43,8 @@ class Dialogue:
         self.session = Session(model, args.ctx, cache_type=args.cache_type)
 
     def evaluate_prefix(self, state: State | None = None) -> tuple[int, int]:
-        """Evaluate what comes before the first turn, and end the threads; return how many tokens, and how many of these `state` spared.
+        """Evaluate what comes before the first turn, and end the threads; return how many tokens, and how many of these
+        `state` spared.
 
         state: what a dialogue of the same model, context and cache type had evaluated, which is then closed; or None.
         """
@@ -88,11 +91,12 @@ class Dialogue:
             tell(f"the answer is cut short: the context of {self.session.n_ctx} tokens is full; raise -c")
 
     def _fitted(self, turn: str) -> tuple[list[Any], list[int]]:
-        """Return (the turns that stay, all tokens up to the answer). In a chat that outgrows its context the oldest turns go, until half of
-        it is free: so that this is done, and the rest evaluated anew, once in a while only."""
+        """Return (the turns that stay, all tokens up to the answer). In a chat that outgrows its context the oldest
+        turns go, until half of it is free: so that this is done, and the rest evaluated anew, once in a while only."""
         n_ctx = self.session.n_ctx
         turns: list[Any] = self._script.turns
-        room = min(n_ctx if self._limit < 0 else self._limit, n_ctx // 4)  # arbitrary: an answer that is not cut at its first words
+        # arbitrary: an answer that is not cut at its first words
+        room = min(n_ctx if self._limit < 0 else self._limit, n_ctx // 4)
         most = n_ctx - room if self._forgets else n_ctx
         while True:
             try:
@@ -135,13 +139,15 @@ class Dialogue:
 
 
 def most_bytes(model: Model, n_ctx: int | None) -> int | None:
-    """Return how long a text may be that a context of this many tokens can hold; None: nobody can tell before it is tokens."""
+    """Return how long a text may be that a context of this many tokens can hold; None: nobody can tell before it is
+    tokens."""
     longest = model.tokenizer.longest_bytes
     return longest and longest * context_of(model, n_ctx)
 
 
 class Chat:
-    """A conversation as the model's template writes it; `turns` are (what was asked, what was answered), without the prefix."""
+    """A conversation as the model's template writes it; `turns` are (what was asked, what was answered), without the
+    prefix."""
 
     is_chat = True
 
@@ -151,7 +157,8 @@ class Chat:
         self.turns: list[tuple[str, str]] = []
 
     def tokens(self, turns: list[tuple[str, str]], turn: str, most_bytes: int | None) -> list[int] | None:
-        """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins whichever turn is first."""
+        """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins
+        whichever turn is first."""
         from llama._chat import prompt_tokens
 
         said = [part for pair in turns for part in pair] + [turn]
@@ -167,8 +174,8 @@ class Chat:
 
 
 class Text:
-    """A text that goes on as it is; `turns` are the tokens of what was typed and answered, the first one's with the prefix unless that
-    has become the head."""
+    """A text that goes on as it is; `turns` are the tokens of what was typed and answered, the first one's with the
+    prefix unless that has become the head."""
 
     is_chat = False
 

@@ -58,9 +58,10 @@ class Session:
     """The KV cache of one conversation, and the threads that fill it. Close it before its Model.
 
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
-    n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start with the next feed(),
-        and run until rest() or close().
-    cache_type: how keys and values are kept: "i16" (16 bits, no less exact than halves), "q8_0" (little more than half as large), or "f32" (exact).
+    n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start
+        with the next feed(), and run until rest() or close().
+    cache_type: how keys and values are kept: "i16" (16 bits, no less exact than halves), "q8_0" (little more than half
+        as large), or "f32" (exact).
     """
 
     def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16") -> None:
@@ -96,7 +97,8 @@ class Session:
             self._append(lib.mk_eval, piece, self._logits if piece is pieces[-1] else ffi.NULL)
 
     def feed_all(self, tokens: list[int]) -> Any:
-        """Append tokens as feed() does; return a buffer of (n_tokens, n_vocab) float32, the scores after each of them."""
+        """Append tokens as feed() does; return a buffer of (n_tokens, n_vocab) float32, the scores after each of
+        them."""
         pieces = self._pieces(tokens)
         n_vocab = self.model.config.n_vocab
         logits = at = ffi.new("float[]", len(tokens) * n_vocab)
@@ -133,12 +135,13 @@ class Session:
         return lib.mk_session_state_bytes(self._open(), len(self.tokens))
 
     def save_state(self, buffer: memoryview) -> None:
-        """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another session."""
+        """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another
+        session."""
         check(lib.mk_session_save(self._open(), ffi.from_buffer(buffer, require_writable=True), self.state_bytes))
 
     def load_state(self, tokens: list[int], buffer: bytes | memoryview) -> None:
-        """Become a session that was fed `tokens`, of the same model, n_ctx and cache_type, from its state. There are no logits before the
-        next feed(). Raises ValueError for a state of another size; the session is then as it was."""
+        """Become a session that was fed `tokens`, of the same model, n_ctx and cache_type, from its state. There are no
+        logits before the next feed(). Raises ValueError for a state of another size; the session is then as it was."""
         source = ffi.from_buffer(buffer)
         check(lib.mk_session_load(self._open(), source, len(source), len(tokens)))
         self.tokens = list(tokens)

@@ -46,7 +46,8 @@ LAYER_TENSORS = {
 }
 TENSORS = {"embed": "token_embd", "out_norm": "output_norm", "output": "output", "rope_freqs": "rope_freqs"}
 OPTIONAL = ("output", "rope_freqs")  # tied head; plain RoPE
-# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the forward pass.
+# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the
+# forward pass.
 READ = {
     "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
     "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base",
@@ -301,7 +302,8 @@ def _vocabulary(header: Header) -> Vocabulary:
         tokens=tokens,
         kinds=header.get("tokenizer.ggml.token_type", array, [lib.MK_TOKEN_NORMAL] * len(tokens)),
         scores=header.get("tokenizer.ggml.scores", array, [0.0] * len(tokens)),
-        merges=list(dict.fromkeys(header.get("tokenizer.ggml.merges", list, []))),  # listed twice: the better place counts
+        # listed twice: the better place counts
+        merges=list(dict.fromkeys(header.get("tokenizer.ggml.merges", list, []))),
         # Where a sentencepiece file is silent, ids are those of Meta's tokenizer.
         bos_id=token_id("bos", 1),
         eos_id=token_id("eos", 2),

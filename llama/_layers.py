@@ -4,13 +4,14 @@
     model     a model, its tokenizer and its compiled chat template: one per file, quantisation, interpreter and locale
     prefix    a dialogue that has evaluated --system and --prefix-file: one per text, context and model (_prefixes.py)
 
-L1  A layer holds only what it adds. So it is made in a process that was resumed from the layer below, and a process that has
-    just committed one restarts itself, to go on as that snapshot.
+L1  A layer holds only what it adds. So it is made in a process that was resumed from the layer below, and a process
+    that has just committed one restarts itself, to go on as that snapshot.
 L2  Whatever a caller of layer() has read from command line, environment or streams is, behind it, that of the run that
     committed. So options are parsed anew behind each layer, and stdin is read behind the last.
 L3  No thread lives at a commit: the progress bar ends with the load, and a session's threads with the prefix.
-L4  Where a sound snapshot can't be resumed (its file system forbids to execute, say), the launcher executes the command anew, which
-    must not lead here again: a command that finds itself cold so, and has nothing to restart behind, makes and takes no more layers.
+L4  Where a sound snapshot can't be resumed (its file system forbids to execute, say), the launcher executes the command
+    anew, which must not lead here again: a command that finds itself cold so, and has nothing to restart behind, makes
+    and takes no more layers.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def restart(number: int) -> None:
 
 
 def spawn(name: str, value: str) -> int:
-    """Start the same command once more, with a variable and without output; return its process id. OSError: that can't be done."""
+    """Start the same command once more, with a variable and without output; return its process id. OSError: that can't
+    be done."""
     silent = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
     words = [sys.executable, *sys.orig_argv[1:]]
     return os.posix_spawn(sys.executable, words, _environment(name, value), file_actions=silent)
@@ -82,7 +84,8 @@ def spawn(name: str, value: str) -> int:
 def _environment(name: str, value: str) -> dict[bytes, bytes]:
     """Return the environment that this process was started with, and a variable.
 
-    Without others: Python sets LC_CTYPE where there is no locale (PEP 538), and the layers of one locale are stale in another.
+    Without others: Python sets LC_CTYPE where there is no locale (PEP 538), and the layers of one locale are stale in
+    another.
     """
     with open("/proc/self/environ", "rb") as file:
         given = {entry.partition(b"=")[0] for entry in file.read().split(b"\0")}
@@ -111,7 +114,8 @@ def _import_all() -> None:
 
 
 def default_path(model_path: str, key: str, middle: str = "", end: str = "") -> str:
-    """Return where a snapshot of a model with this key is kept, named after both; make that directory for the user alone, if it can be made."""
+    """Return where a snapshot of a model with this key is kept, named after both; make that directory for the user
+    alone, if it can be made."""
     stem = os.path.splitext(os.path.basename(model_path))[0][:64]
     return os.path.join(made_cache_directory(), f"{stem}{middle}-{digest(f'{key} {_variant()}')}{end}.magic")
 

@@ -157,7 +157,8 @@ def _config(params: dict[str, Any], n_vocab: int, shards: list[Checkpoint]) -> _
     ffn_dim = integer("hidden_dim", -(-ffn_dim // max(multiple_of, 1)) * multiple_of)
     head_dim = integer("head_dim", dim // max(n_heads, 1))
     theta, norm_eps = real("rope_theta", 10000.0), real("norm_eps", 1e-5)
-    # params.json does not say; the generations differ in norm_eps, CodeLlama in theta (as llama.cpp's convert.py told them).
+    # params.json does not say; the generations differ in norm_eps, CodeLlama in theta (as llama.cpp's convert.py told
+    # them).
     n_ctx = 16384 if theta == 1e6 else 4096 if norm_eps == 1e-5 else 2048
     return {
         "n_layers": n_layers,

@@ -38,7 +38,8 @@ class UsageError(Exception):
 
 
 def options() -> argparse.Namespace:
-    """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they are wrong."""
+    """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they
+    are wrong."""
     return _parse(tuple(sys.argv[1:]))
 
 

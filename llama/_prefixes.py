@@ -1,21 +1,22 @@
 """Which prefix is kept where, and what a text that has grown takes from the prefix that it grew from.
 
-A prefix is a dialogue that has evaluated a text, kept as a layer on its model. Its file is named after the text, so that whoever looks
-for a text finds those that it begins with, the longest of which saves most:
+A prefix is a dialogue that has evaluated a text, kept as a layer on its model. Its file is named after the text, so
+that whoever looks for a text finds those that it begins with, the longest of which saves most:
 
     MODEL-prefix-<settings>-<characters, hex>-<their digest>[.more].magic
 
     base     evaluated from its first token on; the 16 of the same settings that were used last stay
     .more    took over what a shorter one had evaluated; goes when a longer one has done so
 
-So a history that grows line by line keeps two files, one that loses its first lines no more than 16, and of texts that begin each
-other each keeps its own.
+So a history that grows line by line keeps two files, one that loses its first lines no more than 16, and of texts that
+begin each other each keeps its own.
 
-X1  The shorter prefix is resumed in a second process of the same command, which hands over tokens and cache through memory and ends;
-    what else it has loaded this process has, too. If that fails, for whatever reason, all is evaluated here.
+X1  The shorter prefix is resumed in a second process of the same command, which hands over tokens and cache through
+    memory and ends; what else it has loaded this process has, too. If that fails, for whatever reason, all is evaluated
+    here.
 X2  The cache is copied byte by byte: tokens to come are the same, bit for bit, as if all had been evaluated here.
-X3  Only files of these names, in the directory of default snapshots, are ever removed. When one was used last is its access time, which
-    every run sets.
+X3  Only files of these names, in the directory of default snapshots, are ever removed. When one was used last is its
+    access time, which every run sets.
 """
 
 from __future__ import annotations
@@ -40,15 +41,18 @@ if TYPE_CHECKING:
 
 MORE = ".more"
 MOST_BASES = 16  # arbitrary: few use so many texts in turns, and a context of a large model takes gigabytes
-HAND_OVER = "MAGIC_LLAMA_HAND_OVER"  # of the second process: descriptor to write to; length, digest and end of the prefix that it is for
+# of the second process: descriptor to write to; length, digest and end of the prefix that it is for
+HAND_OVER = "MAGIC_LLAMA_HAND_OVER"
 
 
 def kept(
     model_path: str, key: str, text: str, snapshot: str | None, evaluate: Callable[[State | None], tuple[Any, ...]]
 ) -> tuple[tuple[Any, ...], bool]:
-    """Return (evaluate(state)'s result, whether this command has made it), from the snapshot of this text if there is one.
+    """Return (evaluate(state)'s result, whether this command has made it), from the snapshot of this text if there is
+    one.
 
-    snapshot: its path; None: named as above. evaluate: returns a tuple that begins with a Dialogue; its state is a State, or None.
+    snapshot: its path; None: named as above. evaluate: returns a tuple that begins with a Dialogue; its state is a
+        State, or None.
     May not return: in the second process of X1, whose text does not matter.
     """
     if snapshot:
@@ -82,7 +86,8 @@ def kept(
 
 
 def is_second() -> bool:
-    """Tell whether this is the second process of X1, which has no use for the text: who reads it from a pipe reads it once."""
+    """Tell whether this is the second process of X1, which has no use for the text: who reads it from a pipe reads it
+    once."""
     return HAND_OVER in os.environ
 
 
@@ -133,7 +138,8 @@ def _forget(all_kept: list[Kept]) -> None:
 
 
 class State:
-    """What a session had evaluated: `tokens`, and its cache in `buffer`. Close it: memory that is shared can't be committed."""
+    """What a session had evaluated: `tokens`, and its cache in `buffer`. Close it: memory that is shared can't be
+    committed."""
 
     HEAD = struct.Struct("<q")  # how many tokens follow, as int32; then the cache
 

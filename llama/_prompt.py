@@ -1,8 +1,10 @@
 """What is asked: the words of -p, what standard input holds, and what is typed.
 
-Q1  With -p, standard input is not read unless a - says that it belongs to the prompt: a shell's loop may read its lines from it, and
-    whoever started us may keep it open for ever. Without -p, what pipe, file or socket it is holds the prompt.
-Q2  Whoever waits for standard input says so on stderr, once: after a second in which nothing came, or five behind what came.
+Q1  With -p, standard input is not read unless a - says that it belongs to the prompt: a shell's loop may read its lines
+    from it, and whoever started us may keep it open for ever. Without -p, what pipe, file or socket it is holds the
+    prompt.
+Q2  Whoever waits for standard input says so on stderr, once: after a second in which nothing came, or five behind what
+    came.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 A template is a program of whoever made the model.
 
 C1  It runs in jinja2's immutable sandbox, with the settings, tags, filters and globals that Hugging Face gives it.
-C2  Each turn of a loop and each call of a macro counts, and after 200,000 the template is refused; so is a text, a number or a width
-    beyond what a conversation has a use for. A text that a template doubles again and again is bounded by memory alone.
+C2  Each turn of a loop and each call of a macro counts, and after 200,000 the template is refused; so is a text, a
+    number or a width beyond what a conversation has a use for. A text that a template doubles again and again is
+    bounded by memory alone.
 C3  Whatever it raises is a ModelError.
 """
 

@@ -100,7 +100,8 @@ class Tokenizer:
         for token_id in sorted(range(len(spelled)), key=spelled.__getitem__, reverse=True):
             if spelled[token_id] <= longest:  # a spelling is no shorter than what it spells
                 break
-            is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL  # which a template spells, and which says nothing
+            # which a template spells, and which says nothing
+            is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL
             longest = max(longest, spelled[token_id] if is_control else len(self._bytes(token_id)))
         return longest
 
@@ -113,8 +114,8 @@ class Tokenizer:
             they are text like any other, so that what a user types cannot end his turn.
         bos: begin with bos_id where the model wants that and the text does not.
         restore: a str.translate table for the text between special tokens.
-        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does. Surrogates, which are no text,
-        become U+FFFD.
+        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does. Surrogates, which
+        are no text, become U+FFFD.
         """
         string = SURROGATES.sub("\ufffd", string)
         ids: list[int] = []

@@ -66,7 +66,8 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._last: tuple[str | None, bytes | memoryview] = None, b""  # key and bytes of the storage read last: several tensors may share it
+        # key and bytes of the storage read last: several tensors may share it
+        self._last: tuple[str | None, bytes | memoryview] = None, b""
         self.tensors: dict[str, Tensor] = {}
         with _damage_named(f"{path} is no zip file as torch.save writes it"):
             self._zip = zipfile.ZipFile(path)
@@ -245,7 +246,8 @@ def _put(machine: _Machine, index: int) -> None:
     machine.memo[index] = machine.stack[-1]
 
 
-OPCODES: dict[bytes, Callable[[_Machine], object]] = {  # the language of https://docs.python.org/3/library/pickletools.html, as far as torch.save speaks it
+# the language of https://docs.python.org/3/library/pickletools.html, as far as torch.save speaks it
+OPCODES: dict[bytes, Callable[[_Machine], object]] = {
     b"\x80": lambda m: m.take(1),  # PROTO
     b"(": lambda m: m.push(MARK),  # MARK
     b"N": lambda m: m.push(None),  # NONE

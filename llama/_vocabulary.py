@@ -129,7 +129,8 @@ def _end_of_turn(v: Vocabulary) -> int:
 
 
 def _mended_kinds(v: Vocabulary) -> list[int]:
-    """Return the kinds, tokens that end an answer by their names being control tokens, whatever the file says, as llama.cpp takes them."""
+    """Return the kinds, tokens that end an answer by their names being control tokens, whatever the file says, as
+    llama.cpp takes them."""
     kinds = list(v.kinds)
     for name in END_NAMES:
         if name in v.tokens:

@@ -1,9 +1,9 @@
 """What a program brings to its `with`: the variables of all callers, each as its name and a digest of its value.
 
-A snapshot resumes the callers with the variables of the run that committed. So a run that comes to the `with` by itself takes it only if it
-brings the same. Two values are the same if they are built alike of the same plain parts; of what can't be taken apart (a lock, an open file, a
-generator) only the type counts, for its like is in the snapshot. What each resumed process has anew (sys.argv, os.environ, the standard
-streams) is left out.
+A snapshot resumes the callers with the variables of the run that committed. So a run that comes to the `with` by itself
+takes it only if it brings the same. Two values are the same if they are built alike of the same plain parts; of what
+can't be taken apart (a lock, an open file, a generator) only the type counts, for its like is in the snapshot. What
+each resumed process has anew (sys.argv, os.environ, the standard streams) is left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _ATOMS = (bool, int, float, complex, type(None), type(...), type(NotImplemented)
 def describe(frame: FrameType | None, is_first: bool) -> list[str]:
     """Return NAME=DIGEST for each variable of this frame, sorted, then of each of its callers.
 
-    is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look at each object would copy
+    is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look
+              at each object would copy
               it: so a plain container of more than 10,000 parts counts by its length alone.
     """
     digester = _Digester(None if is_first else _LARGE)
@@ -126,7 +127,8 @@ def _is_flat(kind: type, value: Any) -> bool:
 
 
 def _is_renewed(value: Any, kind: type) -> bool:
-    """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed process."""
+    """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed
+    process."""
     if any(each.__module__ == "_random" for each in kind.__mro__):
         from magicheap import _seeds
 
@@ -139,11 +141,13 @@ def _is_renewed(value: Any, kind: type) -> bool:
 
 
 def _parts_of(value: Any) -> list[Any]:
-    """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing but its type."""
+    """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing
+    but its type."""
     kind = type(value)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if kind.__name__ in ("module", "function", "builtin_function_or_method", "type", "ABCMeta", "EnumType", "EnumMeta", "method_descriptor") or isinstance(value, type):
-        return [str(getattr(value, "__module__", "")), str(name)]  # its code is in a file, which is an input, or in that of a caller
+        # its code is in a file, which is an input, or in that of a caller
+        return [str(getattr(value, "__module__", "")), str(name)]
     if _is_renewed(value, kind) or kind.__module__ == "tempfile":
         return []
     if kind.__module__ == "ctypes" and hasattr(value, "_name"):

@@ -1,11 +1,14 @@
 """The bound of the cache: what is forgotten when a snapshot is committed to it. A resume never forgets anything.
 
-F1  Only snapshots in the cache directory, under names that we give: what a user named by a path elsewhere is the user's.
-F2  First go those whose program or interpreter is gone, unless a run took them within a day: such a path may be another machine's. If the
-    rest takes more than the bound, those go that no run can take, since a file has changed, then the least recently used.
-F3  Never what was just committed, nor what it is a layer on. A layer goes before what it is on, whose use counts as its own.
-F4  One process at a time, under a lock of the directory; who comes meanwhile leaves it to that one. Whoever runs from a file keeps it: a
-    name goes, the memory stays. Who was about to run from it runs cold.
+F1  Only snapshots in the cache directory, under names that we give: what a user named by a path elsewhere is the
+    user's.
+F2  First go those whose program or interpreter is gone, unless a run took them within a day: such a path may be another
+    machine's. If the rest takes more than the bound, those go that no run can take, since a file has changed, then the
+    least recently used.
+F3  Never what was just committed, nor what it is a layer on. A layer goes before what it is on, whose use counts as its
+    own.
+F4  One process at a time, under a lock of the directory; who comes meanwhile leaves it to that one. Whoever runs from a
+    file keeps it: a name goes, the memory stays. Who was about to run from it runs cold.
 F5  The work of one commit is bounded: of many files it looks into a few, others each time.
 """
 
@@ -53,7 +56,8 @@ class State(NamedTuple):
 
 
 def bound_bytes(directory: str) -> int:
-    """Return how much the snapshots in a cache directory may take, by the variable or as a share of its file system; 0: whatever they like."""
+    """Return how much the snapshots in a cache directory may take, by the variable or as a share of its file system; 0:
+    whatever they like."""
     text = os.environ.get(VARIABLE, "").strip().upper()
     number = text.rstrip("BIKMGT ")
     unit = text[len(number) :].strip().removesuffix("B").removesuffix("I")

@@ -120,7 +120,8 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _condition(inputs: list[dict[str, Any]]) -> str:
-    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing about the snapshot."""
+    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing
+    about the snapshot."""
     asked = {each["kind"] for each in inputs}
     words = [word for kind, word in _CONDITIONS.items() if kind in asked]
     return f", given the same {', '.join(words)}" if words else ""
@@ -226,7 +227,8 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _remove_own_directories(directory: str | None) -> None:
-    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to remain."""
+    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to
+    remain."""
     for path in forget_all(directory):
         print(f"removed {path}: what was told once a day")
     for path in [os.path.join(directory, "commands")] if directory else [os.path.join(cache_directory(), "commands"), cache_directory()]:

@@ -1,12 +1,15 @@
 """What code is: a digest by which a program that was edited is told from what it was, wherever its text came from.
 
-Most code comes from files, which are inputs. But a script on standard input, what `exec` and `runpy` run, a zipapp's main module, a notebook's cell
-have none that would tell; and a snapshot resumes the frames that its transaction stood in, with the code that they had then.
+Most code comes from files, which are inputs. But a script on standard input, what `exec` and `runpy` run, a zipapp's
+main module, a notebook's cell have none that would tell; and a snapshot resumes the frames that its transaction stood
+in, with the code that they had then.
 
-D1  Equal code has equal digests in every process: nothing that the interpreter adds while it runs (specialised instructions, interned names,
-    counts of references, the order of a hash table) is in them. marshal's version 2 writes none of that: references and interned names came
-    with version 3, a set is written in the order of what its elements are written as, and instructions as they were compiled.
-D2  All of it counts: instructions, constants with the functions among them, names, lines (a traceback shows them), flags.
+D1  Equal code has equal digests in every process: nothing that the interpreter adds while it runs (specialised
+    instructions, interned names, counts of references, the order of a hash table) is in them. marshal's version 2
+    writes none of that: references and interned names came with version 3, a set is written in the order of what its
+    elements are written as, and instructions as they were compiled.
+D2  All of it counts: instructions, constants with the functions among them, names, lines (a traceback shows them),
+    flags.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@
       DanglingError         pointers that a later run could not follow
       UntrustedError        somebody else could have chosen what the snapshot holds
       UnsupportedError      this machine cannot do it
-      RootError             (also ValueError) a root that a later run could not get back; of a transaction it is a warning, as all of these are
+      RootError             (also ValueError) a root that a later run could not get back; of a transaction it is a
+                            warning, as all of these are
     OSError                 whatever the kernel said, with the filename
     ValueError              the caller's mistake
 """
@@ -54,7 +55,8 @@ class UnsupportedError(MagicHeapError):
 
 
 class RootError(MagicHeapError, ValueError):
-    """The root holds something that a later run could not get back: the snapshot is not made, and the warning says why."""
+    """The root holds something that a later run could not get back: the snapshot is not made, and the warning says
+    why."""
 
 
 class MagicHeapWarning(UserWarning):

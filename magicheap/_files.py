@@ -3,26 +3,30 @@
     held = prepare(tx, is_again)     # in the committing process, last thing before mh_arm: hands descriptors over to us
     _files_again.take_up(held, ...)  # in a resumed process
 
-The launcher opens again what is open for reading. What a plain run would do to a file that is open for writing depends on how it was opened:
+The launcher opens again what is open for reading. What a plain run would do to a file that is open for writing depends
+on how it was opened:
 
     opened               a plain run                            a resumed run
-    w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is in it
+    w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is
+                         in it
     x (O_EXCL)           makes it, or fails                     makes it so, or is cold where it exists
-    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added; to another file, which a+ may have read, it is cold
+    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added; to another file, which a+
+                         may have read, it is cold
     r+, not written to   finds it                               opens it, if it is the same file
     r+, written to       changes what it finds                  refused by name (descriptors.c)
     O_CREAT alone        finds it, or makes it                  as r+ if it was there, else as x
     by C, or unknown     who knows                              as r+ (descriptors.c)
     deleted              has one of its own                     makes one of its own, with what it held
-    a copy (dup)         shares offset and flags                copies it again; of a standard stream, if it can be but one
+    a copy (dup)         shares offset and flags                copies it again; of a standard stream, if it can be but
+                         one
     locked for reading   waits for the lock                     takes it, or is cold where it is not to be had
 
-Temporary files and directories (tempfile) are kept with all that is in them and made anew, under their own names, since the program knows
-them by these: where a name is taken, by another run of the same snapshot or by what a dead one left, the run is cold. Files and directories
-that the body made elsewhere must be there.
+Temporary files and directories (tempfile) are kept with all that is in them and made anew, under their own names, since
+the program knows them by these: where a name is taken, by another run of the same snapshot or by what a dead one left,
+the run is cold. Files and directories that the body made elsewhere must be there.
 
-W1  Names are claimed first, and what may fail is done before any file is changed, files that are added to last; on failure all claims are
-    given up.
+W1  Names are claimed first, and what may fail is done before any file is changed, files that are added to last; on
+    failure all claims are given up.
 W2  All of the contents lie in the image, so there is a bound (CONTENT_BYTES_MAX): beyond, the commit is refused.
 """
 
@@ -84,7 +88,8 @@ class Held(NamedTuple):
 
 
 def prepare(tx: Any, is_again: bool) -> Held | None:
-    """Return what later runs must find, None if that is nothing. UnsupportedError: it is too much, or of a kind that can't be made anew."""
+    """Return what later runs must find, None if that is nothing. UnsupportedError: it is too much, or of a kind that
+    can't be made anew."""
     room = [CONTENT_BYTES_MAX]
     roots = topmost(_openings.temporary())
     trees = tuple((path, read_tree(path, room)) for path in roots)
@@ -216,7 +221,8 @@ def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[
 
 
 def _original(fd: int, status: os.stat_result, others: list[Descriptor]) -> int | None:
-    """Return the descriptor that this is a copy of: one of `others`, any lower one, or a standard stream if there is but one that it can be."""
+    """Return the descriptor that this is a copy of: one of `others`, any lower one, or a standard stream if there is
+    but one that it can be."""
     streams = [stream for stream in range(3) if _is_copy(fd, stream, status)]
     if streams:
         return streams[0] if len(streams) == 1 else None

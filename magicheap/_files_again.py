@@ -1,10 +1,11 @@
-"""Files of a resumed process: makes and opens what _files.py found at the commit, whose table says how; and what has to come before.
+"""Files of a resumed process: makes and opens what _files.py found at the commit, whose table says how; and what has to
+come before.
 
     take_up(held, snapshot)          # in a resumed process, as the last of all: Unavailable, and nothing was changed
     reason, left = leave()           # in a process that is to be exchanged for a snapshot; come_back(left), if it was not
 
-Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had made before would be
-made twice: leave() gives it up, or says why the process can't be exchanged.
+Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had
+made before would be made twice: leave() gives it up, or says why the process can't be exchanged.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ BUSY, STALE, LEFT, TWICE = "busy", "stale", "left", "twice"
 
 
 class Unavailable(Exception):
-    """A file can't be had as it was. `verdict`: BUSY, a later run may have it; STALE, a new snapshot will do; LEFT, it may; TWICE, so was
-    thought before."""
+    """A file can't be had as it was. `verdict`: BUSY, a later run may have it; STALE, a new snapshot will do; LEFT, it
+    may; TWICE, so was thought before."""
 
     def __init__(self, reason: str, verdict: str) -> None:
         super().__init__(reason)
@@ -228,7 +229,8 @@ def _remove(path: str) -> None:
 
 
 def leave() -> tuple[str, list[tuple[str, Tree]]]:
-    """Remove what this process has made and another is to make in its stead. Return ("" or why it can't be exchanged, what was temporary)."""
+    """Remove what this process has made and another is to make in its stead. Return ("" or why it can't be exchanged,
+    what was temporary)."""
     temporary, known = _openings.temporary(), _openings.known()
     if not temporary and not known:
         return "", []

@@ -1,11 +1,13 @@
-"""Generators that the program made, of random and numpy: which were seeded from entropy, and how these get other seeds in each process.
+"""Generators that the program made, of random and numpy: which were seeded from entropy, and how these get other seeds
+in each process.
 
     steps, unknown = find()    # in the committing process, before the fork; each step is to be taken in a resumed process, behind the fork handlers
 
 G1  One that was seeded explicitly gives in each run what it gives in a plain one, so it is left alone.
 G2  How a random.Random was seeded, _seeds.py knows.
-G3  numpy's know their SeedSequence, and that its entropy; what numpy itself draws is as long as its pool and known as a draw
-    (native/heap/route_entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as explicit.
+G3  numpy's know their SeedSequence, and that its entropy; what numpy itself draws is as long as its pool and known as a
+    draw (native/heap/route_entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as
+    explicit.
 G4  Where neither can be shown, nothing is guessed: it is named, and left alone.
 G5  What a step touches it touches in every run; so there is none where there is no such generator.
 """
@@ -108,7 +110,8 @@ def is_drawn(value: Any) -> bool:
 
 
 def _own() -> tuple[Any, Any, Any]:
-    """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after numpy.random.seed."""
+    """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after
+    numpy.random.seed."""
     state = sys.modules["numpy.random.mtrand"]._rand
     generator = state._bit_generator
     return state, generator, _sequence_of(generator)

@@ -1,9 +1,10 @@
 """The transaction of a heap: attach a snapshot, or run the body cold and commit what it loaded.
 
 H1  A warm run has its root before the body starts; a root that can't be restored makes the run cold.
-H2  A root that no later run could get back is a warning like all that prevents a commit: the program has loaded, and goes on with it (T3).
-H3  Where the snapshot is as it should be, and only this process can't have it a second time, the body runs and nothing is committed: it would be
-    the same again.
+H2  A root that no later run could get back is a warning like all that prevents a commit: the program has loaded, and
+    goes on with it (T3).
+H3  Where the snapshot is as it should be, and only this process can't have it a second time, the body runs and nothing
+    is committed: it would be the same again.
 """
 
 from __future__ import annotations

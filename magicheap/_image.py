@@ -168,7 +168,8 @@ class Image:
         return ""
 
     def _run_options(self) -> Any:
-        """Return mh_options of such a run. A process is told by the environment it was started with, before Python coerced the locale."""
+        """Return mh_options of such a run. A process is told by the environment it was started with, before Python
+        coerced the locale."""
         if self.info.kind != "process":
             return ffi.NULL
         from magicheap._environment import read_initial
@@ -178,7 +179,8 @@ class Image:
         return ffi.new("mh_options *", {"process": True, "environment": self._environ})
 
     def is_gone(self) -> bool:
-        """Tell whether a file it depends on is gone or changed, so that no run, in whatever circumstances, will take it."""
+        """Tell whether a file it depends on is gone or changed, so that no run, in whatever circumstances, will take
+        it."""
         gone: bool = lib.mh_image_is_gone(self._native)
         return gone
 
@@ -198,7 +200,8 @@ class Image:
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image]:
-    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError if it is none that we may take."""
+    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError if it is none that we may
+    take."""
     image = ffi.new("mh_image **")
     call(lib.mh_image_open, image, os.fsencode(path), path=path)
     try:

@@ -1,12 +1,14 @@
-"""What the program changed that the kernel keeps for a process, and no memory: working directory, umask, limits, timers, standard streams.
+"""What the program changed that the kernel keeps for a process, and no memory: working directory, umask, limits,
+timers, standard streams.
 
     before = read()                  # as the transaction begins
     changes = prepare(before, ...)   # in the committing process: None: nothing was; UnsupportedError: what no resumed process could be given
     directory = check(changes, made) # in a resumed process, before anything of it is changed: Differs
     take_up(changes, directory)      # and as the last of all
 
-A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed again: the working directory
-and the umask to what they were, as programs name these; all else, which may have been reckoned from what was there, only where the run begins
+A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed
+again: the working directory and the umask to what they were, as programs name these; all else, which may have been
+    reckoned from what was there, only where the run begins
 with what the committing run began with, at the program's first instruction or at its `with`, or has it already.
 """
 
@@ -73,7 +75,8 @@ def read(at_first: bool = False) -> list[int]:
 def prepare(before: list[int], is_resumed: bool) -> Changes | None:
     """Find out what was changed. UnsupportedError: it can't be changed again.
 
-    is_resumed: whoever comes to this `with` has come there from the snapshot that this process was, and has what was changed before.
+    is_resumed: whoever comes to this `with` has come there from the snapshot that this process was, and has what was
+        changed before.
     """
     began, now = [before] if is_resumed else [read(at_first=True), before], read()
     _refuse(began, now)
@@ -102,7 +105,8 @@ def prepare(before: list[int], is_resumed: bool) -> Changes | None:
 
 
 def check(changes: Changes, made: Sequence[str]) -> int:
-    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed. `made`: directories that will be made yet."""
+    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed. `made`: directories
+    that will be made yet."""
     now = read()
     for name, part, expected in changes.alike:
         if now[part] not in expected:

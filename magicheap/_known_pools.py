@@ -4,13 +4,14 @@
     known_threads()              # for mh_know_thread, last thing before the fork
     begin_again(began)           # in the committing process, after the commit or its failure; and in a resumed one
 
-A thread is lost by a fork, and what it did nobody does any more. So a library is in one of three rows, and what is in none is refused:
+A thread is lost by a fork, and what it did nobody does any more. So a library is in one of three rows, and what is in
+none is refused:
 
-ends   It is told to end its threads, by its own interface, when they have nothing to do, and begins them again at their next use or
-       by begin_again.
-rests  It survives a fork by itself: handlers of its own begin its threads again, or nothing is missed. Where a thread holds a lock or
-       has work, both would be lost with it; so it must rest from before the question whether there is any work until the fork is done,
-       which the kernel's count of its switches proves (mhi_threads_check).
+ends   It is told to end its threads, by its own interface, when they have nothing to do, and begins them again at their
+       next use or by begin_again.
+rests  It survives a fork by itself: handlers of its own begin its threads again, or nothing is missed. Where a thread
+       holds a lock or has work, both would be lost with it; so it must rest from before the question whether there is
+       any work until the fork is done, which the kernel's count of its switches proves (mhi_threads_check).
 stays  It can't do either. The refusal says what the author can do instead.
 """
 
@@ -36,18 +37,21 @@ if TYPE_CHECKING:
 
     Again = Callable[[], object]
 
-_REST_S = 0.5  # for pools to come to rest, which spin for a while; arbitrary: who is refused at every run waits so long at every run
+# for pools to come to rest, which spin for a while; arbitrary: who is refused at every run waits so long at every run
+_REST_S = 0.5
 _END_S = 1.0  # for a thread that was told to end; arbitrary
 _FLUSH_S = 5.0  # for spans on their way to a collector: its processor's default is to look every five seconds
 _STEP_S = 0.005
-_JEMALLOC = "jemalloc_bg_thd"  # mhi_threads_check lets it through: the allocator's fork handlers end it and begin another
+# mhi_threads_check lets it through: the allocator's fork handlers end it and begin another
+_JEMALLOC = "jemalloc_bg_thd"
 
 
 class Pool(NamedTuple):
     """A row of the table."""
 
     remedy: str  # for the author, where its threads prevent the commit
-    end: Callable[[], Again] | None = None  # ends all its threads, which have no work; AttributeError, KeyError: another version, which stays
+    # ends all its threads, which have no work; AttributeError, KeyError: another version, which stays
+    end: Callable[[], Again] | None = None
     resting: Callable[[list[Thread]], list[Thread]] | None = None  # those of its threads that may be lost, in any order
 
 
@@ -80,15 +84,18 @@ def begin_again(began: list[Again]) -> None:
 
 
 def known_threads() -> list[tuple[int, str, int]]:
-    """Return the kernel's id of each thread, its library, and how often it has stopped running; 0: it may not be lost."""
+    """Return the kernel's id of each thread, its library, and how often it has stopped running; 0: it may not be
+    lost."""
     found = [thread for thread in _threads.others() if thread.name != _JEMALLOC]
     lost = {thread.id for thread in _resting(found)}
     return [(thread.id, _name(thread), thread.n_switches if thread.id in lost else 0) for thread in found if _name(thread)]
 
 
 def _found(deadline: float) -> list[Thread]:
-    """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can tell whose they are."""
-    is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")  # whose threads are Python's
+    """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can
+    tell whose they are."""
+    # whose threads are Python's
+    is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")
     while True:
         found = _threads.others()
         if not is_worth_it or all(thread.waits_in or thread.python for thread in found) or time.monotonic() > deadline:
@@ -97,7 +104,8 @@ def _found(deadline: float) -> list[Thread]:
 
 
 def _remaining(deadline: float) -> list[Thread]:
-    """Return the threads that may not be lost; those of known libraries have some time to become such that may, or to end."""
+    """Return the threads that may not be lost; those of known libraries have some time to become such that may, or to
+    end."""
     while True:
         found = [thread for thread in _found(deadline) if thread.name != _JEMALLOC]
         lost = {thread.id for thread in _resting(found)}
@@ -143,7 +151,8 @@ def _sentence(library: str, names: list[str]) -> str:
 
 
 def _end_numexpr() -> Again:
-    """It would look at the process id, which may be the same in another pid namespace. Sized by the machine's processors."""
+    """It would look at the process id, which may be the same in another pid namespace. Sized by the machine's
+    processors."""
     numexpr: Any = sys.modules["numexpr"]
     n_threads, is_default = numexpr.get_num_threads(), numexpr.get_num_threads() == numexpr.ncores
     numexpr.set_num_threads(1)
@@ -209,12 +218,14 @@ def _owner(thread: threading.Thread) -> Any:
 
 
 def _resting_polars(threads: list[Thread]) -> list[Thread]:
-    """The thread that its import starts deletes files of queries too large for memory; whoever starts after a process does it, too."""
+    """The thread that its import starts deletes files of queries too large for memory; whoever starts after a process
+    does it, too."""
     return threads if all(thread.name == "polars-ooc-clea" and thread.is_idle() for thread in threads) else []
 
 
 def _resting_arrow(threads: list[Thread]) -> list[Thread]:
-    """Its handlers begin both pools again (arrow/util/thread_pool.cc), without the tasks that were being run: there must be none."""
+    """Its handlers begin both pools again (arrow/util/thread_pool.cc), without the tasks that were being run: there
+    must be none."""
     try:
         n_threads, n_tasks = _count_in_pools_of_arrow()
     except (AttributeError, OSError, ValueError):
@@ -223,7 +234,8 @@ def _resting_arrow(threads: list[Thread]) -> list[Thread]:
 
 
 def _count_in_pools_of_arrow() -> tuple[int, int]:
-    """Return how many threads and tasks there are, by functions of arrow/util/thread_pool.h. AttributeError: of another version."""
+    """Return how many threads and tasks there are, by functions of arrow/util/thread_pool.h. AttributeError: of another
+    version."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         (path,) = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/libarrow.so" in line}
     arrow = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)

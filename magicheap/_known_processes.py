@@ -1,4 +1,5 @@
-"""Pools of Python's and joblib's processes and threads that have no work left: ended before the commit, so that nothing of them is in it.
+"""Pools of Python's and joblib's processes and threads that have no work left: ended before the commit, so that nothing
+of them is in it.
 
     end_pools()
 
@@ -31,7 +32,8 @@ def end_pools() -> None:
 
 
 def _end_multiprocessing() -> None:
-    """Close the pipes of pools that have ended. `with Pool() as pool` leaves them open for as long as there is a `pool`."""
+    """Close the pipes of pools that have ended. `with Pool() as pool` leaves them open for as long as there is a
+    `pool`."""
     module: Any = sys.modules.get("multiprocessing.pool")
     if module is None:
         return
@@ -59,7 +61,8 @@ def _have_ended(pool: Any, thread_pool: type[Any]) -> bool:
 
 
 def _end_loky() -> None:
-    """Shut down the executor that joblib keeps, and the processes that watch over its files. The next use makes all of them anew."""
+    """Shut down the executor that joblib keeps, and the processes that watch over its files. The next use makes all of
+    them anew."""
     for package in ("joblib.externals.loky", "loky"):
         module: Any = sys.modules.get(f"{package}.reusable_executor")
         executor = getattr(module, "_executor", None)
@@ -82,7 +85,8 @@ def _is_held(executor: Any, module: Any) -> bool:
 
 
 def _shared_since_start() -> list[str]:
-    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was told of."""
+    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was
+    told of."""
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat, open("/proc/stat", encoding="ascii") as machine:
         ticks = int(stat.read().rpartition(")")[2].split()[19])  # starttime, field 22
         booted = next(int(line.split()[1]) for line in machine if line.startswith("btime "))

@@ -1,7 +1,8 @@
 """The working directory that multiprocessing keeps as it is imported, and starts its workers in.
 
-Each resumed process gives it its own, so that the import is no question about the directory: else every program that loads a library with a pool in
-it would be another one in each directory. Where the program has gone elsewhere before, that is the directory kept, and a question as any.
+Each resumed process gives it its own, so that the import is no question about the directory: else every program that
+loads a library with a pool in it would be another one in each directory. Where the program has gone elsewhere before,
+that is the directory kept, and a question as any.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _is_followed = False
 
 
 def find(path: Any) -> ModuleSpec | None:
-    """Return the module's spec, as imports would find it, whose loader asks for itself. OSError is told as its import would."""
+    """Return the module's spec, as imports would find it, whose loader asks for itself. OSError is told as its import
+    would."""
     finder: Any = sys.modules["_frozen_importlib_external"]
     spec: ModuleSpec | None = finder.PathFinder.find_spec(MODULE, path)
     if spec is not None and hasattr(spec.loader, "exec_module"):

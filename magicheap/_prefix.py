@@ -1,8 +1,8 @@
 """What a program has asked the world before anybody watched: read from its source, as far as that can be understood.
 
-Understood are imports, definitions, and expressions of plain values, in which variables, the arguments and the working directory may be asked
-for in the usual ways. Of anything else nobody knows what it asks: then a snapshot serves only runs that come to the `with` themselves, and are
-compared by what they bring there (_brought.py).
+Understood are imports, definitions, and expressions of plain values, in which variables, the arguments and the working
+directory may be asked for in the usual ways. Of anything else nobody knows what it asks: then a snapshot serves only
+runs that come to the `with` themselves, and are compared by what they bring there (_brought.py).
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ _PURE = {
     "sys.path.append", "sys.path.insert", "sys.path.extend", "sys.path.remove", "sys.setrecursionlimit",
 }  # fmt: skip
 _OF_THE_PLACE = {"os.getcwd", "os.path.abspath"}
-_MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}  # what binds the names above that are no builtins
+# what binds the names above that are no builtins
+_MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}
 _MODULES = ("os", "sys", "posix", "time", "builtins")  # by no other name
 _ASKING = {  # attributes that answer a question, of whatever they are one
     "argv", "orig_argv", "environ", "environb", "getenv", "getenvb", "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
     "tzname", "timezone", "altzone", "daylight", "__dict__", "modules", "__globals__", "__builtins__",
 }  # fmt: skip
-_CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}  # by what looks like no call
-_OF_METACLASSES = {"__init__", "__new__", "_missing_", "_generate_next_value_", "__call__", "mro", "__setattr__", "__hash__", "__eq__"}  # as of Enum's
+# by what looks like no call
+_CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}
+# as of Enum's
+_OF_METACLASSES = {"__init__", "__new__", "_missing_", "_generate_next_value_", "__call__", "mro", "__setattr__", "__hash__", "__eq__"}
 _OF_SITE = ("_distutils_hack", "_virtualenv")  # loaded as the interpreter starts, if at all
 _OF_OURS = ("_cffi_backend", "cffi")
 
@@ -48,7 +51,8 @@ class Asked(NamedTuple):
 
 
 def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Asked | None:
-    """`places`: modules of which all before a line has run; `modules`: names of those that were loaded by then. None: nobody knows."""
+    """`places`: modules of which all before a line has run; `modules`: names of those that were loaded by then. None:
+    nobody knows."""
     import ast
 
     reader, begun = _Reader(), set()
@@ -62,7 +66,8 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
         top = name.partition(".")[0]
         is_known = path is None or os.path.abspath(path) in begun or top in (*_OF_SITE, *_OF_OURS, "magicheap") or _questions.is_standard(path)
         if not is_known:
-            tree = None if top in sys.stdlib_module_names else _parse(path)  # one that shadows the library's is not what the names above mean
+            # one that shadows the library's is not what the names above mean
+            tree = None if top in sys.stdlib_module_names else _parse(path)
             if tree is None or not reader.enters(tree) or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass)):
                 return None
     return Asked(frozenset(reader.variables), reader.arguments, reader.place)
@@ -86,7 +91,8 @@ class _Reader:
     def __init__(self) -> None:
         self.variables: set[str] = set()
         self.arguments = self.place = False
-        self.bound: dict[str, set[str]] = {}  # in the module that is read: each name, with how it comes to mean something
+        # in the module that is read: each name, with how it comes to mean something
+        self.bound: dict[str, set[str]] = {}
 
     def enters(self, tree: ast.Module) -> bool:
         """Begin with another module; False if nobody knows what its names mean."""
@@ -113,7 +119,8 @@ class _Reader:
         return self.bound.get(first, set()) == _MEANT.get(first, set())
 
     def reaches(self, body: list[ast.stmt], line: int) -> bool | None:
-        """True: the import at this line is in here, and all before it is understood; False: something is not; None: all is, and it comes later."""
+        """True: the import at this line is in here, and all before it is understood; False: something is not; None: all
+        is, and it comes later."""
         import ast
 
         for statement in body:
@@ -134,7 +141,8 @@ class _Reader:
         if isinstance(statement, ast.Expr):
             return self.knows(statement.value)
         if isinstance(statement, ast.Import):
-            return all(alias.asname is None or alias.name not in _MODULES for alias in statement.names)  # what they ask, they are read for
+            # what they ask, they are read for
+            return all(alias.asname is None or alias.name not in _MODULES for alias in statement.names)
         if isinstance(statement, ast.ImportFrom):
             return not _ASKING.intersection(alias.name for alias in statement.names)
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -161,7 +169,8 @@ class _Reader:
         return isinstance(statement, ast.Pass)
 
     def may_set(self, target: ast.expr) -> bool:
-        """Not what others than the program's own names mean, but for the path of imports and variables of its own environment."""
+        """Not what others than the program's own names mean, but for the path of imports and variables of its own
+        environment."""
         import ast
 
         if isinstance(target, ast.Subscript):
@@ -197,7 +206,8 @@ class _Reader:
 
     def knows_call(self, node: ast.Call) -> bool:
         name = _dotted(node.func)
-        if not self.is_itself(node.func) or any(keyword.arg not in ("default", "sep", "end") for keyword in node.keywords):  # key=, file= name who is called
+        # key=, file= name who is called
+        if not self.is_itself(node.func) or any(keyword.arg not in ("default", "sep", "end") for keyword in node.keywords):
             return False
         if name in ("os.environ.get", "os.getenv"):
             return bool(node.args) and self.asks_for(node.args[0]) and self.knows_arguments(node)

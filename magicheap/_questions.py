@@ -1,7 +1,9 @@
 """What Python code asks of the world, as far as the functions of C that it calls do not tell (native/heap/questions.h).
 
-Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked at.
-Q2  Whoever copies the whole environment asks for no variable in it: what a child process is given is no question of ours.
+Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked
+    at.
+Q2  Whoever copies the whole environment asks for no variable in it: what a child process is given is no question of
+    ours.
 Q3  What this package asks for itself is no question of the program's: it asks in a pause.
 Q4  An audit hook can't be removed and may not raise, so it is installed once, switched by `_is_noting`, and harmless.
 """
@@ -25,7 +27,8 @@ STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")
-_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")  # by site, before anybody could watch; in directories without, which are packages all the same
+# by site, before anybody could watch; in directories without, which are packages all the same
+_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")
 
 # Audit events of what can't be asked again, each with how to tell of it.
 _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
@@ -140,7 +143,8 @@ def notes() -> list[str]:
 
 
 def sought_modules() -> str:
-    """Return the last parts of all module names that were imported or looked for, each with a slash behind it; of those in vain, with ?/ behind it.
+    """Return the last parts of all module names that were imported or looked for, each with a slash behind it; of those
+    in vain, with ?/ behind it.
 
     A directory of that name, without an __init__.py, matters to the latter alone.
     """
@@ -171,7 +175,8 @@ def import_directories() -> list[str]:
 
 
 _ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
-_WALKERS = (os.__file__, "<frozen os>", "<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)  # between them and who walks
+# between them and who walks
+_WALKERS = (os.__file__, "<frozen os>", "<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)
 
 
 class _Encode:
@@ -195,8 +200,9 @@ class _Encode:
 
 
 class _Decode:
-    """The environment's decodekey, which those who walk through all of it call first (Q2): for each name before they read its value; or, as dict()
-    does, for all names before they read any, but both by one instruction of theirs. Whoever reads only some asks for those."""
+    """The environment's decodekey, which those who walk through all of it call first (Q2): for each name before they
+    read its value; or, as dict() does, for all names before they read any, but both by one instruction of theirs.
+    Whoever reads only some asks for those."""
 
     def __init__(self, inner: Callable[[bytes], Any]) -> None:
         self.inner = inner
@@ -231,7 +237,8 @@ def _inner(function: Any) -> Any:
 def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: list[str], *arguments: Any) -> Any:
         global _is_argv_asked
-        if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):  # the program's own name is the command's
+        # the program's own name is the command's
+        if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):
             _is_argv_asked = True
         return method(self, *arguments)
 
@@ -242,7 +249,8 @@ class _Arguments(list[str]):
     """sys.argv while it is watched."""
 
     for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__radd__", "__repr__", "index", "count", "copy", "pop"):
-        locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))  # which lists don't add from the right
+        # which lists don't add from the right
+        locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))
     __hash__ = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -291,7 +299,8 @@ def _field(i: int) -> property:
 
 
 class _Uname(tuple[str, ...]):
-    """What os.uname returns, while who looks at the host's name is to be known: libraries ask for the kernel's version alone."""
+    """What os.uname returns, while who looks at the host's name is to be known: libraries ask for the kernel's version
+    alone."""
 
     sysname, release, version, machine = (_field(i) for i in (0, 2, 3, 4))
 
@@ -340,7 +349,8 @@ class _Node:
 
 # ---- the time zone ----
 
-_ZONE = ("tzname", "timezone", "altzone", "daylight")  # attributes of the module `time`, made as it is loaded: nobody is called who could tell
+# attributes of the module `time`, made as it is loaded: nobody is called who could tell
+_ZONE = ("tzname", "timezone", "altzone", "daylight")
 _hidden: dict[str, Any] = {}
 
 
@@ -374,7 +384,8 @@ def _of_zone(name: str) -> Any:
 
 
 class _Finder:
-    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a resumed process has anew."""
+    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a
+    resumed process has anew."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         _modules.add(name.rpartition(".")[2])
@@ -399,7 +410,8 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
             _notes[_UNREPEATABLE[event](arguments)[:_NOTE_CHARACTERS]] = None
         elif event == "os.chdir":
             if not isinstance(arguments[0], int):
-                os.path.realpath(arguments[0])  # which asks what it depends on: links, and for a relative one the working directory
+                # which asks what it depends on: links, and for a relative one the working directory
+                os.path.realpath(arguments[0])
         else:
             _saw_listing(arguments[0])
     except Exception:  # what has no sound name, the call itself will refuse

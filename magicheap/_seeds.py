@@ -3,8 +3,9 @@
     watch()                 # as soon as there can be any, and at the latest when a transaction begins
     kind_of(generator)      # "explicit", "drawn", or "unknown": made before anybody watched, and not seeded since
 
-Every explicit seed passes through _random.Random.seed or setstate, which are replaced by functions that note it. A seed that is itself a draw of
-the kernel's (random.Random(os.urandom(8))), or a state that came from a generator seeded so, is none.
+Every explicit seed passes through _random.Random.seed or setstate, which are replaced by functions that note it. A seed
+that is itself a draw of the kernel's (random.Random(os.urandom(8))), or a state that came from a generator seeded so,
+is none.
 
 Imported with magicheap where random is loaded: so it imports nothing else.
 """
@@ -50,7 +51,8 @@ def watch() -> None:
 
 
 def instances() -> list[Any]:
-    """Return all that the collector knows, without the one that serves random's functions, which reseeds itself in a fork handler."""
+    """Return all that the collector knows, without the one that serves random's functions, which reseeds itself in a
+    fork handler."""
     random: Any = sys.modules.get("random")
     if not hasattr(random, "Random"):  # or it is just being imported
         return []
@@ -125,7 +127,8 @@ def is_drawn(value: bytes) -> bool:
 
 
 def is_drawn_number(number: int) -> bool:
-    """Tell whether a seed, which is not negative, is a draw, as a number, or as bytes with the digest that random.Random.seed appends to them."""
+    """Tell whether a seed, which is not negative, is a draw, as a number, or as bytes with the digest that
+    random.Random.seed appends to them."""
     if number >> _DIGEST_BITS:
         text = number >> _DIGEST_BITS
         lengths = range((text.bit_length() + 7) // 8, _DRAWN_BYTES_MAX + 1)

@@ -3,16 +3,17 @@
     kept = prepare()       # in the committing process, last thing before the fork
     take_up(kept)          # in a resumed process
 
-The objects stay, since others hold them (`from sys import stdout`, handlers of logging): each layer's __init__ is run again on
-the very same object, which drops what is buffered and finds out anew what depends on the descriptor: seekability, buffer size,
-and whether it is a terminal. Where the descriptor is of the same kind as at the commit (a terminal, a pipe: nothing that has a
-position), all of that is as it was, and nothing is done. Only the FileIO is another; the old one, which has but the descriptor's number, goes on working. The
-rules are those of create_stdio in CPython's Python/pylifecycle.c.
+The objects stay, since others hold them (`from sys import stdout`, handlers of logging): each layer's __init__ is run
+again on the very same object, which drops what is buffered and finds out anew what depends on the descriptor:
+seekability, buffer size, and whether it is a terminal. Where the descriptor is of the same kind as at the commit (a
+terminal, a pipe: nothing that has a position), all of that is as it was, and nothing is done. Only the FileIO is
+another; the old one, which has but the descriptor's number, goes on working. The rules are those of create_stdio in
+CPython's Python/pylifecycle.c.
 
-What the program had changed by reconfigure() stays: encoding, errors, write_through, and line_buffering where it was not the
-default; newline can't be read back and becomes the default again. A stream that the program replaced stays replaced, but what it
-stands on (`sys.stdout.buffer`) is renewed. A closed descriptor is None, and whoever holds the old object finds it closed. The
-interpreter's options and PYTHON* are as at the commit: another snapshot answers to others.
+What the program had changed by reconfigure() stays: encoding, errors, write_through, and line_buffering where it was
+not the default; newline can't be read back and becomes the default again. A stream that the program replaced stays
+replaced, but what it stands on (`sys.stdout.buffer`) is renewed. A closed descriptor is None, and whoever holds the old
+object finds it closed. The interpreter's options and PYTHON* are as at the commit: another snapshot answers to others.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def flush() -> bool:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
             stream.flush()  # type: ignore[union-attr]
-        except (AttributeError, OSError, ValueError):  # None; no space, nobody reads; closed: the program will hear of it
+        # None; no space, nobody reads; closed: the program will hear of it
+        except (AttributeError, OSError, ValueError):
             is_flushed = False
     _libc.fflush(None)
     return is_flushed

@@ -1,7 +1,7 @@
 """`magicheap why COMMAND...`: what the next run of a command would do, and why; without running it.
 
-The launcher itself decides, under a name by which it goes all the way and only tells (native/launcher/answer.c); so it is executed in this
-process's place, with its streams, directory and environment, which the decision may depend on.
+The launcher itself decides, under a name by which it goes all the way and only tells (native/launcher/answer.c); so it
+is executed in this process's place, with its streams, directory and environment, which the decision may depend on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Question(NamedTuple):
 
 
 def ask(command: list[str]) -> NoReturn:
-    """Execute the launcher to answer. ValueError: there is nothing that it could be asked. OSError: there is no launcher."""
+    """Execute the launcher to answer. ValueError: there is nothing that it could be asked. OSError: there is no
+    launcher."""
     question = question_of(command)
     if question.remark:
         print(question.remark)

@@ -6,32 +6,38 @@
  *                  |   ARENA   data of the arena; this part of the file backed the arena while it was filled
  *                  |   PAGES   control page and page table of the arena
  *                  | of a process snapshot:
- *                  |   MEMORY  pages that the process had written; any number of them, in the order of their addresses; before each
- *                  |           that is HUGE a hole, less than 2 MiB, so that address and offset are congruent modulo 2 MiB
+ *                  |   MEMORY  pages that the process had written; any number of them, in the order of their addresses;
+ *                      before each
+ *                  |           that is HUGE a hole, less than 2 MiB, so that address and offset are congruent modulo 2
+ *                              MiB
  *                  | tables, one behind the other, each at the next multiple of 8:
- *                  |   segments, inputs, modules, relocations, strings; of a process also: process, descriptors, signals, touched
+ *                  |   segments, inputs, modules, relocations, strings; of a process also: process, descriptors,
+ *                      signals, touched
  *     file_bytes   | end of file
  *
  * The tables stand behind the segments because they are known last: the arena fills the file before anybody can tell
- * what it will depend on. Every part has one place: where the one before it ends, or behind the holes drawn above, which follow from
- * address and flag. Nothing is ever read or mapped from a hole, so whatever somebody puts there is seen by nobody.
+ * what it will depend on. Every part has one place: where the one before it ends, or behind the holes drawn above,
+ * which follow from address and flag. Nothing is ever read or mapped from a hole, so whatever somebody puts there is
+ * seen by nobody.
  *
  * Everything is little-endian and of fixed width. Every integer is hostile until image.c has checked it. A name is an
- * offset into the strings table, which begins and ends with a NUL byte, so that 0 is "" and every name ends in the table.
- * Checksums are mhi_checksum (XXH64, seeded): the header's covers its page, a table's its bytes, a segment's its bytes.
- * Header and tables are checked at every open, segments when asked, since reading gigabytes would cost what the file saves.
+ * offset into the strings table, which begins and ends with a NUL byte, so that 0 is "" and every name ends in the
+ * table. Checksums are mhi_checksum (XXH64, seeded): the header's covers its page, a table's its bytes, a segment's its
+ * bytes. Header and tables are checked at every open, segments when asked, since reading gigabytes would cost what the
+ * file saves.
  *
- * The segments table of a process snapshot is its whole address space, sorted and without overlap: besides MEMORY there are
- * FILE segments, which are mapped from another file (an input: the executable, a library, the snapshot that this one is a
- * layer on), and ZERO segments, which are fresh anonymous memory. Fields of the header that speak of an arena are 0, and it
- * has no modules and relocations: everything comes back where it was.
+ * The segments table of a process snapshot is its whole address space, sorted and without overlap: besides MEMORY there
+ * are FILE segments, which are mapped from another file (an input: the executable, a library, the snapshot that this
+ * one is a layer on), and ZERO segments, which are fresh anonymous memory. Fields of the header that speak of an arena
+ * are 0, and it has no modules and relocations: everything comes back where it was.
  */
 #ifndef MHI_FORMAT_H
 #define MHI_FORMAT_H
 #include <stddef.h>
 #include <stdint.h>
 
-/* The first byte is no text in any encoding; the line ends betray a transfer in text mode; 0x1a stops `type` (after PNG). */
+/* The first byte is no text in any encoding; the line ends betray a transfer in text mode; 0x1a stops `type` (after
+ * PNG). */
 #define MHI_MAGIC "\x89MH\r\n\x1a\n"
 
 enum {
@@ -78,7 +84,8 @@ typedef struct {
     uint64_t hd_root;          /* an address in the data, or 0 */
     int64_t hd_created_ns;     /* since the epoch */
     mhi_file_table hd_tables[MHI_TABLES_MAX];
-    uint64_t hd_n_wasted;      /* how many snapshots in a row, up to the one that this one replaced, no run had taken (variants.h) */
+    /* how many snapshots in a row, up to the one that this one replaced, no run had taken (variants.h) */
+    uint64_t hd_n_wasted;
     uint8_t hd_reserved[MHI_HEADER_BYTES - 112 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
     uint64_t hd_checksum;      /* of all bytes before it */
 } mhi_file_header;
@@ -86,12 +93,15 @@ typedef struct {
 /* Of a segment of a process snapshot. */
 enum {
     MHI_SEGMENT_GROWS = 1,     /* ZERO or MEMORY: part of the main thread's stack, which grows downwards */
-    MHI_SEGMENT_SHARED = 2,    /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared with the children of each process */
+    /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared with the children of each process */
+    MHI_SEGMENT_SHARED = 2,
     MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
-    MHI_SEGMENT_HUGE = 16,     /* to have MADV_HUGEPAGE. FILE, ZERO: as it had. MEMORY: holds a huge page, and lies where one can be mapped */
+    /* to have MADV_HUGEPAGE. FILE, ZERO: as it had. MEMORY: holds a huge page, and lies where one can be mapped */
+    MHI_SEGMENT_HUGE = 16,
     MHI_SEGMENT_NOT_DUMPED = 32, /* ZERO: had MADV_DONTDUMP, so that no layer stores it either */
-    MHI_SEGMENT_GUARD = 64,    /* FILE, ZERO: had MADV_GUARD_INSTALL: whoever touches it gets a signal, whatever sg_prot says */
+    /* FILE, ZERO: had MADV_GUARD_INSTALL: whoever touches it gets a signal, whatever sg_prot says */
+    MHI_SEGMENT_GUARD = 64,
     MHI_SEGMENT_FLAGS = 127,
 };
 
@@ -116,18 +126,20 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
     return flags & MHI_SEGMENT_HUGE ? (address - place) & (MHI_HUGE_BYTES - 1) : 0;
 }
 
-/* What the snapshot depends on: questions that were asked while it was made, each with its answer. Which members say something depends on
- * the kind; of what may be secret or long only a digest (mhi_checksum) is kept.
- *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns, ctime_ns as stat told; LIBRARY also its build-id; digest of the content,
- *                   0: unknown (a library has its build-id)
+/* What the snapshot depends on: questions that were asked while it was made, each with its answer. Which members say
+ * something depends on the kind; of what may be secret or long only a digest (mhi_checksum) is kept.
+ *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns, ctime_ns as stat told; LIBRARY also its build-id;
+ *                   digest of the content, 0: unknown (a library has its build-id)
  *   ENV             name = variable; digest of its value, 0 when it is not set
  *   KEY             text = what the caller chose
  *   CPU             text = feature names with a space between; bytes = size of the XSAVE area
  *   SYSTEM          name = what; text = its version, or bytes = its number
- *   ABSENT          name = path; bytes = index + 1 of the DIRECTORY input that tells, while it is as it was, that nothing has appeared there; 0: none
+ *   ABSENT          name = path; bytes = index + 1 of the DIRECTORY input that tells, while it is as it was, that
+ *                   nothing has appeared there; 0: none
  *   PRESENT         name = path; bytes = its S_IFMT bits; of a symbolic link also the digest of its target
  *   DIRECTORY       name = path; inode, mtime_ns, ctime_ns
- *   LISTING         as DIRECTORY, and digest of the names in it; bytes = MH_LISTING_*; of what could be imported: as one of NAMES
+ *   LISTING         as DIRECTORY, and digest of the names in it; bytes = MH_LISTING_*; of what could be imported: as
+ *                   one of NAMES
  *   NAMES           text = names of modules that were looked for, each with a slash behind it, or ?/ if in vain
  *   ARGUMENTS       digest of what follows the program's own name
  *   PLACE           text = the working directory
@@ -147,7 +159,8 @@ typedef struct {
     int64_t in_mtime_ns;       /* MHI_MTIME_UNKNOWN: not the file that was used, so nothing matches it */
     uint64_t in_digest;        /* only this is kept of a variable: values may be secret */
     uint8_t in_build_id[MHI_FILE_BUILD_ID_MAX];
-    int64_t in_ctime_ns;       /* MHI_TIME_UNKNOWN: too young to tell one state from the next, so only the content counts */
+    /* MHI_TIME_UNKNOWN: too young to tell one state from the next, so only the content counts */
+    int64_t in_ctime_ns;
 } mhi_file_input;
 
 #define MHI_MTIME_UNKNOWN INT64_MIN
@@ -170,16 +183,18 @@ typedef struct {
     uint32_t rl_reserved;      /* zero */
 } mhi_file_relocation;
 
-/* Where the launcher lives, and all that it needs while it builds a process: no image has anything in here. Chosen far from
- * where Linux puts executables (0x400000, 0x55...), brk areas behind them, mappings and stacks (0x7f...), and arenas (0x40...). */
+/* Where the launcher lives, and all that it needs while it builds a process: no image has anything in here. Chosen far
+ * from where Linux puts executables (0x400000, 0x55...), brk areas behind them, mappings and stacks (0x7f...), and
+ * arenas (0x40...). */
 #define MHI_LAUNCHER_START 0x200000000000ull
 #define MHI_LAUNCHER_END 0x220000000000ull
 #define MHI_USER_END 0x7ffffffff000ull /* of the 47-bit address space */
 
-enum { MHI_IDS_MAX = 31 }; /* of the committing process, its forebears by fork, and those of the layers below; arbitrary */
+/* of the committing process, its forebears by fork, and those of the layers below; arbitrary */
+enum { MHI_IDS_MAX = 31 };
 
-/* What the thread that called fork needs to go on: callee-saved registers of the System V ABI, as of the return from the
- * capture, and what the kernel and the C library know the thread by. One entry. */
+/* What the thread that called fork needs to go on: callee-saved registers of the System V ABI, as of the return from
+ * the capture, and what the kernel and the C library know the thread by. One entry. */
 typedef struct {
     uint64_t pr_rbx, pr_rbp, pr_r12, pr_r13, pr_r14, pr_r15, pr_rsp, pr_rip;
     uint32_t pr_mxcsr;
@@ -190,8 +205,10 @@ typedef struct {
     uint64_t pr_rseq, pr_rseq_bytes; /* rseq area, registered with the signature of glibc; 0: none */
     uint64_t pr_arguments;     /* where the launcher stores the address of the mhi_arguments */
     uint64_t pr_curbrk;        /* address of the C library's __curbrk; 0: unknown */
-    uint64_t pr_start_code, pr_end_code, pr_start_data, pr_end_data, pr_start_brk, pr_brk, pr_start_stack; /* as prctl_mm_map */
-    uint64_t pr_vdso;          /* address of the first of the kernel's own areas; they are contiguous: data first, code last */
+    /* as prctl_mm_map */
+    uint64_t pr_start_code, pr_end_code, pr_start_data, pr_end_data, pr_start_brk, pr_brk, pr_start_stack;
+    /* address of the first of the kernel's own areas; they are contiguous: data first, code last */
+    uint64_t pr_vdso;
     uint64_t pr_vdso_bytes[4]; /* size of each area, 0 behind the last */
     uint64_t pr_vdso_checksum; /* of the last area, the code */
     uint64_t pr_signal_stack, pr_signal_stack_bytes; /* sigaltstack; 0: none */
@@ -203,7 +220,8 @@ typedef struct {
     uint64_t pr_parent_checksum; /* hd_checksum of the snapshot this one is a layer on; 0: none */
     uint32_t pr_n_ids;
     uint32_t pr_ids[MHI_IDS_MAX]; /* every process id that this memory has run under, each once; 0 behind the last */
-    uint64_t pr_headers, pr_n_headers, pr_linker, pr_entry; /* of the executable, in memory: AT_PHDR, AT_PHNUM, AT_BASE, AT_ENTRY */
+    /* of the executable, in memory: AT_PHDR, AT_PHNUM, AT_BASE, AT_ENTRY */
+    uint64_t pr_headers, pr_n_headers, pr_linker, pr_entry;
     uint64_t pr_name_executed, pr_platform; /* AT_EXECFN, AT_PLATFORM: addresses of strings */
     uint64_t pr_random;        /* AT_RANDOM: where the launcher stores 16 random bytes; 0: nowhere */
 } mhi_file_process;
@@ -227,8 +245,8 @@ typedef struct {
     uint64_t si_handler, si_flags, si_restorer, si_mask;
 } mhi_file_signal;
 
-/* Pages that a resumed process writes to in any case, before its program goes on (process/rehearsal.c): a hint. Sorted; each lies in one
- * segment of private memory. As the kernel's struct iovec. */
+/* Pages that a resumed process writes to in any case, before its program goes on (process/rehearsal.c): a hint. Sorted;
+ * each lies in one segment of private memory. As the kernel's struct iovec. */
 typedef struct {
     uint64_t to_address;
     uint64_t to_bytes;
@@ -243,7 +261,8 @@ typedef struct {
     uint64_t ar_n_skipped;     /* how many of ar_argv come before sys.argv */
     uint64_t ar_ignored;       /* signals that were ignored when the launcher began; bit signal - 1 */
     uint64_t ar_blocked;       /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
-    uint64_t ar_mask;          /* what is to be blocked once the process goes on: these, and what the program had blocked */
+    /* what is to be blocked once the process goes on: these, and what the program had blocked */
+    uint64_t ar_mask;
     uint64_t ar_began_ns;      /* CLOCK_MONOTONIC at the launcher's first instruction */
     uint64_t ar_image_checksum;/* hd_checksum of what was resumed */
     char *ar_image_path;
@@ -294,21 +313,24 @@ MHI_AT(mhi_file_module, mo_build_id, 32);
 MHI_AT(mhi_file_relocation, rl_target, 8);
 MHI_AT(mhi_file_relocation, rl_module, 16);
 #undef MHI_AT
-/* Signals that stay blocked from the launcher's first instruction until the resumed process has taken up all that is its own, so that none
- * comes while nobody is there to hear it: all but those that tell of a fault, and the two that the C library sends itself. */
+/* Signals that stay blocked from the launcher's first instruction until the resumed process has taken up all that is
+ * its own, so that none comes while nobody is there to hear it: all but those that tell of a fault, and the two that
+ * the C library sends itself. */
 #define MHI_SIGNAL_BIT(number) (1ull << ((number) - 1))
 #define MHI_SIGNALS_HELD \
     (~(MHI_SIGNAL_BIT(4) /* ILL */ | MHI_SIGNAL_BIT(5) /* TRAP */ | MHI_SIGNAL_BIT(6) /* ABRT */ | MHI_SIGNAL_BIT(7) /* BUS */ | \
        MHI_SIGNAL_BIT(8) /* FPE */ | MHI_SIGNAL_BIT(11) /* SEGV */ | MHI_SIGNAL_BIT(31) /* SYS */ | MHI_SIGNAL_BIT(32) | MHI_SIGNAL_BIT(33)))
 
-/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound; behind it come
- * the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there by now), how many
- * of the program's arguments precede sys.argv in decimal, which signals were blocked in 16 hexadecimal digits, and the program's
- * arguments as in sys.orig_argv. */
+/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound;
+ * behind it come the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there
+ * by now), how many of the program's arguments precede sys.argv in decimal, which signals were blocked in 16
+ * hexadecimal digits, and the program's arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
-/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and only could not be resumed
- * here and now: then to make it anew would be in vain. Python takes it out of its environment. */
-/* argv[0] by which `magicheap why` executes the launcher: behind it comes the command line in question, argv[0] included. */
+/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and
+ * only could not be resumed here and now: then to make it anew would be in vain. Python takes it out of its
+ * environment. */
+/* argv[0] by which `magicheap why` executes the launcher: behind it comes the command line in question, argv[0]
+ * included. */
 #define MHI_WHY_NAME "magicheap-why"
 /* The variable that carries the reason into a cold run. Python takes it out of its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"

@@ -1,4 +1,5 @@
-"""magic-llama as a test runs it: without a snapshot of the model unless it asks for one, and the cache shared with nobody."""
+"""magic-llama as a test runs it: without a snapshot of the model unless it asks for one, and the cache shared with
+nobody."""
 
 import os
 import pty

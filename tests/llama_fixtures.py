@@ -72,12 +72,14 @@ K_BLOCKS = {
     "Q5_K": np.dtype([("d", "<f2"), ("dmin", "<f2"), ("packed", "u1", 172)]),
     "Q6_K": np.dtype([("packed", "u1", 208), ("d", "<f2")]),
 }
-K_STEPS = {"Q4_K": 2.5e-4, "Q5_K": 1.2e-4, "Q6_K": 5e-5}  # sizes of d that make weights of about 0.06; the last is subnormal
+# sizes of d that make weights of about 0.06; the last is subnormal
+K_STEPS = {"Q4_K": 2.5e-4, "Q5_K": 1.2e-4, "Q6_K": 5e-5}
 K_CENTRES = {"Q4_K": 7.5, "Q5_K": 15.5}  # dmin / d that makes their mean 0
 
 
 def random_k_blocks(kind, shape, rng):
-    """Return K-quants of (rows, cols) weights, a row each: random in every bit but those of the scales, which are plausible."""
+    """Return K-quants of (rows, cols) weights, a row each: random in every bit but those of the scales, which are
+    plausible."""
     blocks = np.empty((shape[0], shape[1] // 256), K_BLOCKS[kind])
     blocks["packed"] = rng.integers(0, 256, blocks["packed"].shape)
     blocks["d"] = K_STEPS[kind] * rng.uniform(0.5, 2, blocks.shape) * rng.choice([-1, 1], blocks.shape)

@@ -15,8 +15,8 @@ SAMPLED = ("-n", 40, "--seed", 5, "--temp", 2)  # a text that one changed bit of
 
 
 class Command:
-    """magic-llama with a cache directory of its own. A call runs it and returns (answer, how): `how` tells of each layer, from the
-    imports on, whether it was made or resumed."""
+    """magic-llama with a cache directory of its own. A call runs it and returns (answer, how): `how` tells of each
+    layer, from the imports on, whether it was made or resumed."""
 
     def __init__(self, cache):
         self.cache = cache

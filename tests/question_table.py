@@ -1,7 +1,7 @@
 """The questions that a body may ask of the world, each as code that asks it and as worlds that answer differently.
 
-A world is a state of a program's directory, and how it is started there. Number 0 is the one of the first commit. What C asks is asked by one
-library of functions that take a text and return one (question_library.c).
+A world is a state of a program's directory, and how it is started there. Number 0 is the one of the first commit. What
+C asks is asked by one library of functions that take a text and return one (question_library.c).
 """
 
 import os
@@ -162,7 +162,8 @@ def beside(name):
 
 
 def on_path(names, initial=()):
-    """A directory `first` before a directory `second` on PYTHONPATH; `initial` are there in any world, `names` appear one after the other."""
+    """A directory `first` before a directory `second` on PYTHONPATH; `initial` are there in any world, `names` appear
+    one after the other."""
 
     def world(directory, number):
         for each in ("first", "second"):

@@ -1,9 +1,11 @@
-"""Random graphs of what a root may hold, from recipes: lists of steps that hypothesis can make and shrink, and JSON can carry.
+"""Random graphs of what a root may hold, from recipes: lists of steps that hypothesis can make and shrink, and JSON can
+carry.
 
-A step makes one object from numbers and from objects made before, which it names by their place, modulo how many there are; so references are
-shared, views overlap and lists hold themselves. `build` makes the same graph from the same recipe in any process; `differs` tells whether one
-came back as it should: an array that a root keeps in place is as it was made, with its layout and those that share its memory; all else
-is what pickle makes of it, and one object where pickle makes one.
+A step makes one object from numbers and from objects made before, which it names by their place, modulo how many there
+are; so references are shared, views overlap and lists hold themselves. `build` makes the same graph from the same
+recipe in any process; `differs` tells whether one came back as it should: an array that a root keeps in place is as it
+was made, with its layout and those that share its memory; all else is what pickle makes of it, and one object where
+pickle makes one.
 """
 
 import array

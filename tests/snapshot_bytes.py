@@ -1,4 +1,5 @@
-"""Changes snapshot files as native/format.h draws them, with the checksums repaired, so that a change reaches what it is meant for."""
+"""Changes snapshot files as native/format.h draws them, with the checksums repaired, so that a change reaches what it
+is meant for."""
 
 import os
 import struct
@@ -90,7 +91,8 @@ class Snapshot:
         self.write()
 
     def replace_library(self, suffix):
-        """Record another library, of another time and build-id, in the place of the input whose name ends with `suffix`."""
+        """Record another library, of another time and build-id, in the place of the input whose name ends with
+        `suffix`."""
         inputs, strings = self.table(INPUTS), self.table(STRINGS)
         for at in range(inputs.offset, inputs.offset + inputs.size_bytes, INPUT_BYTES):
             (name,) = struct.unpack_from("<Q", self.data, at + NAME_AT)

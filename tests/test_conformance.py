@@ -1,7 +1,7 @@
 """Code nobody here wrote fares in a resumed interpreter as in a plain one: a choice of CPython's and numpy's own tests.
 
-tests/conformance runs all of them. Chosen are those that touch what a resume must bring back; of the slow files, the tests
-that wait least. Most of the time is spent waiting, so that more files run at a time than there are processors.
+tests/conformance runs all of them. Chosen are those that touch what a resume must bring back; of the slow files, the
+tests that wait least. Most of the time is spent waiting, so that more files run at a time than there are processors.
 """
 
 import subprocess

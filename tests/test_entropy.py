@@ -1,4 +1,5 @@
-"""What was seeded from entropy differs in each resumed process; what was seeded explicitly is as in a plain run; and who can't be told is named."""
+"""What was seeded from entropy differs in each resumed process; what was seeded explicitly is as in a plain run; and
+who can't be told is named."""
 
 import os
 import shutil
@@ -171,7 +172,8 @@ def test_generator_made_before_anybody_watched_is_named_and_makes_each_run_cold(
 
 def test_generator_of_numpy_made_before_the_transaction_is_named(life):
     life.write("import numpy\nearly, given = numpy.random.default_rng(), numpy.random.default_rng(7)\n" + program("pass", "early.random()"))
-    assert "a generator of numpy's that was made before the transaction" in life.run("python", "-m", "program").err  # which is watched from the import of magicheap on
+    # which is watched from the import of magicheap on
+    assert "a generator of numpy's that was made before the transaction" in life.run("python", "-m", "program").err
 
 
 def test_sqlite_that_exports_nothing_is_reset_by_opening_a_file(life):

@@ -1,4 +1,5 @@
-"""The environment of a resumed process is the new one with the program's own changes, and nothing is left of the old one."""
+"""The environment of a resumed process is the new one with the program's own changes, and nothing is left of the old
+one."""
 
 import textwrap
 

@@ -93,7 +93,8 @@ def test_it_ends_as_a_plain_process_does(program, end):
 
 
 def told(err):
-    """Return what was told, without addresses, and without source lines, which a plain process may not find any more."""
+    """Return what was told, without addresses, and without source lines, which a plain process may not find any
+    more."""
     return [re.sub("0x[0-9a-f]+", "0x", line) for line in err.splitlines() if not line.startswith("    ")]
 
 

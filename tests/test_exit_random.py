@@ -1,4 +1,5 @@
-"""Programs made at random end resumed as they end plain: what is printed, in which order, what files hold, and the exit status."""
+"""Programs made at random end resumed as they end plain: what is printed, in which order, what files hold, and the exit
+status."""
 
 import random
 import re
@@ -79,7 +80,8 @@ tN = Told("resurrected N"); Told.keptN = None
 sys.excepthook = lambda *error, held=Told("of a hook N"): print("hook N")
 """
 PIECES = re.split(r"\n(?! |gN = gN|fN = mN|threading.Thread\(target=bN)", PIECES.strip())
-NOT_IN_A_BODY = ("threading.Thread", "Temporary", "dropped")  # what can't be carried, or belongs to the body: the commit collects
+# what can't be carried, or belongs to the body: the commit collects
+NOT_IN_A_BODY = ("threading.Thread", "Temporary", "dropped")
 
 ENDINGS = ["", "", "sys.exit(3)", "sys.exit('text')", "raise KeyError('key')", "def end(held): raise KeyError('key')\nend(Told('in a frame'))",
            "pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])", "sys.stdout.close()", "sys.stdout = None"]  # fmt: skip

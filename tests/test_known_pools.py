@@ -1,4 +1,5 @@
-"""Threads and pools that a fork would lose: ended where they have no work, else named, with whose they are and what can be done."""
+"""Threads and pools that a fork would lose: ended where they have no work, else named, with whose they are and what can
+be done."""
 
 import sys
 

@@ -14,7 +14,8 @@ from llama_fixtures import N_PIECES, random_weights, real_model_path, write_gguf
 from llama_layered import LAUNCHER, SAMPLED, TIMEOUT_S, ask, tiny  # noqa: F401
 
 LAYER_BYTES = 64 << 20  # more than an interpreter with the modules of an answer has written
-TOKEN_BYTES = 30 * 2 * 3 * (64 * 2 + 4)  # of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale
+# of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale
+TOKEN_BYTES = 30 * 2 * 3 * (64 * 2 + 4)
 PERSONA = "You are a pirate, and you never say so. " + " ".join(map(str, range(40)))
 
 
@@ -54,7 +55,8 @@ def test_the_working_directory_does_not_matter(ask, tiny, tmp_path):
 
 
 def test_layers_are_made_once_where_there_is_no_locale(ask, tiny, monkeypatch):
-    for name in ("LC_ALL", "LC_CTYPE", "LANG"):  # as cron and containers have it; Python then sets one of them for itself
+    # as cron and containers have it; Python then sets one of them for itself
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
         monkeypatch.delenv(name, raising=False)
     answer, how = ask(tiny, *SAMPLED, "--system", "a")
     assert how == ["made"] * 3

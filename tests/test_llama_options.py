@@ -1,4 +1,5 @@
-"""Every value that the parser of options takes can be used: no option ends in a traceback, whatever number it is given."""
+"""Every value that the parser of options takes can be used: no option ends in a traceback, whatever number it is
+given."""
 
 import math
 import shlex
@@ -66,7 +67,8 @@ def test_whatever_the_parser_takes_the_sampler_takes(session, option, number, te
 @example("-c", str(2**31 - 1))
 @example("-t", str(2**31 - 1))
 def test_whatever_context_and_threads_the_parser_takes_a_session_takes_or_memory_ends(session, option, number):
-    if (args := parse([f"{option}={number}"])) is None or ((args.ctx or 1) > 1 << 20 and args.ctx < 1 << 30):  # what a machine may hold or not
+    # what a machine may hold or not
+    if (args := parse([f"{option}={number}"])) is None or ((args.ctx or 1) > 1 << 20 and args.ctx < 1 << 30):
         return
     try:
         with llama.Session(session.model, n_ctx=args.ctx, n_threads=args.threads) as other:

@@ -1,4 +1,5 @@
-"""What the prompt is: the words of -p, and standard input where there are none or a - asks for it; and who is told of waiting."""
+"""What the prompt is: the words of -p, and standard input where there are none or a - asks for it; and who is told of
+waiting."""
 
 import os
 import pty

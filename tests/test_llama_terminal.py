@@ -1,4 +1,5 @@
-"""magic-llama -i: turns that are typed at a terminal, remembered, evaluated once, and in the end forgotten, oldest first."""
+"""magic-llama -i: turns that are typed at a terminal, remembered, evaluated once, and in the end forgotten, oldest
+first."""
 
 import os
 import re

@@ -1,4 +1,5 @@
-"""No resumed process has the process id of one whose memory it is: a small parent has it instead, and nothing else is different."""
+"""No resumed process has the process id of one whose memory it is: a small parent has it instead, and nothing else is
+different."""
 
 import os
 import shutil
@@ -116,7 +117,8 @@ def test_process_one_that_cannot_end_by_a_signal_ends_with_its_number(container,
 def test_parent_that_is_not_process_one_ends_by_the_signal_of_the_program(life, name):
     number = getattr(signal, name)
     life.write(PROGRAM)
-    start = "import subprocess, sys; print(subprocess.run(sys.argv[1:]).returncode)"  # process 1; the program is process 2
+    # process 1; the program is process 2
+    start = "import subprocess, sys; print(subprocess.run(sys.argv[1:]).returncode)"
     command = ["unshare", "-pf", "--mount-proc", str(PYTHON), "-c", start, str(LAUNCHER), "program.py"]
     assert life.run(*command, SHOW).out == "body\n2 1\n0\n"
     code = f"{SHOW}; signal.signal({number}, 0) if {number} != 9 else 0; os.kill(os.getpid(), {number})"
@@ -241,4 +243,5 @@ def test_ignored_and_blocked_signals_are_those_of_the_start(container):
 def test_processes_that_are_each_process_one_draw_different_numbers(container):
     found = [container.warm(*container.in_container, DRAW).split() for _ in range(N_PROCESSES)]
     for i, column in enumerate(zip(*found, strict=True)):
-        assert len(set(column)) == N_PROCESSES or (i == 1 and len(set(column)) > N_PROCESSES - 5)  # clock sequences have 14 bits
+        # clock sequences have 14 bits
+        assert len(set(column)) == N_PROCESSES or (i == 1 and len(set(column)) > N_PROCESSES - 5)

@@ -6,7 +6,8 @@ import textwrap
 import pytest
 from resumed_harness import PRELUDE
 
-# numpy brings OpenBLAS, sentencepiece an OpenMP; a parallel region of the latter is begun by the function that compilers call
+# numpy brings OpenBLAS, sentencepiece an OpenMP; a parallel region of the latter is begun by the function that
+# compilers call
 LOAD = """
 import ctypes, glob, threading
 import numpy, sentencepiece

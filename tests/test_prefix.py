@@ -1,4 +1,5 @@
-"""What stands before the package is imported: understood is only what asks nothing, or asks in a way that is known; and what a program brings is compared by value."""
+"""What stands before the package is imported: understood is only what asks nothing, or asks in a way that is known; and
+what a program brings is compared by value."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""What counts as a question of the body's: another answer makes the run cold; what only looks like one leaves it warm."""
+"""What counts as a question of the body's: another answer makes the run cold; what only looks like one leaves it
+warm."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""How a resumed process ends, and what it may start: children, threads, event loops; and open files go on where they were."""
+"""How a resumed process ends, and what it may start: children, threads, event loops; and open files go on where they
+were."""
 
 import os
 import pty

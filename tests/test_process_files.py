@@ -1,4 +1,5 @@
-"""Files that C code opens by itself in the body of a process transaction: what was read is watched, what was written is not."""
+"""Files that C code opens by itself in the body of a process transaction: what was read is watched, what was written is
+not."""
 
 import io
 import os
@@ -97,7 +98,8 @@ def test_a_file_that_a_library_read_and_that_was_edited(life, reader):
 
 
 def test_a_file_counts_as_it_was_when_the_library_opened_it(life):
-    life.write(READERS["zlib"].format("os.system('test -e edited || echo other > data.txt; touch edited')"))  # somebody else's edit
+    # somebody else's edit
+    life.write(READERS["zlib"].format("os.system('test -e edited || echo other > data.txt; touch edited')"))
     write_data(life.directory, "data")
     ran = life.run("python", "program.py")
     assert ran.out == "body\ndata\n" and not ran.has_committed and "data.txt changed while it was being loaded" in ran.err

@@ -1,4 +1,5 @@
-"""What is read from where each run has something of its own, before the end of the body, is no later run's: there is no snapshot, and it says why."""
+"""What is read from where each run has something of its own, before the end of the body, is no later run's: there is no
+snapshot, and it says why."""
 
 import os
 

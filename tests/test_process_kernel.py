@@ -1,4 +1,5 @@
-"""What the program changes that the kernel keeps, and no memory: each resumed run has it, or there is no snapshot, or the run is cold."""
+"""What the program changes that the kernel keeps, and no memory: each resumed run has it, or there is no snapshot, or
+the run is cold."""
 
 import os
 import resource

@@ -1,6 +1,8 @@
-"""Files that are open, or temporary, as a process is committed: each later run leaves on the disk what a plain run would.
+"""Files that are open, or temporary, as a process is committed: each later run leaves on the disk what a plain run
+would.
 
-Every program runs in two directories that begin alike: in one by itself, in the other with snapshots. After each run both hold the same.
+Every program runs in two directories that begin alike: in one by itself, in the other with snapshots. After each run
+both hold the same.
 """
 
 import fcntl

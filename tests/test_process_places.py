@@ -1,4 +1,5 @@
-"""Places where a snapshot can't be kept, can't be resumed, or must not be made: it costs nothing but the speed, and the reason names the place.
+"""Places where a snapshot can't be kept, can't be resumed, or must not be made: it costs nothing but the speed, and the
+reason names the place.
 
 Mounts and namespaces are this process's own (unshare), for which root is needed.
 """
@@ -168,7 +169,8 @@ def test_in_a_pid_namespace_with_the_old_proc_it_commits_and_resumes(alone):
 
 @pytest.fixture
 def apart(life):
-    """An interpreter that has magicheap not beside it, but in a prefix of its own, as pip --user and Debian's pip put it."""
+    """An interpreter that has magicheap not beside it, but in a prefix of its own, as pip --user and Debian's pip put
+    it."""
     life.write(PROGRAM)
     venv.create(life.directory / "venv", with_pip=False)
     python, prefix = life.directory / "venv/bin/python", life.directory / "prefix"

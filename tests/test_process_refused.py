@@ -1,4 +1,5 @@
-"""What can't be carried, and machines that can't do it: the program goes on without a snapshot, and one warning says why."""
+"""What can't be carried, and machines that can't do it: the program goes on without a snapshot, and one warning says
+why."""
 
 import pytest
 from process_fixtures import LAUNCHER

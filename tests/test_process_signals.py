@@ -1,4 +1,5 @@
-"""Signals that come while a process is being resumed: none is lost, and none is heard before the program can act on it."""
+"""Signals that come while a process is being resumed: none is lost, and none is heard before the program can act on
+it."""
 
 import os
 import random

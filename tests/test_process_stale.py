@@ -90,7 +90,8 @@ def test_a_file_that_is_gone(loaded):
 )
 def test_a_variable_that_was_set(loaded, name, value):
     out = expect_cold_once(loaded, name, env={name: value})
-    assert loaded.warm("magic", "program.py") == loaded.warm("magic", "program.py", env={name: value}) == out  # each has its own
+    # each has its own
+    assert loaded.warm("magic", "program.py") == loaded.warm("magic", "program.py", env={name: value}) == out
 
 
 def test_a_variable_that_means_nothing_here(loaded):

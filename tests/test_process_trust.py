@@ -1,4 +1,5 @@
-"""A process snapshot that somebody else could have made, that is damaged, or replaced while others use it: at worst a cold run."""
+"""A process snapshot that somebody else could have made, that is damaged, or replaced while others use it: at worst a
+cold run."""
 
 import os
 import random

@@ -1,7 +1,9 @@
-"""Whatever a program asks of the world: where the answer has changed the run is never warm, and prints what a plain one would; else it always is.
+"""Whatever a program asks of the world: where the answer has changed the run is never warm, and prints what a plain one
+would; else it always is.
 
-A generated family: each question of question_table.py, asked in the body, before the package is imported, and between that and the `with`; by
-runs that `python` starts and that `magic` starts, in turns, so that each comes behind the other.
+A generated family: each question of question_table.py, asked in the body, before the package is imported, and between
+that and the `with`; by runs that `python` starts and that `magic` starts, in turns, so that each comes behind the
+other.
 """
 
 import contextlib
@@ -141,7 +143,8 @@ def ask_again_and_again(directory, question, when, asker):
 def test_a_changed_answer_is_never_warm_and_an_unchanged_one_always(question, tmp_path, asker):
     if why := is_missing(question.needs):
         pytest.skip(why)
-    whens = [when for when in PROGRAMS if when == "in the body" or not question.name.startswith("C ")]  # who asks in C is watched, or not, as Python is
+    # who asks in C is watched, or not, as Python is
+    whens = [when for when in PROGRAMS if when == "in the body" or not question.name.startswith("C ")]
     with ThreadPoolExecutor() as pool:
         asked = {when: pool.submit(ask_again_and_again, tmp_path / when.replace(" ", "-"), question, when, asker) for when in whens}
     failed = {when: each.exception() for when, each in asked.items() if each.exception()}

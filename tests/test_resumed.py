@@ -1,4 +1,5 @@
-"""What else a resumed process finds as if it had been started itself. Streams, environment, randomness, pools: see their own tests."""
+"""What else a resumed process finds as if it had been started itself. Streams, environment, randomness, pools: see
+their own tests."""
 
 import textwrap
 

@@ -1,4 +1,5 @@
-"""A snapshot that this process has already is had again: as the file has it, whatever the program did to the first one."""
+"""A snapshot that this process has already is had again: as the file has it, whatever the program did to the first
+one."""
 
 import pytest
 

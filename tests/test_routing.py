@@ -1,4 +1,5 @@
-"""Routing, on libraries that nobody here wrote: where their memory lies, loaded before the transaction or inside of it."""
+"""Routing, on libraries that nobody here wrote: where their memory lies, loaded before the transaction or inside of
+it."""
 
 from textwrap import dedent, indent
 

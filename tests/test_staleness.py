@@ -42,7 +42,8 @@ UNSET = (
     "PYTHONOPTIMIZE",
     "PYTHONDONTWRITEBYTECODE",
 )
-VARIABLES = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1", **dict.fromkeys(UNSET)}  # Python sets LC_CTYPE by itself otherwise
+# Python sets LC_CTYPE by itself otherwise
+VARIABLES = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1", **dict.fromkeys(UNSET)}
 
 
 @pytest.fixture

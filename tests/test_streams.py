@@ -114,7 +114,8 @@ def run(source, arguments, descriptors, more=(), flags=(), env=()):
 
 
 def plain_and_resumed(tmp_path, committed, resumed, body="", **options):
-    """Return what a plain interpreter reports with descriptors `resumed`, and what one does that was committed with others."""
+    """Return what a plain interpreter reports with descriptors `resumed`, and what one does that was committed with
+    others."""
     reports = tmp_path / "plain", tmp_path / "resumed"
     with Descriptors(tmp_path, resumed) as new:
         run(f"{REPORT}{body}\nreport(sys.argv[1])", [reports[0]], new, **options)
@@ -162,7 +163,8 @@ SCRIPT = f"import os, sys\n{RESUME}"
 
 
 def written(tmp_path, body, stdin=b"", committed=("pipe", "pipe", "pipe")):
-    """Run `body` in a process whose resumed child has a file as stdout and stderr; return what the child wrote there."""
+    """Run `body` in a process whose resumed child has a file as stdout and stderr; return what the child wrote
+    there."""
     source, target = tmp_path / "in", tmp_path / "out"
     source.write_bytes(stdin)
     with Descriptors(tmp_path, committed) as old, source.open("rb") as new_in, target.open("wb") as new_out:

@@ -1,4 +1,5 @@
-"""Warnings are for the author of a program: told once, ended by nobody's filter, and not about what is nothing wrong."""
+"""Warnings are for the author of a program: told once, ended by nobody's filter, and not about what is nothing
+wrong."""
 
 import os
 import time

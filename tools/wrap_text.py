@@ -2,8 +2,9 @@
 
     wrap_text.py [FILE ...]      without: all that is tracked
 
-What does not fit a line begins the next one of its paragraph. A comment that stands behind code, and does not fit, goes above it. What can't
-be broken so (strings, tables, macros) is left for a human: tools/check_lines.py names it. Run it before the formatters of code.
+What does not fit a line begins the next one of its paragraph. A comment that stands behind code, and does not fit, goes
+above it. What can't be broken so (strings, tables, macros) is left for a human: tools/check_lines.py names it. Run it
+before the formatters of code.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from check_lines import ROOT, WIDTH, tracked
 
-# What begins an item: - or *, a numbered invariant (P1, E12), a row of a table that is drawn with blanks; in a docstring a parameter's name.
+# What begins an item: - or *, a numbered invariant (P1, E12), a row of a table that is drawn with blanks; in a
+# docstring a parameter's name.
 ITEM = re.compile(r"[-*] +|[A-Z]{1,2}[0-9]+ +|(?=.{,24}  )\S+(?: \S+)* {2,}")
 PARAMETER = re.compile(r"[a-z_]+: ")
 QUOTES = re.compile(r'[rR]?"""')

@@ -1,4 +1,5 @@
-/* trace.h - a sequence of allocator calls, made once by a model of real behaviour and replayed against every allocator. */
+/* trace.h - a sequence of allocator calls, made once by a model of real behaviour and replayed against every allocator.
+ * */
 #ifndef TRACE_H
 #define TRACE_H
 #include <stddef.h>

@@ -1,8 +1,8 @@
 """Model files for the comparison: SmolLM2 as Q4_0, and one of LLaMA-7B's shape whose weights are random.
 
-The shape is that of "LLaMA: Open and Efficient Foundation Language Models" (arXiv 2302.13971), table 2; the types are those that
-llama.cpp's quantisation gives it: Q4_0, and Q6_K for the output. What such a model says is noise, but its numbers stay
-those of a real one: each matrix keeps the size of what passes through it.
+The shape is that of "LLaMA: Open and Efficient Foundation Language Models" (arXiv 2302.13971), table 2; the types are
+those that llama.cpp's quantisation gives it: Q4_0, and Q6_K for the output. What such a model says is noise, but its
+numbers stay those of a real one: each matrix keeps the size of what passes through it.
 
 A file gets its name when it is complete.
 """
@@ -37,7 +37,8 @@ Q6_K_SCALE = 64  # of sub-blocks: of their int8, so that the block's own stays a
 
 
 def smollm2_q4_0(source: Path, target: Path, programs: Path) -> Path:
-    """Return the file at `target`, made from `source` by llama.cpp's own quantisation: its best case for its kernels' speed."""
+    """Return the file at `target`, made from `source` by llama.cpp's own quantisation: its best case for its kernels'
+    speed."""
     if not target.exists():
         part = target.with_suffix(".part")
         command = [programs / "llama-quantize", "--allow-requantize", source, part, "Q4_0"]
@@ -153,7 +154,8 @@ def add_fields(writer: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def vocabulary(n_vocab: int) -> tuple[list[str], list[int]]:
-    """Return spellings and kinds as a sentencepiece model has them: control, bytes, then pieces made of pieces, shortest first."""
+    """Return spellings and kinds as a sentencepiece model has them: control, bytes, then pieces made of pieces,
+    shortest first."""
     kind = gguf.TokenType
     start = "\u2581"  # of a word
     control = [("<unk>", kind.UNKNOWN), ("<s>", kind.CONTROL), ("</s>", kind.CONTROL)]

@@ -1,7 +1,7 @@
 """The tables of bench_llama_cpp.py, of samples that were taken in turns.
 
-Samples are lists by contestant, those of one round at the same place. A value is a median, and a ratio the median of the rounds'
-own ratios, which a drift of the machine's speed does not touch.
+Samples are lists by contestant, those of one round at the same place. A value is a median, and a ratio the median of
+the rounds' own ratios, which a drift of the machine's speed does not touch.
 """
 
 from statistics import median

@@ -238,7 +238,8 @@ static bool control_agrees(const mhi_arena_layout *layout)
         && control.data_bytes == layout->data_bytes && control.live_blocks == layout->live_blocks;
 }
 
-/* The fork handlers must be there before the lock is first held, or a child could inherit it held by a thread that it does not have. */
+/* The fork handlers must be there before the lock is first held, or a child could inherit it held by a thread that it
+ * does not have. */
 int mhi_arena_begin_adopting(mh_error *err)
 {
     int status = mhi_cache_init(false, err);

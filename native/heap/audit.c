@@ -1,9 +1,9 @@
 /* audit.c - marks what the roots lead to, and judges every word that leads out.
  *
- * Marking is conservative: a word with the address of any byte of a live block keeps that block. What nothing leads to (caches of
- * libraries, blocks that were leaked) is litter: it is saved, but a later run cannot reach it, so where it points does not matter. By
- * the same argument a pointer that is hidden (compressed, XORed, in a block marked as data) makes its block litter, whose pointers out
- * are then not adjusted; mh_keep is for those.
+ * Marking is conservative: a word with the address of any byte of a live block keeps that block. What nothing leads to
+ * (caches of libraries, blocks that were leaked) is litter: it is saved, but a later run cannot reach it, so where it
+ * points does not matter. By the same argument a pointer that is hidden (compressed, XORed, in a block marked as data)
+ * makes its block litter, whose pointers out are then not adjusted; mh_keep is for those.
  */
 #define _GNU_SOURCE
 #include "heap/audit.h"

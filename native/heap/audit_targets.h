@@ -34,7 +34,8 @@ typedef struct {
     uint8_t windows[1 << 15];      /* of 4 GiB each: is anything mapped there? */
     int memory_fd;                 /* /proc/self/mem */
     const mhi_mapping *brk;        /* "[heap]", or NULL */
-    uint64_t *blocks;              /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
+    /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
+    uint64_t *blocks;
     bool brk_was_read;
 } mhi_targets;
 

@@ -4,8 +4,8 @@
 #include "error.h"
 #include "heap/cache.h"
 
-/* Free runs of at least so many pages become holes, shorter ones are overwritten with zeros. On ext4 a hole takes 80 us whatever its
- * length; zeros take 0.2 to 0.6 us a page to write and 2 us to reach the disk. */
+/* Free runs of at least so many pages become holes, shorter ones are overwritten with zeros. On ext4 a hole takes 80 us
+ * whatever its length; zeros take 0.2 to 0.6 us a page to write and 2 us to reach the disk. */
 enum { PUNCH_PAGES = 32 };
 
 /* The bytes of an adopted arena's page table are hostile: every value is checked before it leads anywhere. */

@@ -1,7 +1,7 @@
 /* check.c - mh_check: walks everything and proves the invariants, S1 to S4 of span.c and B1, B2 of slab.c.
  *
- * Blocks in caches are found by marking them in the live map with a value that no live block has, so that one in two caches, or in
- * a cache and free, or in none of the three states of B1 is seen. The marks are gone at the end.
+ * Blocks in caches are found by marking them in the live map with a value that no live block has, so that one in two
+ * caches, or in a cache and free, or in none of the three states of B1 is seen. The marks are gone at the end.
  */
 #include <errno.h>
 

@@ -1,7 +1,8 @@
 /* heap.h - what the files of the allocator share: the state of an arena, and who does what to it.
  *
  *   malloc.c   the malloc family: fast paths                       | cache  a thread's stock of free blocks, per class
- *   cache.c    thread caches, pausing and sealing, fork            | class  a block size; blocks up to MHI_SMALL_MAX have one
+ *   cache.c    thread caches, pausing and sealing, fork            | class  a block size; blocks up to MHI_SMALL_MAX
+ *              have one
  *   slab.c     classes and slabs: small blocks                     | slab   a span that holds blocks of one class
  *   span.c     runs of pages: large blocks and slabs               | span   a run of pages with one purpose, or free
  *   backing.c  memory for pages: file or anonymous                 | large  a block that is a span of its own
@@ -9,12 +10,13 @@
  *   arena.c    create, adopt, delete                               |
  *   blocks.c   finding, visiting and wiping blocks; check.c mh_check
  *
- * Where things lie. In the arena, so that a snapshot has it: the page table and, from the seal on, the control page. In this
- * process only (one mapping, "side"): struct mh_arena, the live map, one mhi_span per page. Nothing of ours lies in user blocks
- * or between them, so a stray write of the user cannot break the allocator, and a page of free blocks need not be touched.
+ * Where things lie. In the arena, so that a snapshot has it: the page table and, from the seal on, the control page. In
+ * this process only (one mapping, "side"): struct mh_arena, the live map, one mhi_span per page. Nothing of ours lies
+ * in user blocks or between them, so a stray write of the user cannot break the allocator, and a page of free blocks
+ * need not be touched.
  *
- * Locks, in the order they are taken: adoption (arena.c) > registry (cache.c) > one class > pages. A thread that holds a class or the pages lock
- * is always inside its cache (busy), so a paused arena has none of them held.
+ * Locks, in the order they are taken: adoption (arena.c) > registry (cache.c) > one class > pages. A thread that holds
+ * a class or the pages lock is always inside its cache (busy), so a paused arena has none of them held.
  */
 #ifndef MHI_HEAP_H
 #define MHI_HEAP_H
@@ -34,12 +36,14 @@ enum {
 #define MHI_NO_PAGE      UINT32_MAX
 #define MHI_CAPACITY_MAX (1ull << 42)   /* page table entries hold 30 bits of a page number */
 
-/* Entry of the page table: two bits of kind, 30 of value. Entries inside a free span are left over from earlier and mean nothing;
- * no one follows them, because a live map byte is looked at first, or because it starts from the entry of a span's first page. */
+/* Entry of the page table: two bits of kind, 30 of value. Entries inside a free span are left over from earlier and
+ * mean nothing; no one follows them, because a live map byte is looked at first, or because it starts from the entry of
+ * a span's first page. */
 enum { MHI_FREE, MHI_SLAB, MHI_LARGE, MHI_INSIDE };
 static inline uint32_t mhi_entry(uint32_t kind, uint32_t value) { return value << 2 | kind; }
 static inline uint32_t mhi_entry_kind(uint32_t entry) { return entry & 3; }
-/* FREE, LARGE: pages of the span, in its first entry, and for FREE also in its last. INSIDE: pages back to the first of a large block. */
+/* FREE, LARGE: pages of the span, in its first entry, and for FREE also in its last. INSIDE: pages back to the first of
+ * a large block. */
 static inline uint32_t mhi_entry_value(uint32_t entry) { return entry >> 2; }
 /* SLAB, in every entry of one: class, and pages back to its first. */
 static inline uint32_t mhi_slab_value(uint32_t size_class, uint32_t index) { return size_class << 8 | index; }
@@ -59,19 +63,22 @@ typedef struct {
     uint32_t block_bytes;
     uint32_t n_pages;      /* of a slab */
     uint32_t n_blocks;     /* in a slab */
-    uint32_t reciprocal;   /* ceil(2^31 / grains of a block): grains from the slab's start * it >> 31 is the block's index */
+    /* ceil(2^31 / grains of a block): grains from the slab's start * it >> 31 is the block's index */
+    uint32_t reciprocal;
     uint32_t cache_blocks; /* most that a cache keeps */
     uint32_t cache_first;  /* of its bin, in mhi_cache.blocks */
 } mhi_class;
 extern mhi_class mhi_classes[MHI_CLASSES];
 
-/* Number of the block that an offset into a slab lies in, without a division: exact, as slabs have far fewer than 2^31 / 2048 grains. */
+/* Number of the block that an offset into a slab lies in, without a division: exact, as slabs have far fewer than 2^31
+ * / 2048 grains. */
 static inline uint64_t mhi_block_index(const mhi_class *size_class, uint64_t offset_in_slab)
 {
     return offset_in_slab / MHI_GRAIN * size_class->reciprocal >> 31;
 }
 
-/* Class of a size of at most MHI_SMALL_MAX; of 0 as of 1. The top three bits of size - 1 tell it; below 128 the low four are cut off. */
+/* Class of a size of at most MHI_SMALL_MAX; of 0 as of 1. The top three bits of size - 1 tell it; below 128 the low
+ * four are cut off. */
 static inline uint32_t mhi_class_of(size_t size_bytes)
 {
     uint32_t last = (uint32_t)(size_bytes - (size_bytes != 0));
@@ -135,7 +142,8 @@ static inline void mhi_store_entry(mh_arena *arena, uint64_t page, uint32_t entr
 {
     atomic_store_explicit(&arena->table[page], entry, memory_order_relaxed);
 }
-/* The live map byte of an offset into data. Relaxed: whoever hands a block to another thread synchronises with it anyway. */
+/* The live map byte of an offset into data. Relaxed: whoever hands a block to another thread synchronises with it
+ * anyway. */
 static inline uint8_t mhi_load_live(const mh_arena *arena, uint64_t offset)
 {
     return atomic_load_explicit(&arena->live[offset / MHI_GRAIN], memory_order_relaxed);
@@ -176,7 +184,8 @@ void mhi_region_trim(mh_arena *arena, uint64_t kept_bytes);
 /* backing.c; pages lock unless sealed */
 /* Makes data accessible up to `bytes` or further; false: no memory or no address space. */
 bool mhi_backing_grow(mh_arena *arena, uint64_t bytes);
-/* Gives memory back and makes it zero while the address space and the disk's blocks stay ours; false: nothing happened. */
+/* Gives memory back and makes it zero while the address space and the disk's blocks stay ours; false: nothing happened.
+ * */
 bool mhi_backing_clear(mh_arena *arena, uint64_t offset, uint64_t bytes);
 /* The same for good, disk blocks included. Falls back to writing zeros. */
 void mhi_backing_punch(mh_arena *arena, uint64_t offset, uint64_t bytes);
@@ -186,7 +195,8 @@ void mhi_backing_leave_file(mh_arena *arena);
 
 /* span.c; takes the pages lock itself */
 void mhi_span_init(mh_arena *arena);
-/* First page of a span; MHI_NO_PAGE: no memory. kind: MHI_LARGE, or MHI_SLAB with its class. *is_zero: known to be all zeros. */
+/* First page of a span; MHI_NO_PAGE: no memory. kind: MHI_LARGE, or MHI_SLAB with its class. *is_zero: known to be all
+ * zeros. */
 uint32_t mhi_span_alloc(mh_arena *arena, uint64_t n_pages, uint64_t align_bytes, uint32_t kind, uint32_t size_class, bool *is_zero);
 void mhi_span_free(mh_arena *arena, uint32_t page, uint32_t n_pages);
 /* A large block: in place or not at all (false). */
@@ -208,7 +218,8 @@ void mhi_slab_give(mh_arena *arena, uint32_t size_class, void *const *blocks, ui
 /* blocks.c */
 /* Pages of the span that begins at a page which a span is known to begin at. */
 uint32_t mhi_span_pages(const mh_arena *arena, uint32_t page);
-/* Offset and usable size of the block around an offset below the limit, live or not; false: a free span, or hostile bytes. */
+/* Offset and usable size of the block around an offset below the limit, live or not; false: a free span, or hostile
+ * bytes. */
 bool mhi_block_around(const mh_arena *arena, uint64_t offset, uint64_t *start, uint64_t *size_bytes);
 /* As mhi_arena_each_block, for an arena that is paused or sealed. */
 void mhi_blocks_each(const mh_arena *arena, bool (*visit)(void *context, const mhi_block *block), void *context);

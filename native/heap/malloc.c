@@ -1,9 +1,9 @@
 /* malloc.c - the malloc family.
  *
- * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks the block up
- * there, then its class in the page table, and puts it on top of a bin: no lock, no atomic read-modify-write, no touch of the block.
- * Whatever else there is to do, the quick functions change nothing and leave all to the general ones, in tail position: so they need no
- * stack and no saved registers.
+ * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks
+ * the block up there, then its class in the page table, and puts it on top of a bin: no lock, no atomic
+ * read-modify-write, no touch of the block. Whatever else there is to do, the quick functions change nothing and leave
+ * all to the general ones, in tail position: so they need no stack and no saved registers.
  */
 #include <errno.h>
 #include <string.h>
@@ -70,7 +70,8 @@ static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
 
 /* ---- The family ---------------------------------------------------------------------------------------------- */
 
-/* align_bytes is a power of two. Sizes beyond PTRDIFF_MAX are refused with all others beyond MHI_CAPACITY_MAX, by mhi_span_alloc. */
+/* align_bytes is a power of two. Sizes beyond PTRDIFF_MAX are refused with all others beyond MHI_CAPACITY_MAX, by
+ * mhi_span_alloc. */
 static void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
 {
     mhi_cache *cache = mhi_enter(arena);
@@ -161,8 +162,8 @@ __attribute__((noinline)) static void free_slowly(void *block)
     mhi_leave(arena, cache);
 }
 
-/* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it stays
- * large: then the pages behind it are free at once. */
+/* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it
+ * stays large: then the pages behind it are free at once. */
 static bool resize_in_place(mh_arena *arena, uint64_t offset, size_t size_bytes)
 {
     uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);

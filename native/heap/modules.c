@@ -27,7 +27,8 @@ static void read_segments(mhi_elf *elf)
     }
 }
 
-/* The linker has turned most of these into addresses already; a read-only dynamic section still has what the file says. */
+/* The linker has turned most of these into addresses already; a read-only dynamic section still has what the file says.
+ * */
 static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) *entry)
 {
     uint64_t value = entry->d_un.d_ptr;
@@ -67,8 +68,8 @@ bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info)
     return true;
 }
 
-/* The linker enters a module into this lookup as the last step before its constructors run, and takes it out before unmapping it: unlike
- * the list that dl_iterate_phdr walks, it never shows half-loaded modules. */
+/* The linker enters a module into this lookup as the last step before its constructors run, and takes it out before
+ * unmapping it: unlike the list that dl_iterate_phdr walks, it never shows half-loaded modules. */
 bool mhi_elf_is_ready(const mhi_elf *elf)
 {
     struct dl_find_object found;
@@ -77,8 +78,9 @@ bool mhi_elf_is_ready(const mhi_elf *elf)
 
 enum { VERSION_HIDDEN = 0x8000 }; /* of a version that only programs linked long ago ask for */
 
-/* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from first_symbol on;
- * a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not hidden. */
+/* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from
+ * first_symbol on; a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not
+ * hidden. */
 static const ElfW(Sym) *find_symbol(const mhi_elf *elf, const char *name)
 {
     if (elf->hash == NULL || elf->symbols == NULL || elf->strings == NULL)
@@ -150,8 +152,8 @@ uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id)
     return 0;
 }
 
-/* The executable has no name in the linker's list. /proc tells it, but in a process that was resumed that is the launcher's: so it is asked
- * as the library is loaded. */
+/* The executable has no name in the linker's list. /proc tells it, but in a process that was resumed that is the
+ * launcher's: so it is asked as the library is loaded. */
 static char executable[PATH_MAX];
 
 __attribute__((constructor)) static void remember_executable(void)

@@ -1,7 +1,7 @@
 /* modules.h - the loaded objects of this process, as the dynamic linker maps them.
  *
- * Everything here points into memory that dlclose may take away: use it inside the call of dl_iterate_phdr that it came from, which
- * holds the lock that dlclose needs.
+ * Everything here points into memory that dlclose may take away: use it inside the call of dl_iterate_phdr that it came
+ * from, which holds the lock that dlclose needs.
  */
 #ifndef MHI_MODULES_H
 #define MHI_MODULES_H
@@ -27,12 +27,14 @@ typedef struct {
 
 /* False for what is no module to us: the vdso, and objects without a dynamic section. */
 bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info);
-/* The linker has relocated it and protected its read-only data: before that, its slots hold nothing yet and must not be touched. */
+/* The linker has relocated it and protected its read-only data: before that, its slots hold nothing yet and must not be
+ * touched. */
 bool mhi_elf_is_ready(const mhi_elf *elf);
 /* Address of the symbol that the module itself defines under this name, or 0. */
 uint64_t mhi_elf_find(const mhi_elf *elf, const char *name);
-/* The PLT entry by which the program knows another module's function, or 0. A program that is not position-independent and takes
- * the address of such a function makes its PLT entry the function's address for everybody: Debian's python does so to malloc. */
+/* The PLT entry by which the program knows another module's function, or 0. A program that is not position-independent
+ * and takes the address of such a function makes its PLT entry the function's address for everybody: Debian's python
+ * does so to malloc. */
 uint64_t mhi_elf_find_plt(const mhi_elf *elf, const char *name);
 bool mhi_elf_contains(const mhi_elf *elf, uint64_t address);
 /* The segment around an address, or NULL. */

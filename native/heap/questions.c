@@ -1,7 +1,8 @@
 /* questions.c - the table of what was asked: append-only, read and written without locks.
  *
- * A question is entered in three steps: its name goes to the pool, a record of its own is filled, and last a slot of the hash table is given
- * the record's number. Two threads that ask the same at once may both enter it: it then counts twice, which changes nothing.
+ * A question is entered in three steps: its name goes to the pool, a record of its own is filled, and last a slot of
+ * the hash table is given the record's number. Two threads that ask the same at once may both enter it: it then counts
+ * twice, which changes nothing.
  */
 #define _GNU_SOURCE
 #include "heap/questions.h"
@@ -16,7 +17,8 @@
 
 enum {
     QUESTIONS_MAX = 24576,     /* an import of torch asks about 3,000 paths */
-    OUTPUTS_MAX = QUESTIONS_MAX / 2, /* no file that is output takes a place behind this: they must not crowd out what is read */
+    /* no file that is output takes a place behind this: they must not crowd out what is read */
+    OUTPUTS_MAX = QUESTIONS_MAX / 2,
     SLOTS = 1 << 16,               /* a power of two, at least twice as many: probing stays short */
     POOL_BYTES = 4 << 20,      /* 170 bytes a name; untouched pages cost nothing */
 };

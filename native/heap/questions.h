@@ -1,7 +1,8 @@
-/* questions.h - what the process asked of the world between begin and end, each question once, with what matters of its first answer.
+/* questions.h - what the process asked of the world between begin and end, each question once, with what matters of its
+ * first answer.
  *
- * Asked through the functions that route_files.c and route_asks.c stand in for, by any thread and by signal handlers, so notes are taken without
- * locks or allocation. What becomes of a question at the commit, snapshot/inputs.c says.
+ * Asked through the functions that route_files.c and route_asks.c stand in for, by any thread and by signal handlers,
+ * so notes are taken without locks or allocation. What becomes of a question at the commit, snapshot/inputs.c says.
  */
 #ifndef MHI_QUESTIONS_H
 #define MHI_QUESTIONS_H
@@ -36,12 +37,14 @@ typedef struct {
     const char *name;   /* an absolute path, a variable's name, or "" */
     struct stat found;  /* PATH, LISTING: at the first question; st_mode 0: nothing was there */
     atomic_uint uses;   /* MHI_FILE_* */
-    uint64_t digest;    /* LISTING: of the names, where they were known at the first question; else 0. RIGHTS: those granted */
+    /* LISTING: of the names, where they were known at the first question; else 0. RIGHTS: those granted */
+    uint64_t digest;
 } mhi_question;
 
 /* Forgets what was asked, and takes notes from here on; nothing happens where notes are taken already. */
 void mhi_questions_begin(void);
-/* What the interpreter asks about this path, by this very text, is not noted: the program's own file, which its command names. NULL: none. */
+/* What the interpreter asks about this path, by this very text, is not noted: the program's own file, which its command
+ * names. NULL: none. */
 void mhi_questions_leave_out(const char *path);
 void mhi_questions_end(void);
 

@@ -1,7 +1,8 @@
 /* region.c - who owns which part of the region that arenas live in.
  *
- * The region is cut into granules of MHI_SLOT_BYTES. An arena begins at one and covers as many as its capacity needs; the table
- * says whose each is, so that mh_arena_of is a shift and a load for any address whatever. Written under the registry lock, read by all.
+ * The region is cut into granules of MHI_SLOT_BYTES. An arena begins at one and covers as many as its capacity needs;
+ * the table says whose each is, so that mh_arena_of is a shift and a load for any address whatever. Written under the
+ * registry lock, read by all.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* route_asks.c - what is asked without opening a file: the real function, then a note of the question.
  *
- * The C library's own calls inside itself are not seen. So what realpath walks through and what getpwuid reads are noted as their outcome
- * depends on them: the path that was asked, and the list of users.
+ * The C library's own calls inside itself are not seen. So what realpath walks through and what getpwuid reads are
+ * noted as their outcome depends on them: the path that was asked, and the list of users.
  */
 #define _GNU_SOURCE
 #include "heap/route_asks.h"
@@ -344,7 +344,8 @@ int mhi_routed_tcgetattr(int fd, struct termios *settings)
 
 /* ---- host and user ---- */
 
-/* OpenBLAS compares the kernel's version, in every program that imports numpy; what others read of the structure nobody can see. */
+/* OpenBLAS compares the kernel's version, in every program that imports numpy; what others read of the structure nobody
+ * can see. */
 static bool asks_for_kernel(const void *caller)
 {
     Dl_info info;

@@ -1,8 +1,8 @@
 /* route_calls.h - the functions that routing replaces, and what it replaces them by.
  *
- * Most replacements must know who calls them, for the live map. So every library with an owner number gets entry points of its own: small
- * stubs (route_stubs.S) in a table of one row per owner byte and one column per function, which pass the owner as a last argument that
- * the replaced function does not have. That costs one instruction and one jump.
+ * Most replacements must know who calls them, for the live map. So every library with an owner number gets entry points
+ * of its own: small stubs (route_stubs.S) in a table of one row per owner byte and one column per function, which pass
+ * the owner as a last argument that the replaced function does not have. That costs one instruction and one jump.
  */
 #ifndef MHI_ROUTE_CALLS_H
 #define MHI_ROUTE_CALLS_H
@@ -16,7 +16,8 @@ enum { MHI_STUB_MALLOC, MHI_STUB_CALLOC, MHI_STUB_REALLOC, MHI_STUB_REALLOCARRAY
 typedef enum {
     MHI_ALLOCATES, /* also a likely value of function pointers that libraries set at run time (xmlFree and the like) */
     MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
-    MHI_RAW,       /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of route_calls.c */
+    /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of route_calls.c */
+    MHI_RAW,
     MHI_LINKS,     /* brings libraries in, or finds their functions */
     MHI_OPENS,     /* a file */
     MHI_ASKS,      /* about the world, without opening a file */
@@ -26,9 +27,12 @@ typedef enum {
 typedef struct {
     const char *name;
     mhi_role role;
-    int stub;              /* MHI_STUB_*: its column replaces the function, in modules that are routed; or MHI_NO_STUB ... */
+    /* MHI_STUB_*: its column replaces the function, in modules that are routed; or MHI_NO_STUB ... */
+    int stub;
     void (*plain)(void);   /* ... and this does, for every caller alike */
-    void (*kept)(void);    /* what the interpreter's own module gets instead: no routing, but safe with arena blocks, and notes; NULL: nothing */
+    /* what the interpreter's own module gets instead: no routing, but safe with arena blocks, and notes; NULL: nothing
+     * */
+    void (*kept)(void);
     void (**real)(void);   /* where to keep the function itself; NULL: another entry has the same */
 } mhi_call;
 
@@ -51,7 +55,8 @@ bool mhi_raw_is_plain(void);
 /* dlsym itself. */
 extern void *(*mhi_real_dlsym)(void *handle, const char *name);
 extern void *(*mhi_real_dlopen)(const char *path, int mode);
-/* Called by the stubs of dlopen and dlmopen, and of dlsym and dlvsym, before those run; the latter may answer themselves (not NULL). */
+/* Called by the stubs of dlopen and dlmopen, and of dlsym and dlvsym, before those run; the latter may answer
+ * themselves (not NULL). */
 void mhi_before_dlopen(void);
 void *mhi_before_dlsym(void *handle, const char *name);
 

@@ -1,13 +1,13 @@
-/* route_entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and equal in all who
- * resume it.
+/* route_entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and
+ * equal in all who resume it.
  *
- * As route_files.c, without locks or allocation. The module is that of the return address. What a processor's own instruction draws
- * (rdrand), and a system call that is written into a module, is not seen.
+ * As route_files.c, without locks or allocation. The module is that of the return address. What a processor's own
+ * instruction draws (rdrand), and a system call that is written into a module, is not seen.
  *
- * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust the keys of its hash
- *     tables, which stay shared like the interpreter's.
- * E2  Of what was drawn a digest is kept, never the bytes: so that a seed can be recognised as drawn. At most DIGEST_BYTES long: longer ones
- *     are no seed that anybody keeps.
+ * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust
+ *     the keys of its hash tables, which stay shared like the interpreter's.
+ * E2  Of what was drawn a digest is kept, never the bytes: so that a seed can be recognised as drawn. At most
+ *     DIGEST_BYTES long: longer ones are no seed that anybody keeps.
  */
 #define _GNU_SOURCE
 #include "heap/route_entropy.h"

@@ -1,7 +1,8 @@
 /* route_files.c - the open family: the real function, then a note of what was asked.
  *
- * A file that was created, emptied or only written is output, and stays that when it is read afterwards. One that was there and could be
- * written, by O_RDWR, is not: a database that is only read is opened so. Whether it was changed the commit sees.
+ * A file that was created, emptied or only written is output, and stays that when it is read afterwards. One that was
+ * there and could be written, by O_RDWR, is not: a database that is only read is opened so. Whether it was changed the
+ * commit sees.
  */
 #define _GNU_SOURCE
 #include "heap/route_files.h"

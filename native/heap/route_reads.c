@@ -30,7 +30,8 @@ void mhi_reads_begin(bool is_first_instruction)
 {
     int saved_errno = errno;
     for (int fd = 0; fd < HANDED_MAX; fd++) {
-        bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0); /* the interpreter reads a .pth file */
+        /* the interpreter reads a .pth file */
+        bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0);
         if (!is_considered || fstat(fd, &handed[fd]) < 0)
             handed[fd] = (struct stat){ 0 };
     }
@@ -63,7 +64,8 @@ static source source_of(int fd)
     for (int as = STDIN_FILENO + 1; as < HANDED_MAX; as++)
         if (is_handed(fd, &found, as))
             return HANDED;
-    if (S_ISFIFO(found.st_mode) && fstatfs(fd, &system) == 0 && system.f_type != PIPEFS_MAGIC) /* others are the process's own */
+    /* others are the process's own */
+    if (S_ISFIFO(found.st_mode) && fstatfs(fd, &system) == 0 && system.f_type != PIPEFS_MAGIC)
         return NAMED_PIPE;
     return is_terminal(&found) ? TERMINAL : NOTHING;
 }

@@ -9,7 +9,8 @@
  */
 #include "heap/heap.h"
 
-/* Free memory is kept for reuse up to this much in one span, then given back to the kernel. glibc's upper bound for the same decision. */
+/* Free memory is kept for reuse up to this much in one span, then given back to the kernel. glibc's upper bound for the
+ * same decision. */
 enum { KEEP_PAGES = (32 << 20) / MHI_PAGE };
 /* Spans of one bin that are compared for the best fit. Arbitrary; bins of up to 64 pages hold only equals. */
 enum { LOOK = 32 };
@@ -167,8 +168,8 @@ static void mark_slab(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t
         mhi_store_entry(arena, page + i, mhi_entry(MHI_SLAB, mhi_slab_value(size_class, i)));
 }
 
-/* Marks n_pages in the middle of the pages [page, page + n_pages + slack) as a span and puts the rest back. Marking comes first:
- * put looks at the entries next to what it puts, and those inside a former free span may say anything. */
+/* Marks n_pages in the middle of the pages [page, page + n_pages + slack) as a span and puts the rest back. Marking
+ * comes first: put looks at the entries next to what it puts, and those inside a former free span may say anything. */
 static uint32_t carve(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t slack, uint32_t dirty_pages, uint32_t kind,
                       uint32_t size_class)
 {

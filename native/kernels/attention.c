@@ -1,8 +1,8 @@
 /* attention.c - attention over the cache, compiled once per instruction set.
  *
- * Scores and sums are the same thing, small matrix products, done in tiles of registers straight from the cache: of pairs of
- * integers, or of floats. As many queries as a tile has rows go through a chunk together, so that what is between its keys
- * and its values stays in first-level cache.
+ * Scores and sums are the same thing, small matrix products, done in tiles of registers straight from the cache: of
+ * pairs of integers, or of floats. As many queries as a tile has rows go through a chunk together, so that what is
+ * between its keys and its values stays in first-level cache.
  */
 #include "attention_cache.h"
 #include "exp2.h"
@@ -19,7 +19,8 @@ static const mki_softmax NOTHING = {-INFINITY, 0};
 typedef struct {
     const mki_attention *a;
     int32_t kv_head, n;
-    int64_t ahead; /* bytes: what of the cache will be wanted next, in order to ask for it in time; 0: it is near anyway */
+    /* bytes: what of the cache will be wanted next, in order to ask for it in time; 0: it is near anyway */
+    int64_t ahead;
     int32_t length[MKI_QUERIES]; /* positions it sees */
     const float *q[MKI_QUERIES];
     float *out[MKI_QUERIES];
@@ -62,8 +63,8 @@ typedef struct {
     int64_t stride;
 } float_matrix;
 
-/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is taken
- * in ascending order of i, whatever is computed beside it. */
+/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is
+ * taken in ascending order of i, whatever is computed beside it. */
 INLINE void multiply_float_tile(const int rows, const int vectors, const float *const *factor, int32_t n, float_matrix b,
                                 bool more, float *out)
 {
@@ -107,8 +108,8 @@ static void multiply_floats(int32_t n_rows, const float *const *factor, int32_t 
 
 /* ---- products of integers ---- */
 
-/* Rows of pairs of integers. Where ahead is not 0, as much further on of each number that is used is called into second-level
- * cache; where there is no such memory, nothing happens. */
+/* Rows of pairs of integers. Where ahead is not 0, as much further on of each number that is used is called into
+ * second-level cache; where there is no such memory, nothing happens. */
 typedef struct {
     const char *at;
     int64_t row_bytes, ahead;
@@ -311,7 +312,8 @@ static void merge_sums(float *into, const float *sums, int32_t n, worth w)
         into[i] = into[i] * w.before + sums[i] * w.chunk;
 }
 
-/* Weights, under the values' scales, as integers; zeros where a query does not see the value. Theirs is NaN if a scale is. */
+/* Weights, under the values' scales, as integers; zeros where a query does not see the value. Theirs is NaN if a scale
+ * is. */
 static void round_weights(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *weights, const float *scales,
                           int16_t (*q)[MKI_CHUNK], factors *f)
 {

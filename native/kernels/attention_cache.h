@@ -9,7 +9,8 @@
 
 enum { LARGEST = 32767 }; /* 16-bit integer, norm of a rounded vector, and sum of a chunk's rounded weights */
 
-static const float MAGIC = 0x1.8p23f; /* added to a float it leaves the nearest integer, ties to even, in its low bits */
+/* added to a float it leaves the nearest integer, ties to even, in its low bits */
+static const float MAGIC = 0x1.8p23f;
 
 INLINE int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
@@ -56,8 +57,8 @@ INLINE void round_by(const float *x, int32_t n, float inverse, int16_t *q)
         }
 }
 
-/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by. What is
- * not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
+/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by.
+ * What is not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
 INLINE float round_vector(const float *x, int32_t n, int16_t *q)
 {
     _Alignas(64) float padded[MKI_DIMS_I16];
@@ -77,8 +78,8 @@ INLINE uint16_t to_half(float x)
     return mki_to_half(x > largest ? largest : x < -largest ? -largest : x);
 }
 
-/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns the half they are to be multiplied by,
- * which one that is NaN makes NaN. */
+/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns the half they are to be multiplied
+ * by, which one that is NaN makes NaN. */
 INLINE uint16_t round_to_bytes(const float *x, int32_t n, int16_t *q)
 {
     float largest = 0;
@@ -148,8 +149,8 @@ static void remember(const mki_cache *c, int32_t position, int32_t kv_head, cons
     }
 }
 
-/* The block's scales, those of the first n positions at least; what is `ahead` bytes further on is called into second-level
- * cache. */
+/* The block's scales, those of the first n positions at least; what is `ahead` bytes further on is called into
+ * second-level cache. */
 INLINE void load_scales(const block *b, int32_t n, int64_t ahead, float *scales)
 {
     for (int64_t line = 0; ahead && line < n * mki_cache_scale_bytes(b->type); line += 64)

@@ -3,9 +3,9 @@
 #define MK_EXP2_H
 #include "vector.h"
 
-/* x[j] = 2^x[j] for x <= 0: within 3 ULP from -125 on, 0 below, NaN for NaN; side by side, as each step waits for the one before.
- * 2^x = 2^n 2^r, n the integer nearest to x; x - n is exact, and the polynomial has the least relative error, 1.5 of these ULP,
- * of its degree for |r| <= 1/2 (by Lawson's algorithm). */
+/* x[j] = 2^x[j] for x <= 0: within 3 ULP from -125 on, 0 below, NaN for NaN; side by side, as each step waits for the
+ * one before. 2^x = 2^n 2^r, n the integer nearest to x; x - n is exact, and the polynomial has the least relative
+ * error, 1.5 of these ULP, of its degree for |r| <= 1/2 (by Lawson's algorithm). */
 INLINE void mki_exp2(vector *x, const int n)
 {
     typedef int32_t lanes __attribute__((vector_size(sizeof(vector))));

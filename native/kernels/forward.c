@@ -84,7 +84,8 @@ static void rotate_and_remember(void *arg, int32_t first, int32_t last)
 
 static int32_t group(const mk_config *c) { return c->n_heads / c->n_kv_heads; }
 
-/* Items are portion * n_kv_heads + kv head. Later portions see more positions; the pool hands out the last items first. */
+/* Items are portion * n_kv_heads + kv head. Later portions see more positions; the pool hands out the last items first.
+ * */
 static void attend_portions(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;

@@ -1,14 +1,15 @@
 /* matmul.c - weights times a batch of vectors: the strips of all weights are one queue for the pool.
  *
- * Strips are multiplied by the whole batch before the next ones are touched: they come from memory once, and the batch of
- * activations, which all strips want, stays in the second-level cache.
+ * Strips are multiplied by the whole batch before the next ones are touched: they come from memory once, and the batch
+ * of activations, which all strips want, stays in the second-level cache.
  */
 #include "matmul.h"
 #include "isa.h"
 
 #include <stdatomic.h>
 
-enum { SEGMENT = 256 }; /* columns expanded to float32 at once in exact mode: 16 KiB of a strip, half a first-level cache */
+/* columns expanded to float32 at once in exact mode: 16 KiB of a strip, half a first-level cache */
+enum { SEGMENT = 256 };
 
 static atomic_bool is_exact;
 

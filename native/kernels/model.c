@@ -1,7 +1,7 @@
 /* model.c - a model's memory: allocated here, filled by a loader, checked before use, freed as a whole.
  *
- * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data, and that
- * matrices lie in `weights` if there is such a block.
+ * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data, and
+ * that matrices lie in `weights` if there is such a block.
  */
 #include "alloc.h"
 #include "blocks.h"

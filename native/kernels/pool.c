@@ -7,8 +7,9 @@
  *   ticket = (job number, items nobody has taken)     the caller opens a job by storing (number + 1, all)
  *
  * A worker reads the ticket and, if items are left, the job; then it takes the last few by compare-and-swap from the
- * ticket it read: its share of them, so that chunks are large at first, and small in the end, when threads would else wait for
- * each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Of a matrix large ones are streams that memory likes.
+ * ticket it read: its share of them, so that chunks are large at first, and small in the end, when threads would else
+ * wait for each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Of a matrix large ones are streams that
+ * memory likes.
  *   P1. If the swap succeeds, what it read was that job: until then the job had items left, and the caller writes the
  *       next one only after every item of this one is done. If it fails, what was read is thrown away.
  *   P2. Nobody sleeps through an event: a sleeper says so, then the kernel compares the word it waits on; whoever

@@ -4,7 +4,8 @@
 #include "attention.h"
 #include "strips.h"
 
-/* Tokens that go through the layers together: enough that the weights' way from memory costs little beside their products. */
+/* Tokens that go through the layers together: enough that the weights' way from memory costs little beside their
+ * products. */
 enum { MKI_BATCH = 128 };
 
 struct mk_session {

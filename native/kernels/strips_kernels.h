@@ -1,4 +1,5 @@
-/* strips_kernels.h - the operations of strips.h, in terms of the lanes of one instruction set; included by strips_<isa>.c.
+/* strips_kernels.h - the operations of strips.h, in terms of the lanes of one instruction set; included by
+ * strips_<isa>.c.
  *
  * A lanes_<isa>.h defines, for 16 rows side by side,
  *   floats, ints    one value of each row;  bytes  four of each row;  fours  four bytes of a vector, for every row
@@ -12,17 +13,18 @@
 #include <float.h>
 #include <string.h>
 
-/* Groups of a tile's strips that serve all vectors before the next ones are touched: 18 or 20 KiB of weights stay in first-level
- * cache, of Q8_0 34. Sums wait in memory meanwhile, to the same bits. */
+/* Groups of a tile's strips that serve all vectors before the next ones are touched: 18 or 20 KiB of weights stay in
+ * first-level cache, of Q8_0 34. Sums wait in memory meanwhile, to the same bits. */
 enum { GROUPS_AT_ONCE = 32 };
 
 /* ---- Activations ---- */
 
-/* A value stands out when it is more than ten times the mean magnitude of its block: 127 > 10 * sum / 32. Arbitrary; at 6 a
- * third of the blocks had rests, at 20 hardly any. */
+/* A value stands out when it is more than ten times the mean magnitude of its block: 127 > 10 * sum / 32. Arbitrary; at
+ * 6 a third of the blocks had rests, at 20 hardly any. */
 enum { LEAST_SUM = 127 * MKI_BLOCK / 10 };
 
-static const float magic = 0x1.8p23f; /* added to a float it leaves the nearest integer, ties to even, in its low bits */
+/* added to a float it leaves the nearest integer, ties to even, in its low bits */
+static const float magic = 0x1.8p23f;
 
 /* q = x * inverse, rounded; returns the sum of magnitudes. bias is filled in. */
 INLINE int32_t round_block(const float *x, float inverse, mki_q8 *out)
@@ -155,8 +157,8 @@ INLINE floats add_rest_as(const int type, const char *strip, int32_t g, const mk
     return multiply_add(to_floats(sum), multiply(d, splat(rest->d)), product);
 }
 
-/* Adds to a product what one vector's rest contributes in group g; not inlined, for it is rare: of four vectors side by side one or
- * two have a rest, in one group of nine. */
+/* Adds to a product what one vector's rest contributes in group g; not inlined, for it is rare: of four vectors side by
+ * side one or two have a rest, in one group of nine. */
 __attribute__((noinline)) static floats add_rest(int type, const char *strip, int32_t g, const mki_q8 *rest, floats product)
 {
     switch (type) {

@@ -1,8 +1,8 @@
 /* vector.h - vectors of floats and integers for a source that is compiled once per instruction set.
  *
  * Sums of products are written with them, since only these may be fused and need their registers told, and what stands
- * beside such sums or must not wait for itself (exp2.h). All else is plain C over arrays, which the compiler turns into the same
- * vectors. But for multiply_add nothing is contracted: every instruction set gives the same bits.
+ * beside such sums or must not wait for itself (exp2.h). All else is plain C over arrays, which the compiler turns into
+ * the same vectors. But for multiply_add nothing is contracted: every instruction set gives the same bits.
  */
 #ifndef MK_VECTOR_H
 #define MK_VECTOR_H
@@ -25,7 +25,8 @@ INLINE vector to_floats(pairs sum) { return _mm512_cvtepi32_ps(sum); }
 INLINE pairs add_products(pairs sum, pairs a, pairs b) { return _mm512_dpwssd_epi32(sum, a, b); }
 #elif defined __FMA__
 #define MKI_ISA(name) name##_avx2
-enum { LANES = 8, TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 sums, 4 factors, a vector and a product fill 14 of 16 registers */
+/* 8 sums, 4 factors, a vector and a product fill 14 of 16 registers */
+enum { LANES = 8, TILE_ROWS = 4, TILE_VECTORS = 2 };
 typedef __m256 vector;
 typedef __m256i pairs;
 INLINE vector multiply_add(vector a, vector b, vector c) { return _mm256_fmadd_ps(a, b, c); }

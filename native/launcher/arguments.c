@@ -1,9 +1,10 @@
-/* arguments.c - copies command line and environment out of the kernel's stack, to where the resumed process will find them.
+/* arguments.c - copies command line and environment out of the kernel's stack, to where the resumed process will find
+ * them.
  *
  *     mhi_arguments | ar_argv | ar_envp | strings of argv | strings of envp | path of the image, PATH_MAX bytes
  *
- * One block of whole pages: the strings stand as the kernel puts them, so that ps can show them, and the process can give all of
- * it back at once.
+ * One block of whole pages: the strings stand as the kernel puts them, so that ps can show them, and the process can
+ * give all of it back at once.
  */
 #include <limits.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* main.c - which snapshot, is it sound, trusted, and not stale: then resumes it, else executes the program cold.
  *
- * Nothing but a wrong command line is an error to the user: every doubt about a snapshot is a reason to go cold, and Python says
- * so if it is asked to.
+ * Nothing but a wrong command line is an error to the user: every doubt about a snapshot is a reason to go cold, and
+ * Python says so if it is asked to.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -23,8 +23,8 @@
 #include "sys/raw.h"
 #include "sys/sys.h"
 
-/* How far the kernel's stack may reach below where we found it: it is made 128 KiB larger than what it holds, and nothing else is put within 128
- * MiB of it (arch/x86/mm/mmap.c, SIZE_128M). */
+/* How far the kernel's stack may reach below where we found it: it is made 128 KiB larger than what it holds, and
+ * nothing else is put within 128 MiB of it (arch/x86/mm/mmap.c, SIZE_128M). */
 #define STACK_SLACK (1ull << 20)
 
 typedef struct {
@@ -126,7 +126,8 @@ static bool is_rival(const launch *l, const char *path, const char *command)
     return is;
 }
 
-/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one of two transactions. */
+/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one
+ * of two transactions. */
 static int check_alone(launch *l, const char *first, int number, const char *command, mh_error *err)
 {
     char path[PATH_MAX];
@@ -135,8 +136,8 @@ static int check_alone(launch *l, const char *first, int number, const char *com
     return l->is_ambiguous ? mhi_fail(err, MH_ERR_STALE, 0, "%s would answer, too: Python will know which is meant", path) : MH_OK;
 }
 
-/* Returns only on failure; then the image, if it is merely stale or could not be resumed, whose interpreter may be wanted, keeps no descriptor that
- * another one may want. */
+/* Returns only on failure; then the image, if it is merely stale or could not be resumed, whose interpreter may be
+ * wanted, keeps no descriptor that another one may want. */
 static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command, bool *is_variant, mh_error *err)
 {
     struct mh_image *image;
@@ -224,8 +225,8 @@ static bool is_no_snapshot(const mh_error *err) { return err->status == MH_ERR_S
 /* There is no place where links could be: the program may know one. */
 static bool is_nowhere(const launch *l, const mh_error *err) { return err->status == MH_ERR_UNSUPPORTED && !is_set(l, "MAGICHEAP_DISABLE"); }
 
-/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these counts only if they
- * lead to a snapshot. */
+/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these
+ * counts only if they lead to a snapshot. */
 static int try_all(launch *l, mh_error *err)
 {
     int status = mhi_trust_process(err);
@@ -360,7 +361,8 @@ void mhi_launch(uint64_t *initial)
     l.arguments->ar_began_ns = l.startup.began_ns;
     l.arguments->ar_blocked = l.request.kind == NULL ? l.request.blocked : blocked;
     try_all(&l, &err);
-    /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the key. */
+    /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the
+     * key. */
     bool is_first_run = (l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err))) || l.is_only_variants;
     if (l.request.is_question)
         mhi_answer_cold(is_no_snapshot(&err) ? "there is no snapshot that this command leads to" : err.detail);

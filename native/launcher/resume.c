@@ -3,13 +3,17 @@
  * The steps, in an order that matters:
  *     the kernel's stack goes         nobody stands on it (entry.S), and what it held was copied
  *     the vdso moves (vdso.c)         to where the image's C library calls it; before anything is mapped in its way
- *     the segments                    over whatever was there; the address space is empty but for the launcher and the vdso
+ *     the segments                    over whatever was there; the address space is empty but for the launcher and the
+ *                                     vdso
  *     the touched pages               which are copied now
- *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their memory
+ *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their
+ *                                     memory
  *     the arguments                   are stored where fork.c of the image looks for them
- *     the registers                   and we return from mhi_registers_save, in the child of a fork; signals are still held
+ *     the registers                   and we return from mhi_registers_save, in the child of a fork; signals are still
+ *                                     held
  *
- * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program cold.
+ * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program
+ * cold.
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -56,7 +60,8 @@ static int map(const mhi_file_segment *segment, int flags, int fd, mh_error *err
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
 }
 
-/* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should be. */
+/* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should
+ * be. */
 static int open_file(mapper *m, uint64_t input, mh_error *err)
 {
     if (m->fd >= 0 && m->input == input)
@@ -70,8 +75,8 @@ static int open_file(mapper *m, uint64_t input, mh_error *err)
     return m->fd < 0 ? mhi_fail_sys(err, m->fd, "cannot open %s", path) : mhi_identity_check_open(was, m->fd, path, err);
 }
 
-/* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file; this one grows
- * by itself, to RLIMIT_STACK. Memory to share with children: the file is shared with everybody. */
+/* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file;
+ * this one grows by itself, to RLIMIT_STACK. Memory to share with children: the file is shared with everybody. */
 static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *err)
 {
     int flags = segment->sg_flags & MHI_SEGMENT_GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_SHARED;
@@ -82,7 +87,8 @@ static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
 }
 
-/* Where the kernel and the file system can, the segment's pages are then read and mapped as huge ones. Where not, nothing is lost. */
+/* Where the kernel and the file system can, the segment's pages are then read and mapped as huge ones. Where not,
+ * nothing is lost. */
 static int map_file(const mhi_file_segment *segment, int flags, int fd, mh_error *err)
 {
     int status = map(segment, flags, fd, err);
@@ -141,8 +147,8 @@ static int map_segments(mapper *m, mh_error *err)
     return status;
 }
 
-/* Copies, in one call, the pages that would each be copied at a trap, most of them after one for reading. Where the kernel can't
- * (it was taught in 6.13, and PIDFD_SELF in 6.14), they are. */
+/* Copies, in one call, the pages that would each be copied at a trap, most of them after one for reading. Where the
+ * kernel can't (it was taught in 6.13, and PIDFD_SELF in 6.14), they are. */
 static void copy_touched(const struct mh_image *image)
 {
     _Static_assert(sizeof *image->touched == sizeof(struct iovec), "it is handed to the kernel as it is");
@@ -155,9 +161,9 @@ static void copy_touched(const struct mh_image *image)
 
 /* ---- what the kernel keeps ---- */
 
-/* The auxiliary vector as /proc and core files show it, by which debuggers find the program and its libraries: the kernel's of this
- * run, but for what is said of the program in memory, and the code of the vdso, which was moved. Returns its size in bytes: a kernel takes
- * no more than it would have set itself. */
+/* The auxiliary vector as /proc and core files show it, by which debuggers find the program and its libraries: the
+ * kernel's of this run, but for what is said of the program in memory, and the code of the vdso, which was moved.
+ * Returns its size in bytes: a kernel takes no more than it would have set itself. */
 static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process *process, const mhi_startup *startup)
 {
     const uint64_t ours[][2] = {
@@ -176,8 +182,9 @@ static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process 
     return (n + 1) * sizeof *auxv;
 }
 
-/* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap ends at the end of
- * the address space, so that it asks mmap instead of taking what brk answers for an extension of its own heap. */
+/* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap
+ * ends at the end of the address space, so that it asks mmap instead of taking what brk answers for an extension of its
+ * own heap. */
 static void restore_layout(const mhi_file_process *process, const mhi_startup *startup, const mhi_arguments *arguments)
 {
     uint64_t auxv[MHI_AUXV_MAX][2];
@@ -208,7 +215,8 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
         result = mhi_raw_2(SYS_set_robust_list, (long)process->pr_robust_list, (long)process->pr_robust_bytes);
     }
     if (result == 0 && process->pr_rseq != 0) {
-        int32_t *rseq = (int32_t *)process->pr_rseq; /* struct rseq: the kernel wants it as it was before the first registration */
+        /* struct rseq: the kernel wants it as it was before the first registration */
+        int32_t *rseq = (int32_t *)process->pr_rseq;
         memset(rseq, 0, 32);
         rseq[1] = RSEQ_CPU_UNINITIALIZED;
         result = mhi_raw_4(SYS_rseq, (long)process->pr_rseq, (long)process->pr_rseq_bytes, 0, RSEQ_SIGNATURE);

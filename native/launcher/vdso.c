@@ -1,9 +1,10 @@
 /* vdso.c - puts the kernel's vdso where the image's C library calls it.
  *
- * The vdso is code that the kernel maps into every process, in front of it the data that the code reads. Each process has it elsewhere, and
- * the C library keeps pointers into it. So it is moved, data and code alike, to where the committing process had it. A kernel that has
- * sealed it (mseal) does not allow that. Then a substitute is put there: the same code, in which each function begins with the
- * system call that it is there to avoid. Time then costs what a system call costs, and everything else is as before.
+ * The vdso is code that the kernel maps into every process, in front of it the data that the code reads. Each process
+ * has it elsewhere, and the C library keeps pointers into it. So it is moved, data and code alike, to where the
+ * committing process had it. A kernel that has sealed it (mseal) does not allow that. Then a substitute is put there:
+ * the same code, in which each function begins with the system call that it is there to avoid. Time then costs what a
+ * system call costs, and everything else is as before.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -49,8 +50,9 @@ enum { CODE_PAGES_MAX = 64 }; /* arbitrary: kernels have two */
 
 static uint64_t whole_pages(uint64_t bytes) { return (bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1); }
 
-/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with its section headers: with
- * little code, a page behind what is to be loaded. Others that make a vdso map what is to be loaded. */
+/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with
+ * its section headers: with little code, a page behind what is to be loaded. Others that make a vdso map what is to be
+ * loaded. */
 static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
 {
     const Elf64_Phdr *segments = (const void *)((const char *)header + header->e_phoff);
@@ -128,7 +130,8 @@ static void write_call(uint8_t *at, int number)
     memcpy(at + 1 + sizeof number, rest, sizeof rest);
 }
 
-/* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of one with it. */
+/* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of
+ * one with it. */
 static const char *write_calls(uint8_t *code)
 {
     const Elf64_Ehdr *header = (const void *)code;

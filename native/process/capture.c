@@ -1,16 +1,17 @@
 /* capture.c - in the child of the commit's fork: the address space as segments, and the pages that must be in the file.
  *
- * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which pagemap tells.
- * Pages of a private mapping that were not written are still the file's, so only the file is named. Pages of anonymous memory that
- * were not written are zero, and so are many that were: neither is stored, unless that would cost a mapping more. A guard (MADV_GUARD_INSTALL),
- * as the C library puts below the stacks of threads, looks like a page that was written, and nobody can read it: it is a segment of its own.
+ * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which
+ * pagemap tells. Pages of a private mapping that were not written are still the file's, so only the file is named.
+ * Pages of anonymous memory that were not written are zero, and so are many that were: neither is stored, unless that
+ * would cost a mapping more. A guard (MADV_GUARD_INSTALL), as the C library puts below the stacks of threads, looks
+ * like a page that was written, and nobody can read it: it is a segment of its own.
  *
- * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the stack lies
- *     below the frame that the registers lead back to.
- * K2  What a later run finds in a FILE segment is what this process sees, because the file is compared with the mapping's
- *     inode here and is an input of the snapshot. A file that is not at its path any more is copied instead.
- * K3  Neither the kernel's own areas nor the launcher's region are captured: the one belongs to each process, the other to
- *     the launcher, and the capture itself lies in it.
+ * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the
+ *     stack lies below the frame that the registers lead back to.
+ * K2  What a later run finds in a FILE segment is what this process sees, because the file is compared with the
+ *     mapping's inode here and is an input of the snapshot. A file that is not at its path any more is copied instead.
+ * K3  Neither the kernel's own areas nor the launcher's region are captured: the one belongs to each process, the other
+ *     to the launcher, and the capture itself lies in it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,9 +29,11 @@
 #include "sys/sys.h"
 
 enum {
-    GAP_PAGES = 64,         /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
+    /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
+    GAP_PAGES = 64,
     POPULATE_READ = 22,     /* MADV_POPULATE_READ of linux/mman.h, since 5.14 */
-    SMALL_PAGES = 128,      /* a mapping of a file that is stored, so that the file need not be opened: 4 us; for all but large libraries */
+    /* a mapping of a file that is stored, so that the file need not be opened: 4 us; for all but large libraries */
+    SMALL_PAGES = 128,
 };
 
 /* What the steps below hand on to each other. */
@@ -75,7 +78,8 @@ static uint32_t segment_flags(const mhi_mapping *mapping)
            (mapping->is_huge ? MHI_SEGMENT_HUGE : 0) | (mapping->is_not_dumped && mapping->inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
 }
 
-/* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a call at each resume. */
+/* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a
+ * call at each resume. */
 static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     uint32_t pointless = c->name != 0 && !mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : 0;
@@ -91,8 +95,9 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
 }
 
 /* The kernel keeps in one huge page what one call writes to all of it: so pieces end where those of the file do.
- * It reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes under
- * our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed as a copy. */
+ * It reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes
+ * under our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed
+ * as a copy. */
 static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
@@ -120,8 +125,8 @@ static uint32_t memory_flags(const mhi_mapping *mapping, uint64_t start, uint64_
     return read == 0 && mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : read;
 }
 
-/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its own, still empty.
- * What holds a huge page continues only what lies where it can be mapped. */
+/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its
+ * own, still empty. What holds a huge page continues only what lies where it can be mapped. */
 static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     mhi_capture *to = c->to;
@@ -278,7 +283,8 @@ static int split(capture *c, const mhi_mapping *mapping)
         at.end = at.limit;
     if (status == MH_OK)
         status = end_run(c, mapping, &at);
-    /* What lies behind the end of the file is left out: nobody can have read it, and a snapshot must not name what its file does not hold. */
+    /* What lies behind the end of the file is left out: nobody can have read it, and a snapshot must not name what its
+     * file does not hold. */
     return status == MH_OK && at.done < at.limit ? add_unwritten(c, mapping, at.done, at.limit) : status;
 }
 

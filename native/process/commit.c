@@ -1,8 +1,9 @@
 /* commit.c - from what the child left to a published snapshot; and the exchange of a process for one.
  *
- * What makes the file appear whole or not at all is written once, in snapshot/commit.c: the child has written segments to a file
- * that has no name, and everything after them goes the way of a heap's commit. What is different: nothing of this process is
- * mapped from the file, so there is nothing to make private; and a child that dies, however it dies, has only wasted its time.
+ * What makes the file appear whole or not at all is written once, in snapshot/commit.c: the child has written segments
+ * to a file that has no name, and everything after them goes the way of a heap's commit. What is different: nothing of
+ * this process is mapped from the file, so there is nothing to make private; and a child that dies, however it dies,
+ * has only wasted its time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -75,7 +76,8 @@ bool mh_is_carried(const mh_transaction *tx, int fd)
 
 int mh_is_same_open(int fd, int other) { return mhi_sys_is_same_open(fd, other); }
 
-/* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region. */
+/* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region.
+ * */
 static int scrub_environment(mh_transaction *tx, mh_error *err)
 {
     mhi_sys_layout layout;
@@ -140,7 +142,8 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     if (status != MH_OK)
         release(tx);
     uint64_t memory_bytes;
-    bool is_known = status == MH_OK && read_anonymous(&memory_bytes) == 0; /* less zeros, it is what the child will write */
+    /* less zeros, it is what the child will write */
+    bool is_known = status == MH_OK && read_anonymous(&memory_bytes) == 0;
     atomic_store_explicit(&tx->total_bytes, is_known ? 2 * memory_bytes : 0, memory_order_relaxed);
     return status;
 }
@@ -160,7 +163,8 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t
 
 /* ---- inputs ---- */
 
-/* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been resumed. */
+/* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been
+ * resumed. */
 static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_error *err)
 {
     const mhi_arguments *arguments = mhi_fork_arguments();
@@ -196,7 +200,8 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
 
 /* ---- commit ---- */
 
-/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells nothing meanwhile. */
+/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells
+ * nothing meanwhile. */
 static void watch(mh_transaction *tx, int child)
 {
     uint64_t total = atomic_load_explicit(&tx->total_bytes, memory_order_relaxed) / 2;
@@ -324,7 +329,8 @@ int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv,
     all[3] = skipped;
     all[4] = blocked;
     memcpy(all + OWN, argv, (argc + 1) * sizeof *argv);
-    int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before); /* our handlers would only note what comes, and be gone */
+    /* our handlers would only note what comes, and be gone */
+    int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before);
     if (result == 0) {
         snprintf(blocked, sizeof blocked, "%016" PRIx64, before);
         result = mhi_sys_execve(launcher, (char *const *)all, (char *const *)envp);

@@ -1,13 +1,15 @@
 /* descriptors.c - tells files that can be opened again from all other descriptors.
  *
- * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device, same inode.
- * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two descriptors
- *     share, a copy of a standard stream, a file of /proc about this one process.
- * D3  What is open for writing is opened again only if nothing of it is this process's doing: it was neither made, nor emptied, nor written
- *     since the process began. How it was opened can't be told from here, and a plain run would do that to the file once more. Who
- *     knows more than we do holds the descriptor (mh_hold_descriptor), and opens it in each later run.
- * D4  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a runner's socket.
- *     It belongs to whoever starts a process, so each later run has its own, or none.
+ * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device,
+ *     same inode.
+ * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two
+ *     descriptors share, a copy of a standard stream, a file of /proc about this one process.
+ * D3  What is open for writing is opened again only if nothing of it is this process's doing: it was neither made, nor
+ *     emptied, nor written since the process began. How it was opened can't be told from here, and a plain run would do
+ *     that to the file once more. Who knows more than we do holds the descriptor (mh_hold_descriptor), and opens it in
+ *     each later run.
+ * D4  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a
+ *     runner's socket. It belongs to whoever starts a process, so each later run has its own, or none.
  */
 #define _GNU_SOURCE
 #include "process/descriptors.h"
@@ -35,8 +37,10 @@ enum {
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
     CPU_WORDS = 128,    /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
     INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
-    CLOCK_SLACK_NS = 20000000, /* files are stamped by a clock that may be 10 ms behind, a tick of 100 a second; and as much again */
-    /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own business. */
+    /* files are stamped by a clock that may be 10 ms behind, a tick of 100 a second; and as much again */
+    CLOCK_SLACK_NS = 20000000,
+    /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own
+     * business. */
     FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_DIRECTORY | O_NOFOLLOW,
 };
 
@@ -244,7 +248,8 @@ static bool can_be_opened_again(const open_file *file)
     return (is_file || is_common_device(&file->status)) && is_at_path(file) && !is_of_process(file->target);
 }
 
-/* The standard stream that `fd` is a copy of, or NULL. Where the kernel won't compare descriptors, the same file counts. */
+/* The standard stream that `fd` is a copy of, or NULL. Where the kernel won't compare descriptors, the same file
+ * counts. */
 static const char *copied_stream(const open_file *file)
 {
     static const char *const names[] = { "standard input", "standard output", "standard error" };

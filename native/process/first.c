@@ -1,17 +1,18 @@
 /* first.c - reorders the C library's list of fork handlers.
  *
- * POSIX gives no way to register a handler before others, and `import magicheap` may well come behind `import numpy`. In glibc the list
- * is a dynamic array (posix/register-atfork.c), a static variable of libc in the form of malloc/dynarray.h:
+ * POSIX gives no way to register a handler before others, and `import magicheap` may well come behind `import numpy`.
+ * In glibc the list is a dynamic array (posix/register-atfork.c), a static variable of libc in the form of
+ * malloc/dynarray.h:
  *
  *     size_t used, allocated; struct fork_handler *array; struct fork_handler scratch[48];
  *
- * whose entries are { prepare, parent, child, dso_handle }, since glibc 2.36 with an id behind that grows from entry to entry.
- * It has no name that we could look up, so it is found by what it holds:
+ * whose entries are { prepare, parent, child, dso_handle }, since glibc 2.36 with an id behind that grows from entry to
+ * entry. It has no name that we could look up, so it is found by what it holds:
  *
- * F1  Its last two entries are the handlers just registered and a marker that only this file can have registered, in full, each with
- *     our own dso_handle. Eight words at the distance of one entry don't appear by accident.
- * F2  Until F1 holds nothing is written, and what may be no pointer at all is followed by the kernel (/proc/self/mem), which
- *     survives a wrong guess.
+ * F1  Its last two entries are the handlers just registered and a marker that only this file can have registered, in
+ *     full, each with our own dso_handle. Eight words at the distance of one entry don't appear by accident.
+ * F2  Until F1 holds nothing is written, and what may be no pointer at all is followed by the kernel (/proc/self/mem),
+ *     which survives a wrong guess.
  * F3  Ids belong to places, not to handlers: a fork that is under way finds its place by them.
  */
 #define _GNU_SOURCE
@@ -38,8 +39,10 @@ typedef struct {
     uintptr_t used, allocated, *array;
 } handler_list;
 
-extern void *__dso_handle __attribute__((visibility("hidden"))); /* crtbegin's: what pthread_atfork registers for this object */
-extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *); /* glibc's: leads to libc wherever it is loaded */
+/* crtbegin's: what pthread_atfork registers for this object */
+extern void *__dso_handle __attribute__((visibility("hidden")));
+/* glibc's: leads to libc wherever it is loaded */
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *);
 
 static void marker_prepare(void) {}
 static void marker_child(void) {}
@@ -110,7 +113,8 @@ static void rotate(const search *s)
 {
     size_t last = s->found.used - 2;
     for (size_t i = last; i > 0; i--)
-        memcpy(s->found.array + i * s->stride, s->found.array + (i - 1) * s->stride, sizeof(entry)); /* not the id: F3 */
+        /* not the id: F3 */
+        memcpy(s->found.array + i * s->stride, s->found.array + (i - 1) * s->stride, sizeof(entry));
     memcpy(s->found.array, s->expected, sizeof(entry));
 }
 

@@ -1,20 +1,24 @@
 /* leave.c - the end of an interpreter without its own teardown.
  *
  *     main, or whoever called Py_Exit
- *     Py_RunMain or Py_Exit      goes on here, as if the finalisation had returned 0: exit status, C's atexit handlers, destructors
+ *     Py_RunMain or Py_Exit      goes on here, as if the finalisation had returned 0: exit status, C's atexit handlers,
+ *                                destructors
  *     Py_FinalizeEx              has joined threads, called atexit's functions, flushed the streams
  *       the collector            mh_leave is called from its first collection
  *
- * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway. The frames are
- * forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which the x86-64 ABI demands of every function, tell
- * the registers that its caller is owed.
+ * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway.
+ * The frames are forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which the x86-64 ABI
+ * demands of every function, tell the registers that its caller is owed.
  *
- * L1  The stack is read first, and nothing is changed until the place is found: where it is not, mh_leave returns, and CPython goes on.
- * L2  What is forgone is Py_FinalizeEx or what it hands on to, known by address, and no frame beside. Where a compiler has merged it into
- *     its caller, nothing matches.
- * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. Where there are any, nothing is forgone.
- * L4  Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated: while a file, pipe
- *     or socket is open for writing beside the standard streams and what was inherited, nothing is forgone.
+ * L1  The stack is read first, and nothing is changed until the place is found: where it is not, mh_leave returns, and
+ *     CPython goes on.
+ * L2  What is forgone is Py_FinalizeEx or what it hands on to, known by address, and no frame beside. Where a compiler
+ *     has merged it into its caller, nothing matches.
+ * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. Where there are any, nothing
+ *     is forgone.
+ * L4  Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated:
+ *     while a file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is
+ *     forgone.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -97,7 +101,8 @@ static bool is_handed_on(const void *function)
     for (size_t i = 1; i + sizeof(int32_t) <= n_bytes; i++) {
         int32_t distance;
         memcpy(&distance, code + i, sizeof distance);
-        bool is_branch = code[i - 1] == 0xe8 || code[i - 1] == 0xe9 || (code[i - 1] & 0xf0) == 0x80; /* call, jmp, jcc (0f 8x) */
+        /* call, jmp, jcc (0f 8x) */
+        bool is_branch = code[i - 1] == 0xe8 || code[i - 1] == 0xe9 || (code[i - 1] & 0xf0) == 0x80;
         if (is_branch && code + i + sizeof distance + distance == function)
             return true;
     }

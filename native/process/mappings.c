@@ -5,8 +5,8 @@
  *     ...
  *     VmFlags: rd wr mr mw me ac sd
  *
- * The kernel writes the mappings as it is asked for them, so a reader that is slow, or changes mappings meanwhile, still sees each
- * address at most once.
+ * The kernel writes the mappings as it is asked for them, so a reader that is slow, or changes mappings meanwhile,
+ * still sees each address at most once.
  */
 #define _GNU_SOURCE
 #include "process/mappings.h"

@@ -1,7 +1,8 @@
 /* obstacles.c - finds what a process snapshot can't carry.
  *
- * Three things make memory impossible to carry: that somebody else may write it, that it is a device's, and that it is of another kind
- * than the launcher could make. Shared memory that nobody but this process can have is no such thing; see mhi_is_fresh_shared.
+ * Three things make memory impossible to carry: that somebody else may write it, that it is a device's, and that it is
+ * of another kind than the launcher could make. Shared memory that nobody but this process can have is no such thing;
+ * see mhi_is_fresh_shared.
  */
 #define _GNU_SOURCE
 #include "process/obstacles.h"
@@ -125,7 +126,8 @@ typedef struct {
     int own;
 } thread_search;
 
-/* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid namespace. */
+/* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid
+ * namespace. */
 static int own_number(void)
 {
     char target[64]; /* PID/task/NUMBER */
@@ -171,7 +173,8 @@ static int add_thread(void *context, int reader, int thread)
     bool may_be_lost = known != NULL && known->n_switches > 0, rests = false;
     if (result == 0 && may_be_lost)
         result = read_rests(thread, known->n_switches, &rests);
-    if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its)) /* pthread_join returns a little before its thread has left /proc */
+    /* pthread_join returns a little before its thread has left /proc */
+    if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its))
         mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is %s", thread, its.name, known != NULL ? " of " : "",
                           known != NULL ? known->library : "", may_be_lost ? "at work" : "running");
     return result == -ENOENT || result == -ESRCH ? 0 : result;
@@ -205,8 +208,8 @@ static int read_is_forked(bool *is_forked)
     return result;
 }
 
-/* The C library makes a semaphore under a temporary name, by which the kernel calls it ever after, and links it to its own. So only the
- * directory tells whether it still has that: whether somebody else may open it. */
+/* The C library makes a semaphore under a temporary name, by which the kernel calls it ever after, and links it to its
+ * own. So only the directory tells whether it still has that: whether somebody else may open it. */
 static int read_is_named(uint64_t inode, bool *is_named)
 {
     _Alignas(struct dirent64) char entries[4096];

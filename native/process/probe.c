@@ -1,7 +1,8 @@
-/* probe.c - tries, one by one, what process snapshots need of the machine, so that a failing machine says which assumption broke.
+/* probe.c - tries, one by one, what process snapshots need of the machine, so that a failing machine says which
+ * assumption broke.
  *
- * What would hurt this process if it went wrong is tried in a child. It is forked without the handlers of fork and makes system calls
- * only, so it is safe beside other threads.
+ * What would hurt this process if it went wrong is tried in a child. It is forked without the handlers of fork and
+ * makes system calls only, so it is safe beside other threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -57,7 +58,8 @@ static int probe_mappings(mh_error *err)
 /* 1: the page at `address` was written, as capture.c takes it; 0: not. */
 static int is_written(int pagemap, const void *address)
 {
-    const uint64_t present = 1ull << 63, swapped = 1ull << 62, of_file = 1ull << 61; /* Documentation/admin-guide/mm/pagemap.rst */
+    /* Documentation/admin-guide/mm/pagemap.rst */
+    const uint64_t present = 1ull << 63, swapped = 1ull << 62, of_file = 1ull << 61;
     uint64_t entry;
     int result = mhi_sys_pread_all(pagemap, &entry, sizeof entry, (uintptr_t)address / MHI_PAGE * sizeof entry);
     return result < 0 ? result : (entry & (present | swapped)) && !(entry & of_file);

@@ -24,10 +24,12 @@
 #include "snapshot/transaction.h"
 
 enum {
-    MHI_CAPTURE_SEGMENTS = 1 << 18, /* four times the kernel's default limit of mappings; they take memory as they are used */
+    /* four times the kernel's default limit of mappings; they take memory as they are used */
+    MHI_CAPTURE_SEGMENTS = 1 << 18,
     MHI_CAPTURE_NAMES = 8 << 20,    /* bytes; paths of mapped files, each once in a row */
     MHI_CAPTURE_SIGNALS = 64,
-    MHI_CAPTURE_PIECE = MHI_HUGE_BYTES, /* bytes written at once, and checksummed: what the page cache is to keep as one */
+    /* bytes written at once, and checksummed: what the page cache is to keep as one */
+    MHI_CAPTURE_PIECE = MHI_HUGE_BYTES,
     MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
     MHI_CAPTURE_TOUCHED = 1 << 14,  /* ranges of touched pages; a Python with numpy has 250 */
 };
@@ -68,10 +70,12 @@ typedef struct mhi_capture {
     uint8_t piece[MHI_CAPTURE_PIECE];     /* of the child's own stack, as it is written */
 } mhi_capture;
 
-/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns again, with 1. */
+/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns
+ * again, with 1. */
 int mhi_registers_save(mhi_file_process *process) __attribute__((returns_twice));
 
-/* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates nothing. */
+/* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates
+ * nothing. */
 int mhi_capture_write(mhi_capture *capture);
 
 /* rehearsal.c: returns what the child goes on with, in place of a launcher's arguments; NULL: it had better end. */

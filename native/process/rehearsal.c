@@ -1,9 +1,10 @@
 /* rehearsal.c - which pages every resumed process writes to before its program goes on, and at its end.
  *
- * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for reading. A kernel
- * that is told beforehand copies them all in one call, in less time. So the child that has written the snapshot goes on as a
- * resumed process would: other libraries' fork handlers run, then what the language does, there and at the end, as far as that has no
- * effect. Then it touches what the end of a process writes to in each library, looks which pages are its own by now, notes them, and ends.
+ * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for
+ * reading. A kernel that is told beforehand copies them all in one call, in less time. So the child that has written
+ * the snapshot goes on as a resumed process would: other libraries' fork handlers run, then what the language does,
+ * there and at the end, as far as that has no effect. Then it touches what the end of a process writes to in each
+ * library, looks which pages are its own by now, notes them, and ends.
  *
  * H1  The snapshot's segments are written: nothing of the rehearsal is in them.
  * H2  It is a hint. However the rehearsal ends, by a signal or by the clock, the snapshot is as good.
@@ -147,7 +148,8 @@ static void touch(const mhi_capture *capture, uintptr_t address)
         *byte = *byte;
 }
 
-/* Where a program ends, each library notes in its first byte of zeroed memory that its destructors have run (crtbegin's completed). */
+/* Where a program ends, each library notes in its first byte of zeroed memory that its destructors have run (crtbegin's
+ * completed). */
 static int touch_library(struct dl_phdr_info *info, size_t size, void *capture)
 {
     (void)size;

@@ -1,19 +1,22 @@
-/* remnants.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by what has them.
+/* remnants.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by
+ * what has them.
  *
  * Objects of up to 512 bytes come from pools of 16 KiB (Objects/obmalloc.c, CPython 3.10 and later):
  *
  *     | header | block | block | ... never handed out ... |
  *                                ^ nextoffset
  *
- * F1  An address is taken to be in a pool only if all that the pool's header says fits: size class, offsets, and the chain of free
- *     blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves. Nothing else looks like that, and
- *     where another version of Python differs nothing is wiped.
+ * F1  An address is taken to be in a pool only if all that the pool's header says fits: size class, offsets, and the
+ *     chain of free blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves.
+ *     Nothing else looks like that, and where another version of Python differs nothing is wiped.
  * F2  The first word of a free block is the link to the next, and is kept.
- * F3  In a block that is in use, a copy is what is left of an object that was freed if length and flags of a str or bytes of just that length stand
- *     before it, as CPython 3.11 or later has them, but the object would not begin where the block does, or is of another type: neither
- *     of these types has anything before it, so no such object is alive there.
+ * F3  In a block that is in use, a copy is what is left of an object that was freed if length and flags of a str or
+ *     bytes of just that length stand before it, as CPython 3.11 or later has them, but the object would not begin
+ *     where the block does, or is of another type: neither of these types has anything before it, so no such object is
+ *     alive there.
  *
- * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes, then the whole.
+ * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes,
+ * then the whole.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,7 +43,8 @@ static uint64_t word_at(const void *address)
     return word;
 }
 
-static uint32_t slot_of(uint64_t word) { return (uint32_t)(word * 0x9e3779b97f4a7c15 >> 48); } /* Knuth's multiplicative hash: 16 bits */
+/* Knuth's multiplicative hash: 16 bits */
+static uint32_t slot_of(uint64_t word) { return (uint32_t)(word * 0x9e3779b97f4a7c15 >> 48); }
 
 /* ---- the texts ---- */
 
@@ -135,7 +139,8 @@ static bool is_left(const mhi_remnants *remnants, uint64_t block, uint64_t addre
     bool is_text = false, lives = false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         is_text |= kinds[i].type != 0 && fits(&kinds[i].its, address, text_bytes);
-        lives |= is_alive(&kinds[i].its, kinds[i].type, block, address); /* of any kind: flags of one may look like the length of another */
+        /* of any kind: flags of one may look like the length of another */
+        lives |= is_alive(&kinds[i].its, kinds[i].type, block, address);
     }
     return is_text && !lives;
 }

@@ -59,7 +59,8 @@ uint64_t mhi_answer_arguments(const char *const *arguments)
 {
     uint64_t digest = 1;
     for (; arguments != NULL && *arguments != NULL; arguments++)
-        digest = (digest << 7 | digest >> 57) * 0x9e3779b97f4a7c15 + mhi_checksum(*arguments, strlen(*arguments)); /* the order counts */
+        /* the order counts */
+        digest = (digest << 7 | digest >> 57) * 0x9e3779b97f4a7c15 + mhi_checksum(*arguments, strlen(*arguments));
     return digest;
 }
 
@@ -93,8 +94,8 @@ static bool is_package(const char *directory, const char *name)
     return snprintf(path, sizeof path, "%s/%s/__init__.py", directory, name) < (int)sizeof path && mhi_sys_stat(path, &found) == 0;
 }
 
-/* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a directory; a list of further
- * directories. */
+/* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a
+ * directory; a list of further directories. */
 static bool is_importable(const char *directory, const char *name, const char *modules)
 {
     size_t stem = strcspn(name, ".");

@@ -1,8 +1,9 @@
 /* check.c - believes nothing that a file says about itself.
  *
- * A checksum proves that nobody damaged the file by accident. Whoever damages it on purpose repairs the checksum, so each
- * field is checked as if there were none. What is not exactly as this library writes it is refused: no gap, no overlap, no
- * order but one, no byte in a reserved place. Every function returns NULL, or what is wrong as the end of a sentence.
+ * A checksum proves that nobody damaged the file by accident. Whoever damages it on purpose repairs the checksum, so
+ * each field is checked as if there were none. What is not exactly as this library writes it is refused: no gap, no
+ * overlap, no order but one, no byte in a reserved place. Every function returns NULL, or what is wrong as the end of a
+ * sentence.
  */
 #include <stdbool.h>
 #include <string.h>

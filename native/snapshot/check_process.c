@@ -1,8 +1,8 @@
 /* check_process.c - believes nothing that a process snapshot says about itself.
  *
- * As check.c: every field is judged as if there were no checksum, and what is not as a commit writes it is refused. What passes
- * can be mapped and jumped to without touching the launcher, the kernel's own areas, or an address that is not there. That the
- * process then does what it did is not for a check to tell: an image is code.
+ * As check.c: every field is judged as if there were no checksum, and what is not as a commit writes it is refused.
+ * What passes can be mapped and jumped to without touching the launcher, the kernel's own areas, or an address that is
+ * not there. That the process then does what it did is not for a check to tell: an image is code.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -66,8 +66,8 @@ static bool is_reserved(const mhi_file_process *process, uint64_t address, uint6
            overlaps(address, size, process->pr_vdso, vdso_end(process));
 }
 
-/* A page behind the end of a file answers with a signal; the dynamic linker leaves such in the holes of a library, where nobody may
- * read. */
+/* A page behind the end of a file answers with a signal; the dynamic linker leaves such in the holes of a library,
+ * where nobody may read. */
 static const char *check_file_segment(const struct mh_image *image, const mhi_file_segment *segment)
 {
     const mhi_file_input *input = segment->sg_input < image->n_inputs ? &image->inputs[segment->sg_input] : NULL;

@@ -1,7 +1,7 @@
 /* environment.c - environment variables as inputs.
  *
- * The watched ones change what a load does whoever loads: the interpreter's, the dynamic linker's, the locale's, and those by
- * which numerical libraries size their pools and choose their code.
+ * The watched ones change what a load does whoever loads: the interpreter's, the dynamic linker's, the locale's, and
+ * those by which numerical libraries size their pools and choose their code.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -59,7 +59,8 @@ int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_err
         int status = mhi_inputs_add(variables, &entry, *each, NULL, err);
         if (status != MH_OK)
             return status;
-        memset(variables->items[variables->n - 1].name + (equals - *each), 0, strlen(equals)); /* values may be secret, and memory committed */
+        /* values may be secret, and memory committed */
+        memset(variables->items[variables->n - 1].name + (equals - *each), 0, strlen(equals));
     }
     return MH_OK;
 }

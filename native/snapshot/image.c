@@ -1,7 +1,7 @@
 /* image.c - opens a snapshot: copies header and tables into memory, checks them, and only then lets anybody look.
  *
- * Copied, because a mapping could change between check and use, and would answer a truncation with a signal. The size that
- * the header states is compared with the file's before anything else is read, so a truncated file is found here.
+ * Copied, because a mapping could change between check and use, and would answer a truncation with a signal. The size
+ * that the header states is compared with the file's before anything else is read, so a truncated file is found here.
  */
 #define _GNU_SOURCE
 #include "snapshot/image.h"
@@ -17,7 +17,8 @@
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
-enum { PIECE_BYTES = 1 << 16 }; /* read at once: few enough pages to touch at each start, and the checksum finds them in the cache */
+/* read at once: few enough pages to touch at each start, and the checksum finds them in the cache */
+enum { PIECE_BYTES = 1 << 16 };
 enum { STAMP_SECONDS = 60 };
 
 int mhi_look(const char *path, int flags)
@@ -175,7 +176,8 @@ void mhi_image_stamp(const struct mh_image *image)
 {
     int64_t now_ns = mhi_sys_wall_clock_ns(), was_s = image->status.st_atim.tv_sec;
     if (now_ns / 1000000000 - was_s >= STAMP_SECONDS || was_s > now_ns / 1000000000)
-        mhi_sys_set_accessed(image->fd, now_ns); /* a read-only file system, or root's file: then its use is not known */
+        /* a read-only file system, or root's file: then its use is not known */
+        mhi_sys_set_accessed(image->fd, now_ns);
 }
 
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)

@@ -199,7 +199,8 @@ static void keep_path(char *path, const char *text, const char *end)
     path[length] = '\0';
 }
 
-/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`. */
+/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`.
+ * */
 static void read_lines(char *path, const char *text)
 {
     static const char shell[] = "#!/bin/sh\n'''exec' ";

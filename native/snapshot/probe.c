@@ -1,4 +1,5 @@
-/* probe.c - tries, one by one, what a snapshot needs of the machine, so that a failing machine says which assumption broke. */
+/* probe.c - tries, one by one, what a snapshot needs of the machine, so that a failing machine says which assumption
+ * broke. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -109,13 +110,15 @@ static int probe_disk(const char *directory, mh_error *err)
     if (status != MH_OK)
         return status;
     int result = mhi_sys_fallocate(writer.fd, 0, 0, MHI_PAGE);
-    if (result < 0 && result != -ENOSPC) /* a file system without it: the heap stays in memory until it is written as a whole */
+    /* a file system without it: the heap stays in memory until it is written as a whole */
+    if (result < 0 && result != -ENOSPC)
         result = mhi_sys_pwrite_all(writer.fd, "", 1, MHI_PAGE);
     mhi_writer_close(&writer);
     return result < 0 ? mhi_fail_sys(err, result, "no space can be had in %s", directory) : MH_OK;
 }
 
-/* What make_private relies on: bytes stored through a shared mapping are there in the private one, and its stores stay out of the file. */
+/* What make_private relies on: bytes stored through a shared mapping are there in the private one, and its stores stay
+ * out of the file. */
 static int remap(int fd, bool *holds)
 {
     char *shared, *private, in_file = 0;

@@ -1,12 +1,14 @@
 /* record.c - from what the body asked to inputs, at the commit.
  *
- * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may have seen either, and
- *     nothing is committed. One that the body itself could write counts as the body left it: that is what the next run
- *     will find.
+ * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may
+ *     have seen either, and nothing is committed. One that the body itself could write counts as the body left it: that
+ *     is what the next run will find.
  * A2  What the body made is its output, and no input.
- * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and might do otherwise.
+ * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and
+ *     might do otherwise.
  * A4  Of a path below what is missing, only the first missing part counts.
- * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its source's shadow.
+ * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its
+ *     source's shadow.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -171,7 +173,8 @@ int mhi_record_listing(mhi_inputs *inputs, const char *path, uint64_t which, con
     return result < 0 ? MH_OK /* it can't be listed: that was the answer, and its rights tell */ : mhi_inputs_add(inputs, &entry, path, NULL, err);
 }
 
-/* As it was asked. Where the digest is not known and the directory has changed since, none that a later run finds will be right. */
+/* As it was asked. Where the digest is not known and the directory has changed since, none that a later run finds will
+ * be right. */
 static int add_listing(const record *r, const mhi_question *asked)
 {
     mhi_file_input entry = mhi_file_identity(MH_INPUT_LISTING, &asked->found), is;
@@ -287,7 +290,8 @@ static size_t list_open_files(open_file files[OPEN_FILES])
     return n;
 }
 
-/* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's locks from it (fcntl(2)). */
+/* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's
+ * locks from it (fcntl(2)). */
 static int own_descriptor(const mhi_file_input *entry, const open_file *files, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -1,8 +1,9 @@
 /* stale.c - asks again what was asked when the snapshot was made, and says in one sentence which answer has changed.
  *
- * First what tells the variants of a command from one another, since most of these are cheap and a run passes over all variants but its own; then
- * the machine; then files. A directory that is as it was answers for all that was absent from it and for its list; only where it has changed,
- * as directories that programs write to do all the time, each name is asked for.
+ * First what tells the variants of a command from one another, since most of these are cheap and a run passes over all
+ * variants but its own; then the machine; then files. A directory that is as it was answers for all that was absent
+ * from it and for its list; only where it has changed, as directories that programs write to do all the time, each name
+ * is asked for.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -116,7 +117,8 @@ static int check_cpu(const check *c, const mhi_file_input *was)
     const char *features = text_of(c, was->in_text);
     uint32_t xsave_bytes = mhi_cpu_features(has);
     int length;
-    const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length); /* usually; the search is quadratic */
+    /* usually; the search is quadratic */
+    const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length);
     if (missing != NULL)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length, missing);
     if (xsave_bytes != was->in_bytes)
@@ -128,7 +130,8 @@ static int check_cpu(const check *c, const mhi_file_input *was)
 static int check_system(const check *c, const mhi_file_input *was)
 {
     const char *name = text_of(c, was->in_name), *text = text_of(c, was->in_text);
-    const char *libc = mhi_sys_libc_version(); /* the launcher has none, and compares the file as every other library's */
+    /* the launcher has none, and compares the file as every other library's */
+    const char *libc = mhi_sys_libc_version();
     if (strcmp(name, MHI_SYSTEM_LIBC) == 0 && libc != NULL && strcmp(text, libc) != 0)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc, text);
     if (strcmp(name, MHI_SYSTEM_PAGE) == 0 && was->in_bytes != (uint64_t)mhi_sys_page_size())
@@ -252,7 +255,8 @@ static int look_at_directories(check *c)
 int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err)
 {
     check c = { .image = image, .run = run, .err = err };
-    int status = mhi_environment_check(image, run->env, run->environment, err); /* before the key, which holds what Python made of it */
+    /* before the key, which holds what Python made of it */
+    int status = mhi_environment_check(image, run->env, run->environment, err);
     if (status == MH_OK)
         status = each_input(&c, check_difference);
     *is_variant = status == MH_ERR_STALE;

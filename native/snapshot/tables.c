@@ -53,7 +53,8 @@ static bool is_library(const mhi_input *file, const mhi_input *const *inputs, si
     return false;
 }
 
-/* Sorts pointers to the inputs, libraries before files, and leaves out those whose kind and name were recorded before. */
+/* Sorts pointers to the inputs, libraries before files, and leaves out those whose kind and name were recorded before.
+ * */
 static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
 {
     for (size_t i = 0; i < inputs->n; i++)

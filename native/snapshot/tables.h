@@ -34,7 +34,8 @@ typedef struct {
     mhi_file_table directory[MHI_TABLES_OF_PROCESS];
 } mhi_tables;
 
-/* `start` is where in the file they will begin, a multiple of 8. MH_ERR_UNSUPPORTED: they are larger than a reader takes. */
+/* `start` is where in the file they will begin, a multiple of 8. MH_ERR_UNSUPPORTED: they are larger than a reader
+ * takes. */
 int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source *from, mh_error *err);
 void mhi_tables_release(mhi_tables *tables);
 

@@ -1,7 +1,7 @@
 /* transaction.c - the states of a transaction: open, begin, end; and what the caller tells it in between.
  *
- * Whatever goes wrong, the program goes on: a file that can't be taken makes the run cold, a transaction that can't begin leaves
- * it on the ordinary heap, and a commit that fails leaves it with the arena.
+ * Whatever goes wrong, the program goes on: a file that can't be taken makes the run cold, a transaction that can't
+ * begin leaves it on the ordinary heap, and a commit that fails leaves it with the arena.
  */
 #define _GNU_SOURCE
 #include "snapshot/transaction.h"
@@ -65,7 +65,8 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
                       .is_watched = given->is_watched };
 }
 
-/* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for the file's sake. */
+/* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for
+ * the file's sake. */
 static int check_moved(const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++)
@@ -277,7 +278,8 @@ static int begin_file(mh_transaction *tx, mh_error *err)
     return status;
 }
 
-/* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could resume. */
+/* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could
+ * resume. */
 static int check_code_can_be_mapped(const mh_transaction *tx, mh_error *err)
 {
     void *place;
@@ -300,7 +302,8 @@ static int begin_process(mh_transaction *tx, mh_error *err)
 static int begin_arena(mh_transaction *tx, mh_error *err)
 {
     mhi_arena_config config = {
-        .first_slot = mhi_checksum(tx->writer.target, strlen(tx->writer.target)), /* its own slot, so that several can be attached at once */
+        /* its own slot, so that several can be attached at once */
+        .first_slot = mhi_checksum(tx->writer.target, strlen(tx->writer.target)),
         .capacity_bytes = tx->capacity_bytes,
         .fd = tx->writer.fd,
         .file_offset = MHI_SEGMENTS_OFFSET,
@@ -349,7 +352,8 @@ void mh_abandon(mh_transaction *tx)
     if (tx->state != MHI_BEGUN)
         return;
     mh_end(tx);
-    if (!mhi_transaction_is_ours(tx)) { /* a forked child: its arena is private already, lock and file are its parent's */
+    /* a forked child: its arena is private already, lock and file are its parent's */
+    if (!mhi_transaction_is_ours(tx)) {
         mhi_writer_forget(&tx->writer);
         tx->state = MHI_ENDED;
         return;
@@ -446,7 +450,8 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "%p does not lie in memory that was allocated in the transaction and is in use", address);
     if (tx->n_kept == tx->kept_capacity) {
         size_t capacity = tx->kept_capacity == 0 ? 64 : 2 * tx->kept_capacity;
-        uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept); /* not reallocarray, which libc's routed realloc serves */
+        /* not reallocarray, which libc's routed realloc serves */
+        uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept);
         if (kept == NULL)
             return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
         tx->kept = kept;

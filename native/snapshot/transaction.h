@@ -5,8 +5,8 @@
  *                                  \         \-> mh_commit or mh_abandon --> ENDED
  *                                   \-> REFUSED             no arena: the program runs on the ordinary heap
  *
- * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena, and routes nothing: it only notes which files
- * are opened. native/process commits it.
+ * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena, and routes nothing: it only
+ * notes which files are opened. native/process commits it.
  */
 #ifndef MHI_TRANSACTION_H
 #define MHI_TRANSACTION_H

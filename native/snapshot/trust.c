@@ -1,9 +1,10 @@
 /* trust.c - refuses what somebody else could have put there.
  *
- * Directories are judged as sshd judges those of authorized_keys, along the real path: if nobody else can rename any of its
- * components, the path means the same file between our check and our open. Two rules are wider than sshd's: a sticky
- * directory may be world-writable (in /tmp only the owner of an entry can rename it), and a group-writable one is taken
- * (with user-private groups every directory is): whoever can rename there still can't make a file that is ours or root's.
+ * Directories are judged as sshd judges those of authorized_keys, along the real path: if nobody else can rename any of
+ * its components, the path means the same file between our check and our open. Two rules are wider than sshd's: a
+ * sticky directory may be world-writable (in /tmp only the owner of an entry can rename it), and a group-writable one
+ * is taken (with user-private groups every directory is): whoever can rename there still can't make a file that is ours
+ * or root's.
  */
 #define _GNU_SOURCE
 #include "snapshot/trust.h"

@@ -1,13 +1,15 @@
 /* writer.c - lock, new file, and the exchange of the two files.
  *
- * W1  Nothing that is not ours is replaced or removed, under any of the three names (foreign.c). It is looked for before the body is
- *     run, and again when the snapshot takes its name: where nothing stood, the kernel itself refuses to replace; where something did,
- *     the two are exchanged, and exchanged back if what is then in our hands is not a snapshot.
+ * W1  Nothing that is not ours is replaced or removed, under any of the three names (foreign.c). It is looked for
+ *     before the body is run, and again when the snapshot takes its name: where nothing stood, the kernel itself
+ *     refuses to replace; where something did, the two are exchanged, and exchanged back if what is then in our hands
+ *     is not a snapshot.
  * W2  Where the file system can't exchange, we look just before the rename; who puts a file there in between loses it.
  *
- * Why a lock file of its own: the snapshot is replaced by every commit, so a lock on it would be a lock on a file that is no longer
- * there. The lock file goes away with its holder, which is safe only if everybody who got the lock looks whether the file that
- * was locked still has the name: if not, the holder before has removed it, and somebody else may hold its successor.
+ * Why a lock file of its own: the snapshot is replaced by every commit, so a lock on it would be a lock on a file that
+ * is no longer there. The lock file goes away with its holder, which is safe only if everybody who got the lock looks
+ * whether the file that was locked still has the name: if not, the holder before has removed it, and somebody else may
+ * hold its successor.
  */
 #define _GNU_SOURCE
 #include "snapshot/writer.h"
@@ -181,7 +183,8 @@ int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err)
     bool stands;
     int status = prepare(writer, absolute, err);
     if (status == MH_OK)
-        status = mhi_foreign_refuse(writer->path, &stands, err); /* whichever variant is written: a mistaken path is mistaken for all */
+        /* whichever variant is written: a mistaken path is mistaken for all */
+        status = mhi_foreign_refuse(writer->path, &stands, err);
     if (status == MH_OK)
         status = mhi_writer_aim(writer, absolute, err);
     if (status == MH_OK)

@@ -147,8 +147,8 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return RETRY(pread(fd, buffer, size, (off_t)offset));
 }
 
-/* Not the C library's pwrite: while there are threads that one marks its own as cancellable, and a process that writes itself out would
- * have the mark in the image. */
+/* Not the C library's pwrite: while there are threads that one marks its own as cancellable, and a process that writes
+ * itself out would have the mark in the image. */
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
     if (exceeds_file_limit(offset + size))

@@ -69,7 +69,8 @@ ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size) { return mhi_
 
 bool mhi_sys_is_terminal(int fd)
 {
-    struct { uint32_t modes[4]; uint8_t line, characters[31]; } settings; /* no smaller than the kernel's struct termios */
+    /* no smaller than the kernel's struct termios */
+    struct { uint32_t modes[4]; uint8_t line, characters[31]; } settings;
     return mhi_raw_3(SYS_ioctl, fd, TCGETS, (long)&settings) == 0;
 }
 

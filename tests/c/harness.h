@@ -1,10 +1,10 @@
 /* harness.h - cases, checks and seeded randomness for the C tests.
  *
- *     TEST(free_leaves_a_foreign_pointer_alone) { CHECK(...); CHECK_EQUAL(found, expected); CHECK_OK(mh_call(&err), err); }
- *     int main(int argc, char **argv) { return harness_main(argc, argv); }
+ *     TEST(free_leaves_a_foreign_pointer_alone) { CHECK(...); CHECK_EQUAL(found, expected); CHECK_OK(mh_call(&err),
+ *     err); } int main(int argc, char **argv) { return harness_main(argc, argv); }
  *
- * The first check that fails names itself, its case and the seed, and ends the program with 1. Arguments choose cases by
- * a part of their name. MAGICHEAP_TEST_SEED replaces the fixed seed.
+ * The first check that fails names itself, its case and the seed, and ends the program with 1. Arguments choose cases
+ * by a part of their name. MAGICHEAP_TEST_SEED replaces the fixed seed.
  */
 #ifndef HARNESS_H
 #define HARNESS_H

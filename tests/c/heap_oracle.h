@@ -1,7 +1,7 @@
 /* heap_oracle.h - a dumb table of what should be live, and random traffic that is compared with it.
  *
- * Every block is filled with bytes that its record tells; a block that overlaps another, moves or loses content is seen when it is
- * next looked at. One oracle is for one thread; blocks may be handed from one to another by their records.
+ * Every block is filled with bytes that its record tells; a block that overlaps another, moves or loses content is seen
+ * when it is next looked at. One oracle is for one thread; blocks may be handed from one to another by their records.
  */
 #ifndef HEAP_ORACLE_H
 #define HEAP_ORACLE_H

@@ -1,7 +1,8 @@
 /* process_guest.c - a program that commits itself, to be resumed: process_guest CASE SNAPSHOT LAUNCHER [argument]
  *
- * The first run prepares what the case is about, commits, and prints "cold: " and why it was; a later run is resumed, checks what it
- * finds, and prints "resumed"; its exit status is the argument. Built without sanitizers: their shadow of the address space would be part of the process.
+ * The first run prepares what the case is about, commits, and prints "cold: " and why it was; a later run is resumed,
+ * checks what it finds, and prints "resumed"; its exit status is the argument. Built without sanitizers: their shadow
+ * of the address space would be part of the process.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -98,7 +99,8 @@ static void check_growth(void)
     CHECK(end == (void *)-1 || (*end = 1) == 1); /* none, or memory that is there */
 }
 
-/* Memory in every state: hidden, read-only, executable, of a file and changed, of a file that is gone, told to be left out. */
+/* Memory in every state: hidden, read-only, executable, of a file and changed, of a file that is gone, told to be left
+ * out. */
 static char *hidden, *read_only, *code, *of_file, *of_gone, *not_dumped, *wiped, *untouched;
 
 static int open_file(const char *name, size_t bytes)
@@ -151,7 +153,8 @@ static void check_states(void)
     CHECK(untouched[700 * (size_t)MIB] == 'm' && untouched[0] == 0 && untouched[999 * (size_t)MIB] == 0);
 }
 
-/* Guards, as the C library puts below the stacks of threads: beside memory that was written, in the midst of it, and in what is left out. */
+/* Guards, as the C library puts below the stacks of threads: beside memory that was written, in the midst of it, and in
+ * what is left out. */
 enum { GUARD_INSTALL = 102 /* MADV_GUARD_INSTALL */, GUARDED_PAGES = 12 };
 static char *guarded, *guarded_secret, *guarded_file;
 static bool has_guards, has_file_guard;

@@ -54,7 +54,8 @@ static FILE *do_fopen(const char *path, const char *mode) { return fopen(path, m
 
 static void *do_dlopen(const char *name)
 {
-    void *volatile handle = dlopen(name, RTLD_NOW | RTLD_LOCAL); /* volatile: a call, not a jump that would hide this library from dlopen */
+    /* volatile: a call, not a jump that would hide this library from dlopen */
+    void *volatile handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     return handle;
 }
 

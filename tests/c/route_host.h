@@ -1,5 +1,5 @@
-/* route_host.h - what the tests of routing and audit share: loading the guests, asking about blocks. The test program is not routed itself:
- * it contains the library, whose own allocations stay ordinary. */
+/* route_host.h - what the tests of routing and audit share: loading the guests, asking about blocks. The test program
+ * is not routed itself: it contains the library, whose own allocations stay ordinary. */
 #ifndef ROUTE_HOST_H
 #define ROUTE_HOST_H
 #include <dlfcn.h>

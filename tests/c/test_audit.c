@@ -215,7 +215,8 @@ TEST(what_the_last_user_of_a_block_left_is_no_pointer)
     uint64_t *ordinary = malloc(100), **blocks;
     mh_arena *arena = begin_routing();
     blocks = g->malloc(64 * sizeof *blocks);
-    for (size_t i = 0; i < 64; i++) { /* of 16 bytes to 90 KB, resized so that also what is added comes from the one before */
+    /* of 16 bytes to 90 KB, resized so that also what is added comes from the one before */
+    for (size_t i = 0; i < 64; i++) {
         size_t size = 16 + i * i * 23;
         uint64_t *used = g->malloc(size);
         for (size_t j = 0; j < g->malloc_usable_size(used) / 8; j++)
@@ -270,8 +271,9 @@ TEST(a_single_function_pointer_in_a_large_block_is_relocated)
     finish(arena);
 }
 
-/* The worst that numbers can do: pairs of 32-bit integers whose upper halves are those of a library's addresses, and whose lower ones are
- * any. Of 2 ** 20 such words, many point into the library, most of them at nothing that a pointer would point at. */
+/* The worst that numbers can do: pairs of 32-bit integers whose upper halves are those of a library's addresses, and
+ * whose lower ones are any. Of 2 ** 20 such words, many point into the library, most of them at nothing that a pointer
+ * would point at. */
 TEST(integers_that_look_like_addresses_are_left_alone_in_large_blocks)
 {
     const guest *g = load_guest();

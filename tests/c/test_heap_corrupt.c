@@ -1,4 +1,5 @@
-/* test_heap_corrupt.c - a heap that lies: mh_check sees every broken invariant, and an adopted page table leads nowhere. */
+/* test_heap_corrupt.c - a heap that lies: mh_check sees every broken invariant, and an adopted page table leads
+ * nowhere. */
 #include <sys/mman.h>
 
 #include "harness.h"
@@ -6,7 +7,8 @@
 
 static mh_error err;
 
-/* ---- mh_check: break one thing, see it named, mend it ------------------------------------------------------------- */
+/* ---- mh_check: break one thing, see it named, mend it -------------------------------------------------------------
+ * */
 
 static mh_arena *arena;
 static char *small, *large, *hole;  /* hole: a free span of 12 pages between two large blocks */
@@ -113,7 +115,8 @@ TEST(check_sees_a_block_in_two_states_or_none)
     BREAK(cached[0], (void *)8, "is no block");
 }
 
-/* ---- Adoption: the pages of a file, hostile ------------------------------------------------------------------------- */
+/* ---- Adoption: the pages of a file, hostile -------------------------------------------------------------------------
+ * */
 
 enum { DATA_BYTES = 1 << 20, DATA_OFFSET = 2 << 20 };
 
@@ -204,7 +207,8 @@ TEST(adoption_refuses_a_layout_that_the_control_page_denies)
 static void look_everywhere(const mh_arena *adopted, const mhi_arena_layout *layout)
 {
     uint64_t from = layout->address + layout->data_offset, to = from + layout->data_bytes;
-    for (uint64_t address = from; address < to; address += 496) { /* 31 grains: comes by every place of a page in time */
+    /* 31 grains: comes by every place of a page in time */
+    for (uint64_t address = from; address < to; address += 496) {
         mhi_block block;
         size_t size = mh_usable_size((void *)address);
         CHECK(size <= to - address);

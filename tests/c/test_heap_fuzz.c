@@ -1,6 +1,7 @@
 /* test_heap_fuzz.c - random traffic against the oracle, alone and with threads; mh_check after every batch.
  *
- * With a file as its argument it takes its random numbers from there, for coverage-guided fuzzers: test_heap_fuzz @file.
+ * With a file as its argument it takes its random numbers from there, for coverage-guided fuzzers: test_heap_fuzz
+ * @file.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -91,7 +92,8 @@ TEST(threads_that_free_each_others_blocks_keep_every_byte)
     mh_arena_delete(arena);
 }
 
-/* ---- Sealing in the middle ---------------------------------------------------------------------------------------- */
+/* ---- Sealing in the middle ----------------------------------------------------------------------------------------
+ * */
 
 typedef struct {
     mh_arena *arena;
@@ -142,7 +144,8 @@ TEST(a_seal_stops_threads_in_full_flight)
     }
 }
 
-/* ---- Random numbers from a file ------------------------------------------------------------------------------------ */
+/* ---- Random numbers from a file ------------------------------------------------------------------------------------
+ * */
 
 static int run_file(const char *path)
 {

@@ -1,5 +1,6 @@
-/* Attention and the stages around it, on every instruction set: against sums in double precision over the keys and values, or
- * over what Q8_0 makes of them, with NaN wherever nothing was stored, and to the same bits however the work is cut. */
+/* Attention and the stages around it, on every instruction set: against sums in double precision over the keys and
+ * values, or over what Q8_0 makes of them, with NaN wherever nothing was stored, and to the same bits however the work
+ * is cut. */
 #include "test_kernels.h"
 #include "alloc.h"
 #include "exp.h"
@@ -203,9 +204,9 @@ static void layer_free(layer *l)
     free(l->a.cache.strips);
 }
 
-/* How far attention may be from its sum in double precision, as a part of the largest norm of a value: for float32 arbitrary,
- * about five times what is observed; for integers what halves in the cache might cost, their unit of rounding, of which they
- * are observed to cost two fifths with an outlier and a seventh without. */
+/* How far attention may be from its sum in double precision, as a part of the largest norm of a value: for float32
+ * arbitrary, about five times what is observed; for integers what halves in the cache might cost, their unit of
+ * rounding, of which they are observed to cost two fifths with an outlier and a seventh without. */
 static double bound_of(int32_t type) { return type == MK_F32 ? 5e-6 : 0x1p-11; }
 
 static void check_query(const layer *l, int32_t token, int32_t head)

@@ -6,8 +6,8 @@
 
 enum { N_CTX = 320, MOST_VOCAB = 64, N_TYPES = 3, N_ISAS = 4 };
 
-/* What sessions keep keys and values as, and how far that may move a logit, as a part of the largest: arbitrary, about ten
- * times (F32) or three times what is observed. */
+/* What sessions keep keys and values as, and how far that may move a logit, as a part of the largest: arbitrary, about
+ * ten times (F32) or three times what is observed. */
 static const struct { int32_t type; double bound; } caches[N_TYPES] = {{MK_F32, 1e-5}, {MK_I16, 1e-3}, {MK_Q8_0, 2e-2}};
 #define ROUNDED_BOUND 0.05 /* the same of activations rounded to 8 bits; three times what is observed */
 

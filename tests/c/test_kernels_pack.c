@@ -44,7 +44,8 @@ static int64_t read_hex(const char *hex, uint8_t *out)
     return n;
 }
 
-/* One block or 32 values, packed as the file has them and packed from float32, are read back as the file's own values. */
+/* One block or 32 values, packed as the file has them and packed from float32, are read back as the file's own values.
+ * */
 static void check_same_values(int32_t type, const uint8_t *stored, const float *values)
 {
     float expected[MKI_BLOCK], back[MKI_BLOCK];

@@ -1,5 +1,5 @@
-/* Strips times vectors: every instruction set gives the bits of the scalar one, which is within rounding of the sum taken in
- * double precision; NaN around every buffer, and in the rows that fill up a strip. */
+/* Strips times vectors: every instruction set gives the bits of the scalar one, which is within rounding of the sum
+ * taken in double precision; NaN around every buffer, and in the rows that fill up a strip. */
 #include "test_kernels.h"
 #include "halves.h"
 #include "isa.h"
@@ -166,7 +166,8 @@ TEST(products_of_floats_have_the_same_bits_everywhere)
     }
 }
 
-/* The largest integers there are: weights of 15 or 255 and activations of 127 of one sign, where 16-bit sums would break. */
+/* The largest integers there are: weights of 15 or 255 and activations of 127 of one sign, where 16-bit sums would
+ * break. */
 TEST(the_largest_sums_do_not_overflow)
 {
     enum { COLS = 64 };

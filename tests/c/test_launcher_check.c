@@ -1,5 +1,6 @@
-/* test_launcher_check.c - a process snapshot that lies: every rule of check_process.c is broken once, then every byte and every word is
- * damaged, also with the checksums repaired. What an open accepts is judged again, by rules spelled another way; never a signal.
+/* test_launcher_check.c - a process snapshot that lies: every rule of check_process.c is broken once, then every byte
+ * and every word is damaged, also with the checksums repaired. What an open accepts is judged again, by rules spelled
+ * another way; never a signal.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>

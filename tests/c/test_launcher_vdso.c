@@ -1,4 +1,5 @@
-/* test_launcher_vdso.c - which vdso is taken for the snapshot's: whatever its headers say, nothing is read that is not there. */
+/* test_launcher_vdso.c - which vdso is taken for the snapshot's: whatever its headers say, nothing is read that is not
+ * there. */
 #define _GNU_SOURCE
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -9,7 +10,8 @@
 
 enum { PAGE = 4096, SECTION_HEADER = 64 };
 
-/* A vdso of `pages` pages, of which `loaded` bytes are to be loaded and whose section headers end at `end`; behind it nobody may read. */
+/* A vdso of `pages` pages, of which `loaded` bytes are to be loaded and whose section headers end at `end`; behind it
+ * nobody may read. */
 static uint8_t *make(size_t pages, uint64_t loaded, uint64_t end)
 {
     uint8_t *code = mmap(NULL, (pages + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -47,7 +49,8 @@ TEST(what_is_loaded_counts_where_nothing_else_is_mapped)
 
 TEST(vdso_of_another_size_is_another_one)
 {
-    CHECK_EQUAL(check(make(1, 0xd5d, 0x1228), 2 * PAGE, PAGE), MH_ERR_STALE); /* its headers promise more than there is */
+    /* its headers promise more than there is */
+    CHECK_EQUAL(check(make(1, 0xd5d, 0x1228), 2 * PAGE, PAGE), MH_ERR_STALE);
     CHECK_EQUAL(check(make(2, 0xd5d, 0x1228), 3 * PAGE, PAGE), MH_ERR_STALE);
     CHECK_EQUAL(check(make(1, 0xd5d, 0), 2 * PAGE, PAGE), MH_ERR_STALE);
     CHECK_EQUAL(check(make(1, 1ull << 40, 0), 1ull << 40, PAGE), MH_ERR_STALE);

@@ -187,7 +187,8 @@ static void record_many(void *context)
 {
     enum { MANY = 500 };
     for (int i = 0; i < MANY; i++)
-        CHECK(open(context, O_RDONLY | O_CREAT | O_CLOEXEC, 0600) >= 0); /* one file, opened as often: each has its own offset */
+        /* one file, opened as often: each has its own offset */
+        CHECK(open(context, O_RDONLY | O_CREAT | O_CLOEXEC, 0600) >= 0);
     mhi_descriptors found = collect();
     CHECK_EQUAL(found.n_items, MANY);
     for (int i = 1; i < MANY; i++)
@@ -225,7 +226,8 @@ static void be_resumed(void *context)
     CHECK_EQUAL(found.n_items, 1);
     mhi_descriptors_release(&found);
     CHECK(pipe(ends) == 0);
-    mhi_descriptors_remember(); /* as in a resumed process: the launcher has opened the file, the pipe came from outside */
+    /* as in a resumed process: the launcher has opened the file, the pipe came from outside */
+    mhi_descriptors_remember();
     found = collect();
     CHECK(found.n_items == 1 && found.items[0].fd == file);
     mhi_descriptors_release(&found);

@@ -104,7 +104,8 @@ static void be_doubtful(void *context)
 
 TEST(on_any_doubt_nothing_is_moved) { IN_CHILD(be_doubtful, NULL); }
 
-/* A library of its own that registers handlers, as OpenBLAS and jemalloc do, and takes them along when it is unloaded. */
+/* A library of its own that registers handlers, as OpenBLAS and jemalloc do, and takes them along when it is unloaded.
+ * */
 static void outlive_a_library(void *context)
 {
     void *library = dlopen(context, RTLD_NOW);

@@ -1,6 +1,7 @@
 /* test_process_obstacles.c - what stands in the way of a process snapshot is found, and named.
  *
- * Memory and machines that can't be had everywhere are made up: the calls below stand between the library and the kernel.
+ * Memory and machines that can't be had everywhere are made up: the calls below stand between the library and the
+ * kernel.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -16,7 +17,8 @@
 
 enum { PAGE = 4096 };
 
-static const char *pretended_from, *pretended_path; /* the one file is opened in place of the other; NULL: it is not there */
+/* the one file is opened in place of the other; NULL: it is not there */
+static const char *pretended_from, *pretended_path;
 static uint64_t pretended_features;
 static bool pretended_secure;
 

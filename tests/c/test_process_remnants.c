@@ -1,4 +1,5 @@
-/* test_process_remnants.c - copies of secrets are wiped from free blocks of Python's allocator, and from nowhere else. */
+/* test_process_remnants.c - copies of secrets are wiped from free blocks of Python's allocator, and from nowhere else.
+ * */
 #include "harness.h"
 #include "process/remnants.h"
 
@@ -64,7 +65,8 @@ TEST(the_link_of_a_free_block_is_kept)
     memcpy(copy, block(3), 24);
     memset(&remnants, 0, sizeof remnants);
     char *link = *(char **)block(3);
-    mhi_remnant *found = &remnants.found[remnants.n_texts++]; /* by hand: a text with the NUL bytes of an address in it */
+    /* by hand: a text with the NUL bytes of an address in it */
+    mhi_remnant *found = &remnants.found[remnants.n_texts++];
     memcpy(&found->first, copy, sizeof found->first);
     found->size = 24;
     memcpy(remnants.texts, copy, 24);

@@ -1,4 +1,5 @@
-/* test_process_resume.c - programs that commit themselves and are resumed: process_guest.c, a case at a time, through the launcher. */
+/* test_process_resume.c - programs that commit themselves and are resumed: process_guest.c, a case at a time, through
+ * the launcher. */
 #define _GNU_SOURCE
 #include <sys/resource.h>
 

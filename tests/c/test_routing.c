@@ -1,4 +1,5 @@
-/* test_routing.c - blocks of libraries that know nothing of arenas: where they land, and their way across the boundary. */
+/* test_routing.c - blocks of libraries that know nothing of arenas: where they land, and their way across the boundary.
+ * */
 #define _GNU_SOURCE
 #include "route_host.h"
 

@@ -1,4 +1,5 @@
-/* test_routing_threads.c - threads that allocate, resize and free one another's blocks while transactions begin and end. */
+/* test_routing_threads.c - threads that allocate, resize and free one another's blocks while transactions begin and
+ * end. */
 #define _GNU_SOURCE
 #include "route_host.h"
 

@@ -1,5 +1,5 @@
-/* test_snapshot_corrupt.c - damages every part of a file, also with the checksums repaired so that the damage reaches the checks
- * behind them. An open gives an error or a mapping that can be read: never a signal.
+/* test_snapshot_corrupt.c - damages every part of a file, also with the checksums repaired so that the damage reaches
+ * the checks behind them. An open gives an error or a mapping that can be read: never a signal.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>

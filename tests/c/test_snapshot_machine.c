@@ -1,7 +1,8 @@
-/* test_snapshot_machine.c - machines that can't: a limit, a full disk, a read-only one, no address space; and the probes that say so.
+/* test_snapshot_machine.c - machines that can't: a limit, a full disk, a read-only one, no address space; and the
+ * probes that say so.
  *
- * Disks are small tmpfs mounts in a mount namespace of a child. Where that is not permitted (to others than root) the two cases that
- * need one say so; test_transaction_fault.c makes the same claims of a kernel that only pretends.
+ * Disks are small tmpfs mounts in a mount namespace of a child. Where that is not permitted (to others than root) the
+ * two cases that need one say so; test_transaction_fault.c makes the same claims of a kernel that only pretends.
  */
 #define _GNU_SOURCE
 #include <sched.h>

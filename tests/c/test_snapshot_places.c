@@ -1,4 +1,5 @@
-/* test_snapshot_places.c - where the user's cache directory is, whoever the user is, and that it is made for nobody else.
+/* test_snapshot_places.c - where the user's cache directory is, whoever the user is, and that it is made for nobody
+ * else.
  *
  * Linked so that the answer of mhi_sys_euid can be another than this process's.
  */
@@ -48,7 +49,8 @@ TEST(lines_of_any_length_are_read)
 {
     enum { LONG = 3 * PATH_MAX };
     char *users = malloc(LONG + 200);
-    for (size_t length = PATH_MAX - 30; length < PATH_MAX + 30; length++) { /* so that each field is cut by the end of a piece once */
+    /* so that each field is cut by the end of a piece once */
+    for (size_t length = PATH_MAX - 30; length < PATH_MAX + 30; length++) {
         memset(users, 'x', length);
         strcpy(users + length, ":x:1:1::/one:\ntwo:x:22:2:Two:/home/two:/bin/sh\n");
         CHECK(strcmp(home_in(users, 22), "/home/two") == 0);

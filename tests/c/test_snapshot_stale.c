@@ -236,7 +236,8 @@ TEST(changed_library_and_program_are_named)
     CHECK_COLD(scratch("library.dat"), MH_ERR_STALE, "libc.so.6 has changed (content)");
     forge(make_snapshot("program.dat", 1), MH_INPUT_LIBRARY, "test_snapshot_stale", rebuild_library);
     CHECK_COLD(scratch("program.dat"), MH_ERR_STALE, "test_snapshot_stale has changed (content)");
-    forge(make_snapshot("touched.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", touch_library); /* the build-id tells that it is the same */
+    /* the build-id tells that it is the same */
+    forge(make_snapshot("touched.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", touch_library);
     CHECK_WARM(scratch("touched.dat"), 1);
 }
 

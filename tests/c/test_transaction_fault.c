@@ -1,7 +1,8 @@
-/* test_transaction_fault.c - a commit, and an attach, cut short at every system call in turn: by an error, or by SIGKILL.
+/* test_transaction_fault.c - a commit, and an attach, cut short at every system call in turn: by an error, or by
+ * SIGKILL.
  *
- * Whatever fails: the old snapshot or the new one is there, the program keeps its heap, nothing is left open, and the next run
- * commits as if nothing had happened.
+ * Whatever fails: the old snapshot or the new one is there, the program keeps its heap, nothing is left open, and the
+ * next run commits as if nothing had happened.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,4 +1,5 @@
-/* test_variants.c - the snapshots of one path: what their keys say, which one a commit replaces, and when none is made. */
+/* test_variants.c - the snapshots of one path: what their keys say, which one a commit replaces, and when none is made.
+ * */
 #define _GNU_SOURCE
 #include <sys/file.h>
 #include <time.h>

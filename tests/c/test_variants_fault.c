@@ -1,4 +1,5 @@
-/* test_variants_fault.c - the commit of a second variant, cut short at every system call in turn: by an error, or by SIGKILL.
+/* test_variants_fault.c - the commit of a second variant, cut short at every system call in turn: by an error, or by
+ * SIGKILL.
  *
  * Whatever fails, the first variant is as it was, and of the second there is a whole one or none.
  */

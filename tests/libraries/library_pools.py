@@ -1,5 +1,6 @@
-"""Each row of magicheap/_known_pools.py, on the real library: what is carried computes what a plain run does, time after time; what is
-not is refused by its name, and what the refusal says can be done helps. Collected only where it is named.
+"""Each row of magicheap/_known_pools.py, on the real library: what is carried computes what a plain run does, time
+after time; what is not is refused by its name, and what the refusal says can be done helps. Collected only where it is
+named.
 """
 
 import os
@@ -217,7 +218,8 @@ n_rows = reader.read_next_batch().num_rows
 """
 HELD_SPAN = TELEMETRY.replace("        sent.extend", "        import time; time.sleep(8)\n        sent.extend")
 
-# Name of the library; a body that is refused; what the refusal says; behind it; the body, and the environment, that what it says leads to.
+# Name of the library; a body that is refused; what the refusal says; behind it; the body, and the environment, that
+# what it says leads to.
 REFUSED = {
     "polars": (f"{POLARS}\nwork()", "run its first query behind", "print(work())", POLARS, {}),
     "duckdb": (DUCKDB, "connect behind", QUERY, f"{DUCKDB}\nconnection.close()", {}),

@@ -1,4 +1,5 @@
-"""Roots of large libraries come back in other processes as they were: numbers bit by bit. Collected only where it is named."""
+"""Roots of large libraries come back in other processes as they were: numbers bit by bit. Collected only where it is
+named."""
 
 import sys
 from pathlib import Path

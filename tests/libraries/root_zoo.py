@@ -1,7 +1,7 @@
 """Objects of large libraries, made at random from a seed, and what it means that one came back as it was.
 
-Each of ZOO is (name, make): make(rng) returns something to keep and a function that returns what it says of itself, to be compared by repr or, of
-arrays, bit by bit.
+Each of ZOO is (name, make): make(rng) returns something to keep and a function that returns what it says of itself, to
+be compared by repr or, of arrays, bit by bit.
 """
 
 import datetime
