@@ -51,7 +51,12 @@ def replay(program, library, trace, n_threads):
     """Nanoseconds per call, peak KiB."""
     environment = os.environ | ({"LD_PRELOAD": library} if library else {})
     output = subprocess.run(
-        [program, trace, str(n_threads)], cwd=Path(program).parent, env=environment, check=True, capture_output=True, text=True
+        [program, trace, str(n_threads)],
+        cwd=Path(program).parent,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     nanoseconds, kib = output.split()
     return float(nanoseconds), int(kib)

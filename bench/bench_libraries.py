@@ -73,7 +73,10 @@ def main():
                 print(f"{name} was left out: it needs {' and '.join(modules)}", file=sys.stderr)
                 continue
             with tempfile.TemporaryDirectory(prefix="magicheap-bench-") as directory:
-                print(f"| [{name}](examples/{name}.py) | {measure(name, arguments, options.runs, directory)} |", flush=True)
+                print(
+                    f"| [{name}](examples/{name}.py) | {measure(name, arguments, options.runs, directory)} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

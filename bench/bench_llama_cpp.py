@@ -53,7 +53,11 @@ An empty cell of {N_PROCESSES} processes: there is too little memory here for so
 
 def main() -> None:
     options = parse()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magicheap-bench" / f"llama-cpp-python-{build.VERSION}"
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "magicheap-bench"
+        / f"llama-cpp-python-{build.VERSION}"
+    )
     cache.mkdir(parents=True, exist_ok=True)
     names = affordable(options.models, cache)
     build.say(f"what is fetched and made is kept in {cache} (4 GB with 7b), which may be removed at any time")
@@ -78,7 +82,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("smollm2", help="SmolLM2-135M-Instruct in Q4_1, a GGUF file")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), help="(all)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[n for n in (1, 2) if n <= machine.n_cpus()], help="(1 2)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[n for n in (1, 2) if n <= machine.n_cpus()], help="(1 2)"
+    )
     parser.add_argument("--runs", type=int, help=f"rounds ({RUNS['smollm2']}, of 7b {RUNS['7b']})")
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES, help="what to measure (everything)")
     options = parser.parse_args()
@@ -95,9 +101,14 @@ def affordable(names: list[str], cache: Path) -> list[str]:
     disk = machine.free_disk_bytes(cache) - (0 if (cache / "bin").is_dir() else BUILD_BYTES)
     found = []
     for name in names:
-        for what, free, needed in [("disk", disk, DISK_BYTES[name]), ("memory", machine.free_memory_bytes(), MEMORY_BYTES[name])]:
+        for what, free, needed in [
+            ("disk", disk, DISK_BYTES[name]),
+            ("memory", machine.free_memory_bytes(), MEMORY_BYTES[name]),
+        ]:
             if free < needed:
-                build.say(f"{name} is left out: it needs {needed / (1 << 30):.1f} GiB of {what}, {max(free, 0) / (1 << 30):.1f} are free")
+                build.say(
+                    f"{name} is left out: it needs {needed / (1 << 30):.1f} GiB of {what}, {max(free, 0) / (1 << 30):.1f} are free"
+                )
                 break
         else:
             found.append(name)
@@ -110,7 +121,10 @@ def enter(name: str, smollm2: Path, cache: Path, programs: Path, snapshots: Path
         file, quantised = smollm2, models.smollm2_q4_0(smollm2, cache / "smollm2-q4_0.gguf", programs)
     else:
         file, quantised = models.random_model(cache / "llama-7b-shape.gguf"), None
-    theirs = [LlamaCpp("llama.cpp, defaults", programs, file), LlamaCpp("best flags", programs, file, BEST_FLAGS, has_rates=False)]
+    theirs = [
+        LlamaCpp("llama.cpp, defaults", programs, file),
+        LlamaCpp("best flags", programs, file, BEST_FLAGS, has_rates=False),
+    ]
     if quantised:
         theirs.append(LlamaCpp("best quantisation", programs, quantised, BEST_FLAGS))
     return [*theirs, MagicLlama(file, snapshots)]
@@ -119,7 +133,9 @@ def enter(name: str, smollm2: Path, cache: Path, programs: Path, snapshots: Path
 class Comparison:
     """Of contestants, ours the last, on one model. Each measure returns rows of the table."""
 
-    def __init__(self, case: Case, contestants: list, ceilings_program: Path, threads: list[int], n_rounds: int) -> None:
+    def __init__(
+        self, case: Case, contestants: list, ceilings_program: Path, threads: list[int], n_rounds: int
+    ) -> None:
         self.case, self.contestants, self.threads, self.n_rounds = case, contestants, threads, n_rounds
         self.ours = contestants[-1]
         self.ceilings: dict[int, list[Ceilings]] = {}  # by threads, of each round of rates
@@ -129,9 +145,13 @@ class Comparison:
         rows, weights = [], machine.weights(self.ours.file)
         for n in self.threads:
             samplers = {each.name: partial(each.rates, self.case, n) for each in self.contestants if each.has_rates}
-            taken = self._in_turns(f"rates, {counted(n, 'thread')}", {CEILINGS: partial(self._measure_ceilings, n), **samplers})
+            taken = self._in_turns(
+                f"rates, {counted(n, 'thread')}", {CEILINGS: partial(self._measure_ceilings, n), **samplers}
+            )
             self.ceilings[n] = taken.pop(CEILINGS)
-            prompts, generations = ({name: [rates[i] for rates in samples] for name, samples in taken.items()} for i in (0, 1))
+            prompts, generations = (
+                {name: [rates[i] for rates in samples] for name, samples in taken.items()} for i in (0, 1)
+            )
             compute = [each.int8 * 1e9 / weights.block_operations for each in self.ceilings[n] if each.int8]
             reading = [each.read * 1e9 / weights.read_bytes for each in self.ceilings[n]]
             on = f"{counted(n, 'thread')}, tokens/s"
@@ -157,7 +177,9 @@ class Comparison:
             if found["Private_Dirty"] * N_PROCESSES + found["Rss"] < machine.free_memory_bytes():
                 several[each.name] = each.memory(N_PROCESSES)
             else:
-                build.say(f"{each.name} in {N_PROCESSES} processes is left out: {found['Private_Dirty'] >> 20} MiB each are too much here")
+                build.say(
+                    f"{each.name} in {N_PROCESSES} processes is left out: {found['Private_Dirty'] >> 20} MiB each are too much here"
+                )
         return [
             megabytes("resident, MB", one, "Rss"),
             megabytes("of that private, MB", one, "Private_Dirty"),
@@ -181,7 +203,11 @@ def megabytes(what: str, counts: dict, kind: str) -> Row:
 
 def ceilings_table(ceilings: dict[int, list[Ceilings]]) -> str:
     int8_name = next(iter(ceilings.values()))[0].int8_name
-    rows = {f"int8 dot products ({int8_name}), GOP/s": "int8", "read, page cache, GB/s": "read_file", "read, huge pages, GB/s": "read_huge"}
+    rows = {
+        f"int8 dot products ({int8_name}), GOP/s": "int8",
+        "read, page cache, GB/s": "read_file",
+        "read, huge pages, GB/s": "read_huge",
+    }
     lines = [["this machine", *(counted(n, "thread") for n in ceilings)], ["---"] * (1 + len(ceilings))]
     for what, field in rows.items():
         found = ([getattr(each, field) for each in rounds] for rounds in ceilings.values())

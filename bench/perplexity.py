@@ -69,9 +69,13 @@ def by_reference(path: str | Path) -> Scorer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--text", type=Path, default=TEXT, help="a UTF-8 file (default: a piece of Python's documentation)")
+    parser.add_argument(
+        "--text", type=Path, default=TEXT, help="a UTF-8 file (default: a piece of Python's documentation)"
+    )
     parser.add_argument("--window", type=int, default=WINDOW, help="tokens (default %(default)s)")
-    parser.add_argument("--cache-type", choices=("i16", "q8_0", "f32"), default="i16", help="of the kernels (default %(default)s)")
+    parser.add_argument(
+        "--cache-type", choices=("i16", "q8_0", "f32"), default="i16", help="of the kernels (default %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default %(default)s)")
     parser.add_argument("--reference", action="store_true", help="compute it in float32, too")
     options = parser.parse_args()

@@ -25,7 +25,17 @@ def ask(model: str, prompt: str) -> tuple[str, float]:
 
 def first_token(model: str) -> float:
     """Return the seconds of the quickest of three warm processes that stop at their first token."""
-    command = [str(Path(sys.executable).with_name("magic-llama")), "-m", model, "-p", "Hi", "-n", "1", "--snapshot", str(SNAPSHOT)]
+    command = [
+        str(Path(sys.executable).with_name("magic-llama")),
+        "-m",
+        model,
+        "-p",
+        "Hi",
+        "-n",
+        "1",
+        "--snapshot",
+        str(SNAPSHOT),
+    ]
     times = []
     for _ in range(3):
         start = time.perf_counter()

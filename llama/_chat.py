@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 # Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first),
 # then any but ASCII.
-STAND_INS = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900), range(0x80, 0xD800), range(0x10000, 0xF0000)
+STAND_INS = (
+    range(0xF0000, 0xFFFFE),
+    range(0x100000, 0x10FFFE),
+    range(0xE000, 0xF900),
+    range(0x80, 0xD800),
+    range(0x10000, 0xF0000),
+)
 SLACK_BYTES = 1 << 20  # arbitrary: what a template may strip of a text beyond any that the context can hold
 
 
@@ -70,7 +76,9 @@ def _shield(texts: list[str], tokenizer: Tokenizer) -> tuple[list[str], dict[int
         first, rest = match.group()[0], match.group()[1:]
         if first not in stand_ins:
             if (found := next(free, None)) is None:
-                raise ModelError("the text uses every character there is, and none is left to shield its control tokens with; try --raw")
+                raise ModelError(
+                    "the text uses every character there is, and none is left to shield its control tokens with; try --raw"
+                )
             stand_ins[first] = found
         return stand_ins[first] + rest
 

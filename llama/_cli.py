@@ -71,7 +71,9 @@ def run() -> None:
 def name_a_long_context(model: Model, args: argparse.Namespace) -> None:
     trained = model.config.n_ctx_train
     if args.ctx is not None and args.ctx > trained:
-        tell(f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies beyond will be nonsense")
+        tell(
+            f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies beyond will be nonsense"
+        )
 
 
 def answer_all(dialogue: Dialogue, args: argparse.Namespace) -> None:
@@ -111,7 +113,9 @@ def check_snapshot(args: argparse.Namespace) -> None:
             if os.path.exists(path) and os.path.exists(needed) and os.path.samefile(path, needed):
                 raise UsageError(f"--snapshot: {path} is {needed}, and would be replaced: name another file")
         if not _layers.is_replaceable(path):
-            raise UsageError(f"--snapshot: {path} is no snapshot, and would be replaced: name another file, or remove it")
+            raise UsageError(
+                f"--snapshot: {path} is no snapshot, and would be replaced: name another file, or remove it"
+            )
 
 
 def open_model(args: argparse.Namespace) -> Model:
@@ -164,7 +168,13 @@ def open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
             args.model, key, prefix, path, lambda state: evaluate(model, args, prefix, state)
         )
     if options().timings:
-        how = "resumed, were evaluated" if not is_made else f"extended by {n_tokens - n_spared}, evaluated" if n_spared else "evaluated"
+        how = (
+            "resumed, were evaluated"
+            if not is_made
+            else f"extended by {n_tokens - n_spared}, evaluated"
+            if n_spared
+            else "evaluated"
+        )
         tell(f"prefix  {n_tokens:5} tokens {how} in {seconds * 1e3:.1f} ms")
     return dialogue
 
@@ -177,7 +187,9 @@ def read_prefix(path: str | None, most_bytes: int | None) -> str:
     with open(path, "rb") as file:
         text = file.read(-1 if most_bytes is None else most_bytes + 1)
     if most_bytes is not None and len(text) > most_bytes:
-        raise UsageError(f"{path} is longer than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c")
+        raise UsageError(
+            f"{path} is longer than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c"
+        )
     return text.decode("utf-8", "replace")
 
 

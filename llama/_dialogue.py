@@ -64,7 +64,11 @@ class Dialogue:
         self._ends_lines = args.interactive or sys.stdout.isatty()
         self.session.n_threads = args.threads
         self._sampler = Sampler(
-            temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, seed=None if args.seed == -1 else args.seed
+            temperature=args.temp,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            seed=None if args.seed == -1 else args.seed,
         )
 
     def answer(self, turn: str) -> None:
@@ -109,7 +113,9 @@ class Dialogue:
                     break
             turns, most = turns[1:], n_ctx // 2
         if forgotten := len(self._script.turns) - len(turns):
-            tell(f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} turns are forgotten")
+            tell(
+                f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} turns are forgotten"
+            )
         return turns, tokens
 
     def _tokens(self, turns: list[Any], turn: str) -> list[int]:
@@ -166,9 +172,7 @@ class Chat:
         messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(said)]
         return prompt_tokens(self._model, self._head + messages, most_bytes)
 
-    def add(
-        self, turns: list[tuple[str, str]], turn: str, tokens: list[int], answered: list[int], text: str
-    ) -> None:
+    def add(self, turns: list[tuple[str, str]], turn: str, tokens: list[int], answered: list[int], text: str) -> None:
         """Remember the next turn, with those of the earlier ones that stay."""
         self.turns = [*turns, (turn, text)]
 

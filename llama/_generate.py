@@ -49,7 +49,9 @@ class Sampler:
         token = ffi.new("int32_t *")
         status = lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token)
         if status == lib.MK_ERR_VALUE:
-            raise ModelError("the scores of the next token are not finite: the model's weights are damaged, or too large to compute with")
+            raise ModelError(
+                "the scores of the next token are not finite: the model's weights are damaged, or too large to compute with"
+            )
         check(status)
         return int(token[0])
 
@@ -64,7 +66,9 @@ class Session:
         as large), or "f32" (exact).
     """
 
-    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16") -> None:
+    def __init__(
+        self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16"
+    ) -> None:
         if cache_type not in CACHE_TYPES:
             raise ValueError(f"cache_type is {cache_type!r}, expected one of {', '.join(CACHE_TYPES)}")
         self._session: mk_session = ffi.NULL

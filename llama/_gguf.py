@@ -35,25 +35,76 @@ STRING, ARRAY = 8, 9
 NO_TOKEN = (1 << 32) - 1  # -1, as files with unsigned ids write it
 READ_AHEAD = 1 << 22  # bytes: the metadata of a 128k vocabulary in two or three reads
 
-TYPE_NAMES = {lib.MK_F32: "F32", lib.MK_F16: "F16", lib.MK_BF16: "BF16",
-              lib.MK_Q4_0: "Q4_0", lib.MK_Q4_1: "Q4_1", lib.MK_Q8_0: "Q8_0",
-              lib.MK_Q4_K: "Q4_K", lib.MK_Q5_K: "Q5_K", lib.MK_Q6_K: "Q6_K"}
-OTHER_TYPES = {6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
-               19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
+TYPE_NAMES = {
+    lib.MK_F32: "F32",
+    lib.MK_F16: "F16",
+    lib.MK_BF16: "BF16",
+    lib.MK_Q4_0: "Q4_0",
+    lib.MK_Q4_1: "Q4_1",
+    lib.MK_Q8_0: "Q8_0",
+    lib.MK_Q4_K: "Q4_K",
+    lib.MK_Q5_K: "Q5_K",
+    lib.MK_Q6_K: "Q6_K",
+}
+OTHER_TYPES = {
+    6: "Q5_0",
+    7: "Q5_1",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    28: "F64",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+}
 LAYER_TENSORS = {
-    "attn_norm": "attn_norm", "wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output",
-    "ffn_norm": "ffn_norm", "w_gate": "ffn_gate", "w_up": "ffn_up", "w_down": "ffn_down",
+    "attn_norm": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "ffn_norm": "ffn_norm",
+    "w_gate": "ffn_gate",
+    "w_up": "ffn_up",
+    "w_down": "ffn_down",
 }
 TENSORS = {"embed": "token_embd", "out_norm": "output_norm", "output": "output", "rope_freqs": "rope_freqs"}
 OPTIONAL = ("output", "rope_freqs")  # tied head; plain RoPE
 # What keys of the architecture's own may be there: those that are read here, and those that say nothing about the
 # forward pass.
 READ = {
-    "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
-    "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base",
-    "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scale_linear",
 }
-SILENT = {"vocab_size", "tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned", "attention.layer_norm_epsilon"}
+SILENT = {
+    "vocab_size",
+    "tensor_data_layout",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "attention.layer_norm_epsilon",
+}
 NEUTRAL = {  # of others, values that change nothing, besides zero, "" and "none"
     "logit_scale": (1.0,),
     "embedding_scale": (1.0,),
@@ -175,7 +226,14 @@ class Header:
         return self.get(key, int, *default)
 
 
-KINDS = {bool: "a truth value", int: "a whole number", float: "a fraction", bytes: "a text", array: "a list of numbers", list: "a list of texts"}
+KINDS = {
+    bool: "a truth value",
+    int: "a whole number",
+    float: "a fraction",
+    bytes: "a text",
+    array: "a list of numbers",
+    list: "a list of texts",
+}
 LOOKS = (  # what other files of models begin with
     (b"version https://git-lfs", "a Git LFS pointer to one, of a repository that was cloned without git-lfs"),
     (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint: give its directory, if that has Meta's layout"),
@@ -352,7 +410,9 @@ def _tensor_bytes(name: str, slot: _build.Slot, header: Header) -> int:
     if tuple(dims) not in ((slot.cols, slot.rows), (slot.cols,) if slot.rows == 1 else ()):
         raise ModelError(f"{name} has dimensions {list(dims)}, expected {[slot.cols, slot.rows]}")
     if kind not in TYPE_NAMES:
-        raise ModelError(f"{name} has type {OTHER_TYPES.get(kind, kind)}: this engine reads {', '.join(TYPE_NAMES.values())}")
+        raise ModelError(
+            f"{name} has type {OTHER_TYPES.get(kind, kind)}: this engine reads {', '.join(TYPE_NAMES.values())}"
+        )
     n_bytes = slot.rows * lib.mk_row_bytes(kind, slot.cols)
     if not n_bytes:
         raise ModelError(f"{name} has rows of {slot.cols} values, which {TYPE_NAMES[kind]} cannot hold")

@@ -122,7 +122,11 @@ def default_path(model_path: str, key: str, middle: str = "", end: str = "") -> 
 
 def _variant() -> str:
     """Return what tells interpreters and locales apart: each has snapshots of its own, which the others leave alone."""
-    variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(VARIANT) and (name, value) != SET_BY_PYTHON)
+    variables = sorted(
+        f"{name}={value}"
+        for name, value in os.environ.items()
+        if name.startswith(VARIANT) and (name, value) != SET_BY_PYTHON
+    )
     return f"{sys.prefix} {os.path.realpath(sys.executable)} {sys.version} {sys.flags} {variables}"
 
 

@@ -36,16 +36,33 @@ if TYPE_CHECKING:
 
 ROWS, COLUMNS, WHOLE = 0, 1, None
 LAYER_TENSORS = {
-    "attn_norm": "attention_norm", "wq": "attention.wq", "wk": "attention.wk", "wv": "attention.wv",
-    "wo": "attention.wo", "ffn_norm": "ffn_norm", "w_gate": "feed_forward.w1", "w_up": "feed_forward.w3",
+    "attn_norm": "attention_norm",
+    "wq": "attention.wq",
+    "wk": "attention.wk",
+    "wv": "attention.wv",
+    "wo": "attention.wo",
+    "ffn_norm": "ffn_norm",
+    "w_gate": "feed_forward.w1",
+    "w_up": "feed_forward.w3",
     "w_down": "feed_forward.w2",
 }
 TENSORS = {"embed": "tok_embeddings", "out_norm": "norm", "output": "output"}
 CUT_BY_COLUMNS = ("wo", "w_down")
 IGNORED = {"rope.freqs"}  # a buffer of Llama 1 and 2 that rope_theta gives again
 READ = {  # keys of params.json
-    "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "multiple_of", "ffn_dim_multiplier", "hidden_dim", "norm_eps",
-    "rope_theta", "max_seq_len", "use_scaled_rope",
+    "dim",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "vocab_size",
+    "multiple_of",
+    "ffn_dim_multiplier",
+    "hidden_dim",
+    "norm_eps",
+    "rope_theta",
+    "max_seq_len",
+    "use_scaled_rope",
 }
 SILENT = {"max_batch_size", "model_parallel_size"}  # that say nothing about the forward pass
 TIKTOKEN = re.compile(rb"\A[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")  # a token in base 64, and its rank
@@ -100,7 +117,9 @@ def _vocabulary(path: Path) -> Vocabulary:
         raise ModelError(f"{path} has no tokenizer.model, nor has the directory above")
     blob = file.read_bytes()
     if TIKTOKEN.match(blob):
-        raise ModelError(f"{file.name} is tiktoken's, as of Llama 3 and later, not sentencepiece's: load such a model from GGUF")
+        raise ModelError(
+            f"{file.name} is tiktoken's, as of Llama 3 and later, not sentencepiece's: load such a model from GGUF"
+        )
     pieces = sentencepiece_processor(blob)
     ids = list(range(pieces.get_piece_size()))
     kinds = [lib.MK_TOKEN_NORMAL] * len(ids)
@@ -143,7 +162,9 @@ def _config(params: dict[str, Any], n_vocab: int, shards: list[Checkpoint]) -> _
 
     for key, value in params.items():
         if key not in READ | SILENT and value:
-            raise ModelError(f"params.json has {key[:40]!r}: this engine does not know it, and would answer wrongly without")
+            raise ModelError(
+                f"params.json has {key[:40]!r}: this engine does not know it, and would answer wrongly without"
+            )
     if params.get("use_scaled_rope"):
         raise ModelError("params.json asks for scaled RoPE (Llama 3.1 and later): load such a model from GGUF")
     if integer("vocab_size", -1) not in (-1, n_vocab):
@@ -212,7 +233,9 @@ def _parts(
     total = {ROWS: (shape[0] * n, shape[1]), COLUMNS: (shape[0], shape[1] * n), WHOLE: shape}[axis]
     if total != whole or any(tensor.shape != shape for tensor in tensors):
         missing = _missing_shards(shape, n, whole)
-        raise ModelError(f"{file_name} has shapes {[tensor.shape for tensor in tensors]} in {n} shards, expected {whole}{missing}")
+        raise ModelError(
+            f"{file_name} has shapes {[tensor.shape for tensor in tensors]} in {n} shards, expected {whole}{missing}"
+        )
     kinds = {tensor.storage.kind for tensor in tensors}
     if len(kinds) != 1:
         raise ModelError(f"{file_name} has different element types in different shards")
@@ -223,7 +246,11 @@ def _missing_shards(shape: tuple[int, int], n: int, whole: tuple[int, int]) -> s
     """Return what explains shapes that are too small, as a clause: that of n_all shards some are not there."""
     times = [all_rows // rows for rows, all_rows in zip(shape, whole) if all_rows % rows == 0]
     n_all = max(times, default=1)
-    return f": it looks like {n} of {n_all} shards, and the others are missing" if n < n_all and sorted(times) == [1, n_all] else ""
+    return (
+        f": it looks like {n} of {n_all} shards, and the others are missing"
+        if n < n_all and sorted(times) == [1, n_all]
+        else ""
+    )
 
 
 def _assemble(axis: int | None, shards: list[Checkpoint], tensors: list[Tensor], buffer: bytearray) -> None:

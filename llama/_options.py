@@ -70,24 +70,66 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-m", "--model", required=True, help="GGUF file, or directory with consolidated.*.pth")
     add("-p", "--prompt", help="what to ask; -p - is what standard input holds")
-    add("stdin", nargs="?", type=only_stdin, metavar=STDIN, help="a - joins what standard input holds to the prompt, behind a blank line")
+    add(
+        "stdin",
+        nargs="?",
+        type=only_stdin,
+        metavar=STDIN,
+        help="a - joins what standard input holds to the prompt, behind a blank line",
+    )
     add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
     add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
-    add("-c", "--ctx", type=at_least(1), metavar="CTX", help="context in tokens (what the model was trained for, up to 4096)")
+    add(
+        "-c",
+        "--ctx",
+        type=at_least(1),
+        metavar="CTX",
+        help="context in tokens (what the model was trained for, up to 4096)",
+    )
     add("--cache-type", choices=("i16", "q8_0"), default="i16", help="how the context's keys and values are kept (i16)")
-    add("-t", "--threads", type=at_least(1), metavar="T", help="threads, at most the CPUs this process may use (all of them)")
+    add(
+        "-t",
+        "--threads",
+        type=at_least(1),
+        metavar="T",
+        help="threads, at most the CPUs this process may use (all of them)",
+    )
     add("--temp", type=between(0, LARGEST_FLOAT), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
     add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
-    add("--top-p", type=between(0, 1), default=0.95, metavar="P", help="keep tokens up to this probability together, at least one (0.95)")
-    add("--min-p", type=between(0, 1), default=0.05, metavar="P", help="keep tokens at least this likely beside the likeliest (0.05)")
-    add("--seed", type=at_least(-1, bits=64), default=-1, metavar="S", help="seed of the sampling, of up to 64 bits (-1: random)")
+    add(
+        "--top-p",
+        type=between(0, 1),
+        default=0.95,
+        metavar="P",
+        help="keep tokens up to this probability together, at least one (0.95)",
+    )
+    add(
+        "--min-p",
+        type=between(0, 1),
+        default=0.05,
+        metavar="P",
+        help="keep tokens at least this likely beside the likeliest (0.05)",
+    )
+    add(
+        "--seed",
+        type=at_least(-1, bits=64),
+        default=-1,
+        metavar="S",
+        help="seed of the sampling, of up to 64 bits (-1: random)",
+    )
     add("--raw", action="store_true", help="continue the prompt as it is: no chat template")
     add("--system", default="", metavar="TEXT", help="system message for the chat template")
     add("--prefix-file", metavar="FILE", help="text that begins the first prompt, as it is: examples, a document")
     add("--quantize", choices=("q8_0", "q4_0", "q4_1"), help="quantise float weights as they are loaded")
     kept = parser.add_mutually_exclusive_group()
-    kept.add_argument("--snapshot", metavar="FILE", help="where the loaded model is kept, and FILE.prefix beside it (the user's cache directory)")
-    kept.add_argument("--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix")
+    kept.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        help="where the loaded model is kept, and FILE.prefix beside it (the user's cache directory)",
+    )
+    kept.add_argument(
+        "--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix"
+    )
     add("--timings", action="store_true", help="say on stderr how long it took and why it stopped")
     add("--version", action=_Version)
     return parser
@@ -96,7 +138,9 @@ def parser() -> argparse.ArgumentParser:
 def only_stdin(word: str) -> str:
     """The argparse type of the one argument without a name."""
     if word != STDIN:
-        raise argparse.ArgumentTypeError(f"{word!r} is no option: a prompt is given with -p, and - joins standard input to it")
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no option: a prompt is given with -p, and - joins standard input to it"
+        )
     return word
 
 

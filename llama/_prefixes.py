@@ -56,7 +56,9 @@ def kept(
     May not return: in the second process of X1, whose text does not matter.
     """
     if snapshot:
-        return _layers.layer(_layers.PREFIX, lambda: evaluate(None), snapshot, f"{key} {_layers.digest(text)}", is_last=True)
+        return _layers.layer(
+            _layers.PREFIX, lambda: evaluate(None), snapshot, f"{key} {_layers.digest(text)}", is_last=True
+        )
     state: State | None = None
     shorter: list[Kept] = []
     load: Callable[[], tuple[Any, ...]]
@@ -119,7 +121,9 @@ def _kept(model_path: str, key: str) -> list[Kept]:
     pattern = re.compile(re.escape(begin) + rf"([0-9a-f]{{1,12}})-([0-9a-f]{{16}})({re.escape(MORE)})?\.magic")
     with contextlib.suppress(OSError):
         matches = filter(None, map(pattern.fullmatch, os.listdir(directory)))
-        return sorted((Kept(int(m[1], 16), m[2], m[3] or "", os.path.join(directory, m[0])) for m in matches), reverse=True)
+        return sorted(
+            (Kept(int(m[1], 16), m[2], m[3] or "", os.path.join(directory, m[0])) for m in matches), reverse=True
+        )
     return []
 
 

@@ -31,7 +31,9 @@ def check_prompt(args: argparse.Namespace) -> None:
     if sys.stdout is None:
         raise UsageError("stdout is closed: there is nowhere to answer")
     if args.interactive and not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError("-i needs a terminal on stdin; without -i, stdin is read where there is no -p, or a - behind it")
+        raise UsageError(
+            "-i needs a terminal on stdin; without -i, stdin is read where there is no -p, or a - behind it"
+        )
     if args.interactive and args.stdin:
         raise UsageError("-i reads turn by turn what is typed: leave out the -")
     if args.stdin and sys.stdin is None:
@@ -103,7 +105,9 @@ def read_stdin(most_bytes: int | None) -> str:
             return read.decode("utf-8", "replace").rstrip("\n")
         read += piece
         if most_bytes is not None and len(read) > most_bytes:
-            raise UsageError(f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c")
+            raise UsageError(
+                f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c"
+            )
         silence_ms = silence_ms and SILENCE_MS
 
 

@@ -88,7 +88,12 @@ def _environment() -> Environment:
                 times, sequence = (left, right) if is_sequence(right) else (right, left)
                 if isinstance(times, int) and times * len(sequence) > MOST_CHARACTERS:
                     raise TemplateError(f"it makes {times * len(sequence)} characters")
-            elif operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MOST_BITS:
+            elif (
+                operator == "**"
+                and isinstance(left, int)
+                and isinstance(right, int)
+                and left.bit_length() * right > MOST_BITS
+            ):
                 raise TemplateError(f"it raises to the power of {right}")
             return super().call_binop(context, operator, left, right)
 
@@ -109,7 +114,9 @@ def _environment() -> Environment:
             raise TemplateError(f"it does not end within {MOST_STEPS} steps")
 
     def check_widths(pattern: str) -> None:
-        if any(int(digits[:9]) > MOST_WIDTH for digits in re.findall("[0-9]{5,}", pattern)) or re.search(r"%[^%a-zA-Z]*\*|:[^}]*\{", pattern):
+        if any(int(digits[:9]) > MOST_WIDTH for digits in re.findall("[0-9]{5,}", pattern)) or re.search(
+            r"%[^%a-zA-Z]*\*|:[^}]*\{", pattern
+        ):
             raise TemplateError(f"it formats into a width beyond {MOST_WIDTH}, or a computed one")
 
     def check_numbers(arguments: tuple[Any, ...]) -> None:

@@ -144,7 +144,9 @@ def _run(program: bytes) -> dict[str, Any]:
     except (IndexError, KeyError, struct.error, UnicodeDecodeError, TypeError, ValueError) as error:
         raise ModelError(f"data.pkl is damaged: {type(error).__name__} {error!s:.80}") from None
     if type(result) is dict and result and not any(type(value) is Tensor for value in result.values()):
-        raise ModelError(f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is in it by itself")
+        raise ModelError(
+            f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is in it by itself"
+        )
     if type(result) is not dict:
         raise ModelError(f"data.pkl holds a {type(result).__name__}, expected a dict of tensors")
     return result
@@ -162,7 +164,9 @@ class _Machine:
         while (op := self.take(1)) != b".":
             handler = OPCODES.get(op)
             if handler is None:
-                raise ModelError(f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, file) writes it")
+                raise ModelError(
+                    f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, file) writes it"
+                )
             handler(self)
         return self.stack[-1]
 
@@ -229,7 +233,9 @@ class _Machine:
             target[key] = value
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, *metadata: Any) -> Tensor:
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, *metadata: Any
+) -> Tensor:
     """torch._utils._rebuild_tensor_v2: a matrix or vector, the latter as one row."""
     if type(storage) is not Storage or len(shape) != len(strides) or len(shape) not in (1, 2):
         raise ModelError("data.pkl has a tensor that is neither a vector nor a matrix")

@@ -94,7 +94,9 @@ def entries_of(directory: str) -> list[Entry]:
                     status = each.stat(follow_symlinks=False)
                     is_used = status.st_atime_ns >= 10**9
                     used_ns = status.st_atime_ns if is_used else status.st_mtime_ns
-                    entry = Entry(each.path, status.st_blocks * 512, used_ns, is_used, (status.st_ino, status.st_mtime_ns))
+                    entry = Entry(
+                        each.path, status.st_blocks * 512, used_ns, is_used, (status.st_ino, status.st_mtime_ns)
+                    )
                     found += [entry] if status.st_uid == os.geteuid() else []
     return sorted(found)
 
@@ -127,7 +129,9 @@ def _forget(directory: str, committed: str) -> None:
 
 
 def _keep_to(bound: int, entries: list[Entry], committed: str) -> None:
-    states = {entry.path: _state(entry.path) for entry in sorted(entries, key=lambda entry: entry.used_ns)[:_LOOKS_OVER_BOUND]}
+    states = {
+        entry.path: _state(entry.path) for entry in sorted(entries, key=lambda entry: entry.used_ns)[:_LOOKS_OVER_BOUND]
+    }
     states.setdefault(committed, _state(committed))
     kept = set(_ancestors(committed, states))
     used_ns = {entry.path: entry.used_ns for entry in entries}
@@ -136,7 +140,9 @@ def _keep_to(bound: int, entries: list[Entry], committed: str) -> None:
             used_ns[path] = max(used_ns.get(path, 0), entry.used_ns)
     depth = {entry.path: len(_ancestors(entry.path, states)) for entry in entries}
     unknown = State("", False)
-    order = sorted(entries, key=lambda each: (not states.get(each.path, unknown).is_gone, used_ns[each.path], -depth[each.path]))
+    order = sorted(
+        entries, key=lambda each: (not states.get(each.path, unknown).is_gone, used_ns[each.path], -depth[each.path])
+    )
     total = sum(entry.stored_bytes for entry in entries)
     gone: set[str] = set()
     for entry in order:

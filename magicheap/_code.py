@@ -40,8 +40,23 @@ def _written(code: CodeType) -> bytes:
     try:
         return marshal.dumps(code, _VERSION)
     except ValueError:  # a slice, which is a constant since CPython 3.14 and no part of version 2
-        names = (code.co_name, code.co_qualname, code.co_filename, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_stacksize, code.co_flags, code.co_firstlineno)
+        names = (
+            code.co_name,
+            code.co_qualname,
+            code.co_filename,
+            code.co_names,
+            code.co_varnames,
+            code.co_freevars,
+            code.co_cellvars,
+        )
+        counts = (
+            code.co_argcount,
+            code.co_posonlyargcount,
+            code.co_kwonlyargcount,
+            code.co_stacksize,
+            code.co_flags,
+            code.co_firstlineno,
+        )
         return _constant((*names, *counts, code.co_code, code.co_exceptiontable, code.co_linetable, code.co_consts))
 
 

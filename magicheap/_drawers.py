@@ -129,5 +129,9 @@ def sqlite_resets(mapped: list[str]) -> list[tuple[str, Callable[[], object]]]:
     """Return a step for each copy; `mapped`: libraries that are one, also where they drew before anybody watched."""
     paths = dict.fromkeys([*mapped, *_modules()])
     own = getattr(sys.modules.get("_sqlite3"), "__file__", None)
-    found = {os.path.realpath(path): (f"SQLite ({path})", step) for path in [*paths, *filter(None, [own])] if path and (step := _sqlite_of(path))}
+    found = {
+        os.path.realpath(path): (f"SQLite ({path})", step)
+        for path in [*paths, *filter(None, [own])]
+        if path and (step := _sqlite_of(path))
+    }
     return list(found.values())

@@ -72,7 +72,12 @@ def _check(status: int, err: Any, path: str | None) -> None:
 
 def text_of(error: BaseException) -> str:
     """Return what an error says, without the file's name where the message has it."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None and str(error.filename) in error.strerror:
+    if (
+        isinstance(error, OSError)
+        and error.strerror
+        and error.filename is not None
+        and str(error.filename) in error.strerror
+    ):
         return error.strerror
     return str(error)
 

@@ -198,6 +198,10 @@ def _close(heard: list[Any]) -> bool:
 
 def _is_usual() -> bool:
     """Return whether nobody has asked to be told of the teardown itself."""
-    is_told: object = sys.flags.verbose or sys.flags.dev_mode or "PYTHONMALLOCSTATS" in os.environ or hasattr(sys, "gettotalrefcount")
-    is_told = is_told or gc.garbage or gc.get_debug() or any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)
+    is_told: object = (
+        sys.flags.verbose or sys.flags.dev_mode or "PYTHONMALLOCSTATS" in os.environ or hasattr(sys, "gettotalrefcount")
+    )
+    is_told = (
+        is_told or gc.garbage or gc.get_debug() or any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)
+    )
     return not is_told

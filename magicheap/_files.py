@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     Tree = tuple[int, "bytes | str | dict[str, Tree]"]
 
 CONTENT_BYTES_MAX = 32 << 20  # of all files together: each run writes them anew, at some GB/s. Arbitrary
-_FLAGS_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT | os.O_NOATIME | os.O_DIRECTORY
+_FLAGS_KEPT = (
+    os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT | os.O_NOATIME | os.O_DIRECTORY
+)
 
 REOPEN, REWRITE, MAKE, ADD, PRIVATE, COPY = "reopen", "rewrite", "make", "add", "private", "copy"
 
@@ -106,7 +108,9 @@ def prepare(tx: Any, is_again: bool) -> Held | None:
     if not (descriptors or trees or made):
         return None
     if len(directories) > 1:
-        raise UnsupportedError(f"files are open for writing by names relative to several directories: {', '.join(sorted(directories))}")
+        raise UnsupportedError(
+            f"files are open for writing by names relative to several directories: {', '.join(sorted(directories))}"
+        )
     for each in descriptors:
         call(lib.mh_hold_descriptor, tx, each.fd)
     owner = os.getpid(), began(os.getpid())
@@ -131,7 +135,9 @@ def _refuse_mapped(roots: list[str]) -> None:
     with open("/proc/self/maps", errors="surrogateescape") as file:
         paths = {line[line.index("/") : -1] for line in file if "/" in line}
     if mapped := sorted(path for path in paths if _is_below(path, roots)):
-        raise UnsupportedError(f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it behind the with")
+        raise UnsupportedError(
+            f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it behind the with"
+        )
 
 
 def topmost(paths: list[str]) -> list[str]:
@@ -143,7 +149,11 @@ def _is_below(path: str, roots: list[str]) -> bool:
 
 
 def _open_descriptors(tx: Any) -> list[int]:
-    return [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if fd > 2 and _is_open(fd) and lib.mh_is_carried(tx, fd)]
+    return [
+        fd
+        for fd in sorted(map(int, os.listdir("/proc/self/fd")))
+        if fd > 2 and _is_open(fd) and lib.mh_is_carried(tx, fd)
+    ]
 
 
 def _is_open(fd: int) -> bool:
@@ -155,7 +165,12 @@ def _is_open(fd: int) -> bool:
 
 
 def _describe(
-    fd: int, roots: list[str], room: list[int], added: set[tuple[int, int]], others: list[Descriptor], directories: set[str]
+    fd: int,
+    roots: list[str],
+    room: list[int],
+    added: set[tuple[int, int]],
+    others: list[Descriptor],
+    directories: set[str],
 ) -> Descriptor | None:
     """Return how to open a descriptor again; None: as the launcher does, or not at all."""
     status, flags, target = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
@@ -190,7 +205,13 @@ class _Maker:
         self.identity = status.st_ino, status.st_dev
 
     def make(self, how: str, path: str, **more: Any) -> Descriptor:
-        values: dict[str, Any] = {"identity": None, "content": b"", "mode": stat.S_IMODE(self.status.st_mode), "original": -1, "locks": ()}
+        values: dict[str, Any] = {
+            "identity": None,
+            "content": b"",
+            "mode": stat.S_IMODE(self.status.st_mode),
+            "original": -1,
+            "locks": (),
+        }
         is_regular = stat.S_ISREG(self.status.st_mode) and not self.flags & os.O_PATH
         offset = os.lseek(self.fd, 0, os.SEEK_CUR) if is_regular else 0
         flags = self.flags & _FLAGS_KEPT & ~(os.O_DIRECTORY if is_regular else 0)  # which is part of O_TMPFILE

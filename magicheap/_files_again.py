@@ -93,7 +93,9 @@ def _check(held: Held) -> None:
         if not (os.path.isdir(path) if is_directory else os.path.isfile(path)):
             raise _lost(held, f"{path}, which the body made, is gone")
     if held.directory and os.getcwd() != held.directory:
-        raise Unavailable(f"files are open by names relative to {held.directory}, and this run is in {os.getcwd()}", STALE)
+        raise Unavailable(
+            f"files are open by names relative to {held.directory}, and this run is in {os.getcwd()}", STALE
+        )
 
 
 def _lost(held: Held, reason: str) -> Unavailable:
@@ -154,7 +156,9 @@ def _open(each: Descriptor, claims: list[str]) -> int:
     if each.how == MAKE or (each.how in (REWRITE, ADD) and not is_there):
         claims.append(each.path)
     status = os.fstat(fd)
-    is_same = each.identity is None or (each.how == ADD and not is_there) or (status.st_ino, status.st_dev) == each.identity
+    is_same = (
+        each.identity is None or (each.how == ADD and not is_there) or (status.st_ino, status.st_dev) == each.identity
+    )
     if not is_same or not (stat.S_ISREG(status.st_mode) or each.flags & os.O_DIRECTORY):
         os.close(fd)
         raise Unavailable(f"{each.path}, which was open at the commit, has been replaced", STALE)
@@ -189,7 +193,9 @@ def _place(each: Descriptor, fd: int) -> None:
                 lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)  # struct flock
                 fcntl.fcntl(each.fd, fcntl.F_SETLK if kind == "POSIX" else _F_OFD_SETLK, lock)
         except OSError:
-            raise Unavailable(f"{each.path}, which was locked for reading at the commit, is locked by another program", BUSY) from None
+            raise Unavailable(
+                f"{each.path}, which was locked for reading at the commit, is locked by another program", BUSY
+            ) from None
 
 
 def _fill(each: Descriptor) -> None:

@@ -59,7 +59,9 @@ def carriers(objects: Iterable[Any]) -> list[Any]:
 
 
 def _is_carrier(kind: type) -> bool:
-    return kind not in _IN_MEMORY and (_finalizer(kind) is not None or weakref.ReferenceType in _mro(kind) or kind in _PROXIES)
+    return kind not in _IN_MEMORY and (
+        _finalizer(kind) is not None or weakref.ReferenceType in _mro(kind) or kind in _PROXIES
+    )
 
 
 def _finalizer(kind: type) -> object:
@@ -86,7 +88,10 @@ def is_heard(each: Any) -> bool:
 def _rule_of_library(kind: type) -> Any:
     """Return the rule for a class of the standard library, if it is that very class and has its own __del__."""
     name = (_members(kind).get("__module__"), kind.__name__)
-    own = getattr(sys.modules.get(name[0]), name[1], None) is kind and getattr(_finalizer(kind), "__module__", name[0]) == name[0]
+    own = (
+        getattr(sys.modules.get(name[0]), name[1], None) is kind
+        and getattr(_finalizer(kind), "__module__", name[0]) == name[0]
+    )
     return _LIBRARY_RULES.get(name) if own else None
 
 
@@ -117,7 +122,11 @@ def _is_reader_heard(each: io.BufferedReader) -> bool:
 
 def _is_text_heard(each: io.TextIOWrapper) -> bool:
     buffer: Any = each.buffer  # whatever a program has put there
-    if type(buffer) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom) and type(buffer.raw) is io.FileIO and buffer.closed:
+    if (
+        type(buffer) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+        and type(buffer.raw) is io.FileIO
+        and buffer.closed
+    ):
         return False
     return type(buffer) is not io.BufferedReader or _is_reader_heard(buffer)
 

@@ -129,7 +129,9 @@ def _find_numpy(steps: list[Step], unknown: set[str]) -> None:
         if issubclass(kind, numpy.SeedSequence):
             sequences += [each] if _kind_of(each) == "drawn" else []
             if _kind_of(each) == "unknown":
-                unknown.add("a generator of numpy's that was made before the transaction, or given a seed as long as those it draws")
+                unknown.add(
+                    "a generator of numpy's that was made before the transaction, or given a seed as long as those it draws"
+                )
         elif issubclass(kind, numpy.BitGenerator):
             generators += [each] if _is_drawn(each, numpy.SeedSequence) else []
         elif issubclass(kind, legacy):
@@ -144,7 +146,12 @@ def _reseed_numpy(sequences: list[Any], generators: list[Any], states: list[Any]
     for each in sequences:
         if each.entropy not in fresh:
             fresh[each.entropy] = int.from_bytes(os.urandom(16), "big") | _WORD
-        each.__init__(fresh[each.entropy], spawn_key=each.spawn_key, pool_size=each.pool_size, n_children_spawned=each.n_children_spawned)
+        each.__init__(
+            fresh[each.entropy],
+            spawn_key=each.spawn_key,
+            pool_size=each.pool_size,
+            n_children_spawned=each.n_children_spawned,
+        )
     for each in generators:
         each.state = type(each)(_sequence_of(each)).state
     for each in states:

@@ -30,7 +30,10 @@ class HeapTransaction(MagicTransaction):
 
     def _open(self) -> None:
         if "t" in sys.abiflags:
-            self.path, self.reason = os.path.abspath(self.path), "this is a free-threaded Python, whose memory magicheap does not know"
+            self.path, self.reason = (
+                os.path.abspath(self.path),
+                "this is a free-threaded Python, whose memory magicheap does not know",
+            )
             return
         if not _loading:  # inside another's body it notes for that one
             _watch.stand_down()  # what the program asked before is not the body's
@@ -61,7 +64,9 @@ class HeapTransaction(MagicTransaction):
     def _finish(self, recorder: Recorder) -> None:
         if self.root is None:
             lib.mh_abandon(self._tx)
-            self._warn(f"magic.root was not set: the snapshot {self.path} was not made, as later runs would get nothing")
+            self._warn(
+                f"magic.root was not set: the snapshot {self.path} was not made, as later runs would get nothing"
+            )
             return
         try:
             self._commit(recorder)
@@ -89,4 +94,6 @@ class HeapTransaction(MagicTransaction):
         _log.info("committed %s", self._file())
         self._keep_to_bound()
         if self.audit.n_findings:
-            self._warn(f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}")
+            self._warn(
+                f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}"
+            )

@@ -148,7 +148,9 @@ class Image:
     def modules(self) -> list[Module]:
         return self._entries("mh_module_info *", lib.mh_image_read_module, self._raw.n_modules, _module)
 
-    def _entries(self, ctype: str, read: Callable[..., int], n_entries: int, convert: Callable[[Any], _Entry]) -> list[_Entry]:
+    def _entries(
+        self, ctype: str, read: Callable[..., int], n_entries: int, convert: Callable[[Any], _Entry]
+    ) -> list[_Entry]:
         raw, found = ffi.new(ctype), []
         for i in range(n_entries):
             if read(self._native, i, raw) == lib.MH_OK:
@@ -215,7 +217,14 @@ def _segment(raw: Any) -> Segment:
 
 
 def _input(raw: Any) -> Input:
-    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), text_of(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns, raw.digest)
+    return Input(
+        _INPUTS.get(raw.kind, f"kind {raw.kind}"),
+        text_of(raw.name),
+        raw.size_bytes,
+        raw.inode,
+        raw.mtime_ns,
+        raw.digest,
+    )
 
 
 def _module(raw: Any) -> Module:

@@ -64,7 +64,12 @@ class Recorder:
         """Record what Python code has asked."""
         for name in _questions.variables():
             # _ is the shell's word for us
-            if name not in (b"", b"_") and b"\0" not in name and b"=" not in name and not name.startswith(b"MAGICHEAP_"):
+            if (
+                name not in (b"", b"_")
+                and b"\0" not in name
+                and b"=" not in name
+                and not name.startswith(b"MAGICHEAP_")
+            ):
                 call(lib.mh_add_env, tx, name)
         if _questions.is_argv_asked():
             call(lib.mh_add_arguments, tx)

@@ -41,8 +41,29 @@ _OTHERS = (
 )
 _TIMERS = slice(_LIMITS.stop + len(_OTHERS), _LIMITS.stop + len(_OTHERS) + 3)
 _STREAMS = ("standard input", "standard output", "standard error")
-_OF_STREAM = ("was led elsewhere (os.dup2, os.close)", "has other status flags (os.set_blocking)", "is inherited by other processes, or no longer (os.set_inheritable)")
-_LIMIT_NAMES = ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")
+_OF_STREAM = (
+    "was led elsewhere (os.dup2, os.close)",
+    "has other status flags (os.set_blocking)",
+    "is inherited by other processes, or no longer (os.set_inheritable)",
+)
+_LIMIT_NAMES = (
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+)
 
 
 class Differs(Exception):
@@ -167,9 +188,13 @@ def _of_stream(fd: int) -> slice:
 def _refuse(began: list[list[int]], now: list[int]) -> None:
     for name, i in zip(_OTHERS, range(_LIMITS.stop, _TIMERS.start), strict=True):
         if any(each[i] != now[i] for each in began):
-            raise UnsupportedError(f"the program has changed {name}, which later runs would not have: change it behind the with")
+            raise UnsupportedError(
+                f"the program has changed {name}, which later runs would not have: change it behind the with"
+            )
     if any(now[i] and not began[0][i] for i in range(_TIMERS.start, _TIMERS.stop)) or _has_timers():
-        raise UnsupportedError("a timer runs (signal.alarm, signal.setitimer), which later runs would not have: start it behind the with")
+        raise UnsupportedError(
+            "a timer runs (signal.alarm, signal.setitimer), which later runs would not have: start it behind the with"
+        )
     for fd, stream in enumerate(_STREAMS):
         leads = now[_of_stream(fd)]
         for i, what in enumerate(_OF_STREAM):

@@ -48,7 +48,12 @@ def options() -> Part:
     starts."""
     flags = str(sys.flags).partition("(")[2].rstrip(")").split(", ")
     unbuffered = [f"unbuffered={int(_is_unbuffered(sys.orig_argv))}"]  # which the flags don't tell
-    return "options", [*flags, *unbuffered, *(f"-W {each}" for each in sys.warnoptions), *(f"-X {name}={value}" for name, value in sys._xoptions.items())]
+    return "options", [
+        *flags,
+        *unbuffered,
+        *(f"-W {each}" for each in sys.warnoptions),
+        *(f"-X {name}={value}" for name, value in sys._xoptions.items()),
+    ]
 
 
 def n_skipped(words: list[str]) -> int:
@@ -75,7 +80,13 @@ def search_path() -> tuple[Part, Part]:
     """Return where modules are looked for: the working directory apart, which `python -m` puts first."""
     entries = [str(entry) for entry in sys.path]
     words = sys.orig_argv
-    is_module = "-m" in words[1:-1] and not getattr(sys.flags, "safe_path", False) and entries and os.path.isabs(entries[0]) and entries[0] == _working_directory()
+    is_module = (
+        "-m" in words[1:-1]
+        and not getattr(sys.flags, "safe_path", False)
+        and entries
+        and os.path.isabs(entries[0])
+        and entries[0] == _working_directory()
+    )
     directory = entries[:1] if is_module else []
     return ("directory", directory), ("path", entries[len(directory) :])
 

@@ -88,7 +88,9 @@ def known_threads() -> list[tuple[int, str, int]]:
     lost."""
     found = [thread for thread in _threads.others() if thread.name != _JEMALLOC]
     lost = {thread.id for thread in _resting(found)}
-    return [(thread.id, _name(thread), thread.n_switches if thread.id in lost else 0) for thread in found if _name(thread)]
+    return [
+        (thread.id, _name(thread), thread.n_switches if thread.id in lost else 0) for thread in found if _name(thread)
+    ]
 
 
 def _found(deadline: float) -> list[Thread]:
@@ -110,7 +112,9 @@ def _remaining(deadline: float) -> list[Thread]:
         found = [thread for thread in _found(deadline) if thread.name != _JEMALLOC]
         lost = {thread.id for thread in _resting(found)}
         remaining = [thread for thread in found if thread.id not in lost]
-        is_hopeful = any(POOLS[_name(thread)].resting or POOLS[_name(thread)].end for thread in remaining if _name(thread) in POOLS)
+        is_hopeful = any(
+            POOLS[_name(thread)].resting or POOLS[_name(thread)].end for thread in remaining if _name(thread) in POOLS
+        )
         if not is_hopeful or time.monotonic() > deadline:
             return remaining
         time.sleep(_STEP_S)
@@ -135,7 +139,9 @@ def _refuse(threads: list[Thread]) -> None:
     owners: dict[str, list[str]] = {}
     for thread in threads:
         owners.setdefault(_name(thread), []).append(thread.name)
-    raise UnsupportedError("a fork would lose " + "; and ".join(_sentence(library, names) for library, names in sorted(owners.items())))
+    raise UnsupportedError(
+        "a fork would lose " + "; and ".join(_sentence(library, names) for library, names in sorted(owners.items()))
+    )
 
 
 def _sentence(library: str, names: list[str]) -> str:
@@ -173,7 +179,11 @@ def _end_workers_of_sentry() -> None:
     """Its queue would keep the dead thread among those to be woken, so that the next event might wake nobody."""
     for thread in threading.enumerate():
         worker = _owner(thread)
-        if type(worker).__module__ == "sentry_sdk.worker" and worker._thread is thread and worker._timed_queue_join(_END_S):
+        if (
+            type(worker).__module__ == "sentry_sdk.worker"
+            and worker._thread is thread
+            and worker._timed_queue_join(_END_S)
+        ):
             worker.kill()
             thread.join(_END_S)
 
@@ -210,7 +220,9 @@ def _is_at_rest(processor: Any, thread: threading.Thread) -> bool:
 
 def _is_batch_processor(processor: Any) -> bool:
     names = ("_at_fork_reinit", "_queue", "_export_lock", "_worker_awaken", "force_flush")
-    return type(processor).__module__.startswith("opentelemetry.sdk.") and all(hasattr(processor, name) for name in names)
+    return type(processor).__module__.startswith("opentelemetry.sdk.") and all(
+        hasattr(processor, name) for name in names
+    )
 
 
 def _owner(thread: threading.Thread) -> Any:
@@ -244,23 +256,35 @@ def _count_in_pools_of_arrow() -> tuple[int, int]:
         get = getattr(arrow, name)
         get.restype = ctypes.c_void_p
         pools.append(ctypes.c_void_p(get()))
-    count_threads, count_tasks = arrow._ZN5arrow8internal10ThreadPool17GetActualCapacityEv, arrow._ZN5arrow8internal10ThreadPool11GetNumTasksEv
+    count_threads, count_tasks = (
+        arrow._ZN5arrow8internal10ThreadPool17GetActualCapacityEv,
+        arrow._ZN5arrow8internal10ThreadPool11GetNumTasksEv,
+    )
     return sum(count_threads(pool) for pool in pools), sum(count_tasks(pool) for pool in pools)
 
 
 # ---- the table ----
 
 # What modules and libraries' files that begin so belong to.
-_PREFIXES = {"polars_runtime": "polars", "libarrow.so": "pyarrow", "duckdb": "duckdb", "multiprocessing.pool": "multiprocessing"}
+_PREFIXES = {
+    "polars_runtime": "polars",
+    "libarrow.so": "pyarrow",
+    "duckdb": "duckdb",
+    "multiprocessing.pool": "multiprocessing",
+}
 
 POOLS = {
-    "numexpr": Pool("start Python with NUMEXPR_MAX_THREADS=1, or call numexpr.set_num_threads(1) in the body", end=_end_numexpr),
+    "numexpr": Pool(
+        "start Python with NUMEXPR_MAX_THREADS=1, or call numexpr.set_num_threads(1) in the body", end=_end_numexpr
+    ),
     "cv2": Pool("call cv2.setNumThreads(0) in the body before anything else of it", end=_end_opencv),
     "multiprocessing": Pool("leave the `with` of the pool in the body, or close and join it there"),
     "joblib": Pool("leave its Parallel, whose workers are processes, before the body ends"),
     "loky": Pool("shut its executor down in the body"),
     "sentry_sdk": Pool("call sentry_sdk.init behind the with; what has begun to send must have ended"),
-    "opentelemetry": Pool("make the provider behind the with; what is queued must have been exported", resting=_resting_telemetry),
+    "opentelemetry": Pool(
+        "make the provider behind the with; what is queued must have been exported", resting=_resting_telemetry
+    ),
     "polars": Pool("import it in the body, and run its first query behind it", resting=_resting_polars),
     "pyarrow": Pool(
         "let its readers come to their end, and call pyarrow.enable_signal_handlers(False) before the first CSV or JSON file",

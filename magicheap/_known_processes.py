@@ -87,7 +87,10 @@ def _is_held(executor: Any, module: Any) -> bool:
 def _shared_since_start() -> list[str]:
     """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was
     told of."""
-    with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat, open("/proc/stat", encoding="ascii") as machine:
+    with (
+        open("/proc/self/stat", encoding="utf-8", errors="replace") as stat,
+        open("/proc/stat", encoding="ascii") as machine,
+    ):
         ticks = int(stat.read().rpartition(")")[2].split()[19])  # starttime, field 22
         booted = next(int(line.split()[1]) for line in machine if line.startswith("btime "))
     began = booted + ticks // os.sysconf("SC_CLK_TCK") - 1  # btime is of whole seconds

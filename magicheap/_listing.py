@@ -102,7 +102,11 @@ def _of_other_format(path: str, problem: str) -> list[Listed]:
     have named it."""
     with open(path, "rb") as file:
         start, status = file.read(len(_MAGIC)), os.fstat(file.fileno())
-    is_rest = not start.strip(b"\0") and os.path.dirname(path) == os.path.abspath(cache_directory()) and _OWN_NAME.search(path) is not None
+    is_rest = (
+        not start.strip(b"\0")
+        and os.path.dirname(path) == os.path.abspath(cache_directory())
+        and _OWN_NAME.search(path) is not None
+    )
     if status.st_uid != os.geteuid() or not (start == _MAGIC or is_rest):
         return []
     return [Listed(path, status.st_blocks * 512, status.st_mtime_ns, problem, is_rest)]
@@ -112,7 +116,17 @@ def _listed(path: str, image: Image) -> Listed:
     header, status = image.info, os.lstat(path)
     used_ns = status.st_atime_ns if status.st_atime_ns >= 10**9 else 0
     program = next(iter(image.key.get("program", [])), "")
-    return Listed(path, header.stored_bytes, header.created_ns, image.staleness(), image.is_gone(), header.kind, image.parent(), used_ns, program)
+    return Listed(
+        path,
+        header.stored_bytes,
+        header.created_ns,
+        image.staleness(),
+        image.is_gone(),
+        header.kind,
+        image.parent(),
+        used_ns,
+        program,
+    )
 
 
 def _features(image: Image) -> dict[str, list[str]]:

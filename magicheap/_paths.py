@@ -104,11 +104,17 @@ def _recorded(site: str) -> list[str]:
     RECORD."""
     version = sys.modules["magicheap"].__dict__.get("__version__")
     try:
-        with open(os.path.join(site, f"magicheap-{version}.dist-info", "RECORD"), encoding="utf-8", errors="surrogateescape") as file:
+        with open(
+            os.path.join(site, f"magicheap-{version}.dist-info", "RECORD"), encoding="utf-8", errors="surrogateescape"
+        ) as file:
             names = [line.split(",")[0].strip('"') for line in file]
     except OSError:
         return []
-    return [os.path.normpath(os.path.join(site, name)) for name in names if os.path.basename(name) == "magic" and name != "magicheap/magic"]
+    return [
+        os.path.normpath(os.path.join(site, name))
+        for name in names
+        if os.path.basename(name) == "magic" and name != "magicheap/magic"
+    ]
 
 
 def _identity(executable: str) -> tuple[str, str]:

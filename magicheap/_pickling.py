@@ -75,7 +75,9 @@ def pickle_root(root: object, arena: Any, ready: frozenset[Variable]) -> tuple[b
     except RootError:
         raise
     except Exception as error:
-        raise RootError(f"the root cannot be stored: {error}; it may hold pointers, arrays and what pickle takes") from error
+        raise RootError(
+            f"the root cannot be stored: {error}; it may hold pointers, arrays and what pickle takes"
+        ) from error
     return file.getvalue(), borrower.lent, pickler.kept
 
 

@@ -122,7 +122,9 @@ def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
     if isinstance(value, ctypes._CFuncPtr):  # type: ignore[attr-defined]
         raise RootError(f"the root holds {value!r}, a function, which is no pointer to data: look it up in each run")
     kind = getattr(type(value), "_type_", None)
-    is_pointer = isinstance(value, ctypes._Pointer) or (isinstance(value, ctypes._SimpleCData) and kind in ("P", "z", "Z"))
+    is_pointer = isinstance(value, ctypes._Pointer) or (
+        isinstance(value, ctypes._SimpleCData) and kind in ("P", "z", "Z")
+    )
     if is_pointer:
         address = ctypes.cast(value, ctypes.c_void_p).value or 0
         _check_inside(value, address, arena)
@@ -134,7 +136,9 @@ def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
     try:
         value.__reduce__()
     except ValueError as error:
-        raise RootError(f"the root holds {value!r}, memory of Python with pointers in it: {ADVICE}, and store a pointer to it") from error
+        raise RootError(
+            f"the root holds {value!r}, memory of Python with pointers in it: {ADVICE}, and store a pointer to it"
+        ) from error
     return None
 
 

@@ -171,7 +171,9 @@ def _size_resting_openblas(controller: Any, n_threads: int) -> bool:
         return False
     library = ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD)
     try:
-        has_threads, n_at_work, n_started = (ctypes.c_int.in_dll(library, f"blas_{name}") for name in ("server_avail", "cpu_number", "num_threads"))
+        has_threads, n_at_work, n_started = (
+            ctypes.c_int.in_dll(library, f"blas_{name}") for name in ("server_avail", "cpu_number", "num_threads")
+        )
     except ValueError:
         return False
     if has_threads.value or n_at_work.value != n_started.value:

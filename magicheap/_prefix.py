@@ -37,7 +37,17 @@ _ASKING = {  # attributes that answer a question, of whatever they are one
 # by what looks like no call
 _CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}
 # as of Enum's
-_OF_METACLASSES = {"__init__", "__new__", "_missing_", "_generate_next_value_", "__call__", "mro", "__setattr__", "__hash__", "__eq__"}
+_OF_METACLASSES = {
+    "__init__",
+    "__new__",
+    "_missing_",
+    "_generate_next_value_",
+    "__call__",
+    "mro",
+    "__setattr__",
+    "__hash__",
+    "__eq__",
+}
 _OF_SITE = ("_distutils_hack", "_virtualenv")  # loaded as the interpreter starts, if at all
 _OF_OURS = ("_cffi_backend", "cffi")
 
@@ -64,11 +74,20 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
     for name in modules:
         path: Any = getattr(sys.modules.get(name), "__file__", None)
         top = name.partition(".")[0]
-        is_known = path is None or os.path.abspath(path) in begun or top in (*_OF_SITE, *_OF_OURS, "magicheap") or _questions.is_standard(path)
+        is_known = (
+            path is None
+            or os.path.abspath(path) in begun
+            or top in (*_OF_SITE, *_OF_OURS, "magicheap")
+            or _questions.is_standard(path)
+        )
         if not is_known:
             # one that shadows the library's is not what the names above mean
             tree = None if top in sys.stdlib_module_names else _parse(path)
-            if tree is None or not reader.enters(tree) or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass)):
+            if (
+                tree is None
+                or not reader.enters(tree)
+                or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass))
+            ):
                 return None
     return Asked(frozenset(reader.variables), reader.arguments, reader.place)
 
@@ -103,10 +122,14 @@ class _Reader:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     top = alias.name.partition(".")[0]
-                    self.bound.setdefault(alias.asname or top, set()).add(f"import {top}" if alias.asname in (None, alias.name) else alias.name)
+                    self.bound.setdefault(alias.asname or top, set()).add(
+                        f"import {top}" if alias.asname in (None, alias.name) else alias.name
+                    )
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
-                    self.bound.setdefault(alias.asname or alias.name, set()).add(f"{'.' * node.level}{node.module}.{alias.name}")
+                    self.bound.setdefault(alias.asname or alias.name, set()).add(
+                        f"{'.' * node.level}{node.module}.{alias.name}"
+                    )
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 self.bound.setdefault(node.name, set()).add("own")
             elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -147,25 +170,48 @@ class _Reader:
             return not _ASKING.intersection(alias.name for alias in statement.names)
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             arguments = statement.args
-            each_one = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-            evaluated = [*arguments.defaults, *arguments.kw_defaults, statement.returns, *(each and each.annotation for each in each_one)]
+            each_one = [
+                *arguments.posonlyargs,
+                *arguments.args,
+                *arguments.kwonlyargs,
+                arguments.vararg,
+                arguments.kwarg,
+            ]
+            evaluated = [
+                *arguments.defaults,
+                *arguments.kw_defaults,
+                statement.returns,
+                *(each and each.annotation for each in each_one),
+            ]
             is_called = statement.name in _CALLED or bool(statement.decorator_list)
             return not is_called and all(self.knows(each) for each in evaluated if each is not None)
         if isinstance(statement, ast.ClassDef):
-            is_plain = not statement.decorator_list and not statement.keywords and all(isinstance(each, ast.Name) for each in statement.bases)
+            is_plain = (
+                not statement.decorator_list
+                and not statement.keywords
+                and all(isinstance(each, ast.Name) for each in statement.bases)
+            )
             defined = {getattr(each, "name", "") for each in statement.body}
-            is_made_by_others = any(not hasattr(builtins, each.id) or each.id in self.bound for each in statement.bases if isinstance(each, ast.Name))
+            is_made_by_others = any(
+                not hasattr(builtins, each.id) or each.id in self.bound
+                for each in statement.bases
+                if isinstance(each, ast.Name)
+            )
             is_plain = is_plain and not (is_made_by_others and defined & _OF_METACLASSES)
             return is_plain and all(self.is_harmless(each) for each in statement.body)
         if isinstance(statement, ast.Assign):
             return self.knows(statement.value) and all(self.may_set(each) for each in statement.targets)
         if isinstance(statement, ast.AnnAssign | ast.AugAssign):
             annotation = getattr(statement, "annotation", None)
-            return self.may_set(statement.target) and all(self.knows(each) for each in (statement.value, annotation) if each is not None)
+            return self.may_set(statement.target) and all(
+                self.knows(each) for each in (statement.value, annotation) if each is not None
+            )
         if isinstance(statement, ast.If):
             if isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING" and not statement.orelse:
                 return True
-            return self.knows(statement.test) and all(self.is_harmless(each) for each in [*statement.body, *statement.orelse])
+            return self.knows(statement.test) and all(
+                self.is_harmless(each) for each in [*statement.body, *statement.orelse]
+            )
         return isinstance(statement, ast.Pass)
 
     def may_set(self, target: ast.expr) -> bool:
@@ -174,7 +220,11 @@ class _Reader:
         import ast
 
         if isinstance(target, ast.Subscript):
-            return _dotted(target.value) in ("sys.path", "os.environ") and self.is_itself(target.value) and self.knows(target.slice)
+            return (
+                _dotted(target.value) in ("sys.path", "os.environ")
+                and self.is_itself(target.value)
+                and self.knows(target.slice)
+            )
         if isinstance(target, ast.Tuple | ast.List):
             return all(isinstance(each, ast.Name) for each in target.elts)
         return isinstance(target, ast.Name)
@@ -192,12 +242,18 @@ class _Reader:
             return True
         if isinstance(node, ast.Attribute) and node.attr in _ASKING:
             return False
-        if isinstance(node, ast.Name | ast.Constant | ast.expr_context | ast.operator | ast.unaryop | ast.cmpop | ast.boolop):
+        if isinstance(
+            node, ast.Name | ast.Constant | ast.expr_context | ast.operator | ast.unaryop | ast.cmpop | ast.boolop
+        ):
             return True
         if isinstance(node, ast.Subscript) and _dotted(node.value) == "os.environ":
             return self.is_itself(node.value) and self.asks_for(node.slice)
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and _dotted(node.comparators[0]) == "os.environ":
-            return isinstance(node.ops[0], ast.In | ast.NotIn) and self.is_itself(node.comparators[0]) and self.asks_for(node.left)
+            return (
+                isinstance(node.ops[0], ast.In | ast.NotIn)
+                and self.is_itself(node.comparators[0])
+                and self.asks_for(node.left)
+            )
         if isinstance(node, ast.Call):
             return self.knows_call(node)
         plain = (ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.JoinedStr, ast.FormattedValue,
@@ -207,7 +263,9 @@ class _Reader:
     def knows_call(self, node: ast.Call) -> bool:
         name = _dotted(node.func)
         # key=, file= name who is called
-        if not self.is_itself(node.func) or any(keyword.arg not in ("default", "sep", "end") for keyword in node.keywords):
+        if not self.is_itself(node.func) or any(
+            keyword.arg not in ("default", "sep", "end") for keyword in node.keywords
+        ):
             return False
         if name in ("os.environ.get", "os.getenv"):
             return bool(node.args) and self.asks_for(node.args[0]) and self.knows_arguments(node)

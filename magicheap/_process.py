@@ -67,7 +67,9 @@ class ProcessTransaction(MagicTransaction):
             stack = _call_stack()
         except ValueError as error:
             self._unknown = f"the code that calls it can't be told from other code: {error}"
-        super().__init__(path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs, progress)
+        super().__init__(
+            path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs, progress
+        )
         self._key[-1] = "place", [*self._key[-1][1], *stack.split(" < ")]
         self._is_relative, self._is_strict, self._compares = not os.path.isabs(path), is_strict, compares
 
@@ -82,7 +84,11 @@ class ProcessTransaction(MagicTransaction):
         cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
-        reason = f"the body of another transaction, {_active.path}, is running" if _active else self._unknown or why_not(is_resumed)
+        reason = (
+            f"the body of another transaction, {_active.path}, is running"
+            if _active
+            else self._unknown or why_not(is_resumed)
+        )
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
@@ -117,7 +123,9 @@ class ProcessTransaction(MagicTransaction):
     def _know(self) -> None:
         """Find out what the program has asked before it was watched."""
         is_watched_since = self._is_first and _watch.is_on and _watch.places is not None
-        asked = _prefix.asked(_watch.places or (), _watch.modules) if is_watched_since and not self._is_watched else None
+        asked = (
+            _prefix.asked(_watch.places or (), _watch.modules) if is_watched_since and not self._is_watched else None
+        )
         self._is_known = self._is_watched or asked is not None
         if asked is not None:
             self._asked_before = self._asked_before[0] or asked.arguments, self._asked_before[1] or asked.place
@@ -179,7 +187,15 @@ class ProcessTransaction(MagicTransaction):
         argv = ffi.new("char *[]", [*words, ffi.NULL])
         launcher = ffi.new("char[]", os.fsencode(launcher_path()))
         try:
-            call(lib.mh_resume, self._tx, launcher, argv, _key.n_skipped(sys.orig_argv), self._environ, path=launcher_path())
+            call(
+                lib.mh_resume,
+                self._tx,
+                launcher,
+                argv,
+                _key.n_skipped(sys.orig_argv),
+                self._environ,
+                path=launcher_path(),
+            )
         except (MagicHeapError, OSError) as error:
             self.reason = str(error)
             come_back(left)
@@ -266,7 +282,11 @@ class ProcessTransaction(MagicTransaction):
         take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
-        doubt = f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}" if kept.seeds.unknown else ""
+        doubt = (
+            f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}"
+            if kept.seeds.unknown
+            else ""
+        )
         try:
             if doubt and self._is_strict:
                 raise UnsupportedError(f"{doubt}, and the transaction is strict")
@@ -293,7 +313,9 @@ class ProcessTransaction(MagicTransaction):
         _log.info("committed %s", self._file())
         self._link()
         if doubt:
-            self._warn(f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)")
+            self._warn(
+                f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)"
+            )
         self._keep_to_bound()
 
     def _take_up(
@@ -331,7 +353,11 @@ class ProcessTransaction(MagicTransaction):
             if is_rehearsal:
                 lib.mh_rehearsed()
             verdict = getattr(error, "verdict", None)  # of Unavailable
-            reason = str(error) if verdict is not None or isinstance(error, _kernel.Differs) else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            reason = (
+                str(error)
+                if verdict is not None or isinstance(error, _kernel.Differs)
+                else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            )
             _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()

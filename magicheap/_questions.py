@@ -156,7 +156,9 @@ def sought_modules() -> str:
 def is_standard(path: str) -> bool:
     """Tell whether a path leads into the standard library, which the interpreter's version covers."""
     prefix = STANDARD_LIBRARY + os.sep
-    return path == STANDARD_LIBRARY or (path.startswith(prefix) and path[len(prefix) :].split(os.sep, maxsplit=1)[0] not in _INSTALLED)
+    return path == STANDARD_LIBRARY or (
+        path.startswith(prefix) and path[len(prefix) :].split(os.sep, maxsplit=1)[0] not in _INSTALLED
+    )
 
 
 def import_directories() -> list[str]:
@@ -165,7 +167,9 @@ def import_directories() -> list[str]:
     for module in list(sys.modules.values()):
         path = getattr(module, "__dict__", {}).get("__path__")  # not getattr: modules that load lazily would begin to
         try:
-            found.update(dict.fromkeys(entry for entry in path or () if isinstance(entry, str) and os.path.isabs(entry)))
+            found.update(
+                dict.fromkeys(entry for entry in path or () if isinstance(entry, str) and os.path.isabs(entry))
+            )
         except Exception:  # whatever a program puts there
             pass
     return [path for path in found if not is_standard(path) and not os.path.isfile(path)]
@@ -248,7 +252,22 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 class _Arguments(list[str]):
     """sys.argv while it is watched."""
 
-    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__radd__", "__repr__", "index", "count", "copy", "pop"):
+    for _name in (
+        "__getitem__",
+        "__iter__",
+        "__len__",
+        "__contains__",
+        "__reversed__",
+        "__eq__",
+        "__ne__",
+        "__add__",
+        "__radd__",
+        "__repr__",
+        "index",
+        "count",
+        "copy",
+        "pop",
+    ):
         # which lists don't add from the right
         locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))
     __hash__ = None

@@ -47,7 +47,9 @@ class Kept(NamedTuple):
 
 def prepare() -> Kept:
     """Find what is loaded."""
-    steps: list[tuple[str, Callable[[], object]]] = [(name, step) for name, step in _STEPS.items() if name in sys.modules]
+    steps: list[tuple[str, Callable[[], object]]] = [
+        (name, step) for name, step in _STEPS.items() if name in sys.modules
+    ]
     steps += [(f"OpenSSL ({path})", _Openssl(path)) for path in _mapped_files(r"/libcrypto[^/]*\.so[^/]*")]
     steps += _drawers.sqlite_resets(_mapped_files(r"/libsqlite3[^/]*\.so[^/]*"))
     generators, unknown = _generators.find()

@@ -57,7 +57,11 @@ def ignored_signals() -> int:
     """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there
     is no /proc."""
     with open("/proc/self/status", "rb") as status:
-        return next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")) & ~_SIGNALS_OF_PYTHON & _STANDARD_SIGNALS
+        return (
+            next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
+            & ~_SIGNALS_OF_PYTHON
+            & _STANDARD_SIGNALS
+        )
 
 
 def prepare(initial: list[bytes], ignored: int) -> Kept:
@@ -66,11 +70,24 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
     pools = _pools.prepare()
     streams = _streams.prepare()
     tempfile: Any = sys.modules.get("tempfile")
-    is_found = tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
+    is_found = (
+        tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
+    )
     environment, seeds = _environment.changes(initial), _reseed.prepare()
     areas = _environment.inherited(initial)
     circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
-    return Kept(areas, ignored, is_found, os.environb.get(b"TZ"), environment, circumstances, streams, seeds, pools, _exit.prepare())
+    return Kept(
+        areas,
+        ignored,
+        is_found,
+        os.environb.get(b"TZ"),
+        environment,
+        circumstances,
+        streams,
+        seeds,
+        pools,
+        _exit.prepare(),
+    )
 
 
 def go_on(kept: Kept) -> None:

@@ -88,7 +88,9 @@ def restore_root(tx: Any) -> Any:
     if tag != _TAG or start + pickled_bytes > usable_bytes:
         raise CorruptError(f"the root begins with {tag:#x}, expected {_TAG:#x} and a block of that length")
     if second and n_pointers:
-        raise BusyError("this process has the snapshot already, and its root holds pointers, which lead to what may have been changed")
+        raise BusyError(
+            "this process has the snapshot already, and its root holds pointers, which lead to what may have been changed"
+        )
     ranges = _RANGE.iter_unpack(content[_HEAD.size : start])
     buffers = [second(*found) if second and found[1] else memory_at(*found) for found in ranges]
     return Unpickler(io.BytesIO(content[start : start + pickled_bytes]), buffers=buffers).load()

@@ -56,7 +56,11 @@ def instances() -> list[Any]:
     random: Any = sys.modules.get("random")
     if not hasattr(random, "Random"):  # or it is just being imported
         return []
-    found = (each for each in gc.get_objects() if issubclass(type(each), random.Random) and not issubclass(type(each), random.SystemRandom))
+    found = (
+        each
+        for each in gc.get_objects()
+        if issubclass(type(each), random.Random) and not issubclass(type(each), random.SystemRandom)
+    )
     return [each for each in found if each is not random._inst]
 
 

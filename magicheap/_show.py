@@ -38,7 +38,10 @@ def show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], total: s
     for first, *rest in rows:
         print(first)
         indent = " " * (len(first) - len(first.lstrip()) + 4)
-        print(*(f"{indent}{column} {text}" for column, text in zip(columns[1:], rest, strict=True) if text != "-"), sep="\n")
+        print(
+            *(f"{indent}{column} {text}" for column, text in zip(columns[1:], rest, strict=True) if text != "-"),
+            sep="\n",
+        )
     print(total.replace("\t", ", "))
 
 

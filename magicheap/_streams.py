@@ -65,9 +65,13 @@ def prepare() -> Kept:
     streams = tuple(_find(fd, is_flushed) for fd in range(3))
     models = [stream.text for stream in streams[:2] if stream.text]  # errors of stderr are always backslashreplace
     if not models:
-        raise UnsupportedError("standard input and standard output are closed: how later runs would decode theirs cannot be told")
+        raise UnsupportedError(
+            "standard input and standard output are closed: how later runs would decode theirs cannot be told"
+        )
     is_unbuffered = any(stream.raw and not stream.buffer for stream in streams[1:])
-    return Kept(streams, is_unbuffered, _libc.__fbufsize(_c_stdin) > 0, models[0].encoding, models[0].errors or "strict")
+    return Kept(
+        streams, is_unbuffered, _libc.__fbufsize(_c_stdin) > 0, models[0].encoding, models[0].errors or "strict"
+    )
 
 
 def take_up(kept: Kept) -> None:
@@ -113,7 +117,12 @@ def _find(fd: int, is_flushed: bool) -> Stream:
         layers = _layers(text, fd)
         if layers:
             own = text if text is getattr(sys, f"__{NAMES[fd]}__") else None
-            return Stream(own, *layers, _chosen_line_buffering(own, fd), lib.mh_descriptor_kind(fd) if _is_pristine(own, fd, is_flushed) else 0)
+            return Stream(
+                own,
+                *layers,
+                _chosen_line_buffering(own, fd),
+                lib.mh_descriptor_kind(fd) if _is_pristine(own, fd, is_flushed) else 0,
+            )
     return Stream(None, None, None, None, 0)
 
 
@@ -168,11 +177,17 @@ def _renew(fd: int, stream: Stream, kept: Kept) -> TextIOWrapper | None:
     return text
 
 
-def _renew_text(text: TextIOWrapper, buffer: FileIO | BufferedReader | BufferedWriter, stream: Stream, fd: int, kept: Kept) -> None:
+def _renew_text(
+    text: TextIOWrapper, buffer: FileIO | BufferedReader | BufferedWriter, stream: Stream, fd: int, kept: Kept
+) -> None:
     if stream.text:
         encoding, errors, write_through = text.encoding, text.errors, text.write_through
     else:
-        encoding, errors, write_through = kept.encoding, "backslashreplace" if fd == 2 else kept.errors, kept.is_unbuffered
+        encoding, errors, write_through = (
+            kept.encoding,
+            "backslashreplace" if fd == 2 else kept.errors,
+            kept.is_unbuffered,
+        )
     line_buffering = stream.line_buffering
     if line_buffering is None:
         line_buffering = not write_through and (fd == 2 or buffer.isatty())

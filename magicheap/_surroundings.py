@@ -44,7 +44,14 @@ def begin() -> None:
 
 def why_not(is_resumed: bool = False) -> str:
     """Return "" or the reason, as a sentence."""
-    return why_never(is_resumed) or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or input_is_read()
+    return (
+        why_never(is_resumed)
+        or _wrong_place(is_resumed)
+        or _watched()
+        or _interactive()
+        or _runner()
+        or input_is_read()
+    )
 
 
 def why_never(is_resumed: bool = False) -> str:

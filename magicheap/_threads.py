@@ -62,7 +62,11 @@ def others() -> list[Thread]:
     code = _Code()
     pythons = {thread.native_id: thread for thread in threading.enumerate()}
     frames = sys._current_frames()
-    found = [_look(number, code, pythons.get(number), frames) for number in sorted(map(int, os.listdir(_TASKS))) if number != own]
+    found = [
+        _look(number, code, pythons.get(number), frames)
+        for number in sorted(map(int, os.listdir(_TASKS)))
+        if number != own
+    ]
     code.close()
     return [thread for thread in found if thread]
 
@@ -127,7 +131,9 @@ def _library_of_frames(frame: FrameType | None) -> str:
 
 
 def _is_standard(path: str) -> bool:
-    return path.startswith("<frozen") or (os.path.realpath(path).startswith(_STANDARD + "/") and "-packages/" not in path)
+    return path.startswith("<frozen") or (
+        os.path.realpath(path).startswith(_STANDARD + "/") and "-packages/" not in path
+    )
 
 
 class _Code:
@@ -152,12 +158,20 @@ class _Code:
         began in, or ""."""
         end = self._area(pointer)[0]
         try:
-            words = array.array("Q", os.pread(self._memory, min(end - pointer, _STACK_BYTES) // _WORD_BYTES * _WORD_BYTES, pointer))
+            words = array.array(
+                "Q", os.pread(self._memory, min(end - pointer, _STACK_BYTES) // _WORD_BYTES * _WORD_BYTES, pointer)
+            )
         except OSError:  # A2
             return 0, ""
         # glibc: the address of what lies above the stack
         ident = next((ident for ident in frames if pointer <= ident < end), 0)
-        paths = [path for word in words if word for _, permissions, path in [self._area(word)] if "x" in permissions and path[:1] == "/"]
+        paths = [
+            path
+            for word in words
+            if word
+            for _, permissions, path in [self._area(word)]
+            if "x" in permissions and path[:1] == "/"
+        ]
         while paths and not _is_libc(paths[-1]):  # what a thread is to run is noted above its stack
             paths.pop()
         return ident, next((path for path in reversed(paths) if not _SUPPORT.match(os.path.basename(path))), "")

@@ -95,7 +95,9 @@ def magic_transaction(
         if process:
             from magicheap._process import ProcessTransaction
 
-            return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
+            return ProcessTransaction(
+                path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare
+            )
         from magicheap._heap import HeapTransaction
 
         options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
@@ -187,7 +189,9 @@ class MagicTransaction:
             _log.info("cold: %s", self.reason)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._recorder:
             try:
                 self._leave(self._recorder, kind)
@@ -281,13 +285,16 @@ class MagicTransaction:
             _log.info("not committed: %s", _text(err.detail))
             return False
         return True
+
     def _commit_watched(self, commit: Callable[..., int], *arguments: Any) -> None:
         from magicheap._progress import Watch
 
         with Watch(self, self._progress) as watch:
             call(commit, self._tx, *arguments, path=self.path)
         if watch.error is not None:
-            self._warn(f"the function that was to show the progress of {self.path} raised {type(watch.error).__name__}: {watch.error}")
+            self._warn(
+                f"the function that was to show the progress of {self.path} raised {type(watch.error).__name__}: {watch.error}"
+            )
 
     def _add_inputs(self, recorder: Recorder) -> None:
         paths = recorder.paths()
@@ -298,7 +305,9 @@ class MagicTransaction:
             raise StaleError(f"{changed} changed while it was being loaded: run again")
         recorder.add_questions(self._tx)
         if notes := _questions.notes():
-            _log.info("the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes))
+            _log.info(
+                "the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes)
+            )
 
     def _warn(self, message: str) -> None:
         from magicheap._warned import warn

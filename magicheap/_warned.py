@@ -79,7 +79,9 @@ def _other_places() -> Iterator[str]:
 def forget_all(cache: str | None) -> Iterator[str]:
     """Forget what was told, so that nothing of ours remains; yield each directory that goes. `cache`: one in whose
     place it is; None: the user's."""
-    for directory in [os.path.join(cache, "warned")] if cache else [os.path.join(cache_directory(), "warned"), *_other_places()]:
+    for directory in (
+        [os.path.join(cache, "warned")] if cache else [os.path.join(cache_directory(), "warned"), *_other_places()]
+    ):
         try:
             if not _is_ours(os.lstat(directory)):
                 continue

@@ -64,5 +64,7 @@ def _of_python(interpreter: str, words: list[str]) -> Question:
     if words[:2] == ["-P", "-m"] and len(words) > 2:
         return Question(launcher, [f"magic-{words[2]}", *words[3:]], remark)
     if not words or (words[0].startswith("-") and words[0] != "-m"):
-        raise ValueError("what python runs by its options, only the run itself can tell: it says so with MAGICHEAP_LOG=info")
+        raise ValueError(
+            "what python runs by its options, only the run itself can tell: it says so with MAGICHEAP_LOG=info"
+        )
     return Question(launcher, ["magic", *words], remark)

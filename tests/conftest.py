@@ -77,9 +77,15 @@ def magicheap():
 
     def run(*arguments, status=0, env=(), errors=False):
         done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, **dict(env)}
+            [*COMMAND, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            env={**os.environ, **dict(env)},
         )
-        assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, (
+            f"exit status {done.returncode}, expected {status}\n{done.stdout}\n{done.stderr}"
+        )
         assert (done.stdout if errors else done.stderr) == ""
         return done.stderr if errors else done.stdout
 

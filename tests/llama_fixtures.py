@@ -14,10 +14,18 @@ import sentencepiece
 SIZES = {"n_layers": 2, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5, "rope_theta": 10000.0}
 FFN_DIM = 192  # what Meta's formula makes of dim 64 and multiple_of 64
 META_NAMES = {
-    "attn_norm": "attention_norm", "attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv",
-    "attn_output": "attention.wo", "ffn_norm": "ffn_norm", "ffn_gate": "feed_forward.w1",
-    "ffn_up": "feed_forward.w3", "ffn_down": "feed_forward.w2",
-    "token_embd": "tok_embeddings", "output_norm": "norm", "output": "output",
+    "attn_norm": "attention_norm",
+    "attn_q": "attention.wq",
+    "attn_k": "attention.wk",
+    "attn_v": "attention.wv",
+    "attn_output": "attention.wo",
+    "ffn_norm": "ffn_norm",
+    "ffn_gate": "feed_forward.w1",
+    "ffn_up": "feed_forward.w3",
+    "ffn_down": "feed_forward.w2",
+    "token_embd": "tok_embeddings",
+    "output_norm": "norm",
+    "output": "output",
 }
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}"
@@ -41,8 +49,14 @@ def tensor_shapes(n_vocab, ffn_dim=FFN_DIM, head_dim=None, **changes):
     shapes = {"token_embd.weight": (n_vocab, dim), "output_norm.weight": (dim,), "output.weight": (n_vocab, dim)}
     for i in range(sizes["n_layers"]):
         for name, shape in {
-            "attn_norm": (dim,), "attn_q": (q_dim, dim), "attn_k": (kv_dim, dim), "attn_v": (kv_dim, dim),
-            "attn_output": (dim, q_dim), "ffn_norm": (dim,), "ffn_gate": (ffn_dim, dim), "ffn_up": (ffn_dim, dim),
+            "attn_norm": (dim,),
+            "attn_q": (q_dim, dim),
+            "attn_k": (kv_dim, dim),
+            "attn_v": (kv_dim, dim),
+            "attn_output": (dim, q_dim),
+            "ffn_norm": (dim,),
+            "ffn_gate": (ffn_dim, dim),
+            "ffn_up": (ffn_dim, dim),
             "ffn_down": (dim, ffn_dim),
         }.items():
             shapes[f"blk.{i}.{name}.weight"] = shape
@@ -163,11 +177,19 @@ def _value_type(value):
 
 def sentencepiece_model():
     """Return a small sentencepiece BPE model as Llama's: byte fallback, identity normaliser, dummy prefix."""
-    text = "the quick brown fox jumps over the lazy dog and then there is nothing more to say about the weather in Paris"
+    text = (
+        "the quick brown fox jumps over the lazy dog and then there is nothing more to say about the weather in Paris"
+    )
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text.split() * 4 + [text]), model_writer=out, vocab_size=320, model_type="bpe",
-        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+        sentence_iterator=iter(text.split() * 4 + [text]),
+        model_writer=out,
+        vocab_size=320,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
     )
     return out.getvalue()
 

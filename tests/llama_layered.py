@@ -26,7 +26,8 @@ class Command:
         words = [*command, "-m", model, "--timings", *arguments]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            list(map(str, words)), env={**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
+            list(map(str, words)),
+            env={**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
             **{**streams, **options},
         )
 

@@ -102,7 +102,21 @@ Pair = collections.namedtuple("Pair", "first second")
 OBJECTS = [Plain, Fresh, Reduced, Slotted, Registered, Data]
 CONTAINERS = [list, tuple, lambda parts: dict(enumerate(parts)), lambda parts: {"parts": parts}, lambda parts: Pair(parts, len(parts)),
               collections.deque, lambda parts: collections.OrderedDict(enumerate(parts))]  # fmt: skip
-SCALARS = [None, True, 0, 10**30, -(2**46), 2.5, "text", b"bytes", 1j, frozenset([1, 2]), numpy.float32(1.5), numpy.dtype("<f4"), numpy.int64]
+SCALARS = [
+    None,
+    True,
+    0,
+    10**30,
+    -(2**46),
+    2.5,
+    "text",
+    b"bytes",
+    1j,
+    frozenset([1, 2]),
+    numpy.float32(1.5),
+    numpy.dtype("<f4"),
+    numpy.int64,
+]
 
 
 def build(recipe):
@@ -231,11 +245,17 @@ def differs(got, recipe):
 
 def _plain_arrays_differ(ours, theirs):
     for i, a in enumerate(ours):
-        found, wanted = [(x.shape, x.dtype, x.flags.writeable, repr(x.tolist()), x.strides if x.size else ()) for x in (a, theirs[i])]
+        found, wanted = [
+            (x.shape, x.dtype, x.flags.writeable, repr(x.tolist()), x.strides if x.size else ()) for x in (a, theirs[i])
+        ]
         if found != wanted:
             return f"array {i}: {found}, not {wanted}"
         for j in range(i):
-            shared = numpy.shares_memory(theirs[i], theirs[j], max_work=1000) if theirs[i].nbytes and theirs[j].nbytes else False
+            shared = (
+                numpy.shares_memory(theirs[i], theirs[j], max_work=1000)
+                if theirs[i].nbytes and theirs[j].nbytes
+                else False
+            )
             if a.nbytes and ours[j].nbytes and numpy.shares_memory(a, ours[j], max_work=1000) != shared:
                 return f"arrays {j} and {i} {'do not share' if shared else 'share'} memory"
     return ""
@@ -245,7 +265,9 @@ _VALUES = (type(None), bool, int, float, complex, str, bytes, frozenset, numpy.g
 
 
 def _differs(a, b, path, met, met_back):
-    if type(a) is not type(b) and not (isinstance(a, (memoryview, bytes)) and isinstance(b, (memoryview, bytes, bytearray))):
+    if type(a) is not type(b) and not (
+        isinstance(a, (memoryview, bytes)) and isinstance(b, (memoryview, bytes, bytearray))
+    ):
         return f"{path}: {type(a)}, not {type(b)}"
     if isinstance(b, _VALUES):
         is_equal = bytes(a) == bytes(b) if isinstance(b, bytes) else a == b
@@ -266,7 +288,9 @@ def _differs(a, b, path, met, met_back):
     if isinstance(a, (list, tuple, collections.deque)):
         if len(a) != len(b):
             return f"{path}: {len(a)} parts, not {len(b)}"
-        return next(filter(None, (_differs(x, y, f"{path}[{i}]", met, met_back) for i, (x, y) in enumerate(zip(a, b)))), "")
+        return next(
+            filter(None, (_differs(x, y, f"{path}[{i}]", met, met_back) for i, (x, y) in enumerate(zip(a, b)))), ""
+        )
     return _differs(a.parts, b.parts, f"{path}.parts", met, met_back)
 
 
@@ -281,5 +305,7 @@ def _arrays_differ(a, b, path, met, met_back):
         a, b = a.data, b.data
     if a.dtype == object:
         pairs = zip(a.ravel().tolist(), b.ravel().tolist())
-        return next(filter(None, (_differs(x, y, f"{path}.flat[{i}]", met, met_back) for i, (x, y) in enumerate(pairs))), "")
+        return next(
+            filter(None, (_differs(x, y, f"{path}.flat[{i}]", met, met_back) for i, (x, y) in enumerate(pairs))), ""
+        )
     return "" if repr(a.tolist()) == repr(b.tolist()) else f"{path}: elements differ"

@@ -167,7 +167,9 @@ def test_what_is_no_file_at_all(made, kind, tmp_path):
     out, err = program.run()
     assert out.split()[0] == "False" and "x.magic" in out
     assert "Traceback" not in err
-    assert out.split()[1] == "False" and err.count("MagicHeapWarning") == 1 and "choose another path, or remove it" in err
+    assert (
+        out.split()[1] == "False" and err.count("MagicHeapWarning") == 1 and "choose another path, or remove it" in err
+    )
     assert not stat.S_ISREG(path.lstat().st_mode)
 
 

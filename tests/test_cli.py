@@ -131,7 +131,9 @@ def test_ls_and_clean_look_into_the_users_cache(magicheap, program, tmp_path):
 
 def test_clean_removes_what_is_stale_or_damaged_and_no_other_file(magicheap, snapshot):
     program, path = snapshot
-    stale, cut, notes, foreign = (path.parent / name for name in ("stale.magic", "cut.magic", "notes.txt", "foreign.magic"))
+    stale, cut, notes, foreign = (
+        path.parent / name for name in ("stale.magic", "cut.magic", "notes.txt", "foreign.magic")
+    )
     copy = program.path.parent / "copy.py"
     copy.write_text(program.path.read_text())
     subprocess.run([sys.executable, copy, stale], check=True)
@@ -212,7 +214,8 @@ def test_doctor_says_why_not(magicheap, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["unknown"], ["info"], ["verify"], ["clean", "--all", "--stale"], ["clean", "--older-than", "nan"]]
+    "arguments",
+    [[], ["unknown"], ["info"], ["verify"], ["clean", "--all", "--stale"], ["clean", "--older-than", "nan"]],
 )
 def test_a_wrong_command_line_has_status_2(magicheap, arguments):
     assert "usage: magicheap" in magicheap(*arguments, status=2, errors=True)

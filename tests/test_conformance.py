@@ -26,7 +26,18 @@ PROCESSES = ["-m", "WithProcesses*", "-m", "TestStartMethod", "-m", "TestStdinBa
              "-i", "*Barrier", "-i", "*Condition", "-i", "*Finalize", "-i", "*Poll*", "-i", "*ListenerClient"]  # fmt: skip
 # 3.11 has no test_recursion: exceptions, isinstance and call hold its tests of deep recursion.
 CPYTHON = {
-    "test_asyncio": ["-m", "test_base_events", "-m", "test_events", "-m", "test_streams", "-m", "test_subprocess", "-m", "test_unix_events"],
+    "test_asyncio": [
+        "-m",
+        "test_base_events",
+        "-m",
+        "test_events",
+        "-m",
+        "test_streams",
+        "-m",
+        "test_subprocess",
+        "-m",
+        "test_unix_events",
+    ],
     "test_call": [],
     "test_exceptions": [],
     "test_faulthandler": [],
@@ -40,7 +51,18 @@ CPYTHON = {
     "test_random": [],
     "test_signal": ["-i", "test_siginterrupt_off"],  # waits for half a minute
     "test_socket": ["-i", "NetworkConnectionBehaviourTest"],
-    "test_ssl": ["-i", "test_session", "-i", "test_echo", "-i", "test_alpn_protocols", "-i", "test_PROTOCOL_TLS", "-i", "test_sni_callback"],
+    "test_ssl": [
+        "-i",
+        "test_session",
+        "-i",
+        "test_echo",
+        "-i",
+        "test_alpn_protocols",
+        "-i",
+        "test_PROTOCOL_TLS",
+        "-i",
+        "test_sni_callback",
+    ],
     "test_subprocess": ["-i", "ProcessTestCaseNoPoll"],
     "test_threading": [],
     "test_time": [],

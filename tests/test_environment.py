@@ -7,7 +7,15 @@ import pytest
 from resumed_harness import PRELUDE
 
 LONG = "sesame-" + "0123456789abcdef" * 60  # its objects come from malloc, not from Python's own allocator
-OLD = {"LONG": LONG, "OLD": "only the old", "BOTH": "old", "CHANGED": "old", "REMOVED": "old", "C_REMOVED": "old", "SECRET": "sesame, open now"}
+OLD = {
+    "LONG": LONG,
+    "OLD": "only the old",
+    "BOTH": "old",
+    "CHANGED": "old",
+    "REMOVED": "old",
+    "C_REMOVED": "old",
+    "SECRET": "sesame, open now",
+}
 NEW = """{b"NEW": b"only the new", b"BOTH": b"new", b"CHANGED": b"new", b"REMOVED": b"new", b"C_REMOVED": b"new", b"PATH": os.environb[b"PATH"]}"""
 CHANGES = """
 os.environ.update(CHANGED="by the program", SET="by the program")
@@ -54,7 +62,13 @@ _environment.take_up([b"=".join(item) for item in new.items()], delta)
 out = subprocess.run(["env"], capture_output=True, text=True).stdout
 print(*sorted(line for line in out.splitlines() if not line.startswith("PATH=")), sep="\\n")
 """)
-    assert lines == ["BOTH=new", "CHANGED=by the program", "C_SET=by the program", "NEW=only the new", "SET=by the program"]
+    assert lines == [
+        "BOTH=new",
+        "CHANGED=by the program",
+        "C_SET=by the program",
+        "NEW=only the new",
+        "SET=by the program",
+    ]
 
 
 SEARCH = """
@@ -82,7 +96,9 @@ def places(reversed_text):
 
 
 @pytest.mark.parametrize("name", ["SECRET", "LONG"])
-@pytest.mark.parametrize("use", ["pass", "_environment.changes(_environment.read_initial())", "os.putenv('OTHER', '1')"])
+@pytest.mark.parametrize(
+    "use", ["pass", "_environment.changes(_environment.read_initial())", "os.putenv('OTHER', '1')"]
+)
 def test_no_copy_of_a_value_is_left(run, name, use):
     backwards = OLD[name][::-1].encode()
     lines = run(f"""

@@ -87,7 +87,10 @@ ENDS = {
 def test_it_ends_as_a_plain_process_does(program, end):
     code, status = ENDS[end]
     source = f"{PRELUDE}\nimport atexit, logging\natexit.register(print, 'before')\nif 'resumed' in sys.argv: commit()\n{code}"
-    ended = [program(source).run(*arguments, status=status, env={"PYTHONUNBUFFERED": None}) for arguments in ([], ["resumed"])]
+    ended = [
+        program(source).run(*arguments, status=status, env={"PYTHONUNBUFFERED": None})
+        for arguments in ([], ["resumed"])
+    ]
     (plain_out, plain_err), (out, err) = ended
     assert (out, told(err)) == (plain_out, told(plain_err))
 
@@ -110,7 +113,9 @@ def test_a_broken_pipe_at_exit_has_status_120(program):
 
 
 @pytest.mark.parametrize("opened", ["before", "after"])
-@pytest.mark.parametrize("kind", ["open(path, 'w')", "open(path, 'w', buffering=1 << 20)", "io.TextIOWrapper(open(path, 'wb'))"])
+@pytest.mark.parametrize(
+    "kind", ["open(path, 'w')", "open(path, 'w', buffering=1 << 20)", "io.TextIOWrapper(open(path, 'wb'))"]
+)
 def test_files_that_were_not_closed_are_flushed(run, tmp_path, opened, kind):
     path = tmp_path / "written"
     before, after = ("file = " + kind, "") if opened == "before" else ("", "file = " + kind)
@@ -151,7 +156,10 @@ def test_what_came_later_is_finalized_once(run):
 
 def test_a_cycle_that_is_dropped_later_is_finalized(run):
     load = "Loaded.rows = []; loaded = Loaded(); loaded.own = loaded"
-    assert run(FINALIZED.format(before=load, after="first, loaded = loaded, Loaded; first.rows.append(1); del first"))[0] == "taken apart 1 later\n"
+    assert (
+        run(FINALIZED.format(before=load, after="first, loaded = loaded, Loaded; first.rows.append(1); del first"))[0]
+        == "taken apart 1 later\n"
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -283,7 +291,9 @@ sys.exit(3)
     assert run(source.format(hide=hide), status=3) == ("last\n", "")
 
 
-@pytest.mark.parametrize("opened", ["socket.socketpair()[0].detach()", "os.pipe()[1]", "os.open('written', os.O_CREAT | os.O_WRONLY)"])
+@pytest.mark.parametrize(
+    "opened", ["socket.socketpair()[0].detach()", "os.pipe()[1]", "os.open('written', os.O_CREAT | os.O_WRONLY)"]
+)
 def test_a_descriptor_that_may_be_written_is_left_to_whoever_opened_it(run, opened):
     source = """
 import socket

@@ -10,7 +10,7 @@ from resumed_harness import PRELUDE
 TIMEOUT_S = 60  # arbitrary: so that a hang is a failure
 N_PROGRAMS = 30  # arbitrary: a minute on a busy machine
 
-HEAD = '''
+HEAD = """
 import atexit, builtins, contextvars, gc, gzip, io, tempfile, threading, time, types, weakref
 class Told:
     def __init__(self, name): self.name = name
@@ -24,7 +24,7 @@ class Text(str):
 class Plain: pass
 class Raises:
     def __del__(self): raise KeyError("in del")
-'''
+"""
 
 # What a program may have at its end; N is a number of its own.
 PIECES = """
@@ -101,7 +101,9 @@ def told(text):
     Without what differs from run to run, and without source lines, which CPython may not find any more.
     """
     lines = [re.sub(r"0x[0-9a-f]+|line \d+", "-", line) for line in text.splitlines() if not line.startswith("    ")]
-    return [line for line in lines if not line.startswith("end of")], sorted(line for line in lines if line.startswith("end of"))
+    return [line for line in lines if not line.startswith("end of")], sorted(
+        line for line in lines if line.startswith("end of")
+    )
 
 
 @pytest.mark.parametrize("seed", range(N_PROGRAMS))
@@ -114,5 +116,7 @@ def test_a_program_made_at_random_ends_as_a_plain_one(program, tmp_path, seed):
         source = f"{PRELUDE}\nos.chdir({str(directory)!r})\n{HEAD}\n{before}\n{commit}\n{behind}\n"
         with program(source).start(env={"PYTHONUNBUFFERED": None}) as process:
             out, err = process.communicate(timeout=TIMEOUT_S)
-        ended.append((process.returncode, told(out), told(err), {path.name: path.read_bytes() for path in directory.iterdir()}))
+        ended.append(
+            (process.returncode, told(out), told(err), {path.name: path.read_bytes() for path in directory.iterdir()})
+        )
     assert ended[0] == ended[1], f"{before}\n# commit\n{behind}"

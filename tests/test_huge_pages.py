@@ -170,7 +170,9 @@ def test_a_heap_is_mapped_by_huge_pages_where_it_is_filled_and_where_it_is_attac
 
 
 def test_a_heap_that_the_commit_copies_to_the_file_is_mapped_by_huge_pages(life, can_map_huge):
-    forks = HEAP.replace('print("body")', 'print("body", flush=True), __import__("os").fork() or __import__("os")._exit(0)')
+    forks = HEAP.replace(
+        'print("body")', 'print("body", flush=True), __import__("os").fork() or __import__("os")._exit(0)'
+    )
     filled, attached = filled_and_attached(life, forks)
     assert sum(each.end - each.start for each in filled) < SIZE, "a fork has parted arena and file"
     assert sum(each.huge_bytes for each in attached) >= SIZE // 2

@@ -17,7 +17,10 @@ print({behind})
 """
 
 ENDED = {
-    "with-ThreadPool": ("from multiprocessing.pool import ThreadPool\nwith ThreadPool(2) as pool: found = pool.map(abs, [-1, -2])", "found"),
+    "with-ThreadPool": (
+        "from multiprocessing.pool import ThreadPool\nwith ThreadPool(2) as pool: found = pool.map(abs, [-1, -2])",
+        "found",
+    ),
     "with-Pool": ("from multiprocessing import Pool\nwith Pool(2) as pool: found = pool.map(abs, [-1, -2])", "found"),
     "closed-and-joined": (
         "from multiprocessing import Pool\npool = Pool(2)\nfound = pool.map(abs, [-1])\npool.close()\npool.join()",
@@ -27,8 +30,14 @@ ENDED = {
         "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\nlate = pool.apply_async(time.sleep, (.2,))\npool.close()",
         "late.get(0)",
     ),
-    "terminated-twice": ("from multiprocessing import Pool\npool = Pool(2)\npool.terminate()", "pool.terminate(), pool.join()"),
-    "futures": ("from concurrent.futures import ThreadPoolExecutor as E\nwith E(2) as pool: found = list(pool.map(abs, [-1, -2]))", "found"),
+    "terminated-twice": (
+        "from multiprocessing import Pool\npool = Pool(2)\npool.terminate()",
+        "pool.terminate(), pool.join()",
+    ),
+    "futures": (
+        "from concurrent.futures import ThreadPoolExecutor as E\nwith E(2) as pool: found = list(pool.map(abs, [-1, -2]))",
+        "found",
+    ),
 }
 
 
@@ -70,7 +79,11 @@ THREADS = {
         "held.set()",
         "the thread mine (Event.wait): join them",
     ),
-    "of-a-package": ("import somebody\nheld = somebody.start()", "held.set()", "the thread theirs (run) of somebody: join them"),
+    "of-a-package": (
+        "import somebody\nheld = somebody.start()",
+        "held.set()",
+        "the thread theirs (run) of somebody: join them",
+    ),
     "of-no-object": (
         "import _thread, somebody\nheld = threading.Event()\n_thread.start_new_thread(somebody.run, (held,))",
         "held.set()",

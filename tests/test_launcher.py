@@ -43,14 +43,18 @@ def goes_cold(life, why):
 # ---- cold ----
 
 
-@pytest.mark.parametrize("words", [[], ["a b", "", "-x", "--"], [b"\xff\xfe", "\n\\"], ["x" * 100_000]], ids=["none", "odd", "bytes", "long"])
+@pytest.mark.parametrize(
+    "words", [[], ["a b", "", "-x", "--"], [b"\xff\xfe", "\n\\"], ["x" * 100_000]], ids=["none", "odd", "bytes", "long"]
+)
 def test_a_program_without_a_snapshot_gets_its_arguments(life, words):
     script = life.write(PLAIN, "plain.py")
     expected = [os.fsencode(word) for word in words]
     life.env["MAGICHEAP_COLD"] = "of the caller, whom it concerned"
     found = subprocess.run([LAUNCHER, script, *words], env=life.env, capture_output=True, text=True, check=True)
     assert found.stdout == f"{[os.fsencode(script), *expected]} None\n"
-    found = subprocess.run([LAUNCHER, "-m", "plain", *words], cwd=life.directory, env=life.env, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [LAUNCHER, "-m", "plain", *words], cwd=life.directory, env=life.env, capture_output=True, text=True, check=True
+    )
     assert found.stdout == f"{[os.fsencode(script), *expected]} None\n"
 
 
@@ -73,7 +77,10 @@ def test_help_and_version_are_answered(life):
     assert life.run("magic", "--version").out == f"magic {magicheap.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["/x"], ["/x", "0", "0"], ["/x", "g", "0", "p"], ["/x", "0", "2", "p"], ["/x", "0" * 17 + "1" * 17, "0", "p"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["/x"], ["/x", "0", "0"], ["/x", "g", "0", "p"], ["/x", "0", "2", "p"], ["/x", "0" * 17 + "1" * 17, "0", "p"]],
+)
 def test_the_librarys_own_name_is_not_for_users(words):
     found = subprocess.run(["magicheap-resume", *words], executable=LAUNCHER, capture_output=True, text=True)
     assert found.returncode == 2 and "the library calls this" in found.stderr
@@ -84,7 +91,9 @@ def test_python_is_found_in_path_when_there_is_none_beside_the_launcher(life, tm
     alone.parent.mkdir()
     shutil.copy(LAUNCHER, alone)
     life.write("import sys; print(sys.executable)", "who.py")
-    assert life.run(alone, "who.py", env={"PATH": f"/nowhere:{PYTHON.parent}"}).out == f"{PYTHON.with_name('python3')}\n"
+    assert (
+        life.run(alone, "who.py", env={"PATH": f"/nowhere:{PYTHON.parent}"}).out == f"{PYTHON.with_name('python3')}\n"
+    )
     ran = life.run(alone, "who.py", env={"PATH": "/nowhere"}, status=127)
     assert "cannot execute Python" in ran.err and ran.err.endswith("No such file or directory\n")
     alone.with_name("python3").write_text("no program")
@@ -191,7 +200,9 @@ def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):
     assert life.cold("magic", "../program.py", "one", cwd=life.directory / "below") == "False one\n"
 
 
-@pytest.mark.parametrize("path", ["", "'x.magic'", "sys.argv[1]"], ids=["general command", "command of one place", "exact command"])
+@pytest.mark.parametrize(
+    "path", ["", "'x.magic'", "sys.argv[1]"], ids=["general command", "command of one place", "exact command"]
+)
 def test_a_resume_starts_no_python(life, path):
     environment = life.directory / "environment"  # a virtual one, to be crippled
     (environment / "bin").mkdir(parents=True)
@@ -224,7 +235,11 @@ def test_a_launcher_with_privileges_of_its_own_takes_no_snapshot(committed):
 
 def test_a_large_environment_is_handed_on(committed):
     large = {f"LARGE_{i}": "x" * 100_000 for i in range(15)}
-    committed.write(PROGRAM.replace("magic.was_committed", "magic.was_committed, sum(map(len, __import__('os').environ.values())) > 1_400_000"))
+    committed.write(
+        PROGRAM.replace(
+            "magic.was_committed", "magic.was_committed, sum(map(len, __import__('os').environ.values())) > 1_400_000"
+        )
+    )
     committed.cold("magic", "program.py", "a", env=large)
     assert committed.warm("magic", "program.py", "b", env=large) == "True True b\n"
 
@@ -238,7 +253,9 @@ def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):
     def start(first, n):
         words = ["magic", first, *["x"] * n]  # shorter than the interpreter's path
         env = {"MAGICHEAP_DISABLE": "1"}  # a reason to be passed on
-        return subprocess.run(words, executable=LAUNCHER, cwd=life.directory, env=env, preexec_fn=limit, capture_output=True, text=True)
+        return subprocess.run(
+            words, executable=LAUNCHER, cwd=life.directory, env=env, preexec_fn=limit, capture_output=True, text=True
+        )
 
     low, high = 0, 40_000
     while high - low > 1:  # the largest number that the kernel takes
@@ -279,7 +296,14 @@ def test_closed_streams_stay_closed(life, closed):
         for fd in closed:
             os.close(fd)
 
-    found = subprocess.run([LAUNCHER, "program.py"], cwd=life.directory, env=life.env, preexec_fn=close, stdin=subprocess.DEVNULL, capture_output=True)
+    found = subprocess.run(
+        [LAUNCHER, "program.py"],
+        cwd=life.directory,
+        env=life.env,
+        preexec_fn=close,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
     assert found.returncode == 0
     assert (life.directory / "found").read_text() == f"True {sorted({0, 1, 2} - set(closed))}\n"
 
@@ -324,7 +348,9 @@ def test_an_open_file_that_was_replaced_makes_the_run_cold(with_files):
 
 def test_a_descriptor_that_the_caller_has_taken_makes_the_run_cold(with_files):
     number = int(with_files.run("python", "program.py").out.split()[0])
-    ran = with_files.run("python", "program.py", close_fds=False, preexec_fn=lambda: os.dup2(0, number, inheritable=True))
+    ran = with_files.run(
+        "python", "program.py", close_fds=False, preexec_fn=lambda: os.dup2(0, number, inheritable=True)
+    )
     assert ran.out.startswith("body\n") and f"descriptor {number} is taken" in ran.reason and not ran.has_committed
     with_files.warm("python", "program.py")
 

@@ -135,7 +135,10 @@ def test_a_pickle_with_bytes_overwritten_does_no_harm(meta):
         (b"\x80\x02c__builtin__\neval\n" + text("1") + b"\x85R.", "names '__builtin__ eval'"),
         (b"\x80\x02ctorch\nLongStorage\n.", "names 'torch LongStorage'"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "uses opcode"),
-        (b"\x80\x02}(" + text("a") + b"ccollections\nOrderedDict\n)Ru.", "has no tensors but a: save the dict of tensors"),
+        (
+            b"\x80\x02}(" + text("a") + b"ccollections\nOrderedDict\n)Ru.",
+            "has no tensors but a: save the dict of tensors",
+        ),
         (b"\x80\x02)" + b"\x85" * 100_000 + b".", "holds a tuple"),
         (b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"Ns.", "has a key that is no text"),
         (b"\x80\x02", "ends too early"),

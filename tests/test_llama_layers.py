@@ -215,7 +215,11 @@ def test_an_empty_file_and_a_snapshot_are_replaced(ask, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "where",
-    [{"XDG_CACHE_HOME": "", "HOME": "/proc/nonexistent"}, {"XDG_CACHE_HOME": "/proc/nonexistent"}, {"XDG_CACHE_HOME": "/dev/null"}],
+    [
+        {"XDG_CACHE_HOME": "", "HOME": "/proc/nonexistent"},
+        {"XDG_CACHE_HOME": "/proc/nonexistent"},
+        {"XDG_CACHE_HOME": "/dev/null"},
+    ],
 )
 @pytest.mark.parametrize("disable", ["", "1"])
 def test_a_cache_that_cannot_be_made_costs_the_speed_alone(ask, tiny, where, disable):
@@ -253,7 +257,9 @@ def test_a_model_snapshot_alone_on_such_a_file_system_ends_in_an_answer(ask, tin
     plain, _ = ask(tiny, *SAMPLED, "--snapshot", kept / "s")
     again = f'mount --bind {kept} {kept} && mount -o remount,bind,noexec {kept} && exec "$@"'
     for _ in range(2):
-        answer, _ = ask(tiny, *SAMPLED, "--snapshot", kept / "s", command=("unshare", "-m", "sh", "-c", again, "sh", LAUNCHER))
+        answer, _ = ask(
+            tiny, *SAMPLED, "--snapshot", kept / "s", command=("unshare", "-m", "sh", "-c", again, "sh", LAUNCHER)
+        )
         assert answer == plain
         assert ask.log.count("magicheap: committed") <= 3
 
@@ -319,7 +325,10 @@ def test_ctrl_c_and_a_reader_that_goes_away_end_a_resumed_run_as_any(ask):
     arguments = ("--raw", "--temp", 0, "-n", 400, "--prefix-file", "/dev/null", "-p", "Once upon a time")
     model = real_model_path()
     ask(model, *arguments, "-n", 1)
-    for end, status in ((lambda process: process.send_signal(signal.SIGINT), 130), (lambda process: process.stdout.close(), 141)):
+    for end, status in (
+        (lambda process: process.send_signal(signal.SIGINT), 130),
+        (lambda process: process.stdout.close(), 141),
+    ):
         process = ask.start(model, *arguments, stderr=subprocess.DEVNULL, env={"MAGICHEAP_LOG": ""})
         assert process.stdout.read(1) == b","
         end(process)

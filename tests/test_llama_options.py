@@ -19,7 +19,25 @@ NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
     st.sampled_from([2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, 2**64, 0, -1, 1, -2]).map(str),
     st.floats().map(repr),
-    st.sampled_from(["1e39", "1e300", "1e-46", "1e-320", "nan", "inf", "-inf", "-0.0", repr(LARGEST), "1_0", "٣", "", " 1 ", "0x1", "9" * 5000]),
+    st.sampled_from(
+        [
+            "1e39",
+            "1e300",
+            "1e-46",
+            "1e-320",
+            "nan",
+            "inf",
+            "-inf",
+            "-0.0",
+            repr(LARGEST),
+            "1_0",
+            "٣",
+            "",
+            " 1 ",
+            "0x1",
+            "9" * 5000,
+        ]
+    ),
 )
 
 
@@ -42,7 +60,11 @@ def session(tmp_path_factory):
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.sampled_from(["--temp", "--top-k", "--top-p", "--min-p", "--seed", "-n"]), NUMBERS, st.sampled_from(["0.8", "0", "5"]))
+@given(
+    st.sampled_from(["--temp", "--top-k", "--top-p", "--min-p", "--seed", "-n"]),
+    NUMBERS,
+    st.sampled_from(["0.8", "0", "5"]),
+)
 @example("--top-p", "0", "0.8")
 @example("--temp", "1e39", "0.8")
 @example("--temp", repr(LARGEST), "0.8")
@@ -80,7 +102,13 @@ def test_whatever_context_and_threads_the_parser_takes_a_session_takes_or_memory
 
 @pytest.mark.parametrize(
     ("words", "kept"),
-    [("--seed -1", -1), (f"--seed {2**64 - 1}", 2**64 - 1), ("--seed 0", 0), ("--top-p 0", 0.0), ("--temp 1e-300", 1e-300)],
+    [
+        ("--seed -1", -1),
+        (f"--seed {2**64 - 1}", 2**64 - 1),
+        ("--seed 0", 0),
+        ("--top-p 0", 0.0),
+        ("--temp 1e-300", 1e-300),
+    ],
 )
 def test_edges_that_users_give_are_taken(words, kept):
     args = parse(shlex.split(words))
@@ -88,7 +116,16 @@ def test_edges_that_users_give_are_taken(words, kept):
 
 
 @pytest.mark.parametrize(
-    "words", ["--seed -2", f"--seed {2**64}", "--temp 1e39", "--top-p 1.0000001", "--min-p -1e-300", "-n 2147483648", "--temp -1"]
+    "words",
+    [
+        "--seed -2",
+        f"--seed {2**64}",
+        "--temp 1e39",
+        "--top-p 1.0000001",
+        "--min-p -1e-300",
+        "-n 2147483648",
+        "--temp -1",
+    ],
 )
 def test_what_no_sampler_takes_is_refused_by_the_parser(words):
     assert parse(shlex.split(words)) is None

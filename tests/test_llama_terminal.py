@@ -58,14 +58,17 @@ def test_a_chat_that_outgrows_its_context_goes_on_without_its_oldest_turns(tiny,
 
 def test_what_is_forgotten_leaves_system_message_prefix_and_template_whole(tiny):
     model = llama.load(tiny)
-    dialogue = Dialogue(model, SimpleNamespace(system="Be brief.", raw=False, ctx=200, cache_type="i16", n=8), "prefix ")
+    dialogue = Dialogue(
+        model, SimpleNamespace(system="Be brief.", raw=False, ctx=200, cache_type="i16", n=8), "prefix "
+    )
     dialogue._limit, dialogue._forgets = 8, True
     dialogue._script.turns = [(f"question {i}", f"answer {i}") for i in range(20)]
     turns, tokens = dialogue._fitted("last")
     assert 0 < len(turns) < 20
     assert turns == dialogue._script.turns[-len(turns) :]
     text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nprefix " + "".join(
-        f"{asked}<|im_end|>\n<|im_start|>assistant\n{answered}<|im_end|>\n<|im_start|>user\n" for asked, answered in turns
+        f"{asked}<|im_end|>\n<|im_start|>assistant\n{answered}<|im_end|>\n<|im_start|>user\n"
+        for asked, answered in turns
     )
     assert tokens == model.tokenizer.encode(f"{text}last<|im_end|>\n<|im_start|>assistant\n", special=True)
     assert len(tokens) <= 100

@@ -34,7 +34,10 @@ N_PROCESSES = 50
 
 
 def can_unshare():
-    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode == 0
+    )
 
 
 pytestmark = pytest.mark.skipif(not can_unshare(), reason="this user may make no process namespaces")
@@ -99,7 +102,17 @@ for status in range(8):
         os._exit(status)
     assert os.waitpid(child, 0) == (child, status << 8)
 """
-    assert life.warm(*command, 0, LAUNCHER, "program.py", code).split() == ["2", "3", "4", "5", "6", "8", "9", "10", "11"]
+    assert life.warm(*command, 0, LAUNCHER, "program.py", code).split() == [
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "8",
+        "9",
+        "10",
+        "11",
+    ]
 
 
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
@@ -110,7 +123,11 @@ def test_exit_status_is_that_of_the_program(container, status):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV"])
 def test_process_one_that_cannot_end_by_a_signal_ends_with_its_number(container, name):
     number = getattr(signal, name)
-    container.run(*container.in_container, f"signal.signal({number}, 0) if {number} != 9 else 0; os.kill(os.getpid(), {number})", status=128 + number)
+    container.run(
+        *container.in_container,
+        f"signal.signal({number}, 0) if {number} != 9 else 0; os.kill(os.getpid(), {number})",
+        status=128 + number,
+    )
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV"])
@@ -177,7 +194,9 @@ sys.exit(5)
 
 
 def test_signals_reach_the_program(container):
-    code = "signal.signal(signal.SIGUSR1, lambda *_: (os.write(1, b'got it'), os._exit(3))); print('ready', flush=True)\n"
+    code = (
+        "signal.signal(signal.SIGUSR1, lambda *_: (os.write(1, b'got it'), os._exit(3))); print('ready', flush=True)\n"
+    )
     code += "while True: time.sleep(0.01)"  # a signal just before a long one is handled behind it
     with container.start(*container.in_container, code) as process:
         assert process.stdout.readline() == "ready\n"
@@ -209,7 +228,9 @@ def wait_until(is_true):
 
 
 def test_parent_holds_nothing_open(container):
-    with container.start(*container.in_container, "print('ready', flush=True); os.close(0); os.close(1); os.close(2); time.sleep(60)") as process:
+    with container.start(
+        *container.in_container, "print('ready', flush=True); os.close(0); os.close(1); os.close(2); time.sleep(60)"
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         (inner,) = children(process.pid)
         wait_until(lambda: os.listdir(f"/proc/{inner}/fd") == [])
@@ -236,7 +257,9 @@ def test_ignored_and_blocked_signals_are_those_of_the_start(container):
     show = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith(('SigBlk', 'SigIgn'))])"
     exotic = "import os, signal, sys; signal.signal(17, signal.SIG_IGN); signal.pthread_sigmask(0, [10]); os.execvp(sys.argv[1], sys.argv[1:])"
     start = [str(PYTHON), "-c", exotic]
-    plain = container.run(*start, *container.in_container, show, env={"MAGICHEAP_DISABLE": "1"}.items()).out.replace("body\n", "")
+    plain = container.run(*start, *container.in_container, show, env={"MAGICHEAP_DISABLE": "1"}.items()).out.replace(
+        "body\n", ""
+    )
     assert container.warm(*start, *container.in_container, show) == plain
 
 

@@ -31,7 +31,9 @@ def sizes():
 
 @pytest.fixture
 def run(program):
-    return lambda source, **options: program(f"{PRELUDE}\n{LOAD}\n{textwrap.dedent(source)}").run(**options)[0].splitlines()
+    return lambda source, **options: (
+        program(f"{PRELUDE}\n{LOAD}\n{textwrap.dedent(source)}").run(**options)[0].splitlines()
+    )
 
 
 def test_openmp_ends_at_the_commit_and_starts_again(run):

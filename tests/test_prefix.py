@@ -34,7 +34,12 @@ def asked(directory, source, **modules):
         ("", set(), False, False),
         ('"""Words."""\nfrom __future__ import annotations\nimport os, sys\nimport numpy as np', set(), False, False),
         ("import os\nA, B = 1, os.environ.get('ONE', '2')", {"ONE"}, False, False),
-        ("import os\nA = os.environ['ONE'] if 'TWO' in os.environ else os.getenv('THREE')", {"ONE", "TWO", "THREE"}, False, False),
+        (
+            "import os\nA = os.environ['ONE'] if 'TWO' in os.environ else os.getenv('THREE')",
+            {"ONE", "TWO", "THREE"},
+            False,
+            False,
+        ),
         ("import os\nos.environ['OMP_NUM_THREADS'] = '1'", set(), False, False),
         ("import sys\nname = sys.argv[1] if len(sys.argv) > 1 else 'x'", set(), True, False),
         ("import sys\nname = sys.orig_argv[1:]", set(), True, False),
@@ -117,7 +122,10 @@ def test_what_calls_unknown_code_is_not_understood(tmp_path, source):
 def test_what_was_imported_is_read_too(tmp_path):
     assert asked(tmp_path, "import helper", helper="import os\nX = os.environ.get('ONE')") == ({"ONE"}, False, False)
     assert asked(tmp_path, "import helper", helper="X = open('f').read()") is None
-    assert asked(tmp_path, "import helper\nX = helper.thing", helper="def __getattr__(name):\n    return open(name)") is None
+    assert (
+        asked(tmp_path, "import helper\nX = helper.thing", helper="def __getattr__(name):\n    return open(name)")
+        is None
+    )
     assert asked(tmp_path, "import helper", helper="X = (") is None
 
 
@@ -176,12 +184,19 @@ VALUES = [
 
 def test_values_that_differ_are_told_apart():
     described = [brought(value) for value in VALUES]
-    assert len(set(described)) == len(VALUES), [VALUES[i] for i in range(len(VALUES)) if described.count(described[i]) > 1]
+    assert len(set(described)) == len(VALUES), [
+        VALUES[i] for i in range(len(VALUES)) if described.count(described[i]) > 1
+    ]
 
 
 def test_values_that_are_equal_are_not_told_apart():
     shared = [1]
-    alike = [([shared, shared], [[1], [1]]), ({"b": 1, "a": 2}, {"a": 2, "b": 1}), ({"a", "b", "c"}, {"c", "b", "a"}), (cycle(3), cycle(3))]
+    alike = [
+        ([shared, shared], [[1], [1]]),
+        ({"b": 1, "a": 2}, {"a": 2, "b": 1}),
+        ({"a", "b", "c"}, {"c", "b", "a"}),
+        (cycle(3), cycle(3)),
+    ]
     for one, other in alike:
         assert brought(one) == brought(other)
 
@@ -199,7 +214,16 @@ print(*_brought.describe(sys._getframe(), True))
 
 def test_a_description_is_the_same_in_every_process_whatever_its_hashes():
     env = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
-    runs = [subprocess.run([sys.executable, "-P", "-c", DESCRIBE], env={**env, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True) for seed in ("0", "1", "random")]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-P", "-c", DESCRIBE],
+            env={**env, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for seed in ("0", "1", "random")
+    ]
     assert len({run.stdout for run in runs}) == 1, [run.stdout for run in runs]
 
 

@@ -11,7 +11,15 @@ PROGRAM = """
         {}
     print("end")
 """
-COPIES = ["[os.environ[name] for name in os.environ]", "os.environ.copy()", "dict(os.environ)", "{**os.environ}", "list(os.environ.items())", "os.environb.copy()", "os.environ | {}"]
+COPIES = [
+    "[os.environ[name] for name in os.environ]",
+    "os.environ.copy()",
+    "dict(os.environ)",
+    "{**os.environ}",
+    "list(os.environ.items())",
+    "os.environb.copy()",
+    "os.environ | {}",
+]
 LOOKS = ["os.environ['NAME']", "os.environb[b'NAME']", "os.getenvb(b'NAME')", "'NAME' in os.environ", "[name for name in os.environ]; os.environ['NAME']",
          "[os.environ[name] for name in os.environ if name == 'NAME']"]  # fmt: skip
 
@@ -38,7 +46,11 @@ def test_a_look_behind_a_copy_is_a_question(life):
 
 
 def test_the_arguments_go_to_other_processes_as_a_plain_list(life):
-    life.write(PROGRAM.format("import pickle; text = pickle.dumps(sys.argv); assert b'magicheap' not in text and pickle.loads(text) == sys.argv"))
+    life.write(
+        PROGRAM.format(
+            "import pickle; text = pickle.dumps(sys.argv); assert b'magicheap' not in text and pickle.loads(text) == sys.argv"
+        )
+    )
     life.cold("python", "program.py", "a")
     life.warm("python", "program.py", "a")
 
@@ -77,9 +89,14 @@ def test_the_import_of_multiprocessing_does_not_ask_where_its_workers_will_be(li
 
 def test_a_directory_that_the_body_went_to_is_that_of_workers(life):
     (life.directory / "below").mkdir()
-    life.write(SPAWNS.format(path=str(life.directory / "x.magic"), before=f"os.chdir({str(life.directory / 'below')!r})"))
+    life.write(
+        SPAWNS.format(path=str(life.directory / "x.magic"), before=f"os.chdir({str(life.directory / 'below')!r})")
+    )
     assert life.cold("python", life.directory / "program.py").replace("body\n", "") == "below\n"
-    assert life.run("python", life.directory / "program.py", cwd="/", env={"MAGICHEAP_DISABLE": "1"}).out == "body\nbelow\n"
+    assert (
+        life.run("python", life.directory / "program.py", cwd="/", env={"MAGICHEAP_DISABLE": "1"}).out
+        == "body\nbelow\n"
+    )
     assert life.run("python", life.directory / "program.py", cwd="/").out.replace("body\n", "") == "below\n"
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from magicheap._code import code_digest
 
-SOURCE = 'from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    print("body")\nprint("{word}")\n'
+SOURCE = (
+    'from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    print("body")\nprint("{word}")\n'
+)
 
 
 def test_programs_on_standard_input_are_told_apart(life):
@@ -35,7 +37,11 @@ RUNNERS = {
 @pytest.mark.parametrize("edit", ["text", "lines", "default"])
 def test_code_that_was_edited_is_not_resumed_as_it_was(life, how, edit):
     source = SOURCE.format(word="one") + "def unused(argument=1): return lambda: (argument, 2)\n"
-    edited = {"text": source.replace("one", "two"), "lines": source + "\n\nassert True\n", "default": source.replace("2)", "3)")}[edit]
+    edited = {
+        "text": source.replace("one", "two"),
+        "lines": source + "\n\nassert True\n",
+        "default": source.replace("2)", "3)"),
+    }[edit]
     life.write(RUNNERS[how])
     life.write(source, "part.py")
     life.run("python", "-c", "import os; os.utime('part.py', (1, 1))")
@@ -86,7 +92,11 @@ def test_digests_depend_on_nothing_but_the_code(tmp_path):
     found = set()
     for seed in range(4):
         done = subprocess.run(
-            [sys.executable, "-P", "-c", DIGEST, tmp_path / "hot.py"], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": str(seed)}
+            [sys.executable, "-P", "-c", DIGEST, tmp_path / "hot.py"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": str(seed)},
         )
         found |= set(done.stdout.split())
     assert len(found) == 1
@@ -97,9 +107,38 @@ def compiled(text):
 
 
 def test_any_difference_of_the_code_makes_another_digest():
-    texts = ["x = 1", "x = 2", "x = True", "x = 1.0", "x = '1'", "x = b'1'", "x = 1j", "x = None", "y = 1", "x = (1,)", "x = ((1,),)"]
-    texts += ["x = -0.0", "x = 0.0", "\nx = 1", "x[1:2]", "x[1:3]", "x[1:2:1]", "x in {1, 2}", "x in {1, 3}", "x in (1, 2)"]
-    texts += ["def f(): return 1", "def f(): return 2", "def g(): return 1", "async def f(): return 1", "def f(x): return 1", "def f(*, x): return 1"]
+    texts = [
+        "x = 1",
+        "x = 2",
+        "x = True",
+        "x = 1.0",
+        "x = '1'",
+        "x = b'1'",
+        "x = 1j",
+        "x = None",
+        "y = 1",
+        "x = (1,)",
+        "x = ((1,),)",
+    ]
+    texts += [
+        "x = -0.0",
+        "x = 0.0",
+        "\nx = 1",
+        "x[1:2]",
+        "x[1:3]",
+        "x[1:2:1]",
+        "x in {1, 2}",
+        "x in {1, 3}",
+        "x in (1, 2)",
+    ]
+    texts += [
+        "def f(): return 1",
+        "def f(): return 2",
+        "def g(): return 1",
+        "async def f(): return 1",
+        "def f(x): return 1",
+        "def f(*, x): return 1",
+    ]
     texts += ["try: x\nexcept A: y", "try: x\nexcept: y"]
     assert len({code_digest(compiled(text)) for text in texts}) == len(texts)
 
@@ -123,4 +162,8 @@ def test_what_no_compiler_makes_is_not_known(life):
         exec(code.replace(co_consts=(*code.co_consts, object())))
     """)
     ran = life.run("python", "program.py")
-    assert ran.out == "False\n" and "can't be told from other code" in ran.reason and not Path(life.directory, "x.magic").exists()
+    assert (
+        ran.out == "False\n"
+        and "can't be told from other code" in ran.reason
+        and not Path(life.directory, "x.magic").exists()
+    )

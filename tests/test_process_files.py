@@ -72,7 +72,9 @@ def train(directory, vocab_size):
     """Put a new model in the place of the one that is there, as a download does."""
     model = io.BytesIO()
     lines = iter(f"word {i} of {i % 7} words" for i in range(500))
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, vocab_size=vocab_size, minloglevel=2)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=model, vocab_size=vocab_size, minloglevel=2
+    )
     (directory / "new.model").write_bytes(model.getvalue())
     os.replace(directory / "new.model", directory / "m.model")
 
@@ -102,7 +104,9 @@ def test_a_file_counts_as_it_was_when_the_library_opened_it(life):
     life.write(READERS["zlib"].format("os.system('test -e edited || echo other > data.txt; touch edited')"))
     write_data(life.directory, "data")
     ran = life.run("python", "program.py")
-    assert ran.out == "body\ndata\n" and not ran.has_committed and "data.txt changed while it was being loaded" in ran.err
+    assert (
+        ran.out == "body\ndata\n" and not ran.has_committed and "data.txt changed while it was being loaded" in ran.err
+    )
     assert life.cold("python", "program.py") == life.warm("python", "program.py") == "other\n\n"
 
 
@@ -123,7 +127,12 @@ def test_what_the_body_writes_is_output_though_libraries_read_it(life):
             pieces = sentencepiece.SentencePieceProcessor(model_file=by_python)
         print(len(pieces))
     """)
-    assert life.cold("python", "program.py") == life.warm("magic", "program.py") == life.warm("python", "program.py") == "40\n"
+    assert (
+        life.cold("python", "program.py")
+        == life.warm("magic", "program.py")
+        == life.warm("python", "program.py")
+        == "40\n"
+    )
 
 
 def test_only_what_is_read_inside_a_transaction_belongs_to_it(life):

@@ -111,6 +111,9 @@ def test_whether_there_is_something_to_read_is_an_answer_too(life, how, look):
 @pytest.mark.parametrize("how", ["magic", "python"])
 def test_what_the_process_makes_and_reads_itself_prevents_nothing(life, how):
     life.write(
-        PROGRAM.format(before="", body="print('body'); r, w = os.pipe(); os.write(w, b'1'); said = os.read(r, 1); os.close(r); os.close(w); open(os.devnull).read()")
+        PROGRAM.format(
+            before="",
+            body="print('body'); r, w = os.pipe(); os.write(w, b'1'); said = os.read(r, 1); os.close(r); os.close(w); open(os.devnull).read()",
+        )
     )
     assert life.cold(how, "program.py") == life.warm(how, "program.py") == "b'1'\n"

@@ -150,7 +150,11 @@ def test_a_relative_path_means_the_working_directory_however_a_run_starts(life):
         place.mkdir()
         assert life.cold("python", "../program.py", cwd=place, why="no snapshot") == f"{place.name}\n"
     for place in places * 2:
-        assert life.warm("magic", "../program.py", cwd=place) == life.warm("python", "../program.py", cwd=place) == f"{place.name}\n"
+        assert (
+            life.warm("magic", "../program.py", cwd=place)
+            == life.warm("python", "../program.py", cwd=place)
+            == f"{place.name}\n"
+        )
     (places[0] / "x.magic").unlink()
     assert life.cold("magic", "../program.py", cwd=places[0]) == "a\n"
     assert life.warm("magic", "../program.py", "x", cwd=places[0]) == "a\n"
@@ -205,7 +209,9 @@ def test_two_places_with_one_path_never_resume_each_other(life):
             assert life.warm(how, "program.py", place) == f"came out at {place}\n"
 
 
-@pytest.mark.parametrize(("ending", "status"), [("raise ValueError('no')", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", -2)])
+@pytest.mark.parametrize(
+    ("ending", "status"), [("raise ValueError('no')", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", -2)]
+)
 def test_an_exception_in_the_body_commits_nothing(life, ending, status):
     life.write(f"""
         import sys
@@ -263,7 +269,9 @@ def test_many_resumes_in_a_row_and_sixteen_at_a_time(life):
     for i in range(200):
         assert life.warm("magic", "program.py", i) == f"499500 True False program.py {i}\n"
     running = [life.start("magic", "program.py", i) for i in range(16)]
-    assert [process.communicate(timeout=60)[0] for process in running] == [f"499500 True False program.py {i}\n" for i in range(16)]
+    assert [process.communicate(timeout=60)[0] for process in running] == [
+        f"499500 True False program.py {i}\n" for i in range(16)
+    ]
     assert [process.returncode for process in running] == [0] * 16
 
 

@@ -49,7 +49,9 @@ class World:
         self.life, self.question, self.directory = Life(directory), question, directory / "world"
         self.directory.mkdir()
         unset = ("LC_ALL", "LANG", "TZ", "COLUMNS", "LINES", "TERM")
-        self.life.env = {name: value for name, value in self.life.env.items() if name not in unset} | {"PYTHONDONTWRITEBYTECODE": "1"}
+        self.life.env = {name: value for name, value in self.life.env.items() if name not in unset} | {
+            "PYTHONDONTWRITEBYTECODE": "1"
+        }
         imports = f"{imports_of(question)}D, ASKER = {str(self.directory)!r}, {str(asker)!r}\nF = D + '/f.txt'\n"
         indented = "\n".join(f"    {line}" for line in question.asks.splitlines())
         self.program = self.directory / "program.py"
@@ -146,6 +148,9 @@ def test_a_changed_answer_is_never_warm_and_an_unchanged_one_always(question, tm
     # who asks in C is watched, or not, as Python is
     whens = [when for when in PROGRAMS if when == "in the body" or not question.name.startswith("C ")]
     with ThreadPoolExecutor() as pool:
-        asked = {when: pool.submit(ask_again_and_again, tmp_path / when.replace(" ", "-"), question, when, asker) for when in whens}
+        asked = {
+            when: pool.submit(ask_again_and_again, tmp_path / when.replace(" ", "-"), question, when, asker)
+            for when in whens
+        }
     failed = {when: each.exception() for when, each in asked.items() if each.exception()}
     assert not failed

@@ -99,4 +99,6 @@ numpy.random.mtrand._rand = None
 try: _reseed.take_up(kept)
 except _reseed.ReseedError as error: print(error)
 """)
-    assert lines == ["numpy.random.mtrand could not be reseeded: AttributeError: 'NoneType' object has no attribute '_bit_generator'"]
+    assert lines == [
+        "numpy.random.mtrand could not be reseeded: AttributeError: 'NoneType' object has no attribute '_bit_generator'"
+    ]

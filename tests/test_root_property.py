@@ -50,7 +50,14 @@ def scratch(tmp_path_factory):
 
 # Without shrinking, which would take two processes for each of thousands of attempts: what failed prints its own
 # recipe.
-@settings(max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(recipes=recipes)
 def test_random_graphs_come_back_in_another_process(scratch, recipes):
     from conftest import Program

@@ -67,7 +67,9 @@ with magic_transaction("x.magic", process=False) as magic:
 
 
 LATE = {
-    "of a function": "def make():" + PARSED.replace("\n", "\n    ") + "\n    return parsed, C\nparsed, C = make(); late = [parsed]; ",
+    "of a function": "def make():"
+    + PARSED.replace("\n", "\n    ")
+    + "\n    return parsed, C\nparsed, C = make(); late = [parsed]; ",
     "set in the body": PARSED + "late = parsed; ",
 }
 
@@ -92,9 +94,7 @@ def test_the_way_out_works(program):
 
 def test_a_pointer_to_memory_that_was_freed_is_refused(program):
     body = 'magic.root = parsed.cast("struct node *", C.malloc(16)); C.free(magic.root)'
-    loads = program(
-        LOADS.format(before=PARSED.replace("\n", "\n    "), body=body, check="print(magic.committed)")
-    )
+    loads = program(LOADS.format(before=PARSED.replace("\n", "\n    "), body=body, check="print(magic.committed)"))
     out, err = loads.run()
     assert out.split() == ["False"] and "memory that has been freed" in err
 

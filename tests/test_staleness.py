@@ -74,7 +74,9 @@ def expect_cold_once(load, what, **settings):
     assert load(**settings) == (True, "")
 
 
-@pytest.mark.parametrize("name", ["data.txt", "named.txt", "helper.py", "package/__init__.py", "package/part.py", "program.py"])
+@pytest.mark.parametrize(
+    "name", ["data.txt", "named.txt", "helper.py", "package/__init__.py", "package/part.py", "program.py"]
+)
 def test_a_file_that_was_edited(load, tmp_path, name):
     with open(tmp_path / name, "a") as file:
         file.write("# more\n" if name.endswith(".py") else "more")
@@ -127,7 +129,9 @@ def test_another_key(load):
 
 
 def test_another_way_to_run_the_interpreter(load):
-    expect_cold_once(load, "run with the interpreter's option optimize=1, the snapshot was made with optimize=0", flags=["-O"])
+    expect_cold_once(
+        load, "run with the interpreter's option optimize=1, the snapshot was made with optimize=0", flags=["-O"]
+    )
     assert load() == load(flags=["-O"]) == (True, "")
 
 

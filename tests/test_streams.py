@@ -81,7 +81,9 @@ class Descriptors:
             return given
         path = directory / f"{kind}{fd}"
         path.write_bytes(b"0123456789\n" * 10)
-        flags = {"null": os.O_RDWR, "file": os.O_RDWR, "append": os.O_RDWR | os.O_APPEND, "read only": os.O_RDONLY}[kind]
+        flags = {"null": os.O_RDWR, "file": os.O_RDWR, "append": os.O_RDWR | os.O_APPEND, "read only": os.O_RDONLY}[
+            kind
+        ]
         given = os.open("/dev/null" if kind == "null" else path, flags)
         if kind == "file":
             os.lseek(given, 15, os.SEEK_SET)
@@ -105,7 +107,9 @@ def run(source, arguments, descriptors, more=(), flags=(), env=()):
 
     given = [subprocess.DEVNULL if fd is None else fd for fd in descriptors.given]
     command = [sys.executable, "-P", *flags, "-c", source, *map(str, arguments)]
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONIOENCODING")}
+    environ = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONIOENCODING")
+    }
     status = subprocess.call(
         command, stdin=given[0], stdout=given[1], stderr=given[2], pass_fds=more, preexec_fn=close_the_closed,
         env={**environ, **dict(env)}, timeout=TIMEOUT_S,
@@ -128,7 +132,11 @@ def plain_and_resumed(tmp_path, committed, resumed, body="", **options):
 
 KINDS = ["terminal", "pipe", "file", "append", "null", "read only", "closed"]
 COMMITTED = [("terminal",) * 3, ("pipe",) * 3, ("pipe", "closed", "closed"), ("closed", "file", "null")]
-RESUMED = [(kind,) * 3 for kind in KINDS] + [("terminal", "pipe", "terminal"), ("null", "terminal", "file"), ("closed", "pipe", "pipe")]
+RESUMED = [(kind,) * 3 for kind in KINDS] + [
+    ("terminal", "pipe", "terminal"),
+    ("null", "terminal", "file"),
+    ("closed", "pipe", "pipe"),
+]
 
 
 @pytest.mark.parametrize("resumed", RESUMED, ids=" ".join)
@@ -139,7 +147,9 @@ def test_every_attribute_is_that_of_a_plain_interpreter(tmp_path, committed, res
 
 
 @pytest.mark.parametrize("resumed", ["terminal", "pipe", "closed"])
-@pytest.mark.parametrize(("flags", "env"), [(["-u"], {}), ([], {"PYTHONIOENCODING": "latin-1:replace"}), (["-X", "utf8"], {})])
+@pytest.mark.parametrize(
+    ("flags", "env"), [(["-u"], {}), ([], {"PYTHONIOENCODING": "latin-1:replace"}), (["-X", "utf8"], {})]
+)
 def test_options_and_variables_of_the_interpreter_count(tmp_path, resumed, flags, env):
     plain, found = plain_and_resumed(tmp_path, ("pipe", "pipe", "closed"), (resumed,) * 3, flags=flags, env=env)
     assert found == plain
@@ -155,7 +165,11 @@ sys.stderr.reconfigure(line_buffering=False)
     plain, found = plain_and_resumed(tmp_path, (committed,) * 3, (committed,) * 3, body)
     assert found == plain
     _, found = plain_and_resumed(tmp_path, (committed,) * 3, (resumed,) * 3, body)
-    assert (found[1][0]["encoding"], found[1][0]["errors"], found[1][0]["line_buffering"]) == ("ascii", "replace", committed == "pipe")
+    assert (found[1][0]["encoding"], found[1][0]["errors"], found[1][0]["line_buffering"]) == (
+        "ascii",
+        "replace",
+        committed == "pipe",
+    )
     assert not found[2][0]["line_buffering"]
 
 

@@ -105,10 +105,14 @@ def test_the_log_says_why_a_run_is_cold_and_otherwise_nothing(program, tmp_path)
 def test_debug_names_every_input(program):
     numbers = program(NUMBERS)
     inputs = [
-        line for line in numbers.run(env={"MAGICHEAP_LOG": "debug"})[1].splitlines() if line.startswith("magicheap: input: ")
+        line
+        for line in numbers.run(env={"MAGICHEAP_LOG": "debug"})[1].splitlines()
+        if line.startswith("magicheap: input: ")
     ]
     assert f"magicheap: input: {numbers.path}" in inputs
-    assert any("numpy" in line for line in inputs) and not any("/json/" in line or ": /proc/" in line for line in inputs)
+    assert any("numpy" in line for line in inputs) and not any(
+        "/json/" in line or ": /proc/" in line for line in inputs
+    )
 
 
 def test_the_programs_own_logging_receives_the_reason(program):

@@ -83,7 +83,14 @@ def test_a_module_run_from_several_directories_takes_turns(bare):
         place.mkdir()
     there = {"PYTHONPATH": str(bare.directory)}
     for place in places:
-        bare.cold("python", "-m", "program", cwd=place, env=there, why=f"run from {place}, the snapshot was made in " if place.name > "a" else "no snapshot")
+        bare.cold(
+            "python",
+            "-m",
+            "program",
+            cwd=place,
+            env=there,
+            why=f"run from {place}, the snapshot was made in " if place.name > "a" else "no snapshot",
+        )
     for place in places * 2:
         for how in ("python", "magic"):
             bare.warm(how, "-m", "program", cwd=place, env=there)

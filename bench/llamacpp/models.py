@@ -162,7 +162,12 @@ def vocabulary(n_vocab: int) -> tuple[list[str], list[int]]:
     raw = [(f"<0x{byte:02X}>", kind.BYTE) for byte in range(256)]
     letters = string.ascii_lowercase
     single = [*string.ascii_letters, *string.digits, *string.punctuation, start]
-    words = (prefix + "".join(word) for n in itertools.count(1) for prefix in ("", start) for word in itertools.product(letters, repeat=n))
+    words = (
+        prefix + "".join(word)
+        for n in itertools.count(1)
+        for prefix in ("", start)
+        for word in itertools.product(letters, repeat=n)
+    )
     pieces = itertools.chain(single, (word for word in words if len(word) > 1))
     normal = [(piece, kind.NORMAL) for piece in itertools.islice(pieces, n_vocab - len(control) - len(raw))]
     spellings, kinds = zip(*control, *raw, *normal)

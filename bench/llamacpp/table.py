@@ -27,7 +27,12 @@ def markdown(title: str, contestants: list[str], rows: list[Row]) -> str:
 
 def cells(row: Row, contestants: list[str]) -> list[str]:
     values = {name: f"{median(samples):.{row.decimals}f}" for name, samples in row.samples.items()}
-    return [row.what, *(values.get(name, "") for name in contestants), ratio(row, contestants[-1]), share(row, contestants[-1])]
+    return [
+        row.what,
+        *(values.get(name, "") for name in contestants),
+        ratio(row, contestants[-1]),
+        share(row, contestants[-1]),
+    ]
 
 
 def ratio(row: Row, ours: str) -> str:

@@ -39,7 +39,9 @@ def suite(python: Path, chosen: Mapping[str, Sequence[str]] = MappingProxyType({
 
 def files_of(python: Path) -> list[str]:
     """Return the names of all of them, as regrtest finds them."""
-    return subprocess.run([python, "-m", "test", "--list-tests"], check=True, capture_output=True, text=True).stdout.split()
+    return subprocess.run(
+        [python, "-m", "test", "--list-tests"], check=True, capture_output=True, text=True
+    ).stdout.split()
 
 
 if __name__ == "__main__":

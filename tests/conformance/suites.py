@@ -185,7 +185,9 @@ def prepare(suite: Suite) -> None:
     nothing = suite._replace(arguments=lambda file, report: [])
     cold, warm = (run(nothing, command, "") for _ in range(2))
     if (cold.status, warm.status) != (NOT_RESUMED, 0):
-        raise NotResumedError(f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n{cold.output}{warm.output}")
+        raise NotResumedError(
+            f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n{cold.output}{warm.output}"
+        )
 
 
 def compare(suite: Suite, file: str) -> Comparison:
@@ -230,7 +232,9 @@ def conclude(done: list[Comparison]) -> int:
 def main(doc: str, make: Callable[[Path], Suite], files_of: Callable[[Path], list[str]]) -> int:
     """The command line of either suite; `doc` is its module's docstring. Return the exit status."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="an interpreter with magicheap and the tests")
+    parser.add_argument(
+        "--python", type=Path, default=Path(sys.executable), help="an interpreter with magicheap and the tests"
+    )
     parser.add_argument("-j", "--jobs", type=int, default=2, help="files at a time (default: 2)")
     parser.add_argument("files", nargs="*", metavar="FILE")
     options = parser.parse_args()

@@ -31,7 +31,9 @@ class Programs:
 
     def __init__(self, directory):
         self.directory = directory
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICHEAP_", "PYTHON", "PYTEST"))}
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MAGICHEAP_", "PYTHON", "PYTEST"))
+        }
         self.env |= {"HOME": str(directory), "XDG_CACHE_HOME": str(directory / "cache"), "MAGICHEAP_LOG": "info"}
 
     def write(self, body, behind=""):
@@ -41,7 +43,15 @@ class Programs:
         """Return (output, errors, log)."""
         wanted = {name: value for name, value in {**self.env, **env}.items() if value is not None}
         command = [Path(sys.executable).with_name(how), "program.py"]
-        ran = subprocess.run(command, env=wanted, cwd=self.directory, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)
+        ran = subprocess.run(
+            command,
+            env=wanted,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
         assert ran.returncode == 0, ran
         log = [line for line in ran.stderr.splitlines() if line.startswith("magicheap: ")]
         return ran.stdout, [line for line in ran.stderr.splitlines() if line not in log], log
@@ -199,7 +209,11 @@ def test_spans_are_sent_once(programs):
         out, errors, log = programs.run("magic")
         assert errors == [] and any((" committed " if run == 0 else " warm: ") in line for line in log)
         assert out.startswith("['body0', 'body1', 'body2', 'behind0', 'behind1'] ")
-        sent = [line.split()[1] for line in (programs.directory / "sent.txt").read_text().splitlines() if line.split()[0] == out.split()[-1]]
+        sent = [
+            line.split()[1]
+            for line in (programs.directory / "sent.txt").read_text().splitlines()
+            if line.split()[0] == out.split()[-1]
+        ]
         assert sent == ["body0", "body1", "body2"] * (run == 0) + ["behind0", "behind1"]
         (programs.directory / "sent.txt").unlink()
 
@@ -237,7 +251,13 @@ REFUSED = {
         f"{ARROW_CSV}\npa.enable_signal_handlers(False)\nn = pyarrow.csv.read_csv('a.csv').num_rows",
         {},
     ),
-    "pyarrow at work": (SLOW_FILE, "come to their end", "held.set(); print(n_rows + sum(batch.num_rows for batch in reader))", None, {}),
+    "pyarrow at work": (
+        SLOW_FILE,
+        "come to their end",
+        "held.set(); print(n_rows + sum(batch.num_rows for batch in reader))",
+        None,
+        {},
+    ),
     "opentelemetry": (
         f"{HELD_SPAN}\ntracer.start_span('s').end()",
         "must have been exported",
@@ -259,7 +279,13 @@ REFUSED = {
         "import joblib\nwith joblib.Parallel(n_jobs=2) as parallel:\n    first = parallel(joblib.delayed(abs)(-i) for i in range(4))",
         {},
     ),
-    "tokenizers": (TOKENIZERS, "without TOKENIZERS_PARALLELISM", "print(tokenizer.get_vocab_size())", TOKENIZERS, {"TOKENIZERS_PARALLELISM": None}),
+    "tokenizers": (
+        TOKENIZERS,
+        "without TOKENIZERS_PARALLELISM",
+        "print(tokenizer.get_vocab_size())",
+        TOKENIZERS,
+        {"TOKENIZERS_PARALLELISM": None},
+    ),
 }
 
 
