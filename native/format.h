@@ -43,56 +43,63 @@
 enum {
     MHI_FORMAT_VERSION = 5,
     MHI_HEADER_BYTES = 4096,
-    MHI_TABLES_MAX = 24,               /* arbitrary: nine are used */
-    MHI_HUGE_BYTES = 2 << 20,          /* what the kernel maps as one: file and address must be congruent modulo this */
+    MHI_TABLES_MAX = 24,      /* arbitrary: nine are used */
+    MHI_HUGE_BYTES = 2 << 20, /* what the kernel maps as one: file and address must be congruent modulo this */
     MHI_SEGMENTS_OFFSET = MHI_HUGE_BYTES, /* so that an arena is: it begins at a multiple */
-    MHI_FILE_BUILD_ID_MAX = 32,        /* the linker's default is 20 bytes (SHA-1) */
-    MHI_STATE_COMPLETE = 0x454e4f44,   /* "DONE": the only state a reader accepts */
+    MHI_FILE_BUILD_ID_MAX = 32,           /* the linker's default is 20 bytes (SHA-1) */
+    MHI_STATE_COMPLETE = 0x454e4f44,      /* "DONE": the only state a reader accepts */
 };
 
 /* Bounds what a reader allocates for a hostile file; 40 million relocations fit. Arbitrary. */
 #define MHI_TABLES_BYTES_MAX (1ull << 30)
 
 enum {
-    MHI_TABLE_SEGMENTS = 1, MHI_TABLE_INPUTS = 2, MHI_TABLE_MODULES = 3, MHI_TABLE_RELOCATIONS = 4, MHI_TABLE_STRINGS = 5,
+    MHI_TABLE_SEGMENTS = 1,
+    MHI_TABLE_INPUTS = 2,
+    MHI_TABLE_MODULES = 3,
+    MHI_TABLE_RELOCATIONS = 4,
+    MHI_TABLE_STRINGS = 5,
     MHI_TABLES_OF_HEAP = 5,
-    MHI_TABLE_PROCESS = 6, MHI_TABLE_DESCRIPTORS = 7, MHI_TABLE_SIGNALS = 8, MHI_TABLE_TOUCHED = 9,
+    MHI_TABLE_PROCESS = 6,
+    MHI_TABLE_DESCRIPTORS = 7,
+    MHI_TABLE_SIGNALS = 8,
+    MHI_TABLE_TOUCHED = 9,
     MHI_TABLES_OF_PROCESS = 9,
 };
 
 typedef struct {
-    uint64_t tb_kind;     /* MHI_TABLE_* */
-    uint64_t tb_count;    /* of entries; bytes for strings */
-    uint64_t tb_offset;   /* in the file, a multiple of 8 */
-    uint64_t tb_bytes;    /* tb_count times the size of an entry */
+    uint64_t tb_kind;   /* MHI_TABLE_* */
+    uint64_t tb_count;  /* of entries; bytes for strings */
+    uint64_t tb_offset; /* in the file, a multiple of 8 */
+    uint64_t tb_bytes;  /* tb_count times the size of an entry */
     uint64_t tb_checksum;
 } mhi_file_table;
 
 typedef struct {
-    uint8_t hd_magic[8];       /* MHI_MAGIC with its NUL */
-    uint32_t hd_version;       /* MHI_FORMAT_VERSION */
-    uint32_t hd_kind;          /* MH_KIND_* */
-    uint32_t hd_state;         /* MHI_STATE_COMPLETE */
+    uint8_t hd_magic[8]; /* MHI_MAGIC with its NUL */
+    uint32_t hd_version; /* MHI_FORMAT_VERSION */
+    uint32_t hd_kind;    /* MH_KIND_* */
+    uint32_t hd_state;   /* MHI_STATE_COMPLETE */
     uint32_t hd_n_tables;
     uint64_t hd_file_bytes;
-    uint64_t hd_address;       /* the arena's: where all its pointers take it to be */
+    uint64_t hd_address; /* the arena's: where all its pointers take it to be */
     uint64_t hd_capacity_bytes;
-    uint64_t hd_meta_bytes;    /* control page and page table, at hd_address */
-    uint64_t hd_data_offset;   /* of the data, from hd_address */
+    uint64_t hd_meta_bytes;  /* control page and page table, at hd_address */
+    uint64_t hd_data_offset; /* of the data, from hd_address */
     uint64_t hd_data_bytes;
     uint64_t hd_live_blocks;
-    uint64_t hd_root;          /* an address in the data, or 0 */
-    int64_t hd_created_ns;     /* since the epoch */
+    uint64_t hd_root;      /* an address in the data, or 0 */
+    int64_t hd_created_ns; /* since the epoch */
     mhi_file_table hd_tables[MHI_TABLES_MAX];
     /* how many snapshots in a row, up to the one that this one replaced, no run had taken (variants.h) */
     uint64_t hd_n_wasted;
     uint8_t hd_reserved[MHI_HEADER_BYTES - 112 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
-    uint64_t hd_checksum;      /* of all bytes before it */
+    uint64_t hd_checksum;                                                                  /* of all bytes before it */
 } mhi_file_header;
 
 /* Of a segment of a process snapshot. */
 enum {
-    MHI_SEGMENT_GROWS = 1,     /* ZERO or MEMORY: part of the main thread's stack, which grows downwards */
+    MHI_SEGMENT_GROWS = 1, /* ZERO or MEMORY: part of the main thread's stack, which grows downwards */
     /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared with the children of each process */
     MHI_SEGMENT_SHARED = 2,
     MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
@@ -106,19 +113,22 @@ enum {
 };
 
 typedef struct {
-    uint32_t sg_kind;          /* MH_SEGMENT_* */
-    uint32_t sg_prot;          /* PROT_* of the private mapping */
+    uint32_t sg_kind; /* MH_SEGMENT_* */
+    uint32_t sg_prot; /* PROT_* of the private mapping */
     uint64_t sg_address;
     uint64_t sg_bytes;
-    uint64_t sg_offset;        /* in this file; FILE: in that file; ZERO: 0 */
-    uint64_t sg_checksum;      /* FILE and ZERO: 0 */
-    uint64_t sg_input;         /* FILE: index of the input, of kind FILE or LIBRARY, that names the file; else 0 */
-    uint32_t sg_flags;         /* MHI_SEGMENT_* */
-    uint32_t sg_reserved;      /* zero */
+    uint64_t sg_offset;   /* in this file; FILE: in that file; ZERO: 0 */
+    uint64_t sg_checksum; /* FILE and ZERO: 0 */
+    uint64_t sg_input;    /* FILE: index of the input, of kind FILE or LIBRARY, that names the file; else 0 */
+    uint32_t sg_flags;    /* MHI_SEGMENT_* */
+    uint32_t sg_reserved; /* zero */
 } mhi_file_segment;
 
 /* Whether memory holds a whole, aligned huge page. */
-static inline int mhi_holds_huge(uint64_t start, uint64_t end) { return end - start >= MHI_HUGE_BYTES + (-start & (MHI_HUGE_BYTES - 1)); }
+static inline int mhi_holds_huge(uint64_t start, uint64_t end)
+{
+    return end - start >= MHI_HUGE_BYTES + (-start & (MHI_HUGE_BYTES - 1));
+}
 
 /* How long the hole before a MEMORY segment is, where the one before it ends at `place`. */
 static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t flags)
@@ -149,15 +159,15 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
  *   USER            bytes = real and effective user id * 2^32
  *   NOTE            text = what was asked that can't be asked again */
 typedef struct {
-    uint32_t in_kind;          /* MH_INPUT_* */
+    uint32_t in_kind; /* MH_INPUT_* */
     uint32_t in_build_id_bytes;
-    uint64_t in_name;          /* string */
-    uint64_t in_text;          /* string */
+    uint64_t in_name; /* string */
+    uint64_t in_text; /* string */
     uint64_t in_bytes;
     uint64_t in_inode;
     uint64_t in_device;
-    int64_t in_mtime_ns;       /* MHI_MTIME_UNKNOWN: not the file that was used, so nothing matches it */
-    uint64_t in_digest;        /* only this is kept of a variable: values may be secret */
+    int64_t in_mtime_ns; /* MHI_MTIME_UNKNOWN: not the file that was used, so nothing matches it */
+    uint64_t in_digest;  /* only this is kept of a variable: values may be secret */
     uint8_t in_build_id[MHI_FILE_BUILD_ID_MAX];
     /* MHI_TIME_UNKNOWN: too young to tell one state from the next, so only the content counts */
     int64_t in_ctime_ns;
@@ -167,20 +177,20 @@ typedef struct {
 #define MHI_TIME_UNKNOWN INT64_MIN
 
 typedef struct {
-    uint64_t mo_path;          /* string */
-    uint64_t mo_bytes;         /* of its address range */
-    uint64_t mo_relocations;   /* how many name it */
-    uint32_t mo_build_id_bytes;/* 0: none, the path must do */
-    uint32_t mo_reserved;      /* zero */
+    uint64_t mo_path;           /* string */
+    uint64_t mo_bytes;          /* of its address range */
+    uint64_t mo_relocations;    /* how many name it */
+    uint32_t mo_build_id_bytes; /* 0: none, the path must do */
+    uint32_t mo_reserved;       /* zero */
     uint8_t mo_build_id[MHI_FILE_BUILD_ID_MAX];
 } mhi_file_module;
 
 /* A word of the data that points into a module; entries are sorted by place, each place once. */
 typedef struct {
-    uint64_t rl_place;         /* of the word: offset from hd_address, a multiple of 8 */
-    uint64_t rl_target;        /* offset from the module's load address */
-    uint32_t rl_module;        /* index */
-    uint32_t rl_reserved;      /* zero */
+    uint64_t rl_place;    /* of the word: offset from hd_address, a multiple of 8 */
+    uint64_t rl_target;   /* offset from the module's load address */
+    uint32_t rl_module;   /* index */
+    uint32_t rl_reserved; /* zero */
 } mhi_file_relocation;
 
 /* Where the launcher lives, and all that it needs while it builds a process: no image has anything in here. Chosen far
@@ -198,23 +208,23 @@ enum { MHI_IDS_MAX = 31 };
 typedef struct {
     uint64_t pr_rbx, pr_rbp, pr_r12, pr_r13, pr_r14, pr_r15, pr_rsp, pr_rip;
     uint32_t pr_mxcsr;
-    uint32_t pr_x87_control;   /* 16 bits */
+    uint32_t pr_x87_control; /* 16 bits */
     uint64_t pr_fs_base;
-    uint64_t pr_tid_address;   /* set_tid_address; the thread id is stored there too, where the C library keeps it */
+    uint64_t pr_tid_address; /* set_tid_address; the thread id is stored there too, where the C library keeps it */
     uint64_t pr_robust_list, pr_robust_bytes;
     uint64_t pr_rseq, pr_rseq_bytes; /* rseq area, registered with the signature of glibc; 0: none */
-    uint64_t pr_arguments;     /* where the launcher stores the address of the mhi_arguments */
-    uint64_t pr_curbrk;        /* address of the C library's __curbrk; 0: unknown */
+    uint64_t pr_arguments;           /* where the launcher stores the address of the mhi_arguments */
+    uint64_t pr_curbrk;              /* address of the C library's __curbrk; 0: unknown */
     /* as prctl_mm_map */
     uint64_t pr_start_code, pr_end_code, pr_start_data, pr_end_data, pr_start_brk, pr_brk, pr_start_stack;
     /* address of the first of the kernel's own areas; they are contiguous: data first, code last */
     uint64_t pr_vdso;
-    uint64_t pr_vdso_bytes[4]; /* size of each area, 0 behind the last */
-    uint64_t pr_vdso_checksum; /* of the last area, the code */
+    uint64_t pr_vdso_bytes[4];                       /* size of each area, 0 behind the last */
+    uint64_t pr_vdso_checksum;                       /* of the last area, the code */
     uint64_t pr_signal_stack, pr_signal_stack_bytes; /* sigaltstack; 0: none */
-    uint64_t pr_signal_mask;   /* what the program has blocked, besides what it inherited */
-    char pr_name[16];          /* of the thread, NUL-terminated */
-    uint64_t pr_program;       /* string: what to execute when the run goes cold: the interpreter */
+    uint64_t pr_signal_mask;                         /* what the program has blocked, besides what it inherited */
+    char pr_name[16];                                /* of the thread, NUL-terminated */
+    uint64_t pr_program; /* string: what to execute when the run goes cold: the interpreter */
     /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
     uint64_t pr_command;
     uint64_t pr_parent_checksum; /* hd_checksum of the snapshot this one is a layer on; 0: none */
@@ -223,25 +233,25 @@ typedef struct {
     /* of the executable, in memory: AT_PHDR, AT_PHNUM, AT_BASE, AT_ENTRY */
     uint64_t pr_headers, pr_n_headers, pr_linker, pr_entry;
     uint64_t pr_name_executed, pr_platform; /* AT_EXECFN, AT_PLATFORM: addresses of strings */
-    uint64_t pr_random;        /* AT_RANDOM: where the launcher stores 16 random bytes; 0: nowhere */
+    uint64_t pr_random;                     /* AT_RANDOM: where the launcher stores 16 random bytes; 0: nowhere */
 } mhi_file_process;
 
 /* A descriptor to be opened again. */
 typedef struct {
     uint32_t ds_fd;
-    uint32_t ds_flags;         /* O_*, without O_CREAT, O_EXCL and O_TRUNC */
+    uint32_t ds_flags; /* O_*, without O_CREAT, O_EXCL and O_TRUNC */
     uint32_t ds_is_cloexec;
-    uint32_t ds_reserved;      /* zero */
-    uint64_t ds_name;          /* string: its path */
-    uint64_t ds_offset;        /* where it stands */
-    uint64_t ds_inode;         /* 0: any (a device such as /dev/null) */
-    uint64_t ds_device;        /* of a device file: its st_rdev; else 0 */
+    uint32_t ds_reserved; /* zero */
+    uint64_t ds_name;     /* string: its path */
+    uint64_t ds_offset;   /* where it stands */
+    uint64_t ds_inode;    /* 0: any (a device such as /dev/null) */
+    uint64_t ds_device;   /* of a device file: its st_rdev; else 0 */
 } mhi_file_descriptor;
 
 /* A signal whose disposition is not the default; as the kernel's struct sigaction. */
 typedef struct {
     uint32_t si_signal;
-    uint32_t si_reserved;      /* zero */
+    uint32_t si_reserved; /* zero */
     uint64_t si_handler, si_flags, si_restorer, si_mask;
 } mhi_file_signal;
 
@@ -254,17 +264,17 @@ typedef struct {
 
 /* What a resumed process finds through pr_arguments. Not part of the file: the launcher makes it, in its own region. */
 typedef struct {
-    uint64_t ar_bytes;         /* of this block, with all strings: a multiple of the page size */
+    uint64_t ar_bytes; /* of this block, with all strings: a multiple of the page size */
     uint64_t ar_argc, ar_envc;
-    char **ar_argv;            /* of the program: what sys.orig_argv would be; NULL-terminated */
-    char **ar_envp;            /* NULL-terminated */
-    uint64_t ar_n_skipped;     /* how many of ar_argv come before sys.argv */
-    uint64_t ar_ignored;       /* signals that were ignored when the launcher began; bit signal - 1 */
-    uint64_t ar_blocked;       /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
+    char **ar_argv;        /* of the program: what sys.orig_argv would be; NULL-terminated */
+    char **ar_envp;        /* NULL-terminated */
+    uint64_t ar_n_skipped; /* how many of ar_argv come before sys.argv */
+    uint64_t ar_ignored;   /* signals that were ignored when the launcher began; bit signal - 1 */
+    uint64_t ar_blocked;   /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
     /* what is to be blocked once the process goes on: these, and what the program had blocked */
     uint64_t ar_mask;
-    uint64_t ar_began_ns;      /* CLOCK_MONOTONIC at the launcher's first instruction */
-    uint64_t ar_image_checksum;/* hd_checksum of what was resumed */
+    uint64_t ar_began_ns;       /* CLOCK_MONOTONIC at the launcher's first instruction */
+    uint64_t ar_image_checksum; /* hd_checksum of what was resumed */
     char *ar_image_path;
 } mhi_arguments;
 
@@ -317,9 +327,10 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
  * its own, so that none comes while nobody is there to hear it: all but those that tell of a fault, and the two that
  * the C library sends itself. */
 #define MHI_SIGNAL_BIT(number) (1ull << ((number) - 1))
-#define MHI_SIGNALS_HELD \
-    (~(MHI_SIGNAL_BIT(4) /* ILL */ | MHI_SIGNAL_BIT(5) /* TRAP */ | MHI_SIGNAL_BIT(6) /* ABRT */ | MHI_SIGNAL_BIT(7) /* BUS */ | \
-       MHI_SIGNAL_BIT(8) /* FPE */ | MHI_SIGNAL_BIT(11) /* SEGV */ | MHI_SIGNAL_BIT(31) /* SYS */ | MHI_SIGNAL_BIT(32) | MHI_SIGNAL_BIT(33)))
+#define MHI_SIGNALS_HELD                                                                           \
+    (~(MHI_SIGNAL_BIT(4) /* ILL */ | MHI_SIGNAL_BIT(5) /* TRAP */ | MHI_SIGNAL_BIT(6) /* ABRT */ | \
+       MHI_SIGNAL_BIT(7) /* BUS */ | MHI_SIGNAL_BIT(8) /* FPE */ | MHI_SIGNAL_BIT(11) /* SEGV */ | \
+       MHI_SIGNAL_BIT(31) /* SYS */ | MHI_SIGNAL_BIT(32) | MHI_SIGNAL_BIT(33)))
 
 /* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound;
  * behind it come the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there
@@ -339,9 +350,9 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 #define MHI_COLD_KEPT "kept: "
 
 /* Size of an entry of each table, in the order of MHI_TABLE_*. */
-#define MHI_ENTRY_BYTES \
+#define MHI_ENTRY_BYTES                                                                                        \
     sizeof(mhi_file_segment), sizeof(mhi_file_input), sizeof(mhi_file_module), sizeof(mhi_file_relocation), 1, \
-    sizeof(mhi_file_process), sizeof(mhi_file_descriptor), sizeof(mhi_file_signal), sizeof(mhi_file_touched)
+        sizeof(mhi_file_process), sizeof(mhi_file_descriptor), sizeof(mhi_file_signal), sizeof(mhi_file_touched)
 _Static_assert(sizeof(mhi_file_table) == 40, "table");
 _Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
 _Static_assert(sizeof(mhi_file_segment) == 56, "segment");

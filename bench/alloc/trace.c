@@ -149,7 +149,7 @@ static void make_mixed(maker *m)
 static const struct {
     const char *name;
     void (*make)(maker *m);
-} models[] = { { "churn", make_churn }, { "server", make_server },   { "short", make_short }, { "load", make_load },
+} models[] = { { "churn", make_churn },     { "server", make_server },   { "short", make_short }, { "load", make_load },
                { "vectors", make_vectors }, { "buffers", make_buffers }, { "mixed", make_mixed } };
 
 trace trace_make(const char *name, uint64_t seed)

@@ -20,15 +20,21 @@
 /* A region that PIE, mmap, brk, sanitizers and other runtimes leave alone: 16 TiB in the middle of the lower half.
  * MHI_REGION_START is 4 << 44, so one shift tells whether an address may be ours. */
 #define MHI_REGION_START 0x400000000000ull
-#define MHI_REGION_END   0x500000000000ull
-#define MHI_SLOT_BYTES   (1ull << 30)   /* arenas begin at multiples of this: 16,384 slots, arbitrary but plenty */
+#define MHI_REGION_END 0x500000000000ull
+#define MHI_SLOT_BYTES (1ull << 30) /* arenas begin at multiples of this: 16,384 slots, arbitrary but plenty */
 #define MHI_DEFAULT_CAPACITY (256ull << 30)
 
 static inline bool mhi_in_region(const void *address) { return (uintptr_t)address >> 44 == MHI_REGION_START >> 44; }
 
 /* Owners are numbers of routed libraries; 0 in the live map means "no live block begins here". */
-enum { MHI_OWNER_EXPLICIT = 1, MHI_OWNER_FIRST = 2, MHI_OWNER_LAST = 126, MHI_OWNER_OTHERS = 127, MHI_OWNER_MASK = 127,
-       MHI_BLOCK_DATA = 128 /* the block holds no pointers */ };
+enum {
+    MHI_OWNER_EXPLICIT = 1,
+    MHI_OWNER_FIRST = 2,
+    MHI_OWNER_LAST = 126,
+    MHI_OWNER_OTHERS = 127,
+    MHI_OWNER_MASK = 127,
+    MHI_BLOCK_DATA = 128 /* the block holds no pointers */
+};
 
 typedef struct {
     /* where to look first: a number that is reduced modulo the slots; the next free one is taken */
@@ -50,8 +56,8 @@ typedef struct {
 
 typedef struct {
     uint64_t address;
-    uint64_t size_bytes;  /* usable */
-    uint8_t owner;        /* MHI_OWNER_* */
+    uint64_t size_bytes; /* usable */
+    uint8_t owner;       /* MHI_OWNER_* */
     bool is_data;
 } mhi_block;
 

@@ -15,16 +15,16 @@ typedef struct {
     /* as the dynamic linker knows it; the executable's real path for the program itself */
     char *path;
     uint8_t build_id[MHI_BUILD_ID_MAX];
-    uint32_t build_id_bytes;           /* 0: none */
-    uint64_t base;                     /* load address in this process */
-    uint64_t size_bytes;               /* of its address range */
+    uint32_t build_id_bytes; /* 0: none */
+    uint64_t base;           /* load address in this process */
+    uint64_t size_bytes;     /* of its address range */
     uint64_t n_relocations;
 } mhi_module;
 
 typedef struct {
-    uint64_t place;   /* of the word: offset from the arena's address */
-    uint64_t target;  /* offset from the module's base */
-    uint32_t module;  /* index */
+    uint64_t place;  /* of the word: offset from the arena's address */
+    uint64_t target; /* offset from the module's base */
+    uint32_t module; /* index */
 } mhi_relocation;
 
 typedef struct {
@@ -32,9 +32,9 @@ typedef struct {
     /* only those pointed into; a program at a fixed address is without relocations here */
     mhi_module *modules;
     uint32_t n_modules;
-    mhi_relocation *relocations;  /* by place */
+    mhi_relocation *relocations; /* by place */
     uint64_t n_relocations;
-    mh_finding *findings;         /* the first MHI_FINDINGS_MAX */
+    mh_finding *findings; /* the first MHI_FINDINGS_MAX */
     uint32_t n_findings;
 } mhi_audit;
 

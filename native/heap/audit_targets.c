@@ -47,7 +47,9 @@
 #include "error.h"
 #include "sys/sys.h"
 
-enum { GUARD_MAX = 64 << 10 /* a thread's stack lies above a guard of a page or so; what malloc reserves is megabytes */ };
+enum {
+    GUARD_MAX = 64 << 10 /* a thread's stack lies above a guard of a page or so; what malloc reserves is megabytes */
+};
 
 /* ---- Reading ---- */
 
@@ -67,7 +69,8 @@ static bool copy_module(mhi_target_module *copy, const mhi_elf *elf)
     char path[4096]; /* PATH_MAX */
     if (!mhi_elf_path(elf, path, sizeof path))
         path[0] = '\0';
-    *copy = (mhi_target_module){ .module = { .base = elf->start, .size_bytes = elf->end - elf->start }, .n_headers = elf->n_headers,
+    *copy = (mhi_target_module){ .module = { .base = elf->start, .size_bytes = elf->end - elf->start },
+                                 .n_headers = elf->n_headers,
                                  .bias = elf->bias };
     copy->module.build_id_bytes = mhi_elf_build_id(elf, copy->module.build_id);
     copy->module.path = strdup(path);
@@ -158,10 +161,11 @@ void mhi_targets_release(mhi_targets *targets)
 
 /* ---- Finding ---- */
 
-static const ElfW(Phdr) *find_segment(const mhi_target_module *module, uint64_t word)
+static const ElfW(Phdr) * find_segment(const mhi_target_module *module, uint64_t word)
 {
     for (size_t i = 0; i < module->n_headers; i++)
-        if (module->headers[i].p_type == PT_LOAD && word - module->bias - module->headers[i].p_vaddr < module->headers[i].p_memsz)
+        if (module->headers[i].p_type == PT_LOAD &&
+            word - module->bias - module->headers[i].p_vaddr < module->headers[i].p_memsz)
             return &module->headers[i];
     return NULL;
 }
@@ -182,7 +186,9 @@ static bool find_in_modules(const mhi_targets *targets, uint64_t word, mhi_targe
     uint64_t end = (module->module.base + module->module.size_bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
     target->segment = find_segment(module, word);
     target->module = low - 1;
-    target->kind = target->segment == NULL ? MHI_TARGET_NONE : module->bias == 0 ? MHI_TARGET_PROGRAM : MHI_TARGET_MODULE;
+    target->kind = target->segment == NULL ? MHI_TARGET_NONE
+                   : module->bias == 0     ? MHI_TARGET_PROGRAM
+                                           : MHI_TARGET_MODULE;
     return word < end;
 }
 
@@ -191,8 +197,8 @@ static bool is_stack(const mhi_targets *targets, const mhi_mapping *mapping)
     const mhi_mapping *guard = mapping - 1;
     if (strcmp(mapping->name, "[stack]") == 0)
         return true;
-    return mapping > targets->maps.items && mapping->name[0] == '\0' && guard->prot == PROT_NONE && guard->end == mapping->start &&
-           guard->end - guard->start <= GUARD_MAX;
+    return mapping > targets->maps.items && mapping->name[0] == '\0' && guard->prot == PROT_NONE &&
+           guard->end == mapping->start && guard->end - guard->start <= GUARD_MAX;
 }
 
 mhi_target mhi_targets_find(const mhi_targets *targets, uint64_t word)
@@ -221,10 +227,15 @@ mhi_target mhi_targets_find(const mhi_targets *targets, uint64_t word)
  * what all linkers write. */
 static void read_functions(const mhi_targets *targets, mhi_target_module *module)
 {
-    struct { uint8_t version, pointer_encoding, count_encoding, table_encoding; int32_t pointer; uint32_t count; } head;
+    struct {
+        uint8_t version, pointer_encoding, count_encoding, table_encoding;
+        int32_t pointer;
+        uint32_t count;
+    } head;
     uint64_t at = module->frames_at;
     module->frames_at = 0;
-    if (!read_memory(targets, &head, at, sizeof head) || head.version != 1 || head.count_encoding != 0x03 || head.table_encoding != 0x3b)
+    if (!read_memory(targets, &head, at, sizeof head) || head.version != 1 || head.count_encoding != 0x03 ||
+        head.table_encoding != 0x3b)
         return;
     int32_t *table = reallocarray(NULL, head.count, 8);
     if (table == NULL || !read_memory(targets, table, at + sizeof head, (size_t)head.count * 8)) {
@@ -322,7 +333,7 @@ static bool is_in_low_block(mhi_targets *targets, uint64_t word)
 mhi_evidence mhi_targets_weigh(mhi_targets *targets, uint64_t word, const mhi_target *target, bool in_large_block)
 {
     if (target->kind == MHI_TARGET_MODULE)
-        return in_large_block ? weigh_in_module(targets, word, target) : MHI_CERTAIN; /* E1, E2 */
+        return in_large_block ? weigh_in_module(targets, word, target) : MHI_CERTAIN;          /* E1, E2 */
     if (target->mapping == targets->brk && word >> 32 == 0 && !is_in_low_block(targets, word)) /* E3 */
         return MHI_NO_POINTER;
     if (!in_large_block)

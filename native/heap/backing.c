@@ -42,7 +42,8 @@ static int grow_file(mh_arena *arena, uint64_t from, uint64_t to)
     void *start = (void *)(arena->data + from), *got;
     int result = mhi_sys_fallocate(arena->fd, 0, arena->file_offset + from, to - from);
     if (result == 0)
-        result = mhi_sys_mmap(&got, start, to - from, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, arena->fd, arena->file_offset + from);
+        result = mhi_sys_mmap(&got, start, to - from, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, arena->fd,
+                              arena->file_offset + from);
     if (result < 0)
         return result;
     /* a third of the time for the first touch, and what later runs map is in huge pages already */
@@ -91,9 +92,11 @@ bool mhi_backing_clear(mh_arena *arena, uint64_t offset, uint64_t bytes)
     uint64_t in_file = part_in_file(arena, offset, bytes);
     if (in_file > 0 && arena->is_private)
         return false;
-    if (in_file > 0 && mhi_sys_fallocate(arena->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, arena->file_offset + offset, in_file) < 0)
+    if (in_file > 0 && mhi_sys_fallocate(arena->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+                                         arena->file_offset + offset, in_file) < 0)
         return false; /* not every file system can: then the pages stay as they are */
-    return in_file == bytes || mhi_sys_madvise((void *)(arena->data + offset + in_file), bytes - in_file, MADV_DONTNEED) == 0;
+    return in_file == bytes ||
+           mhi_sys_madvise((void *)(arena->data + offset + in_file), bytes - in_file, MADV_DONTNEED) == 0;
 }
 
 void mhi_backing_punch(mh_arena *arena, uint64_t offset, uint64_t bytes)

@@ -29,7 +29,7 @@ mhi_cache *mhi_caches;
 __thread mhi_cache *mhi_thread_cache = &mhi_spare_cache;
 
 static __thread bool thread_is_exiting;
-static mhi_cache *unused;  /* list by ring; registry lock */
+static mhi_cache *unused; /* list by ring; registry lock */
 static bool has_membarrier;
 static pthread_key_t exit_key;
 

@@ -22,9 +22,9 @@ struct mhi_cache {
     _Atomic uint32_t *table;
     /* as it was when the thread last took the slow way in: 0 for the spare cache, which has no blocks */
     uint64_t limit_bytes;
-    bool is_orphan;            /* in a forked child: no thread here owns it */
-    mhi_cache *ring;           /* the thread's next cache, circular; or the next unused one */
-    mhi_cache *next;           /* all caches there are: they are reused, never unmapped */
+    bool is_orphan;  /* in a forked child: no thread here owns it */
+    mhi_cache *ring; /* the thread's next cache, circular; or the next unused one */
+    mhi_cache *next; /* all caches there are: they are reused, never unmapped */
     mhi_bin bins[MHI_CLASSES];
     void *blocks[MHI_CACHE_BLOCKS];
 };
@@ -52,7 +52,10 @@ static inline bool mhi_enter_quickly(mh_arena *arena, mhi_cache *cache)
     return false;
 }
 
-static inline mh_arena *mhi_cache_arena(const mhi_cache *cache) { return atomic_load_explicit(&cache->arena, memory_order_relaxed); }
+static inline mh_arena *mhi_cache_arena(const mhi_cache *cache)
+{
+    return atomic_load_explicit(&cache->arena, memory_order_relaxed);
+}
 
 /* NULL: the arena is sealed. Waits while it is paused. */
 static inline mhi_cache *mhi_enter(mh_arena *arena)

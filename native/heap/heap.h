@@ -26,15 +26,15 @@
 #include "sys/sys.h"
 
 enum {
-    MHI_GRAIN = 16,            /* blocks are multiples of it and aligned to it: what max_align_t needs */
-    MHI_SMALL_MAX = 32768,     /* largest block in a slab */
-    MHI_CLASSES = 40,          /* 16, 32, ... 128, then four per doubling: at most 20 % of a block is waste */
-    MHI_BINS = 160,            /* of free spans, see span.c */
-    MHI_CACHE_BLOCKS = 4388,   /* in all bins of one thread cache, see slab.c */
+    MHI_GRAIN = 16,          /* blocks are multiples of it and aligned to it: what max_align_t needs */
+    MHI_SMALL_MAX = 32768,   /* largest block in a slab */
+    MHI_CLASSES = 40,        /* 16, 32, ... 128, then four per doubling: at most 20 % of a block is waste */
+    MHI_BINS = 160,          /* of free spans, see span.c */
+    MHI_CACHE_BLOCKS = 4388, /* in all bins of one thread cache, see slab.c */
 };
-#define MHI_GROWTH_STEP  (2ull << 20)   /* a huge page */
-#define MHI_NO_PAGE      UINT32_MAX
-#define MHI_CAPACITY_MAX (1ull << 42)   /* page table entries hold 30 bits of a page number */
+#define MHI_GROWTH_STEP (2ull << 20) /* a huge page */
+#define MHI_NO_PAGE UINT32_MAX
+#define MHI_CAPACITY_MAX (1ull << 42) /* page table entries hold 30 bits of a page number */
 
 /* Entry of the page table: two bits of kind, 30 of value. Entries inside a free span are left over from earlier and
  * mean nothing; no one follows them, because a live map byte is looked at first, or because it starts from the entry of
@@ -52,17 +52,17 @@ static inline uint32_t mhi_entry_index(uint32_t entry) { return entry >> 2 & 255
 
 /* One per page; means something where a free span or a slab begins. */
 typedef struct {
-    uint32_t next, prev;    /* page numbers of the neighbours in the list the span is in; MHI_NO_PAGE ends it */
-    uint32_t n_free;        /* slab: blocks that are free and in no cache, as many as free_bits has ones */
-    uint32_t dirty_pages;   /* free span: at most so many pages hold anything but zeros */
-    uint64_t free_bits[6];  /* slab: bit i is block i; goes on into the mhi_spans of the slab's further pages */
+    uint32_t next, prev;   /* page numbers of the neighbours in the list the span is in; MHI_NO_PAGE ends it */
+    uint32_t n_free;       /* slab: blocks that are free and in no cache, as many as free_bits has ones */
+    uint32_t dirty_pages;  /* free span: at most so many pages hold anything but zeros */
+    uint64_t free_bits[6]; /* slab: bit i is block i; goes on into the mhi_spans of the slab's further pages */
 } mhi_span;
 _Static_assert(sizeof(mhi_span) == 64, "free_bits of 16-byte blocks need 32 bytes per page and must stay in one line");
 
 typedef struct {
     uint32_t block_bytes;
-    uint32_t n_pages;      /* of a slab */
-    uint32_t n_blocks;     /* in a slab */
+    uint32_t n_pages;  /* of a slab */
+    uint32_t n_blocks; /* in a slab */
     /* ceil(2^31 / grains of a block): grains from the slab's start * it >> 31 is the block's index */
     uint32_t reciprocal;
     uint32_t cache_blocks; /* most that a cache keeps */
@@ -88,38 +88,42 @@ static inline uint32_t mhi_class_of(size_t size_bytes)
 
 typedef struct {
     pthread_mutex_t lock;
-    uint32_t partial;   /* list of the slabs that have free blocks */
+    uint32_t partial; /* list of the slabs that have free blocks */
     uint32_t n_slabs;
-    uint64_t n_free;    /* blocks in them */
+    uint64_t n_free; /* blocks in them */
 } __attribute__((aligned(64))) mhi_class_state;
 
-enum { MHI_GATE_PAUSED = 1, MHI_GATE_SEALED = 2, MHI_GATE_FENCED = 4 /* open, to those who make a fence: see cache.c */ };
+enum {
+    MHI_GATE_PAUSED = 1,
+    MHI_GATE_SEALED = 2,
+    MHI_GATE_FENCED = 4 /* open, to those who make a fence: see cache.c */
+};
 
 struct mh_arena {
     /* read by every call */
-    uintptr_t data;                 /* address of page 0 */
-    _Atomic uint8_t *live;          /* NULL when adopted: then nothing but the page table is known */
+    uintptr_t data;        /* address of page 0 */
+    _Atomic uint8_t *live; /* NULL when adopted: then nothing but the page table is known */
     _Atomic uint32_t *table;
     mhi_span *spans;
-    _Atomic uint64_t limit_bytes;   /* of data: so much is accessible, and its part of the tables */
-    _Atomic uint32_t gate;          /* 0: open */
+    _Atomic uint64_t limit_bytes; /* of data: so much is accessible, and its part of the tables */
+    _Atomic uint32_t gate;        /* 0: open */
 
     uint64_t address, capacity_bytes, data_offset;
-    uint64_t side_bytes;            /* of the mapping that begins with this struct */
-    uint64_t identity;              /* of the snapshot whose bytes it holds, or 0; registry lock */
-    mh_arena *next;                 /* registry */
+    uint64_t side_bytes; /* of the mapping that begins with this struct */
+    uint64_t identity;   /* of the snapshot whose bytes it holds, or 0; registry lock */
+    mh_arena *next;      /* registry */
 
     /* backing: pages lock */
-    int fd;                         /* -1: anonymous */
+    int fd; /* -1: anonymous */
     uint64_t file_offset;
-    uint64_t file_bytes;            /* of data, from its start, that are mapped from the file; the rest is anonymous */
-    bool is_private;                /* the file's part is mapped privately */
+    uint64_t file_bytes; /* of data, from its start, that are mapped from the file; the rest is anonymous */
+    bool is_private;     /* the file's part is mapped privately */
     _Atomic int backing_error;
 
     /* pages */
     pthread_mutex_t page_lock __attribute__((aligned(64)));
-    uint32_t n_pages;               /* up to the high-water mark: spans tile exactly these */
-    uint32_t bins[MHI_BINS];        /* lists of free spans */
+    uint32_t n_pages;                        /* up to the high-water mark: spans tile exactly these */
+    uint32_t bins[MHI_BINS];                 /* lists of free spans */
     uint64_t bin_bits[(MHI_BINS + 63) / 64]; /* which lists are not empty */
     uint64_t large_blocks, large_bytes;
 
@@ -129,7 +133,7 @@ struct mh_arena {
 /* First page of an arena; written when it is sealed, read back as hostile bytes when it is adopted. */
 typedef struct {
     uint64_t magic;
-    uint32_t version;        /* of page table and classes: anything that changes the meaning of an entry changes it */
+    uint32_t version; /* of page table and classes: anything that changes the meaning of an entry changes it */
     uint32_t classes;
     uint64_t address, data_offset, data_bytes, live_blocks;
 } mhi_control;
@@ -152,7 +156,10 @@ static inline void mhi_store_live(mh_arena *arena, uint64_t offset, uint8_t owne
 {
     atomic_store_explicit(&arena->live[offset / MHI_GRAIN], owner, memory_order_relaxed);
 }
-static inline uint64_t mhi_limit(const mh_arena *arena) { return atomic_load_explicit(&arena->limit_bytes, memory_order_relaxed); }
+static inline uint64_t mhi_limit(const mh_arena *arena)
+{
+    return atomic_load_explicit(&arena->limit_bytes, memory_order_relaxed);
+}
 static inline bool mhi_is_sealed(const mh_arena *arena)
 {
     return (atomic_load_explicit(&arena->gate, memory_order_acquire) & MHI_GATE_SEALED) != 0;
@@ -168,7 +175,8 @@ static inline mh_arena *mhi_arena_around(const void *address)
 {
     if (!mhi_in_region(address))
         return NULL;
-    return atomic_load_explicit(&mhi_granules[((uintptr_t)address - MHI_REGION_START) / MHI_SLOT_BYTES], memory_order_acquire);
+    return atomic_load_explicit(&mhi_granules[((uintptr_t)address - MHI_REGION_START) / MHI_SLOT_BYTES],
+                                memory_order_acquire);
 }
 extern pthread_mutex_t mhi_registry_lock; /* arenas, granules and caches */
 extern pthread_mutex_t mhi_adoption_lock; /* one thread adopts at a time */
@@ -197,7 +205,8 @@ void mhi_backing_leave_file(mh_arena *arena);
 void mhi_span_init(mh_arena *arena);
 /* First page of a span; MHI_NO_PAGE: no memory. kind: MHI_LARGE, or MHI_SLAB with its class. *is_zero: known to be all
  * zeros. */
-uint32_t mhi_span_alloc(mh_arena *arena, uint64_t n_pages, uint64_t align_bytes, uint32_t kind, uint32_t size_class, bool *is_zero);
+uint32_t mhi_span_alloc(mh_arena *arena, uint64_t n_pages, uint64_t align_bytes, uint32_t kind, uint32_t size_class,
+                        bool *is_zero);
 void mhi_span_free(mh_arena *arena, uint32_t page, uint32_t n_pages);
 /* A large block: in place or not at all (false). */
 bool mhi_span_resize(mh_arena *arena, uint32_t page, uint64_t n_pages);
@@ -206,7 +215,10 @@ void mhi_span_drop_last(mh_arena *arena);
 uint32_t mhi_bin_of(uint32_t n_pages);
 void mhi_list_push(mh_arena *arena, uint32_t *head, uint32_t page);
 void mhi_list_remove(mh_arena *arena, uint32_t *head, uint32_t page);
-static inline uint64_t *mhi_slab_bits(mhi_span *slab) { return (uint64_t *)((char *)slab + offsetof(mhi_span, free_bits)); }
+static inline uint64_t *mhi_slab_bits(mhi_span *slab)
+{
+    return (uint64_t *)((char *)slab + offsetof(mhi_span, free_bits));
+}
 
 /* slab.c; takes the lock of the class itself */
 void mhi_slab_init(mh_arena *arena);

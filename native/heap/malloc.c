@@ -46,7 +46,8 @@ static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
 {
     uint32_t c = MHI_CLASSES;
     if (align_bytes <= MHI_PAGE && size_bytes <= MHI_SMALL_MAX)
-        for (c = mhi_class_of(mhi_max(size_bytes, align_bytes)); c < MHI_CLASSES && mhi_classes[c].block_bytes % align_bytes != 0;)
+        for (c = mhi_class_of(mhi_max(size_bytes, align_bytes));
+             c < MHI_CLASSES && mhi_classes[c].block_bytes % align_bytes != 0;)
             c++;
     return c;
 }
@@ -98,7 +99,8 @@ __attribute__((noinline)) static void *malloc_slowly(mh_arena *arena, size_t siz
 static inline void *malloc_quickly(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
     mhi_cache *cache = mhi_thread_cache;
-    if (__builtin_expect(mhi_cache_arena(cache) != arena || size_bytes > MHI_SMALL_MAX || !mhi_enter_quickly(arena, cache), 0))
+    if (__builtin_expect(
+            mhi_cache_arena(cache) != arena || size_bytes > MHI_SMALL_MAX || !mhi_enter_quickly(arena, cache), 0))
         return malloc_slowly(arena, size_bytes, owner);
     mhi_bin *bin = &cache->bins[mhi_class_of(size_bytes)];
     if (__builtin_expect(bin->n == 0, 0))
@@ -109,7 +111,10 @@ static inline void *malloc_quickly(mh_arena *arena, size_t size_bytes, uint8_t o
     return block;
 }
 
-void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner) { return malloc_quickly(arena, size_bytes, owner); }
+void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
+{
+    return malloc_quickly(arena, size_bytes, owner);
+}
 
 void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
@@ -247,7 +252,9 @@ void mh_free(void *block)
 {
     mhi_cache *cache = mhi_thread_cache;
     uint64_t offset = (uintptr_t)block - cache->data, grain = offset / MHI_GRAIN;
-    if (__builtin_expect(offset >= cache->limit_bytes || offset % MHI_GRAIN != 0 || !mhi_enter_quickly(mhi_cache_arena(cache), cache), 0))
+    if (__builtin_expect(offset >= cache->limit_bytes || offset % MHI_GRAIN != 0 ||
+                             !mhi_enter_quickly(mhi_cache_arena(cache), cache),
+                         0))
         return free_slowly(block);
     if (__builtin_expect(atomic_load_explicit(&cache->live[grain], memory_order_relaxed) == 0, 0))
         return free_slowly(block);

@@ -29,7 +29,7 @@ static void read_segments(mhi_elf *elf)
 
 /* The linker has turned most of these into addresses already; a read-only dynamic section still has what the file says.
  * */
-static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) *entry)
+static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) * entry)
 {
     uint64_t value = entry->d_un.d_ptr;
     return (const void *)(value < elf->bias ? value + elf->bias : value);
@@ -60,7 +60,9 @@ static void read_dynamic(mhi_elf *elf)
 
 bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info)
 {
-    *elf = (mhi_elf){ .bias = info->dlpi_addr, .path = info->dlpi_name, .headers = info->dlpi_phdr, .n_headers = info->dlpi_phnum };
+    *elf = (mhi_elf){
+        .bias = info->dlpi_addr, .path = info->dlpi_name, .headers = info->dlpi_phdr, .n_headers = info->dlpi_phnum
+    };
     read_segments(elf);
     if (elf->dynamic == NULL || elf->start == getauxval(AT_SYSINFO_EHDR))
         return false;
@@ -81,7 +83,7 @@ enum { VERSION_HIDDEN = 0x8000 }; /* of a version that only programs linked long
 /* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from
  * first_symbol on; a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not
  * hidden. */
-static const ElfW(Sym) *find_symbol(const mhi_elf *elf, const char *name)
+static const ElfW(Sym) * find_symbol(const mhi_elf *elf, const char *name)
 {
     if (elf->hash == NULL || elf->symbols == NULL || elf->strings == NULL)
         return NULL;
@@ -121,10 +123,11 @@ uint64_t mhi_elf_find_plt(const mhi_elf *elf, const char *name)
 
 bool mhi_elf_contains(const mhi_elf *elf, uint64_t address) { return address >= elf->start && address < elf->end; }
 
-const ElfW(Phdr) *mhi_elf_segment(const mhi_elf *elf, uint64_t address)
+const ElfW(Phdr) * mhi_elf_segment(const mhi_elf *elf, uint64_t address)
 {
     for (size_t i = 0; i < elf->n_headers; i++)
-        if (elf->headers[i].p_type == PT_LOAD && address - elf->bias - elf->headers[i].p_vaddr < elf->headers[i].p_memsz)
+        if (elf->headers[i].p_type == PT_LOAD &&
+            address - elf->bias - elf->headers[i].p_vaddr < elf->headers[i].p_memsz)
             return &elf->headers[i];
     return NULL;
 }

@@ -11,17 +11,17 @@
 #include "heap/audit.h"
 
 typedef struct {
-    uint64_t bias;              /* what the linker added to every address in the file */
-    uint64_t start, end;        /* of its segments in memory */
-    const char *path;           /* "" for the program itself */
-    const ElfW(Phdr) *headers;
+    uint64_t bias;       /* what the linker added to every address in the file */
+    uint64_t start, end; /* of its segments in memory */
+    const char *path;    /* "" for the program itself */
+    const ElfW(Phdr) * headers;
     size_t n_headers;
-    const ElfW(Dyn) *dynamic;
-    const ElfW(Sym) *symbols;   /* NULL: without dynamic symbols */
+    const ElfW(Dyn) * dynamic;
+    const ElfW(Sym) * symbols; /* NULL: without dynamic symbols */
     const char *strings;
-    const uint32_t *hash;       /* DT_GNU_HASH, or NULL */
-    const uint16_t *versions;   /* DT_VERSYM: of each symbol, or NULL */
-    const ElfW(Rela) *relas[2]; /* those of data, and those of the PLT */
+    const uint32_t *hash;        /* DT_GNU_HASH, or NULL */
+    const uint16_t *versions;    /* DT_VERSYM: of each symbol, or NULL */
+    const ElfW(Rela) * relas[2]; /* those of data, and those of the PLT */
     size_t n_relas[2];
 } mhi_elf;
 
@@ -38,7 +38,7 @@ uint64_t mhi_elf_find(const mhi_elf *elf, const char *name);
 uint64_t mhi_elf_find_plt(const mhi_elf *elf, const char *name);
 bool mhi_elf_contains(const mhi_elf *elf, uint64_t address);
 /* The segment around an address, or NULL. */
-const ElfW(Phdr) *mhi_elf_segment(const mhi_elf *elf, uint64_t address);
+const ElfW(Phdr) * mhi_elf_segment(const mhi_elf *elf, uint64_t address);
 /* Copies the build-id (at most MHI_BUILD_ID_MAX bytes) and returns its length; 0 without one. */
 uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id);
 /* Writes the module's path, which for the program itself is where /proc/self/exe leads; false if it does not fit. */

@@ -12,18 +12,18 @@
 #include <sys/stat.h>
 
 typedef enum {
-    MHI_ASKED_PATH,      /* what is there: opened, stat, access */
-    MHI_ASKED_LINK,      /* where a symbolic link leads */
-    MHI_ASKED_LISTING,   /* the names in a directory */
-    MHI_ASKED_METADATA,  /* those in it that tell of installed packages */
-    MHI_ASKED_VARIABLE,  /* of the environment */
-    MHI_ASKED_PLACE,     /* the working directory: also by any relative path */
-    MHI_ASKED_TERMINAL,  /* whether standard input, output or error is one; name: its number */
-    MHI_ASKED_SIZE,      /* of that terminal */
-    MHI_ASKED_HOST,      /* uname, gethostname */
-    MHI_ASKED_KERNEL,    /* of what uname tells all but the host's name */
-    MHI_ASKED_USER,      /* getuid and its like, and the groups */
-    MHI_ASKED_RIGHTS,    /* whether a file may be read, written, executed */
+    MHI_ASKED_PATH,     /* what is there: opened, stat, access */
+    MHI_ASKED_LINK,     /* where a symbolic link leads */
+    MHI_ASKED_LISTING,  /* the names in a directory */
+    MHI_ASKED_METADATA, /* those in it that tell of installed packages */
+    MHI_ASKED_VARIABLE, /* of the environment */
+    MHI_ASKED_PLACE,    /* the working directory: also by any relative path */
+    MHI_ASKED_TERMINAL, /* whether standard input, output or error is one; name: its number */
+    MHI_ASKED_SIZE,     /* of that terminal */
+    MHI_ASKED_HOST,     /* uname, gethostname */
+    MHI_ASKED_KERNEL,   /* of what uname tells all but the host's name */
+    MHI_ASKED_USER,     /* getuid and its like, and the groups */
+    MHI_ASKED_RIGHTS,   /* whether a file may be read, written, executed */
 } mhi_asked;
 
 /* How a file was opened, besides for reading. */
@@ -34,9 +34,9 @@ enum {
 
 typedef struct {
     mhi_asked kind;
-    const char *name;   /* an absolute path, a variable's name, or "" */
-    struct stat found;  /* PATH, LISTING: at the first question; st_mode 0: nothing was there */
-    atomic_uint uses;   /* MHI_FILE_* */
+    const char *name;  /* an absolute path, a variable's name, or "" */
+    struct stat found; /* PATH, LISTING: at the first question; st_mode 0: nothing was there */
+    atomic_uint uses;  /* MHI_FILE_* */
     /* LISTING: of the names, where they were known at the first question; else 0. RIGHTS: those granted */
     uint64_t digest;
 } mhi_question;

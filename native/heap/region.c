@@ -27,7 +27,8 @@ static uint64_t slots_of(uint64_t bytes) { return mhi_round_up(bytes, MHI_SLOT_B
 static int reserve_at(uint64_t address, uint64_t bytes)
 {
     void *wanted = (void *)address, *got;
-    int result = mhi_sys_mmap(&got, wanted, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    int result = mhi_sys_mmap(&got, wanted, bytes, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (result == 0 && got != wanted) { /* a kernel before 4.17 takes the address for a hint */
         mhi_sys_munmap(got, bytes);
         return -EEXIST;

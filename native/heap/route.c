@@ -39,7 +39,7 @@
 #include "heap/route_entropy.h"
 #include "heap/route_reads.h"
 
-enum { WALKS_S = 2 };      /* arbitrary: far more than a walk takes */
+enum { WALKS_S = 2 }; /* arbitrary: far more than a walk takes */
 /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
 enum { RECHECKS = 10000 };
 
@@ -50,22 +50,22 @@ typedef struct module_entry {
     uint64_t start, end;
     char *path;
     policy policy;
-    uint8_t owner;       /* owner byte of its blocks, MHI_BLOCK_DATA included */
+    uint8_t owner; /* owner byte of its blocks, MHI_BLOCK_DATA included */
     mhi_slot *slots;
     size_t n_slots;
-    uint64_t scan;       /* the last scan that saw it */
+    uint64_t scan; /* the last scan that saw it */
 } module_entry;
 
 /* Guarded by the lock of dl_iterate_phdr, as P1 says. */
 static struct {
     module_entry *modules;
     size_t n_modules;
-    uint64_t scan;                    /* number of the current scan */
+    uint64_t scan; /* number of the current scan */
     bool scanning;
-    unsigned long long adds, subs;    /* the linker's counts when the last complete scan was made */
-    uint64_t real[MHI_N_CALLS];       /* the functions themselves; 0: not known yet */
-    uint64_t plt[MHI_N_CALLS];        /* the program's PLT entry where it passes for the function, or 0 */
-    bool is_first[MHI_N_CALLS];       /* `real` is what a slot that is still lazy will be bound to */
+    unsigned long long adds, subs; /* the linker's counts when the last complete scan was made */
+    uint64_t real[MHI_N_CALLS];    /* the functions themselves; 0: not known yet */
+    uint64_t plt[MHI_N_CALLS];     /* the program's PLT entry where it passes for the function, or 0 */
+    bool is_first[MHI_N_CALLS];    /* `real` is what a slot that is still lazy will be bound to */
 } state;
 
 static char *copy_text(const char *text)
@@ -83,7 +83,7 @@ typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOT
 
 typedef struct {
     scan_extent extent;
-    bool is_complete;  /* every module in the list was ready */
+    bool is_complete; /* every module in the list was ready */
     mhi_got_pass pass;
     int status;
     mh_error *err;
@@ -93,7 +93,7 @@ typedef void (*function)(void);
 
 static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
 
-static atomic_bool patches_raw;    /* MHI_RAW, for good, too */
+static atomic_bool patches_raw; /* MHI_RAW, for good, too */
 
 static bool is_watched(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS || role == MHI_DRAWS; }
 
@@ -172,7 +172,8 @@ static uint8_t owner_of(const char *path)
 /* numpy keeps structures of its own in the interpreter's memory; what it asks malloc for are elements of arrays. */
 static bool allocates_data_only(const char *path)
 {
-    return strstr(path, "/numpy/_core/_multiarray_umath.") != NULL || strstr(path, "/numpy/core/_multiarray_umath.") != NULL;
+    return strstr(path, "/numpy/_core/_multiarray_umath.") != NULL ||
+           strstr(path, "/numpy/core/_multiarray_umath.") != NULL;
 }
 
 /* Known by what they define: ourselves (what libc allocates for us, as strdup does, may be an arena block, which our
@@ -218,7 +219,8 @@ static module_entry *find_module(const mhi_elf *elf)
 {
     for (size_t i = 0; i < state.n_modules; i++) {
         module_entry *known = &state.modules[i];
-        if (known->start == elf->start && known->end == elf->end && (elf->path[0] == '\0' || strcmp(known->path, elf->path) == 0))
+        if (known->start == elf->start && known->end == elf->end &&
+            (elf->path[0] == '\0' || strcmp(known->path, elf->path) == 0))
             return known;
     }
     module_entry *larger = reallocarray(state.modules, state.n_modules + 1, sizeof *larger);
@@ -297,7 +299,8 @@ static int find_hook(uint64_t value)
 /* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or
  * its like. (The interpreter's lead to functions of its own.) Reads all of it, what AddressSanitizer puts between
  * variables too. */
-__attribute__((no_sanitize("address"))) static void patch_hooks(module_scan *scan, const module_entry *module, const mhi_elf *elf)
+__attribute__((no_sanitize("address"))) static void patch_hooks(module_scan *scan, const module_entry *module,
+                                                                const mhi_elf *elf)
 {
     range real = hook_range(state.real), plt = hook_range(state.plt);
     for (size_t i = 0; i < elf->n_headers; i++) {
@@ -351,7 +354,8 @@ static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
     module_scan *scan = context;
-    if (state.scanning || (scan->extent == SCAN_IF_CHANGED && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
+    if (state.scanning ||
+        (scan->extent == SCAN_IF_CHANGED && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
         return 1;
     state.scanning = true;
     state.scan++;

@@ -60,8 +60,25 @@ static struct {
     void *(*raw_calloc)(size_t, size_t);
     void *(*raw_realloc)(void *, size_t);
     void (*raw_free)(void *);
-} real = { malloc, calloc, realloc, reallocarray, memalign, posix_memalign, aligned_alloc, valloc, pvalloc, free, malloc_usable_size,
-           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+} real = { malloc,
+           calloc,
+           realloc,
+           reallocarray,
+           memalign,
+           posix_memalign,
+           aligned_alloc,
+           valloc,
+           pvalloc,
+           free,
+           malloc_usable_size,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL };
 
 /* For route_stubs.S. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
@@ -88,7 +105,10 @@ static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_byte
     return is_data ? owner | MHI_BLOCK_DATA : owner;
 }
 
-enum { TAIL_MAX = 1 << 20 /* see R4 */, SMALL_MAX = 32 << 10 /* larger aligned blocks are left as they are: nearly all are buffers */ };
+enum {
+    TAIL_MAX = 1 << 20 /* see R4 */,
+    SMALL_MAX = 32 << 10 /* larger aligned blocks are left as they are: nearly all are buffers */
+};
 
 /* A block as R4 has it, or NULL: no arena, or it is full. */
 static inline void *take(mh_arena *arena, size_t size, uint8_t owner)
@@ -224,7 +244,8 @@ static void *arena_memalign(size_t align, size_t size, uint8_t owner)
     if (align <= _Alignof(max_align_t))
         return take(arena, size, owner);
     void *block = mhi_arena_memalign(arena, align, size, owner);
-    return block == NULL || owner & MHI_BLOCK_DATA || size > SMALL_MAX ? block : memset(block, 0, mh_usable_size(block));
+    return block == NULL || owner & MHI_BLOCK_DATA || size > SMALL_MAX ? block
+                                                                       : memset(block, 0, mh_usable_size(block));
 }
 
 void *mhi_routed_memalign(size_t align, size_t size, uint8_t owner)
@@ -354,8 +375,8 @@ bool mhi_raw_is_plain(void)
     if (read == NULL)
         return false;
     read(0 /* PYMEM_DOMAIN_RAW */, &allocator);
-    return allocator.context == NULL && dladdr((void *)read, &interpreter) != 0 && dladdr(allocator.functions[0], &functions) != 0 &&
-           interpreter.dli_fbase == functions.dli_fbase;
+    return allocator.context == NULL && dladdr((void *)read, &interpreter) != 0 &&
+           dladdr(allocator.functions[0], &functions) != 0 && interpreter.dli_fbase == functions.dli_fbase;
 }
 
 typedef void (*function)(void);
@@ -366,13 +387,17 @@ void mhi_routed_dlvsym(void);
 
 #define STUB(name, column, member) { name, MHI_ALLOCATES, column, NULL, NULL, (function *)(member) }
 #define KEPT(name, column, kept, member) { name, MHI_ALLOCATES, column, NULL, (function)(kept), (function *)(member) }
-#define BOTH(name, plain, member) { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
-#define LINK(name, plain, member) { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
-#define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define BOTH(name, plain, member) \
+    { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define LINK(name, plain, member) \
+    { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define FILES(name, plain, member) \
+    { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), (function)(plain), NULL }
 /* of the interpreter, Python code knows more */
 #define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL }
-#define DRAWS(name, plain, member) { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define DRAWS(name, plain, member) \
+    { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define RAW(name, column, plain, member) { name, MHI_RAW, column, (function)(plain), NULL, (function *)(member) }
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 

@@ -26,7 +26,8 @@ const char *mhi_reads_what(void);
 
 /* Whether there is something to read is an answer, too. */
 int mhi_routed_select(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout);
-int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout, const sigset_t *mask);
+int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout,
+                       const sigset_t *mask);
 int mhi_routed_poll(struct pollfd *waited, nfds_t n, int timeout_ms);
 int mhi_routed_poll_chk(struct pollfd *waited, nfds_t n, int timeout_ms, size_t room);
 int mhi_routed_ppoll(struct pollfd *waited, nfds_t n, const struct timespec *timeout, const sigset_t *mask);

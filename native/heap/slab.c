@@ -26,7 +26,8 @@ static uint32_t block_bytes_of(uint32_t c) { return c < 4 ? MHI_GRAIN * (c + 1) 
 /* The smallest number of pages that wastes at most a sixteenth at its end. */
 static uint32_t slab_pages_of(uint32_t block_bytes)
 {
-    uint32_t n_pages = (uint32_t)mhi_max(mhi_round_up(SLAB_BLOCKS_MIN * block_bytes, MHI_PAGE) / MHI_PAGE, SLAB_PAGES_MIN);
+    uint32_t n_pages =
+        (uint32_t)mhi_max(mhi_round_up(SLAB_BLOCKS_MIN * block_bytes, MHI_PAGE) / MHI_PAGE, SLAB_PAGES_MIN);
     while (n_pages * MHI_PAGE % block_bytes > n_pages * MHI_PAGE / 16)
         n_pages++;
     return n_pages;
@@ -38,9 +39,13 @@ void mhi_slab_init_classes(void)
     for (uint32_t c = 0; c < MHI_CLASSES; c++) {
         mhi_class *class = &mhi_classes[c];
         uint32_t bytes = block_bytes_of(c), n_pages = slab_pages_of(bytes), in_cache = CACHE_BYTES / bytes;
-        *class = (mhi_class){ .block_bytes = bytes, .n_pages = n_pages, .n_blocks = n_pages * MHI_PAGE / bytes, .cache_first = cache_first };
+        *class = (mhi_class){
+            .block_bytes = bytes, .n_pages = n_pages, .n_blocks = n_pages * MHI_PAGE / bytes, .cache_first = cache_first
+        };
         class->reciprocal = ((1u << 31) + bytes / MHI_GRAIN - 1) / (bytes / MHI_GRAIN);
-        class->cache_blocks = in_cache > CACHE_BLOCKS_MAX ? CACHE_BLOCKS_MAX : in_cache < CACHE_BLOCKS_MIN ? CACHE_BLOCKS_MIN : in_cache;
+        class->cache_blocks = in_cache > CACHE_BLOCKS_MAX   ? CACHE_BLOCKS_MAX
+                              : in_cache < CACHE_BLOCKS_MIN ? CACHE_BLOCKS_MIN
+                                                            : in_cache;
         cache_first += class->cache_blocks;
     }
     assert(cache_first == MHI_CACHE_BLOCKS);

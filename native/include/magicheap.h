@@ -73,13 +73,13 @@ const char *mh_strerror(int status);
 typedef struct mh_arena mh_arena;
 
 typedef struct {
-    uint64_t address;         /* where the arena begins */
-    uint64_t capacity_bytes;  /* address space it may grow into */
-    uint64_t mapped_bytes;    /* of which memory was ever asked for, metadata included */
+    uint64_t address;        /* where the arena begins */
+    uint64_t capacity_bytes; /* address space it may grow into */
+    uint64_t mapped_bytes;   /* of which memory was ever asked for, metadata included */
     /* in live blocks, rounded to their size classes; 0 in an attached arena, whose lists are gone */
     uint64_t live_bytes;
     uint64_t live_blocks;
-    uint64_t free_bytes;      /* in free blocks and free spans below the high-water mark; 0 in an attached arena */
+    uint64_t free_bytes; /* in free blocks and free spans below the high-water mark; 0 in an attached arena */
 } mh_arena_stats;
 
 /* Reserves an arena of `capacity_bytes` (0: 256 GiB) in a free slot, anonymous memory. */
@@ -113,17 +113,17 @@ typedef struct mh_transaction mh_transaction;
 enum { MH_AUDIT_REFUSE = 0, MH_AUDIT_WARN = 1 };
 
 typedef struct {
-    uint64_t capacity_bytes;  /* 0: 256 GiB */
+    uint64_t capacity_bytes; /* 0: 256 GiB */
     /* MH_AUDIT_REFUSE: dangling pointers prevent the commit; MH_AUDIT_WARN: they are only counted */
     int audit;
-    const char *key;          /* a snapshot with another key is stale; NULL: "" */
-    const char *const *env;   /* NULL-terminated names of variables that also make it stale; NULL: none */
-    bool ignore_snapshot;     /* run cold even if there is a snapshot, and replace it */
-    bool process;             /* a snapshot of the whole process: see "Process snapshots" */
+    const char *key;        /* a snapshot with another key is stale; NULL: "" */
+    const char *const *env; /* NULL-terminated names of variables that also make it stale; NULL: none */
+    bool ignore_snapshot;   /* run cold even if there is a snapshot, and replace it */
+    bool process;           /* a snapshot of the whole process: see "Process snapshots" */
     /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
     const char *program;
     const char *const *environment; /* process: the environment as it was when this process started; NULL: environ */
-    const char *command;      /* process: the command line by which the launcher finds the snapshot; NULL: by none */
+    const char *command; /* process: the command line by which the launcher finds the snapshot; NULL: by none */
     const char *const *arguments; /* what follows the program's own name; NULL-terminated; NULL: none */
     /* process: mh_watch was called when the program began; it takes no snapshot of one where it was not */
     bool is_watched;
@@ -140,13 +140,13 @@ int mh_open(mh_transaction **tx, const char *path, const mh_options *options, mh
 /* Releases what can be released. The arena stays mapped once it was attached, committed or begun. NULL is allowed. */
 void mh_close(mh_transaction *tx);
 
-bool mh_was_committed(const mh_transaction *tx);      /* warm: attached by mh_open */
-const char *mh_path(const mh_transaction *tx);        /* absolute */
+bool mh_was_committed(const mh_transaction *tx); /* warm: attached by mh_open */
+const char *mh_path(const mh_transaction *tx);   /* absolute */
 /* which file it is: 0: that path, n: with .v<n> behind it; final after mh_begin */
 int mh_variant(const mh_transaction *tx);
-const char *mh_reason(const mh_transaction *tx);      /* why the run is cold, one sentence; "" when warm */
-int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; MH_OK when warm or there was no file */
-void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
+const char *mh_reason(const mh_transaction *tx); /* why the run is cold, one sentence; "" when warm */
+int mh_reason_status(const mh_transaction *tx);  /* the same as MH_ERR_*; MH_OK when warm or there was no file */
+void *mh_root(const mh_transaction *tx);         /* NULL until attached or set */
 mh_arena *mh_transaction_arena(const mh_transaction *tx);
 /* How far from the address that its pointers know the snapshot was attached (wrapping): not 0 only with
  * mh_options.is_movable, in a process that committed this very snapshot or attached it before, and which may have
@@ -254,7 +254,8 @@ bool mh_is_resumable(const mh_transaction *tx);
 /* Exchanges this process for the snapshot, by executing `launcher`. `argv` is the program's whole command line,
  * NULL-terminated, of which n_skipped arguments come before what the program itself is to see; `envp` its environment,
  * as it was when it started. Returns only on failure. */
-int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err);
+int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped,
+              const char *const *envp, mh_error *err);
 /* The command line that the snapshot to be resumed answers to, as mh_options.command; "": none. */
 const char *mh_command(const mh_transaction *tx);
 /* Before mh_arm: in place of mh_options.command and is_watched. */
@@ -295,12 +296,12 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err);
 
 typedef struct {
     uint64_t argc, envc;
-    char **argv, **envp;       /* NULL-terminated; the C environ is envp already */
-    uint64_t n_skipped;        /* as in mh_resume */
-    uint64_t ignored_signals;  /* bit signal - 1: whoever started the process had it ignored */
-    uint64_t began_ns;         /* CLOCK_MONOTONIC at the launcher's first instruction */
-    const char *path;          /* of the snapshot */
-    const char *strings;       /* all of argv, then all of envp, one behind the other with their NUL bytes */
+    char **argv, **envp;      /* NULL-terminated; the C environ is envp already */
+    uint64_t n_skipped;       /* as in mh_resume */
+    uint64_t ignored_signals; /* bit signal - 1: whoever started the process had it ignored */
+    uint64_t began_ns;        /* CLOCK_MONOTONIC at the launcher's first instruction */
+    const char *path;         /* of the snapshot */
+    const char *strings;      /* all of argv, then all of envp, one behind the other with their NUL bytes */
     uint64_t strings_bytes;
 } mh_resumed;
 /* False in a process that was not resumed, and in a rehearsal. */
@@ -360,26 +361,26 @@ int mh_link_command(const char *command, const char *path, mh_error *err);
 enum { MH_TARGET_HEAP = 1, MH_TARGET_STACK = 2, MH_TARGET_MAPPING = 3, MH_TARGET_ARENA = 4 /* another arena */ };
 
 typedef struct {
-    uint64_t block;         /* address of the block that holds the pointer */
+    uint64_t block; /* address of the block that holds the pointer */
     uint64_t block_bytes;
-    uint64_t offset;        /* of the pointer in the block */
-    uint64_t value;         /* where it points */
-    int target;             /* MH_TARGET_* */
-    char owner[256];        /* path of the library that allocated the block, or "" */
-    char target_name[256];  /* the mapping it points into, as /proc/self/maps names it */
+    uint64_t offset;       /* of the pointer in the block */
+    uint64_t value;        /* where it points */
+    int target;            /* MH_TARGET_* */
+    char owner[256];       /* path of the library that allocated the block, or "" */
+    char target_name[256]; /* the mapping it points into, as /proc/self/maps names it */
 } mh_finding;
 
 typedef struct {
     uint64_t live_blocks;
-    uint64_t scanned_bytes;    /* read as possible pointers */
-    uint64_t data_bytes;       /* known to hold none */
-    uint64_t relocations;      /* pointers into modules, fixed at every attach */
-    uint64_t findings;         /* dangling pointers in blocks that the root leads to */
-    uint64_t litter_blocks;    /* live blocks that nothing leads to */
+    uint64_t scanned_bytes; /* read as possible pointers */
+    uint64_t data_bytes;    /* known to hold none */
+    uint64_t relocations;   /* pointers into modules, fixed at every attach */
+    uint64_t findings;      /* dangling pointers in blocks that the root leads to */
+    uint64_t litter_blocks; /* live blocks that nothing leads to */
 } mh_audit_summary;
 
 typedef struct {
-    char name[256];  /* path of the library; "" for explicit calls */
+    char name[256]; /* path of the library; "" for explicit calls */
     uint64_t blocks;
     uint64_t bytes;
 } mh_owner;
@@ -398,19 +399,35 @@ typedef struct mh_image mh_image; /* header and tables of a file, checked */
 enum { MH_KIND_HEAP = 1, MH_KIND_PROCESS = 2 };
 enum { MH_SEGMENT_ARENA = 1, MH_SEGMENT_PAGES = 2, MH_SEGMENT_MEMORY = 3, MH_SEGMENT_FILE = 4, MH_SEGMENT_ZERO = 5 };
 enum {
-    MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6, MH_INPUT_ABSENT = 7,
-    MH_INPUT_PRESENT = 8, MH_INPUT_DIRECTORY = 9, MH_INPUT_LISTING = 10, MH_INPUT_NAMES = 11, MH_INPUT_ARGUMENTS = 12, MH_INPUT_PLACE = 13,
-    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18, MH_INPUT_RIGHTS = 19
+    MH_INPUT_FILE = 1,
+    MH_INPUT_LIBRARY = 2,
+    MH_INPUT_ENV = 3,
+    MH_INPUT_KEY = 4,
+    MH_INPUT_CPU = 5,
+    MH_INPUT_SYSTEM = 6,
+    MH_INPUT_ABSENT = 7,
+    MH_INPUT_PRESENT = 8,
+    MH_INPUT_DIRECTORY = 9,
+    MH_INPUT_LISTING = 10,
+    MH_INPUT_NAMES = 11,
+    MH_INPUT_ARGUMENTS = 12,
+    MH_INPUT_PLACE = 13,
+    MH_INPUT_TERMINAL = 14,
+    MH_INPUT_SIZE = 15,
+    MH_INPUT_HOST = 16,
+    MH_INPUT_USER = 17,
+    MH_INPUT_NOTE = 18,
+    MH_INPUT_RIGHTS = 19
 };
 
 typedef struct {
-    int kind;                 /* MH_KIND_* */
+    int kind; /* MH_KIND_* */
     uint32_t format_version;
-    uint64_t file_bytes;      /* apparent size */
-    uint64_t stored_bytes;    /* without holes */
-    uint64_t address;         /* of the arena */
-    uint64_t root;            /* its address, or 0 */
-    int64_t created_ns;       /* since the epoch */
+    uint64_t file_bytes;   /* apparent size */
+    uint64_t stored_bytes; /* without holes */
+    uint64_t address;      /* of the arena */
+    uint64_t root;         /* its address, or 0 */
+    int64_t created_ns;    /* since the epoch */
     uint32_t n_segments, n_inputs, n_modules;
     uint64_t n_relocations;
     uint64_t live_blocks;
@@ -428,13 +445,23 @@ typedef struct {
 } mh_process_info;
 
 typedef struct {
-    int kind;                 /* MH_SEGMENT_* */
+    int kind; /* MH_SEGMENT_* */
     uint32_t prot;
     uint64_t address, size_bytes, file_offset, checksum;
-    uint32_t input;           /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
+    uint32_t input; /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
 } mh_segment_info;
-typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; uint64_t digest; } mh_input_info;
-typedef struct { char path[512]; char build_id[72]; /* hexadecimal, "" without one */ uint64_t n_relocations; } mh_module_info;
+typedef struct {
+    int kind;
+    char name[512];
+    uint64_t size_bytes, inode, device;
+    int64_t mtime_ns;
+    uint64_t digest;
+} mh_input_info;
+typedef struct {
+    char path[512];
+    char build_id[72]; /* hexadecimal, "" without one */
+    uint64_t n_relocations;
+} mh_module_info;
 
 int mh_image_open(mh_image **image, const char *path, mh_error *err);
 void mh_image_close(mh_image *image);

@@ -32,7 +32,7 @@
 enum {
     MKI_CHUNK = 64,
     MKI_DIMS_I16 = 256, /* that share a scale; a multiple of 32, and hardly a model's heads have more */
-    MKI_QUERIES = 48, /* that share a chunk in first-level cache: 16 KiB of keys and values, 6 of queries */
+    MKI_QUERIES = 48,   /* that share a chunk in first-level cache: 16 KiB of keys and values, 6 of queries */
 };
 
 /* One layer's cache. */
@@ -50,9 +50,9 @@ typedef struct { float peak, total; } mki_softmax;
 /* A batch of queries, whose keys and values are in the cache. Query heads share the kv heads in equal groups. */
 typedef struct {
     mki_cache cache;
-    const float *q;   /* (n_tokens, n_heads * head_dim) */
-    float *out;       /* same shape; also the sums that a query's chunks are merged into */
-    int32_t start;    /* position of the first token */
+    const float *q; /* (n_tokens, n_heads * head_dim) */
+    float *out;     /* same shape; also the sums that a query's chunks are merged into */
+    int32_t start;  /* position of the first token */
     int32_t n_heads;
 } mki_attention;
 
@@ -86,7 +86,10 @@ static inline int64_t mki_cache_blocks_bytes(int32_t type, int64_t n)
     return MKI_CHUNK * (n_blocks * mki_cache_scale_bytes(type) + n * mki_cache_q_bytes(type));
 }
 
-static inline int64_t mki_cache_width(int32_t head_dim) { return ((int64_t)head_dim + MKI_BLOCK - 1) / MKI_BLOCK * MKI_BLOCK; }
+static inline int64_t mki_cache_width(int32_t head_dim)
+{
+    return ((int64_t)head_dim + MKI_BLOCK - 1) / MKI_BLOCK * MKI_BLOCK;
+}
 
 static inline int64_t mki_cache_strip_bytes(int32_t type, int32_t head_dim)
 {

@@ -40,9 +40,12 @@ INLINE block block_of(const mki_cache *c, char *half, int32_t first)
 {
     int64_t left = mki_cache_width(c->head_dim) - first, dims = mki_cache_block_dims(c->type);
     char *at = half + mki_cache_blocks_bytes(c->type, first);
-    return (block){.type = c->type, .first = first, .n = least(c->head_dim - first, (int32_t)dims),
-                   .width = (int32_t)(left < dims ? left : dims), .scales = at,
-                   .q = at + MKI_CHUNK * mki_cache_scale_bytes(c->type)};
+    return (block){ .type = c->type,
+                    .first = first,
+                    .n = least(c->head_dim - first, (int32_t)dims),
+                    .width = (int32_t)(left < dims ? left : dims),
+                    .scales = at,
+                    .q = at + MKI_CHUNK * mki_cache_scale_bytes(c->type) };
 }
 
 /* q = x * inverse, rounded, for a multiple of 16 of numbers below 2^15; others become some 16 bits. */
@@ -127,7 +130,8 @@ INLINE void remember_value(const block *b, int32_t position, const float *x)
         store_number(b, (position / 2 * b->width + i) * 2 + position % 2, q[i]);
 }
 
-INLINE void remember_floats(const mki_cache *c, float *keys, float *values, int32_t position, const float *key, const float *value)
+INLINE void remember_floats(const mki_cache *c, float *keys, float *values, int32_t position, const float *key,
+                            const float *value)
 {
     for (int64_t i = 0; i < c->head_dim; i++)
         keys[i * MKI_CHUNK + position] = key[i];

@@ -12,18 +12,27 @@
 enum { MKI_SUPER = 256 }; /* values in a block of a K type */
 
 /* byte i: value i in the low half, i + 16 in the high half */
-typedef struct { uint16_t d; uint8_t q[16]; } mki_q4_0;
-typedef struct { uint16_t d, m; uint8_t q[16]; } mki_q4_1; /* likewise */
-typedef struct { uint16_t d; int8_t q[32]; } mki_q8_0;
+typedef struct {
+    uint16_t d;
+    uint8_t q[16];
+} mki_q4_0;
+typedef struct {
+    uint16_t d, m;
+    uint8_t q[16];
+} mki_q4_1; /* likewise */
+typedef struct {
+    uint16_t d;
+    int8_t q[32];
+} mki_q8_0;
 typedef struct {
     uint16_t d, dmin;
-    uint8_t scales[12];    /* 8 scales and 8 mins, see scale_and_min in blocks.c */
-    uint8_t q[4][32];      /* byte i of k: value 64k + i in the low half, 64k + 32 + i in the high half */
+    uint8_t scales[12]; /* 8 scales and 8 mins, see scale_and_min in blocks.c */
+    uint8_t q[4][32];   /* byte i of k: value 64k + i in the low half, 64k + 32 + i in the high half */
 } mki_q4_k;
 typedef struct {
     uint16_t d, dmin;
     uint8_t scales[12];
-    uint8_t high[32];      /* bit 2k of byte i: fifth bit of value 64k + i; bit 2k + 1: of 64k + 32 + i */
+    uint8_t high[32]; /* bit 2k of byte i: fifth bit of value 64k + i; bit 2k + 1: of 64k + 32 + i */
     uint8_t q[4][32];
 } mki_q5_k;
 typedef struct {

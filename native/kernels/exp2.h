@@ -9,7 +9,8 @@
 INLINE void mki_exp2(vector *x, const int n)
 {
     typedef int32_t lanes __attribute__((vector_size(sizeof(vector))));
-    static const float coefficients[] = {0.001326472875f, 0.009671513182f, 0.05550733745f, 0.2402224208f, 0.6931469776f, 1};
+    static const float coefficients[] = { 0.001326472875f, 0.009671513182f, 0.05550733745f,
+                                          0.2402224208f,   0.6931469776f,   1 };
     const float round = 0x1.8p23f; /* added and subtracted, it leaves an integer; in between, the low bits hold it */
     vector shifted[4], r[4], p[4];
     for (int j = 0; j < n; j++) {

@@ -103,8 +103,7 @@ INLINE fours load_fours(const int8_t *at)
 INLINE sums sums_add(int bits, sums total, bytes w, fours x)
 {
     (void)bits;
-    ROWS for (int i = 0; i < 4; i++)
-        total.of[r] += w.of[4 * r + i] * x.of[i];
+    ROWS for (int i = 0; i < 4; i++) total.of[r] += w.of[4 * r + i] * x.of[i];
     return total;
 }
 INLINE ints sums_end(int bits, sums total, int32_t bias)

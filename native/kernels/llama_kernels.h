@@ -28,27 +28,42 @@ enum {
 
 /* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says.
  * */
-enum { MK_F32 = 0, MK_F16 = 1, MK_Q4_0 = 2, MK_Q4_1 = 3, MK_Q8_0 = 8, MK_Q4_K = 12, MK_Q5_K = 13, MK_Q6_K = 14,
-       MK_BF16 = 30 };
+enum {
+    MK_F32 = 0,
+    MK_F16 = 1,
+    MK_Q4_0 = 2,
+    MK_Q4_1 = 3,
+    MK_Q8_0 = 8,
+    MK_Q4_K = 12,
+    MK_Q5_K = 13,
+    MK_Q6_K = 14,
+    MK_BF16 = 30
+};
 /* A cache type that no weight has; ggml's number for such integers. */
 enum { MK_I16 = 25 };
 
 /* Token kinds, numbered as in GGUF's tokenizer.ggml.token_type. */
-enum { MK_TOKEN_NORMAL = 1, MK_TOKEN_UNKNOWN = 2, MK_TOKEN_CONTROL = 3, MK_TOKEN_USER = 4,
-       MK_TOKEN_UNUSED = 5, MK_TOKEN_BYTE = 6 };
+enum {
+    MK_TOKEN_NORMAL = 1,
+    MK_TOKEN_UNKNOWN = 2,
+    MK_TOKEN_CONTROL = 3,
+    MK_TOKEN_USER = 4,
+    MK_TOKEN_UNUSED = 5,
+    MK_TOKEN_BYTE = 6
+};
 
 typedef struct {
-    int32_t type;  /* MK_F32 ..., none of the K types */
-    int32_t rows;  /* outputs */
-    int32_t cols;  /* inputs; a multiple of the type's block size */
-    void *data;    /* packed, 64-byte aligned; NULL when absent */
+    int32_t type; /* MK_F32 ..., none of the K types */
+    int32_t rows; /* outputs */
+    int32_t cols; /* inputs; a multiple of the type's block size */
+    void *data;   /* packed, 64-byte aligned; NULL when absent */
 } mk_tensor;
 
 typedef struct {
     int32_t n_layers;
-    int32_t dim;         /* width of the residual stream */
-    int32_t n_heads;     /* query heads */
-    int32_t n_kv_heads;  /* key and value heads; divides n_heads */
+    int32_t dim;        /* width of the residual stream */
+    int32_t n_heads;    /* query heads */
+    int32_t n_kv_heads; /* key and value heads; divides n_heads */
     int32_t head_dim;
     int32_t ffn_dim;
     int32_t n_vocab;
@@ -60,34 +75,34 @@ typedef struct {
 } mk_config;
 
 typedef struct {
-    float *attn_norm;             /* (dim) */
-    mk_tensor wq, wk, wv, wo;     /* (n_heads*head_dim, dim) (n_kv_heads*head_dim, dim) same (dim, n_heads*head_dim) */
-    float *ffn_norm;              /* (dim) */
+    float *attn_norm;         /* (dim) */
+    mk_tensor wq, wk, wv, wo; /* (n_heads*head_dim, dim) (n_kv_heads*head_dim, dim) same (dim, n_heads*head_dim) */
+    float *ffn_norm;          /* (dim) */
     mk_tensor w_gate, w_up, w_down; /* (ffn_dim, dim) same (dim, ffn_dim) */
 } mk_layer;
 
 typedef struct {
-    char *bytes;      /* the token's text as the tokenizer file spells it, NUL-terminated */
-    int32_t n_bytes;  /* without the NUL */
-    int32_t kind;     /* MK_TOKEN_* */
-    float score;      /* sentencepiece's log probability; 0 for BPE */
+    char *bytes;     /* the token's text as the tokenizer file spells it, NUL-terminated */
+    int32_t n_bytes; /* without the NUL */
+    int32_t kind;    /* MK_TOKEN_* */
+    float score;     /* sentencepiece's log probability; 0 for BPE */
 } mk_token;
 
 typedef struct { char *left, *right; } mk_merge; /* byte-level BPE, best first */
 
 typedef struct {
     mk_config config;
-    mk_tensor embed;      /* (n_vocab, dim) */
-    float *out_norm;      /* (dim) */
-    mk_tensor output;     /* (n_vocab, dim); .data == embed.data when the head is tied */
-    float *rope_freqs;    /* (rope_dim/2) frequency divisors, or NULL */
-    mk_layer *layers;     /* n_layers */
-    mk_token *tokens;     /* n_vocab */
-    mk_merge *merges;     /* n_merges; NULL for sentencepiece */
-    void *weights;        /* what mk_weights_new has allocated, or NULL */
+    mk_tensor embed;   /* (n_vocab, dim) */
+    float *out_norm;   /* (dim) */
+    mk_tensor output;  /* (n_vocab, dim); .data == embed.data when the head is tied */
+    float *rope_freqs; /* (rope_dim/2) frequency divisors, or NULL */
+    mk_layer *layers;  /* n_layers */
+    mk_token *tokens;  /* n_vocab */
+    mk_merge *merges;  /* n_merges; NULL for sentencepiece */
+    void *weights;     /* what mk_weights_new has allocated, or NULL */
     int32_t n_merges;
     int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
-    int32_t add_bos;      /* whether a prompt begins with bos_id */
+    int32_t add_bos;                        /* whether a prompt begins with bos_id */
     int32_t add_space_prefix;
     char *name;           /* for people; never NULL */
     char *tokenizer;      /* "gpt2" (byte-level BPE) or "llama" (sentencepiece) */
@@ -175,9 +190,11 @@ int mk_session_load(mk_session *session, const void *in, int64_t n_bytes, int32_
 
 /* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the session is unchanged.
  * pool may be NULL: one thread. The result does not depend on the number of threads. */
-int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
+int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
+            float *logits);
 /* The same, with (n_tokens, n_vocab) logits, one row after each of the tokens: the bits of n calls for one token. */
-int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
+int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
+                float *logits);
 
 /* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc.
  * MK_ERR_VALUE if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */

@@ -75,7 +75,7 @@ typedef struct {
 static inline mki_strips mki_strips_of(const mk_tensor *w, int32_t first, int32_t n)
 {
     int32_t left = w->rows - first * MKI_STRIP;
-    return (mki_strips){w->type, w->cols, left < n * MKI_STRIP ? left : n * MKI_STRIP,
-                        (const char *)w->data + first * mki_strip_bytes(w->type, w->cols)};
+    return (mki_strips){ w->type, w->cols, left < n * MKI_STRIP ? left : n * MKI_STRIP,
+                         (const char *)w->data + first * mki_strip_bytes(w->type, w->cols) };
 }
 #endif

@@ -19,9 +19,9 @@
  * second block, x = d * q + rest.d * rest.q, which makes it 16 bits for those blocks alone (one in twenty; 3 %). */
 typedef struct {
     int8_t q[MKI_BLOCK];
-    float d;          /* largest magnitude / 127; NaN if one of them is not finite, and q is 0 then */
-    float sum;        /* of what block and rest stand for */
-    int32_t bias;     /* -8 times the sum of q: where an integer sum begins when a weight of 8 means 0 */
+    float d;      /* largest magnitude / 127; NaN if one of them is not finite, and q is 0 then */
+    float sum;    /* of what block and rest stand for */
+    int32_t bias; /* -8 times the sum of q: where an integer sum begins when a weight of 8 means 0 */
     int32_t has_rest;
 } mki_q8;
 

@@ -46,7 +46,7 @@ INLINE vector load_halves(const uint16_t *from)
 {
     _Float16 values[4];
     memcpy(values, from, sizeof values);
-    return (vector){(float)values[0], (float)values[1], (float)values[2], (float)values[3]};
+    return (vector){ (float)values[0], (float)values[1], (float)values[2], (float)values[3] };
 }
 INLINE pairs load_bytes(const int8_t *from)
 {
@@ -65,7 +65,7 @@ INLINE vector load(const float *from)
 }
 
 INLINE void store(float *to, vector v) { memcpy(to, &v, sizeof v); }
-INLINE vector broadcast(float x) { return x - (vector){0}; } /* not +: it would lose the sign of -0 */
+INLINE vector broadcast(float x) { return x - (vector){ 0 }; } /* not +: it would lose the sign of -0 */
 
 INLINE pairs load_pairs(const void *from)
 {
@@ -81,7 +81,7 @@ INLINE pairs broadcast_pair(const int16_t *from)
     typedef int32_t lanes __attribute__((vector_size(sizeof(pairs))));
     int32_t both;
     memcpy(&both, from, sizeof both);
-    return (pairs)(both - (lanes){0});
+    return (pairs)(both - (lanes){ 0 });
 }
 
 /* Sixteen lanes, 64-byte aligned, folded in halves: one order on every instruction set. */
@@ -101,8 +101,8 @@ INLINE float peak_of_lanes(const float *lane)
 }
 INLINE float sum_of_squares(const float *x, int32_t n)
 {
-    _Alignas(64) float lane[16] = {0};
-    vector sum[16 / LANES] = {0};
+    _Alignas(64) float lane[16] = { 0 };
+    vector sum[16 / LANES] = { 0 };
     int32_t i = 0;
     for (; i + 16 <= n; i += 16)
         for (int j = 0; j < 16 / LANES; j++) {

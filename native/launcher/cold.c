@@ -47,7 +47,8 @@ static void execute(program *p, const char *interpreter)
  * */
 static char **with_reason(const mhi_request *request, const mhi_arguments *arguments, const char *reason, bool is_kept)
 {
-    static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)], watch[] = MHI_WATCH_VARIABLE "=1";
+    static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)],
+        watch[] = MHI_WATCH_VARIABLE "=1";
     char **envp = malloc((arguments->ar_envc + 3) * sizeof *envp);
     uint64_t n = arguments->ar_envc;
     if (envp == NULL)
@@ -85,8 +86,8 @@ static void execute_in_path(program *p)
     }
 }
 
-void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
-                 const char *reason, bool is_kept)
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image,
+                 const char *directory, const char *reason, bool is_kept)
 {
     program p = { request, arguments, with_reason(request, arguments, reason, is_kept), -ENOENT };
     /* what came meanwhile comes now */

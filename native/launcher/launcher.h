@@ -61,8 +61,8 @@ mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interp
 
 /* cold.c: executes the program: by the interpreter that the launcher in `directory` was installed for, that beside it,
  * that of `image` (may be NULL), or that in PATH, whichever is first. `is_kept`: the snapshot is as good as it was. */
-void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
-                 const char *reason, bool is_kept) __attribute__((noreturn));
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image,
+                 const char *directory, const char *reason, bool is_kept) __attribute__((noreturn));
 
 /* vdso.c: moves the kernel's vdso, whose code is at `vdso`, to where the image has it. */
 int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err);

@@ -47,7 +47,8 @@ static int reopen(const struct mh_image *image, const mhi_file_descriptor *was, 
     /* a FIFO would wait for its other end */
     int fd = mhi_sys_open(path, (int)was->ds_flags | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0) /* stale whatever the kernel says: ENOENT is of a file of the program's, not of the snapshot */
-        return mhi_fail(err, MH_ERR_STALE, -fd, "%s, which was open at the commit, can't be opened again: %s", path, mhi_sys_error_text(-fd));
+        return mhi_fail(err, MH_ERR_STALE, -fd, "%s, which was open at the commit, can't be opened again: %s", path,
+                        mhi_sys_error_text(-fd));
     int status = check_identity(fd, was, path, err);
     int result = status == MH_OK ? place(fd, was) : 0;
     if (fd != (int)was->ds_fd || status != MH_OK || result < 0)

@@ -15,7 +15,7 @@ typedef struct {
     const char *module;           /* -P -m and this stand between interpreter and `rest`; NULL: nothing */
     /* NULL-terminated: of sys.orig_argv, all of it if the snapshot is named, else all but the interpreter */
     char **rest;
-    uint64_t n_skipped;           /* of sys.orig_argv, before sys.argv */
+    uint64_t n_skipped; /* of sys.orig_argv, before sys.argv */
 } mhi_request;
 
 /* command.c: NULL, or what is wrong with the command line: a text for the user. */

@@ -174,10 +174,10 @@ static void put_bytes(output *out, const char *bytes, size_t n, size_t width, ch
 }
 
 typedef struct {
-    char fill;         /* '0' or ' ' */
+    char fill; /* '0' or ' ' */
     size_t width;
-    size_t precision;  /* of strings; SIZE_MAX: none */
-    int longs;         /* how many l; z is one */
+    size_t precision; /* of strings; SIZE_MAX: none */
+    int longs;        /* how many l; z is one */
 } conversion;
 
 static const char *parse(conversion *c, const char *format, va_list *values)

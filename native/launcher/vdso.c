@@ -68,7 +68,8 @@ static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
 static bool is_mapped(uintptr_t place, uint64_t bytes)
 {
     unsigned char pages[CODE_PAGES_MAX];
-    return bytes / MHI_PAGE <= CODE_PAGES_MAX && mhi_raw_3(SYS_mincore, (long)place, (long)bytes, (long)pages) != -ENOMEM;
+    return bytes / MHI_PAGE <= CODE_PAGES_MAX &&
+           mhi_raw_3(SYS_mincore, (long)place, (long)bytes, (long)pages) != -ENOMEM;
 }
 
 static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_error *err)
@@ -76,9 +77,11 @@ static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_erro
     if (vdso == 0)
         return mhi_fail(err, MH_ERR_STALE, 0, "this kernel gives programs no vdso, and the snapshot's process had one");
     if (!may_have_bytes((const void *)vdso, bytes) || !is_mapped(vdso, bytes))
-        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel's vdso is not of %lu bytes, as the one that the snapshot was made under", bytes);
+        return mhi_fail(err, MH_ERR_STALE, 0,
+                        "this kernel's vdso is not of %lu bytes, as the one that the snapshot was made under", bytes);
     if (mhi_checksum((const void *)vdso, bytes) != checksum)
-        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel's vdso holds another code than the one that the snapshot was made under");
+        return mhi_fail(err, MH_ERR_STALE, 0,
+                        "this kernel's vdso holds another code than the one that the snapshot was made under");
     return MH_OK;
 }
 
@@ -87,7 +90,8 @@ static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_erro
 static int move_areas(const vdso_place *p, uint64_t from, uint64_t to)
 {
     for (size_t i = 0; i < p->n; from += p->bytes[i], to += p->bytes[i], i++) {
-        long result = mhi_raw_5(SYS_mremap, (long)from, (long)p->bytes[i], (long)p->bytes[i], MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
+        long result = mhi_raw_5(SYS_mremap, (long)from, (long)p->bytes[i], (long)p->bytes[i],
+                                MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
         if (result < 0)
             return (int)result;
     }
@@ -112,8 +116,12 @@ static int number_of(const char *function)
         const char *name;
         int number;
     } calls[] = {
-        { "__vdso_clock_gettime", SYS_clock_gettime }, { "__vdso_clock_getres", SYS_clock_getres }, { "__vdso_gettimeofday", SYS_gettimeofday },
-        { "__vdso_time", SYS_time },                   { "__vdso_getcpu", SYS_getcpu },             { "__vdso_getrandom", SYS_getrandom },
+        { "__vdso_clock_gettime", SYS_clock_gettime },
+        { "__vdso_clock_getres", SYS_clock_getres },
+        { "__vdso_gettimeofday", SYS_gettimeofday },
+        { "__vdso_time", SYS_time },
+        { "__vdso_getcpu", SYS_getcpu },
+        { "__vdso_getrandom", SYS_getrandom },
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
         if (strcmp(calls[i].name, function) == 0)
@@ -156,14 +164,16 @@ static int substitute(const vdso_place *p, uintptr_t vdso, mh_error *err)
     if (vdso - (p->total - p->code_bytes) < p->start + p->total && p->start < vdso + p->code_bytes)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and it overlaps the snapshot's");
     void *start;
-    int result = mhi_sys_mmap(&start, (void *)p->start, p->total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    int result = mhi_sys_mmap(&start, (void *)p->start, p->total, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot put a substitute for the vdso at 0x%lx", p->start);
     uint8_t *code = (uint8_t *)p->start + (p->total - p->code_bytes);
     memcpy(code, (const void *)vdso, p->code_bytes);
     const char *wrong = write_calls(code);
     if (wrong != NULL)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and no substitute can be made: %s", wrong);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and no substitute can be made: %s",
+                        wrong);
     result = mhi_sys_mprotect(code, p->code_bytes, PROT_READ | PROT_EXEC);
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot make the substitute of the vdso executable");
 }

@@ -33,9 +33,11 @@ static int refuse_state(const mh_transaction *tx, mh_error *err)
         return tx->refusal.status;
     }
     if (!tx->is_process || tx->state != MHI_BEGUN)
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no process transaction to commit: mh_begin comes before, and once");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "there is no process transaction to commit: mh_begin comes before, and once");
     if (!mhi_transaction_is_ours(tx))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "this process was forked inside the transaction, which its parent will commit");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "this process was forked inside the transaction, which its parent will commit");
     return MH_OK;
 }
 
@@ -71,7 +73,8 @@ int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err)
 
 bool mh_is_carried(const mh_transaction *tx, int fd)
 {
-    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory && !mhi_descriptors_is_inherited(fd);
+    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory &&
+           !mhi_descriptors_is_inherited(fd);
 }
 
 int mh_is_same_open(int fd, int other) { return mhi_sys_is_same_open(fd, other); }
@@ -115,7 +118,9 @@ static int check_room(const mh_transaction *tx, mh_error *err)
     uint64_t free_bytes, needed;
     if (mhi_sys_free_bytes(tx->writer.fd, &free_bytes) < 0 || read_anonymous(&needed) < 0 || free_bytes >= needed)
         return MH_OK;
-    return mhi_fail(err, MH_ERR_NOSPACE, ENOSPC, "%" PRIu64 " bytes are free where the snapshot would be, and the process has %" PRIu64 " to be kept",
+    return mhi_fail(err, MH_ERR_NOSPACE, ENOSPC,
+                    "%" PRIu64 " bytes are free where the snapshot would be, and the process has %" PRIu64
+                    " to be kept",
                     free_bytes, needed);
 }
 
@@ -137,7 +142,9 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     if (status != MH_OK)
         return status;
     const int own[] = { tx->writer.fd, tx->writer.lock, tx->writer.directory };
-    const mhi_descriptors_known known = { .own = own, .n_own = sizeof own / sizeof *own, .held = tx->held, .n_held = tx->n_held };
+    const mhi_descriptors_known known = {
+        .own = own, .n_own = sizeof own / sizeof *own, .held = tx->held, .n_held = tx->n_held
+    };
     status = mhi_descriptors_collect(&tx->capture->descriptors, &known, err);
     if (status != MH_OK)
         release(tx);
@@ -175,13 +182,18 @@ static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_erro
     if (status != MH_OK)
         return status;
     if (parent->header.hd_checksum != arguments->ar_image_checksum)
-        status = mhi_fail(err, MH_ERR_STALE, 0, "the snapshot %s, which this process was resumed from, has been replaced", arguments->ar_image_path);
+        status =
+            mhi_fail(err, MH_ERR_STALE, 0, "the snapshot %s, which this process was resumed from, has been replaced",
+                     arguments->ar_image_path);
     for (uint64_t i = 0; i < parent->n_inputs && status == MH_OK; i++) {
         const mhi_file_input *input = &parent->inputs[i];
-        bool is_of_imports = input->in_kind == MH_INPUT_NAMES || (input->in_kind == MH_INPUT_LISTING && input->in_bytes == MH_LISTING_IMPORTS);
-        bool is_own = input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
+        bool is_of_imports = input->in_kind == MH_INPUT_NAMES ||
+                             (input->in_kind == MH_INPUT_LISTING && input->in_bytes == MH_LISTING_IMPORTS);
+        bool is_own =
+            input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
         if (!is_own && !is_of_imports) /* what was imported still is */
-            status = mhi_inputs_add(&tx->inputs, input, mhi_image_string(parent, input->in_name), mhi_image_string(parent, input->in_text), err);
+            status = mhi_inputs_add(&tx->inputs, input, mhi_image_string(parent, input->in_name),
+                                    mhi_image_string(parent, input->in_text), err);
     }
     *parent_checksum = parent->header.hd_checksum;
     mh_image_close(parent);
@@ -193,7 +205,8 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
     const char *path = tx->capture->names + 1, *end = tx->capture->names + tx->capture->names_bytes;
     int status = MH_OK;
     for (; path < end && status == MH_OK; path += strlen(path) + 1)
-        if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL && mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
+        if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL &&
+            mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
             status = mhi_inputs_add_file(&tx->inputs, path, err);
     return status;
 }
@@ -224,7 +237,8 @@ static int wait_for(mh_transaction *tx, int child, mh_error *err)
         return tx->capture->late_refusal.status;
     }
     if (WIFSIGNALED(how) && tx->capture->status != MH_OK) /* else it was in its rehearsal */
-        return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d", WTERMSIG(how));
+        return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d",
+                        WTERMSIG(how));
     if (tx->capture->status != MH_OK && err != NULL)
         *err = tx->capture->error;
     return tx->capture->status;
@@ -291,7 +305,8 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
 {
     int status = refuse_state(tx, err);
     if (status == MH_OK && (tx->capture == NULL || child <= 0))
-        status = mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no child that writes a snapshot: mh_arm and fork come before");
+        status =
+            mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no child that writes a snapshot: mh_arm and fork come before");
     if (status != MH_OK)
         return status;
     status = wait_for(tx, child, err);
@@ -305,7 +320,8 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
 
 /* ---- resume ---- */
 
-int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err)
+int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped,
+              const char *const *envp, mh_error *err)
 {
     enum { OWN = 5 }; /* name, path, checksum, number skipped, signals: format.h */
     char checksum[17], skipped[24], blocked[17];

@@ -5,13 +5,13 @@
 
 typedef struct {
     int fd;
-    uint32_t flags;   /* O_* to open it again with: none that would create or truncate */
+    uint32_t flags; /* O_* to open it again with: none that would create or truncate */
     bool is_cloexec;
-    char *path;       /* absolute; leads to the file that is open */
+    char *path; /* absolute; leads to the file that is open */
     uint64_t offset;
-    uint64_t inode;   /* 0: a device */
-    uint64_t device;  /* of a device: its st_rdev; else 0 */
-    bool is_held;     /* only its number is kept, by /dev/null */
+    uint64_t inode;  /* 0: a device */
+    uint64_t device; /* of a device: its st_rdev; else 0 */
+    bool is_held;    /* only its number is kept, by /dev/null */
 } mhi_descriptor;
 
 typedef struct {

@@ -28,16 +28,14 @@
 #include "sys/sys.h"
 
 enum {
-    WORDS = 4,            /* of an entry: three handlers and the dso_handle */
+    WORDS = 4, /* of an entry: three handlers and the dso_handle */
     WORDS_WITH_ID = 5,
-    HANDLERS_MAX = 4096,  /* arbitrary: a count beyond is none */
+    HANDLERS_MAX = 4096, /* arbitrary: a count beyond is none */
 };
 
 typedef struct { uintptr_t words[WORDS]; } entry;
 
-typedef struct {
-    uintptr_t used, allocated, *array;
-} handler_list;
+typedef struct { uintptr_t used, allocated, *array; } handler_list;
 
 /* crtbegin's: what pthread_atfork registers for this object */
 extern void *__dso_handle __attribute__((visibility("hidden")));
@@ -55,21 +53,23 @@ static bool ends_with(const handler_list *list, size_t stride, const entry expec
     if (mhi_sys_pread_all(memory, found, 2 * stride * sizeof *found, at) < 0)
         return false;
     bool ids_grow = stride == WORDS || found[WORDS] < found[stride + WORDS];
-    return memcmp(found, &expected[0], sizeof *expected) == 0 && memcmp(found + stride, &expected[1], sizeof *expected) == 0 && ids_grow;
+    return memcmp(found, &expected[0], sizeof *expected) == 0 &&
+           memcmp(found + stride, &expected[1], sizeof *expected) == 0 && ids_grow;
 }
 
 /* ---- where it may be ---- */
 
 typedef struct {
     const entry *expected;
-    int memory;          /* /proc/self/mem */
+    int memory; /* /proc/self/mem */
     handler_list found;
     size_t stride, n_found;
 } search;
 
 static void look_at(search *s, const handler_list *list)
 {
-    if (list->used < 2 || list->used > list->allocated || list->allocated > HANDLERS_MAX || (uintptr_t)list->array % sizeof *list->array != 0)
+    if (list->used < 2 || list->used > list->allocated || list->allocated > HANDLERS_MAX ||
+        (uintptr_t)list->array % sizeof *list->array != 0)
         return;
     for (size_t stride = WORDS; stride <= WORDS_WITH_ID; stride++)
         if (ends_with(list, stride, s->expected, s->memory)) {

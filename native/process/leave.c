@@ -31,9 +31,14 @@
 #include "sys/sys.h"
 
 enum {
-    EXITS_MAX = 32,  /* NEXITFUNCS of CPython, in one array with its count behind it: since 3.11 in _PyRuntime */
-    CODE_MAX = 256,  /* bytes of a Py_FinalizeEx that only hands on; arbitrary */
-    RBX = 3, RBP = 6, R12 = 12, R13 = 13, R14 = 14, R15 = 15, /* by DWARF's numbers in the x86-64 ABI */
+    EXITS_MAX = 32, /* NEXITFUNCS of CPython, in one array with its count behind it: since 3.11 in _PyRuntime */
+    CODE_MAX = 256, /* bytes of a Py_FinalizeEx that only hands on; arbitrary */
+    RBX = 3,
+    RBP = 6,
+    R12 = 12,
+    R13 = 13,
+    R14 = 14,
+    R15 = 15, /* by DWARF's numbers in the x86-64 ABI */
 };
 
 /* A frame that is owed the value of the function it called. */
@@ -59,7 +64,9 @@ static size_t size_of(void *symbol)
 {
     Dl_info info;
     const ElfW(Sym) *entry = NULL;
-    return dladdr1(symbol, &info, (void **)&entry, RTLD_DL_SYMENT) != 0 && entry != NULL && info.dli_saddr == symbol ? entry->st_size : 0;
+    return dladdr1(symbol, &info, (void **)&entry, RTLD_DL_SYMENT) != 0 && entry != NULL && info.dli_saddr == symbol
+               ? entry->st_size
+               : 0;
 }
 
 /* The array is told from others that might hold the marker by what follows it. */
@@ -84,7 +91,8 @@ bool mh_can_leave(void)
     finalize = dlsym(RTLD_DEFAULT, "Py_FinalizeEx");
     uintptr_t *runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
     int (*at_exit)(void (*)(void)) = (int (*)(void (*)(void)))dlsym(RTLD_DEFAULT, "Py_AtExit");
-    if (run_main == NULL || py_exit == NULL || finalize == NULL || runtime == NULL || at_exit == NULL || at_exit(marker) != 0)
+    if (run_main == NULL || py_exit == NULL || finalize == NULL || runtime == NULL || at_exit == NULL ||
+        at_exit(marker) != 0)
         return false;
     finalize_bytes = size_of(finalize);
     n_exits = find_count(runtime, size_of(runtime) / sizeof *runtime);
@@ -116,8 +124,10 @@ static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument
     void *function = _Unwind_FindEnclosingFunction((void *)(ip - 1));
     if (function == run_main || function == py_exit) {
         found->is_found = found->inner == finalize || (found->inner != NULL && is_handed_on(found->inner));
-        target = (place){ _Unwind_GetGR(context, RBX), _Unwind_GetGR(context, RBP), _Unwind_GetGR(context, R12), _Unwind_GetGR(context, R13),
-                          _Unwind_GetGR(context, R14), _Unwind_GetGR(context, R15), _Unwind_GetCFA(context), ip };
+        target = (place){ _Unwind_GetGR(context, RBX), _Unwind_GetGR(context, RBP),
+                          _Unwind_GetGR(context, R12), _Unwind_GetGR(context, R13),
+                          _Unwind_GetGR(context, R14), _Unwind_GetGR(context, R15),
+                          _Unwind_GetCFA(context),     ip };
         return _URC_END_OF_STACK;
     }
     found->inner = function;
@@ -135,7 +145,10 @@ __attribute__((noreturn)) static void go(void)
                      "mov 40(%0), %%r15\n\t"
                      "mov 48(%0), %%rsp\n\t"
                      "xor %%eax, %%eax\n\t"
-                     "jmp *56(%0)" : : "d"(&target) : "memory");
+                     "jmp *56(%0)"
+                     :
+                     : "d"(&target)
+                     : "memory");
     __builtin_unreachable();
 }
 
@@ -143,7 +156,8 @@ void mh_leave(void)
 {
     search found = { 0 };
     uint64_t shadow_stack = 0;
-    if (n_exits == NULL || *n_exits != 1 || mhi_sys_shadow_stack(&shadow_stack) < 0 || shadow_stack != 0 || mhi_descriptors_may_write())
+    if (n_exits == NULL || *n_exits != 1 || mhi_sys_shadow_stack(&shadow_stack) < 0 || shadow_stack != 0 ||
+        mhi_descriptors_may_write())
         return;
     _Unwind_Backtrace(visit, &found);
     if (found.is_found)

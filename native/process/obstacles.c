@@ -50,7 +50,7 @@ int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *
 
 typedef struct {
     char name[64];
-    unsigned flags;  /* the kernel's PF_* */
+    unsigned flags; /* the kernel's PF_* */
 } task;
 
 /* PF_EXITING and PF_FORKNOEXEC of include/linux/sched.h, which have been these since Linux 2.6. */
@@ -153,9 +153,10 @@ static int read_rests(int thread, uint64_t n_switches, bool *rests)
     if (result < 0)
         return result;
     const char *state = strstr(text, "\nState:\tS"), *counts = strstr(text, "\nvoluntary_ctxt_switches:");
-    *rests = state != NULL && counts != NULL &&
-             sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2 &&
-             voluntary + forced == n_switches;
+    *rests =
+        state != NULL && counts != NULL &&
+        sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2 &&
+        voluntary + forced == n_switches;
     return 0;
 }
 
@@ -186,7 +187,8 @@ int mhi_threads_check(const mhi_known_threads *known, mh_error *err)
     int result = mhi_each_number("/proc/self/task", add_thread, &search);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot tell whether other threads are running");
-    return mhi_obstacles_end(&search.found, "a later run would lose it; end it in the body, or start it after the with", err);
+    return mhi_obstacles_end(&search.found, "a later run would lose it; end it in the body, or start it after the with",
+                             err);
 }
 
 /* ---- memory ---- */
@@ -237,9 +239,11 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
         return "a device's memory";
     if (!mapping->is_shared || !(mapping->prot & PROT_WRITE) || (mhi_is_fresh_shared(mapping) && !is_forked))
         return NULL;
-    return begins(name, "/SYSV") ? "System V shared memory" : begins(name, "/memfd:") ? "shared memory" :
-           begins(name, "/dev/shm/") ? "POSIX shared memory" : begins(name, "/dev/zero") ? "shared memory of a forked process" :
-           "a file mapped shared and writable";
+    return begins(name, "/SYSV")       ? "System V shared memory"
+           : begins(name, "/memfd:")   ? "shared memory"
+           : begins(name, "/dev/shm/") ? "POSIX shared memory"
+           : begins(name, "/dev/zero") ? "shared memory of a forked process"
+                                       : "a file mapped shared and writable";
 }
 
 /* Two views of the same fresh memory would become two memories. */
@@ -252,11 +256,13 @@ typedef struct {
 
 static int add_view(views *seen, const mhi_mapping *mapping, bool *is_second)
 {
-    view added = { mapping->inode, mapping->device, mapping->offset, mapping->offset + (mapping->end - mapping->start) };
+    view added = { mapping->inode, mapping->device, mapping->offset,
+                   mapping->offset + (mapping->end - mapping->start) };
     *is_second = false;
     for (size_t i = 0; i < seen->n_items; i++) {
         const view *other = &seen->items[i];
-        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end && added.offset < other->end;
+        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end &&
+                      added.offset < other->end;
     }
     if (seen->n_items == seen->capacity) {
         view *larger = reallocarray(seen->items, seen->capacity = 2 * seen->capacity + 8, sizeof *larger);
@@ -281,11 +287,15 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
         kind = is_second ? "shared memory mapped twice" : is_named ? "a semaphore with a name" : NULL;
     }
     if (kind != NULL)
-        mhi_obstacles_add(found, "%s is in use (%.160s at 0x%llx)", kind, mapping->name, (unsigned long long)mapping->start);
+        mhi_obstacles_add(found, "%s is in use (%.160s at 0x%llx)", kind, mapping->name,
+                          (unsigned long long)mapping->start);
     return 0;
 }
 
-static bool is_of_launcher(const mhi_mapping *mapping) { return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END; }
+static bool is_of_launcher(const mhi_mapping *mapping)
+{
+    return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END;
+}
 
 static int add_mappings(mhi_obstacles *found, bool is_forked)
 {
@@ -311,7 +321,8 @@ static int check_memory(mh_error *err)
     if (result == 0)
         result = add_mappings(&found, is_forked);
     if (result < 0)
-        return mhi_fail_sys(err, result, "cannot read /proc/self/stat and /proc/self/smaps, which tell what memory is shared");
+        return mhi_fail_sys(err, result,
+                            "cannot read /proc/self/stat and /proc/self/smaps, which tell what memory is shared");
     return mhi_obstacles_end(&found, "unmap it in the body, or map it after the with", err);
 }
 

@@ -13,8 +13,7 @@ typedef struct {
     char text[360]; /* leaves room for the rest of the sentence in mh_error.detail */
 } mhi_obstacles;
 
-__attribute__((format(printf, 2, 3)))
-void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...);
 /* MH_OK if there are none, else MH_ERR_UNSUPPORTED with the sentence and, behind a colon, what to do. */
 int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *err);
 

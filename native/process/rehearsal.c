@@ -25,7 +25,7 @@
 enum {
     SECONDS = 4, /* it takes milliseconds; arbitrary */
     N_STREAMS = 3,
-    N_VARIABLES = 32,    /* what a login shell or a runner has, more or less */
+    N_VARIABLES = 32, /* what a login shell or a runner has, more or less */
     STRINGS_BYTES = 2048,
     LINK_MAP_NOTE = 0x444, /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
     FIRST_REAL_TIME = 32,
@@ -71,7 +71,9 @@ static mhi_arguments *made_up_arguments(void)
 {
     static char strings[STRINGS_BYTES] = "program\0argument";
     static char *argv[] = { strings, strings + 8, NULL }, *envp[N_VARIABLES + 1];
-    static mhi_arguments arguments = { .ar_argc = 2, .ar_envc = N_VARIABLES, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1 };
+    static mhi_arguments arguments = {
+        .ar_argc = 2, .ar_envc = N_VARIABLES, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1
+    };
     char *end = strings + sizeof "program\0argument";
     for (int i = 0; i < N_VARIABLES; i++) {
         envp[i] = end;
@@ -97,7 +99,8 @@ uint64_t mhi_rehearsal_kind(int fd) { return fd >= 0 && fd < N_STREAMS ? kinds[f
 
 static bool is_candidate(const mhi_file_segment *segment)
 {
-    const uint32_t others = MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_GUARD;
+    const uint32_t others =
+        MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_GUARD;
     return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & others);
 }
 
@@ -125,7 +128,8 @@ static int note_segment(mhi_capture *capture, int pagemap, const mhi_file_segmen
     while (page < end && result == 0) {
         uint64_t n = (end - page) / MHI_PAGE;
         n = n < MHI_CAPTURE_PAGES ? n : MHI_CAPTURE_PAGES;
-        result = mhi_sys_pread_all(pagemap, capture->pagemap, n * sizeof *capture->pagemap, page / MHI_PAGE * sizeof *capture->pagemap);
+        result = mhi_sys_pread_all(pagemap, capture->pagemap, n * sizeof *capture->pagemap,
+                                   page / MHI_PAGE * sizeof *capture->pagemap);
         for (uint64_t i = 0; i < n && result == 0; i++, page += MHI_PAGE)
             if (is_own(capture->pagemap[i]))
                 note(capture, n_before, page);

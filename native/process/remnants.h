@@ -20,16 +20,16 @@ enum {
 };
 
 typedef struct {
-    uint64_t first;           /* its first eight bytes */
-    uint32_t offset, size;    /* in texts */
-    uint32_t next;            /* index + 1 of the next one with that slot; 0: none */
+    uint64_t first;        /* its first eight bytes */
+    uint32_t offset, size; /* in texts */
+    uint32_t next;         /* index + 1 of the next one with that slot; 0: none */
 } mhi_remnant;
 
 typedef struct {
     uint32_t n_texts, n_bytes;
     mhi_remnant found[MHI_REMNANTS_TEXTS];
     uint64_t is_taken[MHI_REMNANTS_SLOTS / 64]; /* a bit for each slot */
-    uint32_t slots[MHI_REMNANTS_SLOTS]; /* index + 1 of the first one; 0: none */
+    uint32_t slots[MHI_REMNANTS_SLOTS];         /* index + 1 of the first one; 0: none */
     char texts[MHI_REMNANTS_BYTES];
     uint64_t str_type, bytes_type; /* addresses of Python's types; 0: this is no Python */
 } mhi_remnants;

@@ -91,7 +91,8 @@ static bool is_package(const char *directory, const char *name)
 {
     char path[PATH_MAX];
     struct stat found;
-    return snprintf(path, sizeof path, "%s/%s/__init__.py", directory, name) < (int)sizeof path && mhi_sys_stat(path, &found) == 0;
+    return snprintf(path, sizeof path, "%s/%s/__init__.py", directory, name) < (int)sizeof path &&
+           mhi_sys_stat(path, &found) == 0;
 }
 
 /* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a
@@ -104,7 +105,10 @@ static bool is_importable(const char *directory, const char *name, const char *m
     return ends(name, ".pth") || how == IN_VAIN || (how == FOUND && (!is_bare || is_package(directory, name)));
 }
 
-static bool is_self(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "__pycache__") == 0; }
+static bool is_self(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "__pycache__") == 0;
+}
 
 static bool is_metadata(const char *name)
 {
@@ -115,7 +119,8 @@ static bool is_wanted(const char *directory, const char *name, uint64_t which, c
 {
     if (which == MH_LISTING_METADATA)
         return is_metadata(name);
-    return !is_self(name) && (which == MH_LISTING_ALL || is_importable(directory, name, modules == NULL ? "" : modules));
+    return !is_self(name) &&
+           (which == MH_LISTING_ALL || is_importable(directory, name, modules == NULL ? "" : modules));
 }
 
 int mhi_answer_listing(const char *path, uint64_t which, const char *modules, uint64_t *digest)

@@ -56,7 +56,8 @@ static bool match(void *context, const mhi_module *module)
 static bool is_input(const struct mh_image *image, const char *path)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++)
-        if (image->inputs[i].in_kind == MH_INPUT_LIBRARY && strcmp(mhi_image_string(image, image->inputs[i].in_name), path) == 0)
+        if (image->inputs[i].in_kind == MH_INPUT_LIBRARY &&
+            strcmp(mhi_image_string(image, image->inputs[i].in_name), path) == 0)
             return true;
     return false;
 }
@@ -106,7 +107,8 @@ static int reserve(uint64_t address, uint64_t size, mh_error *err)
         result = -EEXIST;
     }
     if (result == -EEXIST)
-        return mhi_fail(err, MH_ERR_BUSY, EEXIST, "something else is mapped between 0x%" PRIx64 " and 0x%" PRIx64 ", where the snapshot belongs",
+        return mhi_fail(err, MH_ERR_BUSY, EEXIST,
+                        "something else is mapped between 0x%" PRIx64 " and 0x%" PRIx64 ", where the snapshot belongs",
                         address, address + size);
     return result < 0 ? mhi_fail_sys(err, result, "cannot reserve %" PRIu64 " bytes of address space", size) : MH_OK;
 }
@@ -117,8 +119,9 @@ static int map_segments(const struct mh_image *image, uint64_t moved_bytes, mh_e
         const mhi_file_segment *segment = &image->segments[i];
         void *mapped, *address = (void *)(segment->sg_address + moved_bytes);
         int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED;
-        int result = segment->sg_bytes == 0 ? 0 : mhi_sys_mmap(&mapped, address, segment->sg_bytes, (int)segment->sg_prot, flags,
-                                                               image->fd, segment->sg_offset);
+        int result = segment->sg_bytes == 0 ? 0
+                                            : mhi_sys_mmap(&mapped, address, segment->sg_bytes, (int)segment->sg_prot,
+                                                           flags, image->fd, segment->sg_offset);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot map %" PRIu64 " bytes of %s", segment->sg_bytes, image->path);
         /* what the page cache has lost comes back in huge pages, where kernel and file system can */
@@ -143,7 +146,8 @@ static void relocate(const struct mh_image *image, uint64_t moved_bytes, const l
  * run would get, costs no copy either, and no comparison of gigabytes; only pointers inside do not survive the move,
  * and that there are none that matter the caller must know. Where anything else lies at the address, or a newer
  * snapshot of the same name is attached there: busy. */
-static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint64_t size, bool is_movable, mh_error *err)
+static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint64_t size, bool is_movable,
+                      mh_error *err)
 {
     const mhi_file_header *header = &image->header;
     uint64_t address, home = header->hd_address;
@@ -156,7 +160,8 @@ static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint6
     return status;
 }
 
-static int map_arena(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *image, const loaded *modules, bool is_movable, mh_error *err)
+static int map_arena(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *image, const loaded *modules,
+                     bool is_movable, mh_error *err)
 {
     const mhi_file_header *header = &image->header;
     uint64_t size = header->hd_data_offset + header->hd_data_bytes;

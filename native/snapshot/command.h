@@ -28,8 +28,8 @@ enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found
 #define MHI_COMMAND_INSTALLED "installed" /* python -P -m: without the working directory in sys.path */
 
 /* mh_command_text for a launcher in `directory`, a real path. */
-int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name, bool is_here,
-                      const char *const *arguments, mh_error *err);
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+                      bool is_here, const char *const *arguments, mh_error *err);
 /* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment
  * this is. MH_ERR_UNSUPPORTED: the environment names none. */
 int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err);

@@ -55,10 +55,11 @@ static int refuse_findings(const mh_transaction *tx, mh_error *err)
         return MH_OK;
     const mh_finding *first = &audit->findings[0];
     return mhi_fail(err, MH_ERR_DANGLING, 0,
-                    "%" PRIu64 " pointers would dangle in a later run; the first is at offset %" PRIu64 " of a block of %" PRIu64
-                    " bytes made by %.80s and leads to 0x%" PRIx64 " in %.80s, outside the arena",
-                    audit->summary.findings, first->offset, first->block_bytes, *first->owner == '\0' ? "the program" : first->owner,
-                    first->value, first->target_name);
+                    "%" PRIu64 " pointers would dangle in a later run; the first is at offset %" PRIu64
+                    " of a block of %" PRIu64 " bytes made by %.80s and leads to 0x%" PRIx64
+                    " in %.80s, outside the arena",
+                    audit->summary.findings, first->offset, first->block_bytes,
+                    *first->owner == '\0' ? "the program" : first->owner, first->value, first->target_name);
 }
 
 static int audit(mh_transaction *tx, mh_error *err)
@@ -187,7 +188,8 @@ static int sync_in_steps(mh_transaction *tx, uint64_t file_bytes, mh_error *err)
         /* not every file system has it */
         if (result < 0 && result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP)
             return cannot_write(result, tx, err); /* an error reported here will not be reported by fsync again */
-        atomic_store_explicit(&tx->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES), memory_order_relaxed);
+        atomic_store_explicit(&tx->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES),
+                              memory_order_relaxed);
     }
     return MH_OK;
 }
@@ -228,8 +230,10 @@ static int write_file(mh_transaction *tx, mh_error *err)
     mhi_arena_read_layout(tx->arena, &layout);
     mhi_file_header header = begin_header(tx, &layout);
     mhi_file_segment segments[] = {
-        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes, MHI_SEGMENTS_OFFSET, 0, 0, 0, 0 },
-        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes, MHI_SEGMENTS_OFFSET + layout.data_bytes, 0, 0, 0, 0 },
+        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes,
+          MHI_SEGMENTS_OFFSET, 0, 0, 0, 0 },
+        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes,
+          MHI_SEGMENTS_OFFSET + layout.data_bytes, 0, 0, 0, 0 },
     };
     int status = settle_data(tx, &segments[0], err);
     if (status == MH_OK)

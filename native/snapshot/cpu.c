@@ -79,9 +79,7 @@ static const struct {
 
 /* The answer to the last question. The instruction traps in virtual machines, where it takes microseconds: nothing is
  * asked twice. */
-typedef struct {
-    uint32_t highest, leaf, subleaf, word[4];
-} answer;
+typedef struct { uint32_t highest, leaf, subleaf, word[4]; } answer;
 
 static answer begin(void)
 {

@@ -12,8 +12,9 @@
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
 
-static const char *const watched[] = { "PYTHON*", "LD_*", "LC_*", "LANG", "LANGUAGE", "OMP_*", "OPENBLAS_*", "MKL_*", "NPY_*", "GOTO_*", "BLIS_*", "KMP_*",
-                                        "GOMP_*", "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
+static const char *const watched[] = { "PYTHON*",    "LD_*",   "LC_*",     "LANG",   "LANGUAGE",  "OMP_*",
+                                       "OPENBLAS_*", "MKL_*",  "NPY_*",    "GOTO_*", "BLIS_*",    "KMP_*",
+                                       "GOMP_*",     "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
 
 static bool is_watched(const char *name, size_t length)
 {
@@ -89,7 +90,8 @@ static bool is_recorded(const struct mh_image *image, const char *name, size_t l
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
         const char *recorded = mhi_image_string(image, image->inputs[i].in_name);
-        if (image->inputs[i].in_kind == MH_INPUT_ENV && strncmp(recorded, name, length) == 0 && recorded[length] == '\0')
+        if (image->inputs[i].in_kind == MH_INPUT_ENV && strncmp(recorded, name, length) == 0 &&
+            recorded[length] == '\0')
             return true;
     }
     return false;
@@ -111,7 +113,8 @@ int mhi_environment_check(const struct mh_image *image, const char *const *env, 
     for (char *const *each = environment; status == MH_OK && each != NULL && *each != NULL; each++) {
         size_t length = strcspn(*each, "=");
         if (is_watched(*each, length) && !is_recorded(image, *each, length))
-            status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set", (int)length, *each);
+            status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set",
+                              (int)length, *each);
     }
     for (; status == MH_OK && env != NULL && *env != NULL; env++)
         if (!is_recorded(image, *env, strlen(*env)))

@@ -77,7 +77,9 @@ int mhi_foreign_refuse(const char *path, bool *stands, mh_error *err)
     if (found < 0)
         return mhi_fail_sys(err, found, "cannot tell whether %s is a snapshot", path);
     if (found == MHI_STANDS_FOREIGN)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is %s and no snapshot, so it is not replaced: choose another path, or remove it", path, kind);
+        return mhi_fail(err, MH_ERR_FORMAT, 0,
+                        "%s is %s and no snapshot, so it is not replaced: choose another path, or remove it", path,
+                        kind);
     return MH_OK;
 }
 

@@ -41,8 +41,9 @@ bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is)
 {
     /* a directory's size tells nothing */
     bool is_file = was->in_kind == MH_INPUT_FILE || was->in_kind == MH_INPUT_LIBRARY;
-    return was->in_inode == is->in_inode && was->in_mtime_ns == is->in_mtime_ns && was->in_ctime_ns == is->in_ctime_ns &&
-           was->in_ctime_ns != MHI_TIME_UNKNOWN && (!is_file || was->in_bytes == is->in_bytes);
+    return was->in_inode == is->in_inode && was->in_mtime_ns == is->in_mtime_ns &&
+           was->in_ctime_ns == is->in_ctime_ns && was->in_ctime_ns != MHI_TIME_UNKNOWN &&
+           (!is_file || was->in_bytes == is->in_bytes);
 }
 
 /* A snapshot, such as a layer stands on, is told by its header, which holds the checksums of all else. */
@@ -82,8 +83,8 @@ static int compare(const mhi_file_input *was, const struct stat *found, const ch
     if (!S_ISREG(found->st_mode))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed: it is no regular file", path);
     if (is.in_bytes != was->in_bytes)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path, is.in_bytes,
-                        was->in_bytes);
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path,
+                        is.in_bytes, was->in_bytes);
     return 0;
 }
 

@@ -66,22 +66,23 @@ static int read_header(struct mh_image *image, mh_error *err)
         return mhi_fail_sys(err, result, "cannot read %s", image->path);
     static const mhi_file_header zeros;
     if (size >= sizeof *header && memcmp(header, &zeros, sizeof zeros) == 0)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is no snapshot, or an incomplete one: its first page is zero", image->path);
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is no snapshot, or an incomplete one: its first page is zero",
+                        image->path);
     if (memcmp(header->hd_magic, MHI_MAGIC, sizeof header->hd_magic) != 0)
         return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is not a snapshot: it does not begin as one", image->path);
     if (size < sizeof *header)
         return corrupt(image, "it ends inside its header", err);
     if (header->hd_version != MHI_FORMAT_VERSION)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s has format %" PRIu32 ", this build reads %d", image->path, header->hd_version,
-                        MHI_FORMAT_VERSION);
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s has format %" PRIu32 ", this build reads %d", image->path,
+                        header->hd_version, MHI_FORMAT_VERSION);
     if (mhi_checksum(header, offsetof(mhi_file_header, hd_checksum)) != header->hd_checksum)
         return corrupt(image, "the checksum of its header does not match", err);
     if (header->hd_file_bytes != size)
-        return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: it has %" PRIu64 " bytes and should have %" PRIu64, image->path,
-                        size, header->hd_file_bytes);
+        return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: it has %" PRIu64 " bytes and should have %" PRIu64,
+                        image->path, size, header->hd_file_bytes);
     if (header->hd_kind != MH_KIND_HEAP && header->hd_kind != MH_KIND_PROCESS)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %d and %d", image->path,
-                        header->hd_kind, MH_KIND_HEAP, MH_KIND_PROCESS);
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %d and %d",
+                        image->path, header->hd_kind, MH_KIND_HEAP, MH_KIND_PROCESS);
     const char *wrong = mhi_check_header(header);
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
@@ -89,7 +90,8 @@ static int read_header(struct mh_image *image, mh_error *err)
 static int check_tables_place(struct mh_image *image, mh_error *err)
 {
     uint64_t start = image->header.hd_tables[0].tb_offset;
-    if (start >= image->header.hd_file_bytes || image->header.hd_file_bytes - start > MHI_TABLES_BYTES_MAX || start % 8 != 0)
+    if (start >= image->header.hd_file_bytes || image->header.hd_file_bytes - start > MHI_TABLES_BYTES_MAX ||
+        start % 8 != 0)
         return corrupt(image, "its tables lie outside the file, or are too large", err);
     image->tables_bytes = image->header.hd_file_bytes - start;
     const char *wrong = mhi_check_directory(image);
@@ -101,8 +103,12 @@ static int read_tables(struct mh_image *image, int first, int behind, mh_error *
 {
     const mhi_file_header *header = &image->header;
     uint64_t start = header->hd_tables[first - 1].tb_offset;
-    uint64_t end = behind > MHI_TABLES_MAX || (uint32_t)behind > header->hd_n_tables ? header->hd_file_bytes : header->hd_tables[behind - 1].tb_offset;
-    int result = end == start ? 0 : mhi_sys_pread_all(image->fd, image->tables + (start - header->hd_tables[0].tb_offset), end - start, start);
+    uint64_t end = behind > MHI_TABLES_MAX || (uint32_t)behind > header->hd_n_tables
+                       ? header->hd_file_bytes
+                       : header->hd_tables[behind - 1].tb_offset;
+    int result = end == start ? 0
+                              : mhi_sys_pread_all(image->fd, image->tables + (start - header->hd_tables[0].tb_offset),
+                                                  end - start, start);
     return result < 0 ? mhi_fail_sys(err, result, "cannot read the tables of %s", image->path) : MH_OK;
 }
 
@@ -242,7 +248,8 @@ int mh_image_verify(const mh_image *image, mh_error *err)
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot read segment %" PRIu64 " of %s", i, image->path);
         if (checksum != segment->sg_checksum)
-            return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: segment %" PRIu64 " has checksum %016" PRIx64 ", it was %016" PRIx64,
+            return mhi_fail(err, MH_ERR_CORRUPT, 0,
+                            "%s is damaged: segment %" PRIu64 " has checksum %016" PRIx64 ", it was %016" PRIx64,
                             image->path, i, checksum, segment->sg_checksum);
     }
     return MH_OK;

@@ -7,22 +7,23 @@
 #include "magicheap.h"
 
 struct mh_image {
-    char *path;               /* absolute */
+    char *path; /* absolute */
     int fd;
-    struct stat status;       /* of fd when it was opened */
+    struct stat status; /* of fd when it was opened */
     mhi_file_header header;
-    uint8_t *tables;          /* a copy of all tables; what follows points into it */
+    uint8_t *tables; /* a copy of all tables; what follows points into it */
     uint64_t tables_bytes;
     const mhi_file_segment *segments;
     const mhi_file_input *inputs;
     const mhi_file_module *modules;
     const mhi_file_relocation *relocations;
     const char *strings;
-    const mhi_file_process *process;         /* of a heap snapshot NULL, as the rest */
+    const mhi_file_process *process; /* of a heap snapshot NULL, as the rest */
     const mhi_file_descriptor *descriptors;
     const mhi_file_signal *signals;
     const mhi_file_touched *touched;
-    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals, n_touched;
+    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals,
+        n_touched;
 };
 
 /* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is
@@ -42,9 +43,15 @@ int mhi_look(const char *path, int flags);
  * write. */
 void mhi_image_stamp(const struct mh_image *image);
 
-static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset) { return image->strings + offset; }
+static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset)
+{
+    return image->strings + offset;
+}
 
-static inline bool mhi_is_string(const struct mh_image *image, uint64_t offset) { return offset < image->strings_bytes; }
+static inline bool mhi_is_string(const struct mh_image *image, uint64_t offset)
+{
+    return offset < image->strings_bytes;
+}
 
 /* MH_ERR_FORMAT if the image is not of this kind. */
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err);

@@ -36,10 +36,10 @@ int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err);
 
 /* What the answers of one transaction are seen from. */
 typedef struct {
-    char *standard_library;  /* as in mh_options; NULL: none */
-    char *place;             /* the working directory at mh_open; "": it could not be told */
-    char *snapshot;          /* what begins like this is the snapshot's own */
-    char *left_out;          /* paths that are no input, each with a newline behind it; NULL: none */
+    char *standard_library; /* as in mh_options; NULL: none */
+    char *place;            /* the working directory at mh_open; "": it could not be told */
+    char *snapshot;         /* what begins like this is the snapshot's own */
+    char *left_out;         /* paths that are no input, each with a newline behind it; NULL: none */
 } mhi_scope;
 
 /* record.c: what was asked (heap/questions.h), as inputs. MH_ERR_UNSUPPORTED if some questions were lost. */
@@ -76,12 +76,12 @@ int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t bu
 struct mh_image;
 /* Of the run that asks. */
 typedef struct {
-    const char *key;                /* NULL: not compared */
-    const char *const *env;         /* as in mh_options */
-    char *const *environment;       /* an environ */
-    const char *const *arguments;   /* as in mh_options */
-    bool is_watched;                /* as in mh_options */
-    bool is_any;                    /* any run of the command: where, by whom and with what it is run is not compared */
+    const char *key;              /* NULL: not compared */
+    const char *const *env;       /* as in mh_options */
+    char *const *environment;     /* an environ */
+    const char *const *arguments; /* as in mh_options */
+    bool is_watched;              /* as in mh_options */
+    bool is_any;                  /* any run of the command: where, by whom and with what it is run is not compared */
 } mhi_run;
 
 /* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. *is_variant then tells whether it is
@@ -92,6 +92,7 @@ int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_
  * */
 bool mhi_inputs_are_gone(const struct mh_image *image);
 /* environment.c: its part of that. */
-int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment, mh_error *err);
+int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment,
+                          mh_error *err);
 
 #endif

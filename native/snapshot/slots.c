@@ -78,7 +78,10 @@ static bool look(place *p, int number, const char *path, const mhi_slot *slot)
     return true;
 }
 
-static bool is_better(const place *a, const place *b) { return a->is != b->is ? a->is < b->is : a->is == OTHER && a->used_s < b->used_s; }
+static bool is_better(const place *a, const place *b)
+{
+    return a->is != b->is ? a->is < b->is : a->is == OTHER && a->used_s < b->used_s;
+}
 
 int mhi_slots_choose(mhi_choice *choice, const char *path, const mhi_slot slots[MHI_VARIANTS], mh_error *err)
 {

@@ -7,8 +7,8 @@
 
 /* What only a process snapshot has. Names are pointers here, offsets of strings in the file. */
 typedef struct mhi_process_tables {
-    const char *names;               /* sg_input of a FILE segment is an offset in here, of its path */
-    mhi_file_process process;        /* pr_program and pr_command are set when the tables are made, from */
+    const char *names;        /* sg_input of a FILE segment is an offset in here, of its path */
+    mhi_file_process process; /* pr_program and pr_command are set when the tables are made, from */
     const char *program, *command;
     const mhi_file_descriptor *descriptors; /* ds_name: from */
     const char *const *descriptor_names;
@@ -30,7 +30,7 @@ typedef struct {
 typedef struct {
     uint8_t *bytes; /* all tables, as from the first one's offset to the end of the file */
     uint64_t size;
-    uint32_t n;     /* of tables */
+    uint32_t n; /* of tables */
     mhi_file_table directory[MHI_TABLES_OF_PROCESS];
 } mhi_tables;
 

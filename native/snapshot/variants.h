@@ -64,8 +64,8 @@ static inline int64_t mhi_used_s(const struct stat *status)
 
 /* What a run found at one of the paths as it opened. */
 typedef struct {
-    int verdict;         /* MHI_SLOT_* */
-    struct stat found;   /* what was judged; st_ino 0: nothing */
+    int verdict;       /* MHI_SLOT_* */
+    struct stat found; /* what was judged; st_ino 0: nothing */
 } mhi_slot;
 
 enum { MHI_SLOT_UNJUDGED, MHI_SLOT_OWN, MHI_SLOT_OTHER };
@@ -73,8 +73,8 @@ enum { MHI_SLOT_UNJUDGED, MHI_SLOT_OWN, MHI_SLOT_OTHER };
 /* What is to be replaced. */
 typedef struct {
     int number;
-    uint64_t n_wasted;   /* for hd_n_wasted */
-    bool is_doubtful;    /* the commit is to wait until two runs have found the same */
+    uint64_t n_wasted; /* for hd_n_wasted */
+    bool is_doubtful;  /* the commit is to wait until two runs have found the same */
 } mhi_choice;
 
 /* Under the lock of `path`. MH_ERR_BUSY: another run has committed since `slots` were judged. */

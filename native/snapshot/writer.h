@@ -19,8 +19,8 @@ typedef struct {
     int directory;
     int lock;
     bool is_lock_ours; /* else another program's empty file of that name, which stays */
-    int fd;           /* the file that is to become the snapshot, open read-write */
-    bool is_named;    /* it stands under `temporary` */
+    int fd;            /* the file that is to become the snapshot, open read-write */
+    bool is_named;     /* it stands under `temporary` */
 } mhi_writer;
 
 /* Takes the lock and makes an empty file, mode 0600. MH_ERR_BUSY with EWOULDBLOCK: another run holds the lock.

@@ -74,8 +74,8 @@ uid_t mhi_sys_uid(void);
 uid_t mhi_sys_euid(void);
 /* gid, egid, then the others, at most n in all: their number; -errno */
 int mhi_sys_groups(gid_t *groups, int n);
-int mhi_sys_access(const char *path, int mode);             /* by the real ids */
-bool mhi_sys_secure_exec(void);     /* AT_SECURE: set-user-ID and the like */
+int mhi_sys_access(const char *path, int mode); /* by the real ids */
+bool mhi_sys_secure_exec(void);                 /* AT_SECURE: set-user-ID and the like */
 int64_t mhi_sys_wall_clock_ns(void);
 int mhi_sys_random(void *buffer, size_t size);
 /* NUL-terminated; -ENAMETOOLONG if it does not fit */
@@ -91,7 +91,8 @@ const char *mhi_sys_libc_version(void);   /* NULL in the launcher, which has non
 
 /* As prctl_mm_map; addresses. */
 typedef struct {
-    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start,
+        env_end;
 } mhi_sys_layout;
 int mhi_sys_layout_read(mhi_sys_layout *layout);
 int mhi_sys_layout_write(const mhi_sys_layout *layout);
@@ -99,8 +100,8 @@ int mhi_sys_mremap(void *from, size_t size, void *to); /* moves it over what is 
 
 typedef struct {
     uint64_t fs_base, tid_address, robust_list, robust_bytes;
-    uint64_t rseq, rseq_bytes;                  /* as the C library registered it; 0: not */
-    uint64_t signal_stack, signal_stack_bytes;  /* 0: none */
+    uint64_t rseq, rseq_bytes;                 /* as the C library registered it; 0: not */
+    uint64_t signal_stack, signal_stack_bytes; /* 0: none */
     uint64_t signal_mask;
     char name[16];
 } mhi_sys_thread;
@@ -129,12 +130,12 @@ int mhi_sys_fork(void);
 /* Returns in a process that has none of these ids: a child, if need be, whose parent stays and passes on its end. 0, or
  * -errno: it has one of them still. The calling process must have one thread. */
 int mhi_sys_take_other_id(const uint32_t *ids, uint32_t n_ids);
-int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
+int mhi_sys_shadow_stack(uint64_t *features); /* those that are on; 0 where the machine has none */
 bool mhi_sys_is_terminal(int fd);
 int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows);
-enum { MHI_SYS_HOST_BYTES = 5 * 65 };                     /* sysname, nodename, release, version, machine */
+enum { MHI_SYS_HOST_BYTES = 5 * 65 }; /* sysname, nodename, release, version, machine */
 int mhi_sys_host(char name[MHI_SYS_HOST_BYTES]);
-int mhi_sys_stack_limit(uint64_t *bytes);                 /* the soft one */
+int mhi_sys_stack_limit(uint64_t *bytes); /* the soft one */
 /* that this thread may run on; what is not known is left alone */
 int mhi_sys_cpus(uint64_t *bits, size_t size);
 /* What the kernel keeps for this process besides its memory, each as a number that is compared: working directory,

@@ -27,8 +27,8 @@
 #include "sys/sys.h"
 
 enum {
-    FROM_KERNEL = 0x80,   /* SI_KERNEL: of a terminal, a timer or a limit */
-    SIGNAL_STATUS = 128,  /* what shells add */
+    FROM_KERNEL = 0x80,  /* SI_KERNEL: of a terminal, a timer or a limit */
+    SIGNAL_STATUS = 128, /* what shells add */
     /* descriptors closed one by one where the kernel has no close_range (before 5.9); the usual limit */
     OLD_LIMIT_FILES = 1024,
 };
@@ -37,13 +37,16 @@ enum {
 typedef struct {
     uint64_t mask;
     mhi_sys_action child_action;
-    int *tid_address;           /* where the C library has the thread id; NULL: it has none yet */
+    int *tid_address; /* where the C library has the thread id; NULL: it has none yet */
     uintptr_t robust_list, robust_bytes;
 } kept;
 
 static const uint64_t all_signals = ~(uint64_t)0;
 
-static long set_mask(const uint64_t *mask, uint64_t *old) { return mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)mask, (long)old, sizeof *mask); }
+static long set_mask(const uint64_t *mask, uint64_t *old)
+{
+    return mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)mask, (long)old, sizeof *mask);
+}
 
 static long set_action(int signal, const mhi_sys_action *action, mhi_sys_action *old)
 {
@@ -68,8 +71,8 @@ __attribute__((noreturn)) static void end(int status)
 
 static bool is_of_terminal(int signal)
 {
-    const uint64_t terminal = 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGHUP | 1ull << SIGTSTP | 1ull << SIGTTIN | 1ull << SIGTTOU |
-                              1ull << SIGCONT | 1ull << SIGWINCH;
+    const uint64_t terminal = 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGHUP | 1ull << SIGTSTP | 1ull << SIGTTIN |
+                              1ull << SIGTTOU | 1ull << SIGCONT | 1ull << SIGWINCH;
     return signal < 64 && (terminal >> signal & 1);
 }
 

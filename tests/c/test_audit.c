@@ -162,7 +162,8 @@ TEST(what_no_root_leads_to_is_litter_and_not_judged)
 {
     mh_arena *arena = new_arena();
     void *ordinary = malloc(100);
-    uint64_t *root = new_block(arena, 64), *middle = new_block(arena, 64), *last = new_block(arena, 64), *litter = new_block(arena, 64);
+    uint64_t *root = new_block(arena, 64), *middle = new_block(arena, 64), *last = new_block(arena, 64),
+             *litter = new_block(arena, 64);
     root[2] = (uint64_t)(middle + 3); /* an interior pointer */
     middle[7] = (uint64_t)last;
     last[0] = (uint64_t)root;
@@ -199,8 +200,17 @@ TEST(numbers_and_dead_addresses_are_nothing)
     mh_arena *arena = new_arena();
     char *ordinary = malloc(100);
     uint64_t *block = new_block(arena, 128), *freed = new_block(arena, 64);
-    uint64_t words[] = { 0, 1, 4095, 65536, UINT64_MAX, 1ull << 47, 0x3ff0000000000000, (uint64_t)freed, (uint64_t)(ordinary + 1),
-                         (uint64_t)load_guest()->table << 16, 0xffffffffff600000 /* vsyscall */ };
+    uint64_t words[] = { 0,
+                         1,
+                         4095,
+                         65536,
+                         UINT64_MAX,
+                         1ull << 47,
+                         0x3ff0000000000000,
+                         (uint64_t)freed,
+                         (uint64_t)(ordinary + 1),
+                         (uint64_t)load_guest()->table << 16,
+                         0xffffffffff600000 /* vsyscall */ };
     memcpy(block, words, sizeof words);
     mh_free(freed);
     run_audit(arena, block);
@@ -222,7 +232,9 @@ TEST(what_the_last_user_of_a_block_left_is_no_pointer)
         for (size_t j = 0; j < g->malloc_usable_size(used) / 8; j++)
             used[j] = (uint64_t)ordinary;
         g->free(used);
-        blocks[i] = i % 3 == 0 ? g->malloc(size - 8) : i % 3 == 1 ? g->realloc(g->malloc(size / 2), size) : g->memalign(16, size);
+        blocks[i] = i % 3 == 0   ? g->malloc(size - 8)
+                    : i % 3 == 1 ? g->realloc(g->malloc(size / 2), size)
+                                 : g->memalign(16, size);
     }
     end_routing(arena);
     run_audit(arena, blocks);
@@ -284,7 +296,8 @@ TEST(integers_that_look_like_addresses_are_left_alone_in_large_blocks)
     for (size_t i = 0; i < n_words; i++)
         block[i] = (uint64_t)g->number >> 32 << 32 | (uint32_t)harness_random(&seed);
     run_audit(arena, block);
-    printf("of %zu words that share the upper half of a library's address, %llu were taken for pointers into modules and %llu for others\n",
+    printf("of %zu words that share the upper half of a library's address, %llu were taken for pointers into modules "
+           "and %llu for others\n",
            n_words, (unsigned long long)audit.n_relocations, (unsigned long long)audit.summary.findings);
     CHECK(audit.n_relocations + audit.summary.findings <= n_words / 10000);
     finish(arena);

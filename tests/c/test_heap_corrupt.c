@@ -11,7 +11,7 @@ static mh_error err;
  * */
 
 static mh_arena *arena;
-static char *small, *large, *hole;  /* hole: a free span of 12 pages between two large blocks */
+static char *small, *large, *hole; /* hole: a free span of 12 pages between two large blocks */
 
 static void populate(void)
 {
@@ -37,12 +37,12 @@ static void check_breaks(const char *words)
     }
 }
 
-#define BREAK(place, value, words)        \
-    do {                                  \
-        __typeof__(place) before_ = (place); \
-        (place) = (value);                \
-        check_breaks(words);              \
-        (place) = before_;                \
+#define BREAK(place, value, words)            \
+    do {                                      \
+        __typeof__(place) before_ = (place);  \
+        (place) = (value);                    \
+        check_breaks(words);                  \
+        (place) = before_;                    \
         CHECK_OK(mh_check(arena, &err), err); \
     } while (0)
 
@@ -148,7 +148,8 @@ TEST(an_adopted_arena_answers_for_its_blocks_and_frees_nothing)
     CHECK(mh_arena_of(large_block) == adopted && mhi_arena_is_sealed(adopted));
     CHECK_EQUAL(mh_usable_size(large_block), 40960);
     CHECK_EQUAL(mh_usable_size(large_block + 4096), 0);
-    CHECK(mhi_arena_find_block(adopted, (uintptr_t)large_block + 40959, &block) && block.address == (uintptr_t)large_block);
+    CHECK(mhi_arena_find_block(adopted, (uintptr_t)large_block + 40959, &block) &&
+          block.address == (uintptr_t)large_block);
     mh_free(large_block);
     CHECK_EQUAL(mh_usable_size(large_block), 40960);
     CHECK(mh_malloc(adopted, 1) == NULL && mh_realloc(adopted, large_block, 100000) == NULL);
@@ -214,8 +215,8 @@ static void look_everywhere(const mh_arena *adopted, const mhi_arena_layout *lay
         CHECK(size <= to - address);
         mh_free((void *)address);
         if (mhi_arena_find_block(adopted, address, &block))
-            CHECK(block.address >= from && block.address <= address && address - block.address < block.size_bytes
-                  && block.size_bytes <= to - block.address);
+            CHECK(block.address >= from && block.address <= address && address - block.address < block.size_bytes &&
+                  block.size_bytes <= to - block.address);
     }
 }
 

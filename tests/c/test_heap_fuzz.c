@@ -76,7 +76,8 @@ TEST(threads_that_free_each_others_blocks_keep_every_byte)
     CHECK_OK(mh_arena_new(&arena, 0, &err), err);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < THREADS; i++) {
-            oracles[i] = (oracle){ .arena = arena, .random = harness_seed() + (uint64_t)(round * THREADS + i), .n_blocks = 256 };
+            oracles[i] =
+                (oracle){ .arena = arena, .random = harness_seed() + (uint64_t)(round * THREADS + i), .n_blocks = 256 };
             CHECK_EQUAL(pthread_create(&threads[i], NULL, run_thread, &oracles[i]), 0);
         }
         for (int i = 0; i < 50; i++)
@@ -127,7 +128,8 @@ TEST(a_seal_stops_threads_in_full_flight)
         mh_arena *arena;
         CHECK_OK(mh_arena_new(&arena, 0, &err), err);
         for (int i = 0; i < THREADS; i++) {
-            hammers[i] = (hammer){ .arena = arena, .ready = &ready, .random = harness_seed() + (uint64_t)(100 * round + i) };
+            hammers[i] =
+                (hammer){ .arena = arena, .ready = &ready, .random = harness_seed() + (uint64_t)(100 * round + i) };
             CHECK_EQUAL(pthread_create(&threads[i], NULL, hammer_until_sealed, &hammers[i]), 0);
         }
         while (ready < THREADS)
@@ -167,4 +169,7 @@ static int run_file(const char *path)
     return 0;
 }
 
-int main(int argc, char **argv) { return argc == 2 && argv[1][0] == '@' ? run_file(argv[1] + 1) : harness_main(argc, argv); }
+int main(int argc, char **argv)
+{
+    return argc == 2 && argv[1][0] == '@' ? run_file(argv[1] + 1) : harness_main(argc, argv);
+}

@@ -38,9 +38,15 @@ typedef struct {
 #define STACK_AT 0x7ffd00000000ull
 #define VDSO_AT 0x7ffe00000000ull
 
-static mhi_file_segment segment(uint32_t kind, uint32_t prot, uint64_t address, uint64_t bytes, uint64_t offset, uint32_t flags)
+static mhi_file_segment segment(uint32_t kind, uint32_t prot, uint64_t address, uint64_t bytes, uint64_t offset,
+                                uint32_t flags)
 {
-    return (mhi_file_segment){ .sg_kind = kind, .sg_prot = prot, .sg_address = address, .sg_bytes = bytes, .sg_offset = offset, .sg_flags = flags };
+    return (mhi_file_segment){ .sg_kind = kind,
+                               .sg_prot = prot,
+                               .sg_address = address,
+                               .sg_bytes = bytes,
+                               .sg_offset = offset,
+                               .sg_flags = flags };
 }
 
 static sample sound(void)
@@ -111,7 +117,8 @@ static void write_sample(const sample *s)
 {
     static const uint64_t entry_bytes[] = { MHI_ENTRY_BYTES };
     static const uint8_t none[256];
-    const void *entries[] = { s->segments, s->inputs, none, none, s->strings, s->processes, s->descriptors, s->signals, s->touched };
+    const void *entries[] = { s->segments,  s->inputs,      none,       none,      s->strings,
+                              s->processes, s->descriptors, s->signals, s->touched };
     uint64_t end = 0;
     header = s->header;
     memset(tables, 0, sizeof tables);
@@ -160,18 +167,22 @@ static void judge(const struct mh_image *image)
         CHECK(one->sg_address + one->sg_bytes <= MHI_LAUNCHER_START || one->sg_address >= MHI_LAUNCHER_END);
         CHECK(one->sg_kind != MH_SEGMENT_FILE || image->inputs[one->sg_input].in_kind <= MH_INPUT_LIBRARY);
         CHECK(one->sg_kind != MH_SEGMENT_MEMORY || one->sg_offset + one->sg_bytes <= image->header.hd_file_bytes);
-        CHECK(one->sg_kind != MH_SEGMENT_MEMORY || !(one->sg_flags & MHI_SEGMENT_HUGE) || one->sg_address % (2 << 20) == one->sg_offset % (2 << 20));
+        CHECK(one->sg_kind != MH_SEGMENT_MEMORY || !(one->sg_flags & MHI_SEGMENT_HUGE) ||
+              one->sg_address % (2 << 20) == one->sg_offset % (2 << 20));
         for (uint64_t j = 0; j < i; j++) {
             const mhi_file_segment *other = &image->segments[j];
             CHECK(other->sg_address + other->sg_bytes <= one->sg_address);
-            CHECK(one->sg_kind != MH_SEGMENT_MEMORY || other->sg_kind != MH_SEGMENT_MEMORY || other->sg_offset + other->sg_bytes <= one->sg_offset);
+            CHECK(one->sg_kind != MH_SEGMENT_MEMORY || other->sg_kind != MH_SEGMENT_MEMORY ||
+                  other->sg_offset + other->sg_bytes <= one->sg_offset);
         }
         for (uint64_t at = process->pr_vdso, k = 0; k < 4; at += process->pr_vdso_bytes[k++])
-            CHECK(process->pr_vdso_bytes[k] > 1 << 20 || !meets(at, process->pr_vdso_bytes[k], one->sg_address, one->sg_bytes));
+            CHECK(process->pr_vdso_bytes[k] > 1 << 20 ||
+                  !meets(at, process->pr_vdso_bytes[k], one->sg_address, one->sg_bytes));
     }
     CHECK(EXECUTABLE(process->pr_rip) && WRITABLE(process->pr_rsp) && WRITABLE(process->pr_fs_base));
     CHECK(WRITABLE(process->pr_tid_address) && WRITABLE(process->pr_arguments) && WRITABLE(process->pr_arguments + 7));
-    CHECK(process->pr_rseq == 0 || (WRITABLE(process->pr_rseq) && WRITABLE(process->pr_rseq + process->pr_rseq_bytes - 1)));
+    CHECK(process->pr_rseq == 0 ||
+          (WRITABLE(process->pr_rseq) && WRITABLE(process->pr_rseq + process->pr_rseq_bytes - 1)));
     CHECK(process->pr_mxcsr <= 0xffff && memchr(process->pr_name, 0, sizeof process->pr_name) != NULL);
     for (uint64_t i = 0; i < image->n_signals; i++)
         CHECK(image->signals[i].si_handler <= 1 || EXECUTABLE(image->signals[i].si_handler));
@@ -251,7 +262,8 @@ TEST(segment_out_of_its_place_is_refused)
     REFUSED("out of order", s.segments[HEAP].sg_bytes = UINT64_MAX - PAGE + 1);
     REFUSED("the launcher or the kernel", s.segments[CODE].sg_address = MHI_LAUNCHER_START - PAGE);
     REFUSED("the launcher or the kernel", s.segments[CODE].sg_address = MHI_LAUNCHER_END - PAGE);
-    REFUSED("the launcher or the kernel", s.segments[HEAP].sg_address = VDSO_AT - 16 * PAGE, s.segments[HEAP].sg_bytes = 17 * PAGE);
+    REFUSED("the launcher or the kernel", s.segments[HEAP].sg_address = VDSO_AT - 16 * PAGE,
+            s.segments[HEAP].sg_bytes = 17 * PAGE);
     REFUSED("the launcher or the kernel", p->pr_vdso = STACK_AT + PAGE);
     REFUSED("where none belongs", s.segments[STACK].sg_offset -= PAGE);
     REFUSED("where none belongs", s.segments[DATA].sg_offset = 0);
@@ -409,7 +421,8 @@ static void flip_bytes(void *what)
     mh_error err;
     for (size_t at = 0; at < sizeof header + tables_bytes; at++) {
         bool in_header = at < sizeof header;
-        uint8_t *was = in_header ? (uint8_t *)&header + at : tables + (at - sizeof header), is = (uint8_t)(*was ^ (1 << at % 8));
+        uint8_t *was = in_header ? (uint8_t *)&header + at : tables + (at - sizeof header),
+                is = (uint8_t)(*was ^ (1 << at % 8));
         uint64_t place = in_header ? at : start + at - sizeof header;
         NOTE(what, "byte %zu is 0x%02x", at, is);
         put(&is, 1, place);
@@ -422,8 +435,25 @@ TEST(any_damaged_byte_is_noticed) { survive(flip_bytes); }
 
 static uint64_t hostile(uint64_t was, int i)
 {
-    const uint64_t values[] = { 0, 1, was + 1, was - 1, was + 8, was + PAGE, was - PAGE, was << 1, was >> 1, UINT64_MAX, UINT64_MAX - PAGE + 1,
-                                INT64_MAX, (uint64_t)INT64_MAX + 1, UINT32_MAX, CODE_AT, DATA_AT, STACK_AT, MHI_LAUNCHER_START, VDSO_AT };
+    const uint64_t values[] = { 0,
+                                1,
+                                was + 1,
+                                was - 1,
+                                was + 8,
+                                was + PAGE,
+                                was - PAGE,
+                                was << 1,
+                                was >> 1,
+                                UINT64_MAX,
+                                UINT64_MAX - PAGE + 1,
+                                INT64_MAX,
+                                (uint64_t)INT64_MAX + 1,
+                                UINT32_MAX,
+                                CODE_AT,
+                                DATA_AT,
+                                STACK_AT,
+                                MHI_LAUNCHER_START,
+                                VDSO_AT };
     return values[i];
 }
 

@@ -13,8 +13,8 @@ enum { COMMITTED = 0, REFUSED = 10, IN_PLACE = 11 /* but perhaps not after a los
 
 typedef struct {
     const char *path;
-    uint64_t n;          /* which call fails */
-    int code;            /* errno or SYS_FAULT_KILL */
+    uint64_t n; /* which call fails */
+    int code;   /* errno or SYS_FAULT_KILL */
     /* calls count from there, in this process alone; else from mh_arm, in this process and in its child */
     bool is_behind_fork;
 } attempt;
@@ -103,7 +103,8 @@ static uint64_t fail_each_call(attempt a, bool is_first)
 TEST(killed_before_any_call_it_leaves_the_old_snapshot_or_the_new)
 {
     CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = SYS_FAULT_KILL }, false) > 20);
-    CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = SYS_FAULT_KILL, .is_behind_fork = true }, false) > 20);
+    CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = SYS_FAULT_KILL, .is_behind_fork = true }, false) >
+          20);
 }
 
 TEST(killed_before_any_call_the_first_time_it_leaves_none_or_a_whole_one)

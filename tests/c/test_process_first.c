@@ -20,7 +20,7 @@ static void note(const char *what)
     n_trace += (size_t)snprintf(trace + n_trace, sizeof trace - n_trace, "%s", what);
 }
 
-#define HANDLERS(name)                                   \
+#define HANDLERS(name)                                    \
     static void prepare_##name(void) { note("(" #name); } \
     static void parent_##name(void) { note(#name ")"); }  \
     static void child_##name(void) { note(#name "]"); }

@@ -150,7 +150,8 @@ static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
 /* Whether the list is, to the last byte, what build_list made. */
 static inline bool is_list(const list *found, uint64_t seed)
 {
-    if (found == NULL || found->seed != seed || found->label != list_label || found->measure(found->label) != sizeof list_label - 1)
+    if (found == NULL || found->seed != seed || found->label != list_label ||
+        found->measure(found->label) != sizeof list_label - 1)
         return false;
     uint64_t state = seed, n = 0;
     for (const node *each = found->first; each != NULL; each = each->next, n++) {

@@ -24,7 +24,8 @@ static const char *home_in(const char *users, uid_t user)
 
 TEST(home_is_that_of_the_first_line_of_the_user)
 {
-    static const char users[] = "root:x:0:0:root:/root:/bin/sh\nno:x:7:7::relative:/bin/sh\none:x:7:7:One,,,:/home/one:/bin/sh\ntwo:x:7:7::/two:\n";
+    static const char users[] = "root:x:0:0:root:/root:/bin/sh\nno:x:7:7::relative:/bin/sh\none:x:7:7:One,,,:/home/"
+                                "one:/bin/sh\ntwo:x:7:7::/two:\n";
     CHECK(strcmp(home_in(users, 0), "/root") == 0);
     CHECK(strcmp(home_in(users, 7), "/home/one") == 0);
     CHECK(strcmp(home_in(users, 8), "") == 0);
@@ -33,10 +34,19 @@ TEST(home_is_that_of_the_first_line_of_the_user)
 
 TEST(lines_that_are_none_are_passed_over)
 {
-    static const char *const lines[] = { "", "root", "root:x:0", "root:x::0:root:/wrong:", "root:x:0x0:0:root:/wrong:", "root:x:-0:0:root:/wrong:",
-        "root:x: 0:0:root:/wrong:", "root:x:4294967296:0:root:/wrong:", "root:x:18446744073709551616:0:root:/wrong:", "+::::::",
-        "root:x:0:0:root:/wrong",
-        "#root:x:1:0:root:/wrong:", "root:x:0:0:root::/bin/sh" };
+    static const char *const lines[] = { "",
+                                         "root",
+                                         "root:x:0",
+                                         "root:x::0:root:/wrong:",
+                                         "root:x:0x0:0:root:/wrong:",
+                                         "root:x:-0:0:root:/wrong:",
+                                         "root:x: 0:0:root:/wrong:",
+                                         "root:x:4294967296:0:root:/wrong:",
+                                         "root:x:18446744073709551616:0:root:/wrong:",
+                                         "+::::::",
+                                         "root:x:0:0:root:/wrong",
+                                         "#root:x:1:0:root:/wrong:",
+                                         "root:x:0:0:root::/bin/sh" };
     char users[512];
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         snprintf(users, sizeof users, "%s\nroot:x:0:0:root:/right:/bin/sh\n", lines[i]);

@@ -223,9 +223,6 @@ static void never_finish(void *context)
     }
 }
 
-TEST(file_whose_header_was_not_written_is_never_taken_S2)
-{
-    IN_CHILD(never_finish, (void *)scratch("power.dat"));
-}
+TEST(file_whose_header_was_not_written_is_never_taken_S2) { IN_CHILD(never_finish, (void *)scratch("power.dat")); }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }

@@ -14,9 +14,11 @@
 enum { OLD = 1, NEW = 2 };
 
 /* All that are wrapped but unlinkat: as long as files can be removed, none is left behind. */
-#define ALL_BUT_UNLINK                                                                                                      \
-    "mmap munmap mprotect madvise membarrier_register membarrier open openat close fstat stat lstat flock fallocate ftruncate " \
-    "fsync sync_range start_sync link_fd renameat rename_with fchmod seek_data seek_hole pread pwrite read random readlink realpath"
+#define ALL_BUT_UNLINK                                                                                                \
+    "mmap munmap mprotect madvise membarrier_register membarrier open openat close fstat stat lstat flock fallocate " \
+    "ftruncate "                                                                                                      \
+    "fsync sync_range start_sync link_fd renameat rename_with fchmod seek_data seek_hole pread pwrite read random "   \
+    "readlink realpath"
 
 typedef struct {
     const char *path, *selection;
@@ -135,7 +137,8 @@ TEST(commit_cut_short_leaves_the_old_snapshot_and_the_program_unharmed)
 
 TEST(disk_that_stays_full_leaves_the_old_snapshot)
 {
-    fail_each_call("full.dat", "fallocate ftruncate pwrite fsync sync_range link_fd renameat rename_with openat", ENOSPC, true);
+    fail_each_call("full.dat", "fallocate ftruncate pwrite fsync sync_range link_fd renameat rename_with openat",
+                   ENOSPC, true);
 }
 
 TEST(files_that_cannot_be_removed_are_the_next_runs_business)
@@ -198,7 +201,8 @@ static void faulty_attach(void *context)
     *given->calls = sys_fault_calls();
     sys_fault_disarm();
     if (status == MH_OK) {
-        CHECK(mh_was_committed(tx) ? is_list(mh_root(tx), OLD) : mh_reason_status(tx) < 0 && strlen(mh_reason(tx)) > 10);
+        CHECK(mh_was_committed(tx) ? is_list(mh_root(tx), OLD)
+                                   : mh_reason_status(tx) < 0 && strlen(mh_reason(tx)) > 10);
         bool was_warm = mh_was_committed(tx);
         mh_close(tx);
         CHECK_EQUAL(open_descriptors(), descriptors);

@@ -65,14 +65,8 @@ static void cut_short_everywhere(const char *path, int code)
     CHECK(exists(first) && n_made > 0 && n_made < n_calls);
 }
 
-TEST(killed_before_any_call_the_other_variant_is_as_it_was)
-{
-    cut_short_everywhere(scratch("killed"), SYS_FAULT_KILL);
-}
+TEST(killed_before_any_call_the_other_variant_is_as_it_was) { cut_short_everywhere(scratch("killed"), SYS_FAULT_KILL); }
 
-TEST(a_call_that_fails_never_costs_the_other_variant)
-{
-    cut_short_everywhere(scratch("failed"), EIO);
-}
+TEST(a_call_that_fails_never_costs_the_other_variant) { cut_short_everywhere(scratch("failed"), EIO); }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }
