@@ -169,7 +169,22 @@ def markdown(text: str) -> str:
     return "\n".join(done[:-1])
 
 
-KINDS = {".py": python, ".c": c, ".h": c, ".md": markdown}
+def hashes(text: str) -> str:
+    """Lines that are comments alone, of files in which a # begins one."""
+    done: list[str] = []
+    run: list[str] = []
+    for line in [*text.split("\n"), ""]:
+        if re.match(r"\s*# ", line):
+            run.append(line)
+        else:
+            done += [*reflow(run, r"\s*#"), line]
+            run = []
+    return "\n".join(done[:-1])
+
+
+KINDS = {".py": python, ".c": c, ".h": c, ".S": c, ".md": markdown}
+# and Makefile, .clang-tidy and their like
+KINDS |= dict.fromkeys((".sh", ".toml", ".yaml", ".build", ".txt", ""), hashes)
 
 
 def main(*names: str) -> int:
