@@ -3,7 +3,8 @@
 # make check    what needs no run: lint, types, warnings of compilers, form, spelling (GUARDS='types lines' for some)
 # make format   bring all sources into the form that make check wants
 # make bench    what the README's table holds
-# make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory (BENCH_LLAMA_OPTIONS='--models smollm2')
+# make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory
+#                    (BENCH_LLAMA_OPTIONS='--models smollm2')
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
 # make conformance   all of CPython's and numpy's own tests, plain and resumed (most of an hour), and 20,000 resumes
 # make clean    remove all that the others made; the tree itself they leave clean
@@ -23,7 +24,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo check format test test-c test-python test-libraries bench bench-llama bench-libraries conformance model clean
+.PHONY: demo check format test test-c test-python test-libraries bench bench-llama bench-libraries conformance model
+.PHONY: clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
@@ -52,13 +54,15 @@ bench-llama: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python bench/bench_llama_cpp.py $(MODEL) $(BENCH_LLAMA_OPTIONS)
 
 test-libraries: $(LIBRARIES)/magicheap.stamp
-	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py tests/libraries/library_roots.py tests/libraries/library_pools.py
+	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py tests/libraries/library_roots.py \
+		tests/libraries/library_pools.py
 
 bench-libraries: $(LIBRARIES)/magicheap.stamp
 	$(LIBRARIES)/bin/python bench/bench_libraries.py
 
 conformance: $(VENV)/test.stamp
-	suite=$$(tools/cpython_suite.sh $(BIN)/python $(CURDIR)/build/cpython) && $(BIN)/python tests/conformance/cpython.py --python "$$suite"
+	suite=$$(tools/cpython_suite.sh $(BIN)/python $(CURDIR)/build/cpython) && \
+		$(BIN)/python tests/conformance/cpython.py --python "$$suite"
 	$(BIN)/python tests/conformance/numpy_suite.py
 	$(BIN)/python tests/conformance/resumes.py
 

@@ -62,7 +62,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         times = measure(options.model, options.runs, f"{scratch}/cache")
     print(
-        "| magic-llama, from | first token, s | x | behind 500 tokens, s | x | 64 tokens, s | x |\n|---|---|---|---|---|---|---|"
+        "| magic-llama, from | first token, s | x | behind 500 tokens, s | x | 64 tokens, s | x |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for kind, columns in times.items():
         cells = []
@@ -73,7 +74,8 @@ def main() -> None:
             cells += [f"{statistics.median(own):.3f}", f"{ratio:.2f}"] if own else ["", ""]
         print(f"| {kind} | {' | '.join(cells)} |")
     print(
-        "\nx: how many times as fast as without a snapshot, the median of the rounds' ratios. first run: makes its layers; behind 500"
+        "\nx: how many times as fast as without a snapshot, the median of the rounds' ratios. first run: "
+        "makes its layers; behind 500"
     )
     print("tokens, only that of the prefix.")
 

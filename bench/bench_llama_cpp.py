@@ -43,10 +43,13 @@ CEILINGS = "the machine's ceilings"  # beside the contestants' names
 BEST_FLAGS = ("--no-warmup", "-fit", "off", "--no-repack", "-c", "512")
 EXPLANATION = f"""
 Medians of samples taken in turns; ratios and shares are medians of the rounds' own. Of ms and MB, less is better.
-best flags: `{" ".join(BEST_FLAGS)}`; for rates no flag is better than the defaults, which repack the weights if they can.
+best flags: `{" ".join(BEST_FLAGS)}`; for rates no flag is better than the defaults, which repack the weights if they \
+can.
 best quantisation: the same of a file in Q4_0, which they can; a model that is Q4_0 has no such column.
-Of the ceiling: of a prompt, the multiplications of the layers' matrices against int8; of generation, the bytes of the weights that
-a token needs, as the file has them, against the faster of the two ways to read. private: what each further process takes.
+Of the ceiling: of a prompt, the multiplications of the layers' matrices against int8; of generation, the bytes of the \
+weights that
+a token needs, as the file has them, against the faster of the two ways to read. private: what each further process \
+takes.
 An empty cell of {N_PROCESSES} processes: there is too little memory here for so many.
 """
 
@@ -107,7 +110,8 @@ def affordable(names: list[str], cache: Path) -> list[str]:
         ]:
             if free < needed:
                 build.say(
-                    f"{name} is left out: it needs {needed / (1 << 30):.1f} GiB of {what}, {max(free, 0) / (1 << 30):.1f} are free"
+                    f"{name} is left out: it needs {needed / (1 << 30):.1f} GiB of {what}, "
+                    f"{max(free, 0) / (1 << 30):.1f} are free"
                 )
                 break
         else:
@@ -178,7 +182,8 @@ class Comparison:
                 several[each.name] = each.memory(N_PROCESSES)
             else:
                 build.say(
-                    f"{each.name} in {N_PROCESSES} processes is left out: {found['Private_Dirty'] >> 20} MiB each are too much here"
+                    f"{each.name} in {N_PROCESSES} processes is left out: {found['Private_Dirty'] >> 20} MiB "
+                    "each are too much here"
                 )
         return [
             megabytes("resident, MB", one, "Rss"),

@@ -77,7 +77,8 @@ def _shield(texts: list[str], tokenizer: Tokenizer) -> tuple[list[str], dict[int
         if first not in stand_ins:
             if (found := next(free, None)) is None:
                 raise ModelError(
-                    "the text uses every character there is, and none is left to shield its control tokens with; try --raw"
+                    "the text uses every character there is, and none is left to shield its control tokens "
+                    "with; try --raw"
                 )
             stand_ins[first] = found
         return stand_ins[first] + rest

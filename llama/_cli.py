@@ -72,7 +72,8 @@ def name_a_long_context(model: Model, args: argparse.Namespace) -> None:
     trained = model.config.n_ctx_train
     if args.ctx is not None and args.ctx > trained:
         tell(
-            f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies beyond will be nonsense"
+            f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies "
+            "beyond will be nonsense"
         )
 
 

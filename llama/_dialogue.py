@@ -114,7 +114,8 @@ class Dialogue:
             turns, most = turns[1:], n_ctx // 2
         if forgotten := len(self._script.turns) - len(turns):
             tell(
-                f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} turns are forgotten"
+                f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} "
+                "turns are forgotten"
             )
         return turns, tokens
 

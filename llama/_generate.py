@@ -50,7 +50,8 @@ class Sampler:
         status = lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token)
         if status == lib.MK_ERR_VALUE:
             raise ModelError(
-                "the scores of the next token are not finite: the model's weights are damaged, or too large to compute with"
+                "the scores of the next token are not finite: the model's weights are damaged, or too large "
+                "to compute with"
             )
         check(status)
         return int(token[0])

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever shares it, as a shell's loop
+EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever \
+shares it, as a shell's loop
 does; a - at the end joins what it holds to the prompt: git diff | magic-llama -m MODEL -p "Write a commit message" -
 
-Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, resumes behind
-them; so what many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only what is new is evaluated.
+Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, \
+resumes behind
+them; so what many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only what is new \
+is evaluated.
 MAGICHEAP_DISABLE=1 runs without any snapshot.
 
 A chat (-i) that outgrows its context forgets its oldest turns, never the system message or the prefix, and says so.

@@ -106,7 +106,8 @@ def read_stdin(most_bytes: int | None) -> str:
         read += piece
         if most_bytes is not None and len(read) > most_bytes:
             raise UsageError(
-                f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c"
+                f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: "
+                "shorten it or raise -c"
             )
         silence_ms = silence_ms and SILENCE_MS
 

@@ -145,7 +145,8 @@ def _run(program: bytes) -> dict[str, Any]:
         raise ModelError(f"data.pkl is damaged: {type(error).__name__} {error!s:.80}") from None
     if type(result) is dict and result and not any(type(value) is Tensor for value in result.values()):
         raise ModelError(
-            f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is in it by itself"
+            f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is "
+            "in it by itself"
         )
     if type(result) is not dict:
         raise ModelError(f"data.pkl holds a {type(result).__name__}, expected a dict of tensors")
@@ -165,7 +166,8 @@ class _Machine:
             handler = OPCODES.get(op)
             if handler is None:
                 raise ModelError(
-                    f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, file) writes it"
+                    f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, "
+                    "file) writes it"
                 )
             handler(self)
         return self.stack[-1]

@@ -290,7 +290,8 @@ def _read(path: str, start: int, end: int, room: list[int]) -> bytes:
     if room[0] < 0:
         name = os.path.realpath(path)
         raise UnsupportedError(
-            f"files that are open for writing, and temporary ones, hold more than {CONTENT_BYTES_MAX >> 20} MiB, {name} among them:"
+            f"files that are open for writing, and temporary ones, hold more than {CONTENT_BYTES_MAX >> 20} "
+            f"MiB, {name} among them:"
             " close or remove them in the body, or make them behind the with"
         )
     with open(path, "rb", buffering=0) as file:

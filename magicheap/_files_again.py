@@ -2,7 +2,8 @@
 come before.
 
     take_up(held, snapshot)          # in a resumed process, as the last of all: Unavailable, and nothing was changed
-    reason, left = leave()           # in a process that is to be exchanged for a snapshot; come_back(left), if it was not
+    reason, left = leave()           # in a process that is to be exchanged for a snapshot;
+                                     # come_back(left), if it was not
 
 Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had
 made before would be made twice: leave() gives it up, or says why the process can't be exchanged.

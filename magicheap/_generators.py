@@ -1,7 +1,8 @@
 """Generators that the program made, of random and numpy: which were seeded from entropy, and how these get other seeds
 in each process.
 
-    steps, unknown = find()    # in the committing process, before the fork; each step is to be taken in a resumed process, behind the fork handlers
+    steps, unknown = find()    # in the committing process, before the fork; each step is to be taken in a resumed
+                               # process, behind the fork handlers
 
 G1  One that was seeded explicitly gives in each run what it gives in a plain one, so it is left alone.
 G2  How a random.Random was seeded, _seeds.py knows.
@@ -130,7 +131,8 @@ def _find_numpy(steps: list[Step], unknown: set[str]) -> None:
             sequences += [each] if _kind_of(each) == "drawn" else []
             if _kind_of(each) == "unknown":
                 unknown.add(
-                    "a generator of numpy's that was made before the transaction, or given a seed as long as those it draws"
+                    "a generator of numpy's that was made before the transaction, or given a seed as long as "
+                    "those it draws"
                 )
         elif issubclass(kind, numpy.BitGenerator):
             generators += [each] if _is_drawn(each, numpy.SeedSequence) else []

@@ -2,7 +2,8 @@
 timers, standard streams.
 
     before = read()                  # as the transaction begins
-    changes = prepare(before, ...)   # in the committing process: None: nothing was; UnsupportedError: what no resumed process could be given
+    changes = prepare(before, ...)   # in the committing process: None: nothing was;
+                                     # UnsupportedError: what no resumed process could be given
     directory = check(changes, made) # in a resumed process, before anything of it is changed: Differs
     take_up(changes, directory)      # and as the last of all
 

@@ -1,6 +1,7 @@
 """What is known of libraries' threads and pools: one table, with a test on the real library for each row.
 
-    began = settle()             # in the committing process, before anything is armed; UnsupportedError names what can't be carried
+    began = settle()             # in the committing process, before anything is armed;
+                                 # UnsupportedError names what can't be carried
     known_threads()              # for mh_know_thread, last thing before the fork
     begin_again(began)           # in the committing process, after the commit or its failure; and in a resumed one
 
@@ -287,7 +288,10 @@ POOLS = {
     ),
     "polars": Pool("import it in the body, and run its first query behind it", resting=_resting_polars),
     "pyarrow": Pool(
-        "let its readers come to their end, and call pyarrow.enable_signal_handlers(False) before the first CSV or JSON file",
+        (
+            "let its readers come to their end, and call pyarrow.enable_signal_handlers(False) before the first "
+            "CSV or JSON file"
+        ),
         resting=_resting_arrow,
     ),
     "duckdb": Pool("close all connections in the body, and connect behind it"),

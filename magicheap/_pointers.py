@@ -67,7 +67,8 @@ def _find_type(ctype: Any, ready: frozenset[Variable]) -> tuple[str, str, str]:
             continue
     raise RootError(
         f"the root holds a {ctype.cname!r}, a type of no ffi that later runs find: {_UNTYPED}, "
-        "or keep the ffi in a variable of a module that they import, or of the program itself, set before the transaction"
+        "or keep the ffi in a variable of a module that they import, or of the program itself, set before the "
+        "transaction"
     )
 
 

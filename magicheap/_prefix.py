@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PURE = {
-    "str", "int", "float", "bool", "len", "list", "dict", "tuple", "set", "frozenset", "sorted", "min", "max", "range", "sum", "repr", "print",
-    "os.path.join", "os.path.dirname", "os.path.basename", "os.path.splitext", "os.path.normpath", "os.fspath", "pathlib.Path", "Path",
+    "str", "int", "float", "bool", "len", "list", "dict", "tuple", "set", "frozenset", "sorted", "min", "max", "range",
+    "sum", "repr", "print",
+    "os.path.join", "os.path.dirname", "os.path.basename", "os.path.splitext", "os.path.normpath", "os.fspath",
+    "pathlib.Path", "Path",
     "sys.path.append", "sys.path.insert", "sys.path.extend", "sys.path.remove", "sys.setrecursionlimit",
 }  # fmt: skip
 _OF_THE_PLACE = {"os.getcwd", "os.path.abspath"}
@@ -31,7 +33,8 @@ _OF_THE_PLACE = {"os.getcwd", "os.path.abspath"}
 _MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}
 _MODULES = ("os", "sys", "posix", "time", "builtins")  # by no other name
 _ASKING = {  # attributes that answer a question, of whatever they are one
-    "argv", "orig_argv", "environ", "environb", "getenv", "getenvb", "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
+    "argv", "orig_argv", "environ", "environb", "getenv", "getenvb",
+    "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
     "tzname", "timezone", "altzone", "daylight", "__dict__", "modules", "__globals__", "__builtins__",
 }  # fmt: skip
 # by what looks like no call
@@ -256,8 +259,10 @@ class _Reader:
             )
         if isinstance(node, ast.Call):
             return self.knows_call(node)
-        plain = (ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.JoinedStr, ast.FormattedValue,
-                 ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Starred)  # fmt: skip
+        plain = (
+            ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp,
+            ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Starred,
+        )  # fmt: skip
         return isinstance(node, plain) and all(self.knows(each) for each in ast.iter_child_nodes(node))
 
     def knows_call(self, node: ast.Call) -> bool:

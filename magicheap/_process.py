@@ -314,7 +314,8 @@ class ProcessTransaction(MagicTransaction):
         self._link()
         if doubt:
             self._warn(
-                f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)"
+                f"{self.path}: {doubt}: seed it behind the with, or in a handler of "
+                "os.register_at_fork(after_in_child=...)"
             )
         self._keep_to_bound()
 

@@ -1,6 +1,7 @@
 """What Python does about the difference between the process that was committed and the one that goes on.
 
-    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm; after the fork: go_on(kept)
+    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm;
+                                         # after the fork: go_on(kept)
     take_up(resumed, kept)               # first thing behind os.fork() in a resumed process
 
 `initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of

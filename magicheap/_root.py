@@ -89,7 +89,8 @@ def restore_root(tx: Any) -> Any:
         raise CorruptError(f"the root begins with {tag:#x}, expected {_TAG:#x} and a block of that length")
     if second and n_pointers:
         raise BusyError(
-            "this process has the snapshot already, and its root holds pointers, which lead to what may have been changed"
+            "this process has the snapshot already, and its root holds pointers, which lead to what may have "
+            "been changed"
         )
     ranges = _RANGE.iter_unpack(content[_HEAD.size : start])
     buffers = [second(*found) if second and found[1] else memory_at(*found) for found in ranges]

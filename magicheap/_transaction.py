@@ -293,7 +293,8 @@ class MagicTransaction:
             call(commit, self._tx, *arguments, path=self.path)
         if watch.error is not None:
             self._warn(
-                f"the function that was to show the progress of {self.path} raised {type(watch.error).__name__}: {watch.error}"
+                f"the function that was to show the progress of {self.path} raised "
+                f"{type(watch.error).__name__}: {watch.error}"
             )
 
     def _add_inputs(self, recorder: Recorder) -> None:

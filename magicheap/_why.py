@@ -12,7 +12,8 @@ import sys
 from typing import NamedTuple, NoReturn
 
 _NAME = "magicheap-why"  # MHI_WHY_NAME of native/format.h
-_ONLY_THE_RUN = """{words} starts Python, which comes to the transaction by itself. What magic would do there is told here; only the run can tell
+_ONLY_THE_RUN = """{words} starts Python, which comes to the transaction by itself. What magic would do there is told \
+here; only the run can tell
 whether it brings the same key: options of the interpreter, sys.path, and what the program does before its `with`."""
 
 

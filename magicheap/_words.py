@@ -41,7 +41,10 @@ def words_of(found: Input) -> str:
             return f"{_STREAMS.get(found.name, found.name)}: {'a terminal' if found.size_bytes else 'no terminal'}"
         case "size":
             columns, rows = divmod(found.size_bytes, 1 << 16)
-            return f"{_STREAMS.get(found.name, found.name)}: {f'{columns} columns, {rows} rows' if found.size_bytes else 'no terminal'}"
+            return (
+                f"{_STREAMS.get(found.name, found.name)}: "
+                f"{f'{columns} columns, {rows} rows' if found.size_bytes else 'no terminal'}"
+            )
         case "host":
             return f"{'name and kernel' if found.size_bytes else 'kernel'}, digest {found.digest & 0xFFFF:04x}"
         case "user":

@@ -52,7 +52,10 @@ class Question(NamedTuple):
 
 
 def c(function, argument="''"):
-    return f"asker = ctypes.CDLL(ASKER); asker.{function}.restype = ctypes.c_char_p; answer = asker.{function}(os.fsencode({argument}))"
+    return (
+        f"asker = ctypes.CDLL(ASKER); asker.{function}.restype = ctypes.c_char_p; answer = "
+        f"asker.{function}(os.fsencode({argument}))"
+    )
 
 
 def tried(expression):
@@ -259,7 +262,10 @@ def zone_directory(directory, number):
     return Start(env={"TZDIR": f"{directory}/zones", "PYTHONTZPATH": f"{directory}/zones", "TZ": "Mine"})
 
 
-QUERY = """connection = sqlite3.connect(D + "/d.sqlite"); answer = connection.execute("select count(*) from t").fetchone(); connection.close()"""
+QUERY = (
+    'connection = sqlite3.connect(D + "/d.sqlite"); '
+    'answer = connection.execute("select count(*) from t").fetchone(); connection.close()'
+)
 FIND = tried("importlib.import_module('extra').VALUE")
 
 QUESTIONS = [
@@ -270,7 +276,10 @@ QUESTIONS = [
     Question("os.open O_RDWR", "fd = os.open(F, os.O_RDWR); answer = os.read(fd, 100); os.close(fd)", text),
     Question(
         "os.open dir_fd",
-        "d = os.open(D, os.O_RDONLY); fd = os.open('f.txt', os.O_RDONLY, dir_fd=d); answer = os.read(fd, 100); os.close(fd); os.close(d)",
+        (
+            "d = os.open(D, os.O_RDONLY); fd = os.open('f.txt', os.O_RDONLY, dir_fd=d); answer = os.read(fd, "
+            "100); os.close(fd); os.close(d)"
+        ),
         text,
     ),
     Question("read_text", "answer = pathlib.Path(F).read_text()", text),
@@ -406,7 +415,10 @@ QUESTIONS = [
     Question("orig_argv", "answer = sys.orig_argv[-1]", ARGUMENTS),
     Question(
         "argparse",
-        "import argparse; parser = argparse.ArgumentParser(); parser.add_argument('--size'); answer = parser.parse_args().size",
+        (
+            "import argparse; parser = argparse.ArgumentParser(); parser.add_argument('--size'); answer = "
+            "parser.parse_args().size"
+        ),
         OPTIONS,
     ),
     # the working directory

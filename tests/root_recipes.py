@@ -16,8 +16,10 @@ import pickle
 
 import numpy
 
-DTYPES = ["u1", "<i2", ">i4", "<i8", "<f2", ">f4", "<f8", "<c16", "?", "U3", "S5", "M8[s]", "m8[D]", "V7", "S0", "O", "structured", "aligned",
-          "nested", "with objects"]  # fmt: skip
+DTYPES = [
+    "u1", "<i2", ">i4", "<i8", "<f2", ">f4", "<f8", "<c16", "?", "U3", "S5", "M8[s]", "m8[D]", "V7", "S0", "O",
+    "structured", "aligned", "nested", "with objects",
+]  # fmt: skip
 STRUCTURED = {
     "structured": numpy.dtype([("a", "<i2"), ("b", ">f8"), ("c", "S3"), ("d", "<i4", (2, 2))]),
     "aligned": numpy.dtype([("a", "u1"), ("b", "<f8"), ("c", "u1")], align=True),
@@ -93,15 +95,19 @@ class Buffered:
 
     def __reduce_ex__(self, protocol):
         content = bytes(self.data)
-        exporter = [bytes, bytearray, lambda data: array.array("B", data), lambda data: numpy.frombuffer(data, "u1").copy(),
-                    lambda data: memoryview(b"xx" + data)[2:]][self.kind](content)  # fmt: skip
+        exporter = [
+            bytes, bytearray, lambda data: array.array("B", data), lambda data: numpy.frombuffer(data, "u1").copy(),
+            lambda data: memoryview(b"xx" + data)[2:],
+        ][self.kind](content)  # fmt: skip
         return Buffered, (pickle.PickleBuffer(exporter), self.kind)
 
 
 Pair = collections.namedtuple("Pair", "first second")
 OBJECTS = [Plain, Fresh, Reduced, Slotted, Registered, Data]
-CONTAINERS = [list, tuple, lambda parts: dict(enumerate(parts)), lambda parts: {"parts": parts}, lambda parts: Pair(parts, len(parts)),
-              collections.deque, lambda parts: collections.OrderedDict(enumerate(parts))]  # fmt: skip
+CONTAINERS = [
+    list, tuple, lambda parts: dict(enumerate(parts)), lambda parts: {"parts": parts},
+    lambda parts: Pair(parts, len(parts)), collections.deque, lambda parts: collections.OrderedDict(enumerate(parts)),
+]  # fmt: skip
 SCALARS = [
     None,
     True,
@@ -220,8 +226,10 @@ def _buffered(_, numbers):
     return Buffered(bytes(n % 256 for n in numbers) * (numbers[0] % 50), numbers[1] % 5)
 
 
-MAKERS = [_array, _array, _view, _view, _view, _subclass, _container, _container, _object, _object, _object_array, _cycle, _buffered,
-          lambda made, numbers: SCALARS[numbers[0] % len(SCALARS)]]  # fmt: skip
+MAKERS = [
+    _array, _array, _view, _view, _view, _subclass, _container, _container, _object, _object, _object_array, _cycle,
+    _buffered, lambda made, numbers: SCALARS[numbers[0] % len(SCALARS)],
+]  # fmt: skip
 
 
 # ---- comparing ----

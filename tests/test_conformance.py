@@ -22,8 +22,26 @@ JOBS = 6
 N_RESUMES = 500  # of either kind: 1,000 values of each source
 
 # A resumed process forks and spawns as another would; waiting for barriers is no part of that.
-PROCESSES = ["-m", "WithProcesses*", "-m", "TestStartMethod", "-m", "TestStdinBadfiledescriptor", "-m", "TestCloseFds",
-             "-i", "*Barrier", "-i", "*Condition", "-i", "*Finalize", "-i", "*Poll*", "-i", "*ListenerClient"]  # fmt: skip
+PROCESSES = [
+    "-m",
+    "WithProcesses*",
+    "-m",
+    "TestStartMethod",
+    "-m",
+    "TestStdinBadfiledescriptor",
+    "-m",
+    "TestCloseFds",
+    "-i",
+    "*Barrier",
+    "-i",
+    "*Condition",
+    "-i",
+    "*Finalize",
+    "-i",
+    "*Poll*",
+    "-i",
+    "*ListenerClient",
+]
 # 3.11 has no test_recursion: exceptions, isinstance and call hold its tests of deep recursion.
 CPYTHON = {
     "test_asyncio": [

@@ -234,7 +234,10 @@ def test_resumed_process_has_random_bytes_of_its_own_in_the_auxiliary_vector(lif
 
 
 def test_auxiliary_vector_is_that_of_the_program(life):
-    read = "dict((k, v) for k, v in zip(*[iter(__import__('array').array('L', open('/proc/self/auxv', 'rb').read()))] * 2))"
+    read = (
+        "dict((k, v) for k, v in zip(*[iter(__import__('array').array('L', open('/proc/self/auxv', "
+        "'rb').read()))] * 2))"
+    )
     checked = "[v[k] == c.getauxval(k) for k in (3, 4, 5, 7, 9, 25, 33) if k in v]"
     life.write(
         program(

@@ -16,7 +16,10 @@ OLD = {
     "C_REMOVED": "old",
     "SECRET": "sesame, open now",
 }
-NEW = """{b"NEW": b"only the new", b"BOTH": b"new", b"CHANGED": b"new", b"REMOVED": b"new", b"C_REMOVED": b"new", b"PATH": os.environb[b"PATH"]}"""
+NEW = (
+    '{b"NEW": b"only the new", b"BOTH": b"new", b"CHANGED": b"new", b"REMOVED": b"new", b"C_REMOVED": b"new", '
+    'b"PATH": os.environb[b"PATH"]}'
+)
 CHANGES = """
 os.environ.update(CHANGED="by the program", SET="by the program")
 del os.environ["REMOVED"]
@@ -39,7 +42,10 @@ print(json.dumps(sorted(item for item in os.environ.items() if item[0] != "PATH"
 print(os.environ is held and os.environb is held_bytes, held_bytes[b"SET"].decode())
 """)
     assert lines == [
-        '[["BOTH", "new"], ["CHANGED", "by the program"], ["C_REMOVED", "new"], ["NEW", "only the new"], ["SET", "by the program"]]',
+        (
+            '[["BOTH", "new"], ["CHANGED", "by the program"], ["C_REMOVED", "new"], ["NEW", "only the new"], '
+            '["SET", "by the program"]]'
+        ),
         "True by the program",
     ]
 
@@ -79,7 +85,7 @@ def wipe(initial):
         ctypes.memset(address, 0, size)
 
 def places(reversed_text):
-    "Return where in this process's memory a text lies, given backwards, without the places that this search makes itself."
+    # where in this process's memory a text lies, given backwards, without the places that this search makes itself
     text, found = reversed_text[::-1], []
     memory = os.open("/proc/self/mem", os.O_RDONLY)
     for line in list(open("/proc/self/maps")):

@@ -40,7 +40,8 @@ def mN():
     return lambda: held
 fN = mN()
 mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.held = Told("in a module N"); del mN
-mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.__dict__["held"] = Told("beside a function N"); exec("def f(): return held", mN.__dict__)
+mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.__dict__["held"] = Told("beside a function N"); exec(
+    "def f(): return held", mN.__dict__)
 builtins.heldN = Told("in builtins N")
 sys.heldN = Told("in sys N")
 lN = threading.local(); lN.held = Told("of a thread N")
@@ -68,12 +69,14 @@ fN = open("fileN", "wb", buffering=0); fN.write(b"raw N")
 fN = open(__file__); fN.readline()
 tN = tempfile.TemporaryDirectory(); tN.held = Told("of a directory N")
 tN = tempfile.NamedTemporaryFile(); atexit.register(lambda name=tN.name: print(os.path.exists(name)))
-dN = threading.Event(); threading.Thread(target=lambda held: dN.wait(), args=(Told("of a daemon N"),), daemon=True).start()
+dN = threading.Event(); threading.Thread(
+    target=lambda held: dN.wait(), args=(Told("of a daemon N"),), daemon=True).start()
 def bN():
     held = gzip.GzipFile(fileobj=io.BytesIO(), mode="w")
     while True: held.write(bytes(1 << 20))
 threading.Thread(target=bN, daemon=True).start()
-threading.Thread(target=lambda held: (time.sleep(0.02), print("joined N")), args=(Told("of a thread that is joined N"),)).start()
+threading.Thread(
+    target=lambda held: (time.sleep(0.02), print("joined N")), args=(Told("of a thread that is joined N"),)).start()
 sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False)); print("by another stream N")
 print("buffered N")
 tN = Told("resurrected N"); Told.keptN = None
@@ -83,8 +86,17 @@ PIECES = re.split(r"\n(?! |gN = gN|fN = mN|threading.Thread\(target=bN)", PIECES
 # what can't be carried, or belongs to the body: the commit collects
 NOT_IN_A_BODY = ("threading.Thread", "Temporary", "dropped")
 
-ENDINGS = ["", "", "sys.exit(3)", "sys.exit('text')", "raise KeyError('key')", "def end(held): raise KeyError('key')\nend(Told('in a frame'))",
-           "pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])", "sys.stdout.close()", "sys.stdout = None"]  # fmt: skip
+ENDINGS = [
+    "",
+    "",
+    "sys.exit(3)",
+    "sys.exit('text')",
+    "raise KeyError('key')",
+    ("def end(held): raise KeyError('key')\nend(Told('in a frame'))"),
+    ("pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])"),
+    "sys.stdout.close()",
+    "sys.stdout = None",
+]
 
 
 def make(rng):

@@ -27,7 +27,10 @@ ENDED = {
         "found, pool.terminate()",
     ),
     "closed-at-work": (
-        "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\nlate = pool.apply_async(time.sleep, (.2,))\npool.close()",
+        (
+            "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\n"
+            "late = pool.apply_async(time.sleep, (.2,))\npool.close()"
+        ),
         "late.get(0)",
     ),
     "terminated-twice": (
@@ -35,7 +38,10 @@ ENDED = {
         "pool.terminate(), pool.join()",
     ),
     "futures": (
-        "from concurrent.futures import ThreadPoolExecutor as E\nwith E(2) as pool: found = list(pool.map(abs, [-1, -2]))",
+        (
+            "from concurrent.futures import ThreadPoolExecutor as E\n"
+            "with E(2) as pool: found = list(pool.map(abs, [-1, -2]))"
+        ),
         "found",
     ),
 }
@@ -58,7 +64,10 @@ WORKING = {
     "ThreadPool": ("from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)", "pool.map(abs, [-3])"),
     "Pool": ("from multiprocessing import Pool\npool = Pool(2)", "pool.map(abs, [-3]), pool.terminate(), pool.join()"),
     "closed": (
-        "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\nlate = pool.apply_async(time.sleep, (4,))\npool.close()",
+        (
+            "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\n"
+            "late = pool.apply_async(time.sleep, (4,))\npool.close()"
+        ),
         "late.get()",
     ),
 }
@@ -174,7 +183,8 @@ def test_what_a_thread_does_is_told(life):
             if second[1].n_switches > first[1].n_switches: break
             time.sleep(0.01)
             second = look()
-        print(first[0].is_idle(), first[0].n_switches == second[0].n_switches, second[1].n_switches > first[1].n_switches)
+        print(first[0].is_idle(), first[0].n_switches == second[0].n_switches,
+            second[1].n_switches > first[1].n_switches)
         held.set()
     """)
     assert life.run("python", "program.py").out == "True True True\n"

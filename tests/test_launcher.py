@@ -365,7 +365,8 @@ def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):
             began = time.monotonic_ns()
         resumed = ffi.new("mh_resumed *")
         lib.mh_read_resumed(resumed)
-        print([signal for signal in range(1, 32) if resumed.ignored_signals >> signal - 1 & 1], time.monotonic_ns() > resumed.began_ns > began)
+        print([signal for signal in range(1, 32) if resumed.ignored_signals >> signal - 1 & 1],
+            time.monotonic_ns() > resumed.began_ns > began)
     """)
     life.cold("python", "program.py")
 

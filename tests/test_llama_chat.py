@@ -109,7 +109,10 @@ def rendered(path, template, *contents):
 
 
 def test_templates_have_hugging_faces_helpers(tmp_path):
-    template = "{%- for m in messages %}\n  {%- if loop.first %}{% continue %}{% endif %}\n{{ m | tojson }}{% endfor %}{{ strftime_now('%%') }}{{ eos_token }}"
+    template = (
+        "{%- for m in messages %}\n  {%- if loop.first %}{% continue %}{% endif %}\n"
+        "{{ m | tojson }}{% endfor %}{{ strftime_now('%%') }}{{ eos_token }}"
+    )
     model = with_template(tmp_path / "m.gguf", template)
     found = chat(model, "a", "é<b>")
     assert model.tokenizer.decode(found) == '{"role": "assistant", "content": "é<b>"}%'

@@ -89,9 +89,9 @@ def test_an_answer_that_the_context_cuts_says_so(tiny):
 
 def test_a_context_beyond_what_the_model_was_trained_for_is_named(tiny):
     _, err = run(tiny, "--raw", "-p", "x", "-c", 257, "-n", 1)
-    assert (
-        err
-        == "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: what lies beyond will be nonsense\n"
+    assert err == (
+        "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: what lies beyond "
+        "will be nonsense\n"
     )
 
 

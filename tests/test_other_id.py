@@ -27,7 +27,8 @@ exec(sys.argv[1])
 """
 SHOW = "print(os.getpid(), os.getppid(), flush=True)"
 DRAW = (
-    "print(ssl.RAND_bytes(8).hex(), uuid.uuid1().clock_seq, uuid.uuid4(), random.random(), made.random(), rng.random(), numpy.random.random(), "
+    "print(ssl.RAND_bytes(8).hex(), uuid.uuid1().clock_seq, uuid.uuid4(), random.random(), made.random(), "
+    "rng.random(), numpy.random.random(), "
     "*db.execute('select random()').fetchone())"
 )
 N_PROCESSES = 50
@@ -88,7 +89,10 @@ print(os.getpid())
 
 def test_no_child_of_a_resumed_process_has_a_known_id_either(life):
     life.write(PROGRAM)
-    start = "import subprocess, sys; [subprocess.run(['true']) for _ in range(int(sys.argv[1]))]; sys.exit(subprocess.run(sys.argv[2:]).returncode)"
+    start = (
+        "import subprocess, sys; [subprocess.run(['true']) for _ in range(int(sys.argv[1]))]; "
+        "sys.exit(subprocess.run(sys.argv[2:]).returncode)"
+    )
     command = ["unshare", "-pf", "--mount-proc", str(PYTHON), "-c", start]
     assert life.run(*command, 5, LAUNCHER, "program.py", "print(os.getpid())").out == "body\n7\n"
     code = """
@@ -255,7 +259,10 @@ print(sorted(int(name) for name in os.listdir("/proc") if name.isdigit()))
 
 def test_ignored_and_blocked_signals_are_those_of_the_start(container):
     show = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith(('SigBlk', 'SigIgn'))])"
-    exotic = "import os, signal, sys; signal.signal(17, signal.SIG_IGN); signal.pthread_sigmask(0, [10]); os.execvp(sys.argv[1], sys.argv[1:])"
+    exotic = (
+        "import os, signal, sys; signal.signal(17, signal.SIG_IGN); signal.pthread_sigmask(0, [10]); "
+        "os.execvp(sys.argv[1], sys.argv[1:])"
+    )
     start = [str(PYTHON), "-c", exotic]
     plain = container.run(*start, *container.in_container, show, env={"MAGICHEAP_DISABLE": "1"}.items()).out.replace(
         "body\n", ""

@@ -176,9 +176,10 @@ def cycle(length, end=None):
 
 
 VALUES = [
-    None, True, 1, 1.0, 1j, "1", b"1", bytearray(b"1"), (1,), [1], {1}, frozenset((1,)), {1: 2}, {2: 1}, [[1], [2]], [[2], [1]], [1, [2]],
-    {"a": [1]}, {"a": [2]}, float("nan"), float("inf"), -0.0, 0.0, "ä", "a\0", "\ud800", range(3), range(4), len, os.path.join, int, os,
-    list(range(100_000)), [*range(99_999), 0], "x" * 1_000_000, "x" * 999_999 + "y", cycle(1), cycle(2), slice(1, 2), slice(1, 3),
+    None, True, 1, 1.0, 1j, "1", b"1", bytearray(b"1"), (1,), [1], {1}, frozenset((1,)), {1: 2}, {2: 1}, [[1], [2]],
+    [[2], [1]], [1, [2]], {"a": [1]}, {"a": [2]}, float("nan"), float("inf"), -0.0, 0.0, "ä", "a\0", "\ud800", range(3),
+    range(4), len, os.path.join, int, os, list(range(100_000)), [*range(99_999), 0], "x" * 1_000_000,
+    "x" * 999_999 + "y", cycle(1), cycle(2), slice(1, 2), slice(1, 3),
 ]  # fmt: skip
 
 
@@ -204,9 +205,12 @@ def test_values_that_are_equal_are_not_told_apart():
 DESCRIBE = """
 import sys, decimal, pathlib, re, datetime, collections, fractions
 from magicheap import _brought
-values = [{"one", "two", "three"}, frozenset("abc"), {"k": {1.5, "x"}}, decimal.Decimal("1.10"), pathlib.Path("a"), re.compile("a+"), object(),
-          datetime.date(2020, 1, 1), collections.OrderedDict(a=1), collections.Counter("abca"), fractions.Fraction(1, 3), lambda: 1, print, sys,
-          (each for each in ()), open("/dev/null"), {1: None, None: 1}, Exception("x")]
+values = [
+    {"one", "two", "three"}, frozenset("abc"), {"k": {1.5, "x"}}, decimal.Decimal("1.10"), pathlib.Path("a"),
+    re.compile("a+"), object(), datetime.date(2020, 1, 1), collections.OrderedDict(a=1), collections.Counter("abca"),
+    fractions.Fraction(1, 3), lambda: 1, print, sys, (each for each in ()), open("/dev/null"), {1: None, None: 1},
+    Exception("x"),
+]
 a = []; a.append(a)
 print(*_brought.describe(sys._getframe(), True))
 """

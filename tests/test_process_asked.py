@@ -20,8 +20,14 @@ COPIES = [
     "os.environb.copy()",
     "os.environ | {}",
 ]
-LOOKS = ["os.environ['NAME']", "os.environb[b'NAME']", "os.getenvb(b'NAME')", "'NAME' in os.environ", "[name for name in os.environ]; os.environ['NAME']",
-         "[os.environ[name] for name in os.environ if name == 'NAME']"]  # fmt: skip
+LOOKS = [
+    "os.environ['NAME']",
+    "os.environb[b'NAME']",
+    "os.getenvb(b'NAME')",
+    "'NAME' in os.environ",
+    ("[name for name in os.environ]; os.environ['NAME']"),
+    "[os.environ[name] for name in os.environ if name == 'NAME']",
+]
 
 
 @pytest.mark.parametrize("copy", COPIES)
@@ -48,7 +54,8 @@ def test_a_look_behind_a_copy_is_a_question(life):
 def test_the_arguments_go_to_other_processes_as_a_plain_list(life):
     life.write(
         PROGRAM.format(
-            "import pickle; text = pickle.dumps(sys.argv); assert b'magicheap' not in text and pickle.loads(text) == sys.argv"
+            "import pickle; text = pickle.dumps(sys.argv); assert b'magicheap' not in text and "
+            "pickle.loads(text) == sys.argv"
         )
     )
     life.cold("python", "program.py", "a")
@@ -111,7 +118,8 @@ KEEPS = """
         pass
     database.executescript("pragma temp_store = 1; pragma cache_size = 10; create temp table t (x)")
     database.executemany("insert into t values (?)", (("x" * 1000,) for _ in range(2000)))
-    open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{fd}")]
     print([os.path.basename(os.path.dirname(path)) for path in open_files if "etilqs" in path])
 """
 

@@ -184,7 +184,8 @@ def test_input_and_output_are_those_of_each_run(life):
 def test_streams_that_are_closed(life, closed):
     life.write(
         program(
-            "open('seen', 'w').write(repr([name for name in ('stdin', 'stdout', 'stderr') if getattr(sys, name) is None]))"
+            "open('seen', 'w').write(repr([name for name in ('stdin', 'stdout', 'stderr') if getattr(sys, "
+            "name) is None]))"
         )
     )
     life.cold("python", "program.py")
@@ -204,7 +205,8 @@ def test_streams_that_are_closed(life, closed):
 def test_a_terminal(life):
     life.write(
         program(
-            "print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stdout.line_buffering, os.get_terminal_size().columns >= 0, input('? '))"
+            "print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stdout.line_buffering, "
+            "os.get_terminal_size().columns >= 0, input('? '))"
         )
     )
     (life.directory / "in.txt").write_text("answer\n")
@@ -230,8 +232,14 @@ def test_open_files_go_on_where_they_were(life):
     (life.directory / "read.txt").write_text("0123456789")
     life.write(
         program(
-            "print(reads.read(3), reads.tell())\nlog.write('again\\n'); log.close()\nprint(os.get_inheritable(reads.fileno()))",
-            body="reads = open('read.txt'); start = reads.read(4); log = open('log.txt', 'a'); log.write('body\\n'); log.flush()",
+            (
+                "print(reads.read(3), reads.tell())\nlog.write('again\\n'); log.close()\n"
+                "print(os.get_inheritable(reads.fileno()))"
+            ),
+            body=(
+                "reads = open('read.txt'); start = reads.read(4); log = open('log.txt', 'a'); "
+                "log.write('body\\n'); log.flush()"
+            ),
         )
     )
     assert (

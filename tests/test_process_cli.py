@@ -144,12 +144,16 @@ def test_nothing_of_ours_is_left_when_all_is_removed(life, magicheap, tmp_path):
         (tmp_path / place).mkdir(exist_ok=True)
     env = {name: str(tmp_path / place) for name, place in places.items()}
     life.write(
-        "import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n    os.environ.get('WHICH')\n"
+        "import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n"
+        "    os.environ.get('WHICH')\n"
     )
     for which in range(12):  # more than there are places for
         life.run("python", "program.py", env={**env, "WHICH": str(which)})
     life.write(
-        "import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    held = os.popen('cat', 'w')\n",
+        (
+            "import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n"
+            "    held = os.popen('cat', 'w')\n"
+        ),
         "warns.py",
     )
     life.run("python", "warns.py", env={**env, "MAGICHEAP_LOG": ""})
@@ -176,7 +180,8 @@ ASKS = """
     with magic_transaction():
         print("body")
         import helper
-        os.path.exists("/nowhere/at/all"), os.path.isdir("seen"), os.listdir("seen"), os.getcwd(), os.getuid(), os.uname().nodename, len(sys.argv)
+        os.path.exists("/nowhere/at/all"), os.path.isdir("seen"), os.listdir("seen"), os.getcwd(), os.getuid()
+        os.uname().nodename, len(sys.argv)
         os.isatty(1), os.system("true"), os.readlink("link")
         try:
             os.get_terminal_size(2)
@@ -194,8 +199,10 @@ def test_info_tells_each_question_by_name_and_in_words(life, magicheap):
     lines = magicheap("info", life.snapshot(), env=life.env).splitlines()
     here = life.directory
     assert {
-        "absent\t/nowhere", f"listing\t{here}/seen: all names", f"listing\t{here}: what could be imported", f"place\t{here}",
-        f"user\t{os.getuid()}", "terminal\tstandard output: no terminal", "size\tstandard error: no terminal", f"present\t{here}/link: a link",
+        "absent\t/nowhere", f"listing\t{here}/seen: all names", f"listing\t{here}: what could be imported",
+        f"place\t{here}",
+        f"user\t{os.getuid()}", "terminal\tstandard output: no terminal", "size\tstandard error: no terminal",
+        f"present\t{here}/link: a link",
         "note\ta child process (true)",
     } <= set(lines)  # fmt: skip
     for start in ("host\tname and kernel, digest ", "arguments\tdigest ", "directory\t/", "names\t__future__, "):
@@ -206,7 +213,8 @@ def test_info_tells_each_question_by_name_and_in_words(life, magicheap):
 
 def test_ls_tells_in_which_answers_variants_differ(life, magicheap):
     life.write(
-        "import sys\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body', file=open('/dev/stdout', 'w'))\n    len(sys.argv)\n"
+        "import sys\nfrom magicheap import magic_transaction\nwith magic_transaction():\n"
+        "    print('body', file=open('/dev/stdout', 'w'))\n    len(sys.argv)\n"
         "    import os; os.getcwd()\n"
     )
     (life.directory / "b").mkdir()

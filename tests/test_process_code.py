@@ -29,7 +29,9 @@ RUNNERS = {
     "exec": 'exec(compile(open("part.py").read(), "part.py", "exec"))',
     "exec of a text": 'exec(open("part.py").read())',
     "runpy": 'import runpy; runpy.run_path("part.py")',
-    "a function made from text": 'names = {}; exec("def run(): exec(" + repr(open("part.py").read()) + ")", names); names["run"]()',
+    "a function made from text": (
+        'names = {}; exec("def run(): exec(" + repr(open("part.py").read()) + ")", names); names["run"]()'
+    ),
 }
 
 
@@ -157,7 +159,8 @@ def test_what_no_compiler_makes_is_not_known(life):
     with pytest.raises(ValueError, match="unmarshallable"):
         code_digest(compiled("f()").replace(co_consts=(object(),)))
     life.write("""
-        text = 'from magicheap import magic_transaction\\nwith magic_transaction("x.magic") as magic: pass\\nprint(magic.committed)'
+        text = 'from magicheap import magic_transaction\\n'
+        text += 'with magic_transaction("x.magic") as magic: pass\\nprint(magic.committed)'
         code = compile(text, "x", "exec")
         exec(code.replace(co_consts=(*code.co_consts, object())))
     """)

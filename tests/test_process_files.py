@@ -120,7 +120,8 @@ def test_what_the_body_writes_is_output_though_libraries_read_it(life):
             files = tempfile.TemporaryDirectory()  # which goes when the program ends
             by_cpp, by_python = f"{files.name}/m.model", f"{files.name}/copy.model"
             lines = iter(f"word {i} of {i % 7} words" for i in range(500))
-            sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_prefix=f"{files.name}/m", vocab_size=40, minloglevel=2)
+            sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_prefix=f"{files.name}/m",
+                vocab_size=40, minloglevel=2)
             trained = sentencepiece.SentencePieceProcessor(model_file=by_cpp)
             with open(by_python, "wb") as file:
                 file.write(trained.serialized_model_proto())

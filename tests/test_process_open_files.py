@@ -197,7 +197,10 @@ def test_a_file_that_is_read_and_could_be_written_is_opened_if_it_is_the_same(tw
 
 REFUSED = {
     "r+": "out = open('old', 'r+'); out.write('X'); out.flush()",
-    "by-c": "libc = ctypes.CDLL(None); libc.fopen.restype = ctypes.c_void_p; out = ctypes.c_void_p(libc.fopen(b'out', b'w')); libc.fputs(b'x', out)",
+    "by-c": (
+        "libc = ctypes.CDLL(None); libc.fopen.restype = ctypes.c_void_p; out = "
+        "ctypes.c_void_p(libc.fopen(b'out', b'w')); libc.fputs(b'x', out)"
+    ),
     "renamed": "out = open('part', 'w'); out.write('x'); out.flush(); os.rename('part', 'out')",
     "too-large": "out = open('out', 'wb'); out.write(bytes(40 << 20)); out.flush()",
     "lock-for-writing": "import fcntl; out = open('old'); fcntl.flock(out, fcntl.LOCK_EX)",
@@ -309,7 +312,10 @@ def test_copies_share_their_offset_and_streams_are_copied_from_the_runs_own(life
 # ---- temporary files ----
 
 TEMPORARY = {
-    "directory": "kept = tempfile.TemporaryDirectory(); path = kept.name + '/file'; os.makedirs(kept.name + '/a/b'); open(path, 'w').write('built')",
+    "directory": (
+        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/file'; os.makedirs(kept.name + '/a/b'); "
+        "open(path, 'w').write('built')"
+    ),
     "mkdtemp": (
         "name = tempfile.mkdtemp(); path = name + '/file'; open(path, 'w').write('built'); import atexit; "
         "atexit.register(shutil.rmtree, name)"
@@ -317,14 +323,18 @@ TEMPORARY = {
     "named": "kept = tempfile.NamedTemporaryFile('w+'); kept.write('built'); kept.flush(); path = kept.name",
     "named-and-lost": (
         ""
-        "path = (lambda kept: (kept.write('built'), kept.flush(), globals().update(also=kept), kept.name)[-1])(tempfile.NamedTemporaryFile('w+'))"
+        "path = (lambda kept: (kept.write('built'), kept.flush(), globals().update(also=kept), "
+        "kept.name)[-1])(tempfile.NamedTemporaryFile('w+'))"
     ),
     "mkstemp": "fd, path = tempfile.mkstemp(); os.write(fd, b'built'); import atexit; atexit.register(os.unlink, path)",
     "open-inside": (
-        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/f'; out = open(path, 'w'); out.write('built'); out.flush(); "
+        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/f'; out = open(path, 'w'); "
+        "out.write('built'); out.flush(); "
         "back = open(path)"
     ),
-    "multiprocessing": "import multiprocessing.util as util; path = util.get_temp_dir() + '/file'; open(path, 'w').write('built')",
+    "multiprocessing": (
+        "import multiprocessing.util as util; path = util.get_temp_dir() + '/file'; open(path, 'w').write('built')"
+    ),
     "unpacked": (
         "kept = tempfile.TemporaryDirectory(); path = kept.name + '/old'; shutil.copy('old', path); open(path).read(); "
         "open(path, 'w').write('built')"
@@ -366,8 +376,14 @@ def test_two_runs_at_once_never_share_what_is_temporary(life):
     life.write(
         FRAME.format(
             before="",
-            body="print('body', flush=True); kept = tempfile.TemporaryDirectory(); open(kept.name + '/n', 'w').write('0')",
-            tail="open(kept.name + '/n', 'a').write(word); print(kept.name, flush=True); sys.stdin.readline(); print(open(kept.name + '/n').read())",
+            body=(
+                "print('body', flush=True); kept = tempfile.TemporaryDirectory(); open(kept.name + '/n', "
+                "'w').write('0')"
+            ),
+            tail=(
+                "open(kept.name + '/n', 'a').write(word); print(kept.name, flush=True); sys.stdin.readline(); "
+                "print(open(kept.name + '/n').read())"
+            ),
         )
     )
     life.run("python", "program.py", "1")

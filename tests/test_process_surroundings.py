@@ -90,7 +90,8 @@ def test_process_and_thread_ids(life):
 thread = threading.Thread(target=lambda: print(threading.get_native_id() != os.getpid()))
 thread.start(); thread.join()
 libc = ctypes.CDLL(None)
-print(os.getpid(), threading.get_native_id(), threading.main_thread().native_id, libc.gettid(), os.path.basename(os.readlink("/proc/self")))
+print(os.getpid(), threading.get_native_id(), threading.main_thread().native_id, libc.gettid(),
+    os.path.basename(os.readlink("/proc/self")))
 print(os.getppid(), os.getsid(0) == os.getsid(os.getppid()))
 """)
     )

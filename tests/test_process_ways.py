@@ -52,7 +52,10 @@ def test_a_launcher_that_is_named_after_a_module(life):
 
 
 def test_a_command_given_as_text(life):
-    text = "from magicheap import magic_transaction as begin\nwith begin('x.magic'):\n    print('body')\nimport sys\nprint(sys.argv)\n"
+    text = (
+        "from magicheap import magic_transaction as begin\nwith begin('x.magic'):\n    print('body')\n"
+        "import sys\nprint(sys.argv)\n"
+    )
     assert life.cold("python", "-c", text, "a") == "['-c', 'a']\n"
     assert life.warm("python", "-c", text, "b") == "['-c', 'b']\n"
 
@@ -231,7 +234,8 @@ def test_a_refresh_runs_cold_and_replaces(life):
         import os
         from magicheap import magic_transaction
         from magicheap._native import lib
-        with magic_transaction("x.magic", refresh=(lib.mh_pause(True), os.read(0, 5), lib.mh_pause(False))[1] == b"again"):
+        with magic_transaction("x.magic", refresh=(lib.mh_pause(True), os.read(0, 5),
+            lib.mh_pause(False))[1] == b"again"):
             print("body")
             loader = os.getpid()
         print(loader)

@@ -23,9 +23,18 @@ from process_fixtures import LAUNCHER, PYTHON, Life
 from question_table import QUESTIONS, Start, imports_of, is_missing
 
 PROGRAMS = {
-    "in the body": "{imports}from magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n{indented}\nprint('answer', answer)\n",
-    "before the import": "{imports}{asks}\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\nprint('answer', answer)\n",
-    "before the with": "import magicheap\n{imports}{asks}\nwith magicheap.magic_transaction():\n    print('body')\nprint('answer', answer)\n",
+    "in the body": (
+        "{imports}from magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n"
+        "{indented}\nprint('answer', answer)\n"
+    ),
+    "before the import": (
+        "{imports}{asks}\nfrom magicheap import magic_transaction\nwith magic_transaction():\n"
+        "    print('body')\nprint('answer', answer)\n"
+    ),
+    "before the with": (
+        "import magicheap\n{imports}{asks}\nwith magicheap.magic_transaction():\n    print('body')\n"
+        "print('answer', answer)\n"
+    ),
 }
 UNWATCHED = "before anybody watched"
 TIMEOUT_S = 60  # arbitrary

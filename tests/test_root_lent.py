@@ -134,7 +134,8 @@ class Resized(Buffer):  # released before the pickle is done, and then given oth
     def extend(self, items):
         pass
 
-KINDS = [Fresh, State, Slots, Strided, Backwards, ReadOnly, Lazily, Scratch, Handed, Freed, Buffer, ByteArray, Array, View, Mapped, Ctypes,
+KINDS = [Fresh, State, Slots, Strided, Backwards, ReadOnly, Lazily, Scratch, Handed, Freed, Buffer, ByteArray, Array,
+    View, Mapped, Ctypes,
          NumPy, Fortran, Resized]
 """
 

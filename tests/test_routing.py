@@ -138,7 +138,8 @@ def test_blocks_of_many_libraries_cross_the_boundary_in_many_threads(program):
                 connection = sqlite3.connect(":memory:")
                 connection.execute("create table t(x)")
                 connection.execute("insert into t values (?)", ("x" * chance.randrange(10_000),))
-                kept.append((document, connection, numpy.zeros(chance.randrange(100_000)), lxml.etree.tostring(document)))
+                kept.append((document, connection, numpy.zeros(chance.randrange(100_000)),
+                    lxml.etree.tostring(document)))
                 if len(kept) > 20:
                     for _ in range(10):
                         document, connection, array, text = kept.pop(chance.randrange(len(kept)))

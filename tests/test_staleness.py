@@ -17,14 +17,16 @@ PROGRAM = """
     sys.path.insert(0, ".")
     from magicheap import magic_transaction
     import helper
-    with magic_transaction("x.magic", process=False, env=["MY_SETTING"], inputs=["named.txt"], key=sys.argv[1]) as magic:
+    with magic_transaction("x.magic", process=False, env=["MY_SETTING"], inputs=["named.txt"],
+        key=sys.argv[1]) as magic:
         if not magic.was_committed:
             import package.part
             os.makedirs("out", exist_ok=True)
             open("out/written.txt", "w").write("first written")
             open("out/temporary.txt", "w").close()
             magic.root = [open("data.txt").read(), open("out/written.txt").read(), open("out/temporary.txt").read(),
-                          len(open("/proc/self/maps").read()), open("/dev/null").read(), helper.VALUE, package.part.VALUE]
+                          len(open("/proc/self/maps").read()), open("/dev/null").read(), helper.VALUE,
+                          package.part.VALUE]
             os.unlink("out/temporary.txt")
             if os.path.exists("consumed.txt"):
                 magic.root.append(open("consumed.txt").read())

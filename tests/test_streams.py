@@ -281,7 +281,10 @@ sys.__stdout__.write(f'{sys.stdout is own} {own.getvalue()}')"""
 
 @pytest.mark.parametrize("take", ["buffer", "detach()"])
 def test_a_wrapper_of_the_programs_own_writes_to_the_new_descriptor(tmp_path, take):
-    body = f"import io\nsys.stdout = io.TextIOWrapper(sys.stdout.{take}, 'ascii', 'replace'); print('before'); commit(); print('\\u00e9')"
+    body = (
+        f"import io\nsys.stdout = io.TextIOWrapper(sys.stdout.{take}, 'ascii', 'replace'); print('before'); "
+        "commit(); print('\\u00e9')"
+    )
     assert written(tmp_path, body) == "?\n"
 
 

@@ -13,7 +13,8 @@ PREVENTED = """
     {before}
     with magic_transaction() as magic:
         print("body")
-        threading.Thread(target=time.sleep, args=(0.2,), daemon=True, name=sys.argv[1] if len(sys.argv) > 1 else "one").start()
+        threading.Thread(target=time.sleep, args=(0.2,), daemon=True, name=sys.argv[1] if len(sys.argv) > 1
+            else "one").start()
     print("went on", magic.committed)
 """
 

@@ -23,7 +23,8 @@ def why(life, magicheap):
         wanted = {**life.env, **dict(env)}
         found = subprocess.run(
             [*magicheap.command, "why", *map(str, words)],
-            cwd=life.directory, env={name: value for name, value in wanted.items() if value is not None}, capture_output=True, text=True, timeout=60,
+            cwd=life.directory, env={name: value for name, value in wanted.items() if value is not None},
+            capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert found.returncode == status, found
         return found.stdout.splitlines() if status == 0 else found.stderr

@@ -186,7 +186,8 @@ def prepare(suite: Suite) -> None:
     cold, warm = (run(nothing, command, "") for _ in range(2))
     if (cold.status, warm.status) != (NOT_RESUMED, 0):
         raise NotResumedError(
-            f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n{cold.output}{warm.output}"
+            f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n"
+            f"{cold.output}{warm.output}"
         )
 
 
