@@ -9,8 +9,8 @@ timers, standard streams.
 
 A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed
 again: the working directory and the umask to what they were, as programs name these; all else, which may have been
-    reckoned from what was there, only where the run begins
-with what the committing run began with, at the program's first instruction or at its `with`, or has it already.
+reckoned from what was there, only where the run begins with what the committing run began with, at the program's first
+instruction or at its `with`, or has it already.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
     check_c.py gcc | clang | clang-tidy
 
 What is compiled, and how, is what Meson writes down for a build with the unit tests
-(build/check/compile_commands.json). Nothing is
-generated: -fsyntax-only. Exit status 77, as in Meson and automake, says that the tool is not there, or too old to know
-    _Float16.
+(build/check/compile_commands.json). Nothing is generated: -fsyntax-only. Exit status 77, as in Meson and automake, says
+that the tool is not there, or too old to know _Float16.
 """
 
 from __future__ import annotations

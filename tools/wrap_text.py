@@ -34,6 +34,11 @@ def body_of(line: str, prefix: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def begins_parameter(text: str, before: str) -> bool:
+    """Tell whether a line of a docstring describes a parameter, which no sentence leads to."""
+    return bool(PARAMETER.match(text)) and (not before.strip() or before.rstrip().endswith((".", ":", ";", ")", '"')))
+
+
 def reflow(lines: list[str], prefix: str) -> list[str]:
     """Break the lines of one text, each of which begins with the pattern `prefix`."""
     done, rest = [], list(lines)
@@ -45,13 +50,14 @@ def reflow(lines: list[str], prefix: str) -> list[str]:
         if at < 0:
             done.append(line)
             continue
-        done.append(line[:at].rstrip())
         base = QUOTES.sub("", indent)
         item = ITEM.match(text)
-        is_parameter = prefix == DOCSTRING and PARAMETER.match(text)
+        is_parameter = prefix == DOCSTRING and begins_parameter(text, done[-1] if done else "")
+        done.append(line[:at].rstrip())
         follow = base + " " * (len(item[0]) if item else 4 if is_parameter else 0)
         next_indent, next_text = body_of(rest[0], prefix) if rest else ("", "")
-        begins = ITEM.match(next_text) or (prefix == DOCSTRING and PARAMETER.match(next_text)) or next_text[:1] in "|>"
+        is_next = prefix == DOCSTRING and begins_parameter(next_text, line)
+        begins = ITEM.match(next_text) or is_next or next_text[:1] in "|>"
         is_deeper = len(next_indent) > len(base)
         if next_text and not begins and (next_indent == follow or (is_deeper and (item or is_parameter))):
             rest[0] = f"{next_indent}{line[at:].strip()} {next_text}"
