@@ -1,7 +1,10 @@
 # make demo     load a real language model once, then start from its snapshot
 # make test     everything: C unit tests (plain and sanitized), then pytest
+# make check    what needs no run: lint, types, warnings of compilers, form, spelling (GUARDS='types lines' for some)
+# make format   bring all sources into the form that make check wants
 # make bench    the tables of docs/performance.md
-# make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory (BENCH_LLAMA_OPTIONS='--models smollm2')
+# make bench-llama   magic-llama beside llama.cpp, which it builds in the user's cache directory
+#                    (BENCH_LLAMA_OPTIONS='--models smollm2')
 # make test-libraries, make bench-libraries    examples that need gigabytes of libraries: the tests, the table
 # make docs     the site, in build/docs; a warning is an error
 # make conformance   all of CPython's and numpy's own tests, plain and resumed (most of an hour), and 20,000 resumes
@@ -22,10 +25,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAGICHEAP_TEST_MODEL := $(CURDIR)/$(MODEL)
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python test-libraries bench bench-llama bench-libraries conformance docs model clean
+.PHONY: demo check format test test-c test-python test-libraries bench bench-llama bench-libraries conformance docs
+.PHONY: model clean
 
 demo: $(VENV)/demo.stamp $(MODEL)
 	@$(BIN)/python examples/demo.py $(MODEL)
+
+check: $(VENV)/check.stamp
+	@$(BIN)/python tools/check.py $(GUARDS)
+
+format: $(VENV)/check.stamp
+	@$(BIN)/python tools/wrap_text.py
+	@ruff format --quiet .
+	@git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
 
 test: test-c test-python
 
@@ -43,13 +55,15 @@ bench-llama: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python bench/bench_llama_cpp.py $(MODEL) $(BENCH_LLAMA_OPTIONS)
 
 test-libraries: $(LIBRARIES)/magicheap.stamp
-	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py tests/libraries/library_roots.py tests/libraries/library_pools.py
+	$(LIBRARIES)/bin/python -m pytest tests/libraries/library_examples.py tests/libraries/library_roots.py \
+		tests/libraries/library_pools.py
 
 bench-libraries: $(LIBRARIES)/magicheap.stamp
 	$(LIBRARIES)/bin/python bench/bench_libraries.py
 
 conformance: $(VENV)/test.stamp
-	suite=$$(tools/cpython_suite.sh $(BIN)/python $(CURDIR)/build/cpython) && $(BIN)/python tests/conformance/cpython.py --python "$$suite"
+	suite=$$(tools/cpython_suite.sh $(BIN)/python $(CURDIR)/build/cpython) && \
+		$(BIN)/python tests/conformance/cpython.py --python "$$suite"
 	$(BIN)/python tests/conformance/numpy_suite.py
 	$(BIN)/python tests/conformance/resumes.py
 
@@ -89,6 +103,10 @@ $(VENV)/docs.stamp: $(VENV)/demo.stamp
 	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[docs]"
 	@touch $@
 
+$(VENV)/check.stamp: $(VENV)/test.stamp pyproject.toml
+	@$(PIP) install --quiet "$$(echo build/wheel/*.whl)[check]"
+	@touch $@
+
 $(LIBRARIES)/libraries.stamp: tests/libraries/requirements.txt
 	@echo "Creating an environment of large libraries in $(LIBRARIES)"
 	@mkdir -p build && $(PYTHON) -m venv --clear $(LIBRARIES)
@@ -103,4 +121,4 @@ $(LIBRARIES)/magicheap.stamp: $(LIBRARIES)/libraries.stamp $(VENV)/demo.stamp
 clean:
 	rm -rf $(VENV) build models
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf .pytest_cache .hypothesis
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache

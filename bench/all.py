@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other, and print the tables of docs/performance.md.
 
-    python bench/all.py MODEL.gguf [--quick]
+python bench/all.py MODEL.gguf [--quick]
 """
 
 import subprocess

@@ -2,9 +2,10 @@
 
     python bench/bench_alloc.py [--rounds N] [--traces NAME ...] [--build DIRECTORY]
 
-Every round runs every allocator once, one after the other, in processes of their own; a cell is the median over the rounds of
-its time divided by glibc's in the same round, so that a machine that slows down slows all. mimalloc and jemalloc are
-preloaded where the system has them: `apt install libmimalloc2.0 libjemalloc2`; `MAGICHEAP_BENCH_PRELOAD=name=path,...` adds others.
+Every round runs every allocator once, one after the other, in processes of their own; a cell is the median over the
+rounds of its time divided by glibc's in the same round, so that a machine that slows down slows all. mimalloc and
+jemalloc are preloaded where the system has them: `apt install libmimalloc2.0 libjemalloc2`;
+`MAGICHEAP_BENCH_PRELOAD=name=path,...` adds others.
 """
 
 import argparse
@@ -50,7 +51,12 @@ def replay(program, library, trace, n_threads):
     """Nanoseconds per call, peak KiB."""
     environment = os.environ | ({"LD_PRELOAD": library} if library else {})
     output = subprocess.run(
-        [program, trace, str(n_threads)], cwd=Path(program).parent, env=environment, check=True, capture_output=True, text=True
+        [program, trace, str(n_threads)],
+        cwd=Path(program).parent,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     nanoseconds, kib = output.split()
     return float(nanoseconds), int(kib)

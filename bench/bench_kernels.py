@@ -15,7 +15,9 @@ import llama
 N_PROMPT, N_GENERATED = 512, 64
 
 
-def rates(model: llama.Model, n_threads: int, n_prompt: int = N_PROMPT, n_generated: int = N_GENERATED) -> tuple[float, float]:
+def rates(
+    model: llama.Model, n_threads: int, n_prompt: int = N_PROMPT, n_generated: int = N_GENERATED
+) -> tuple[float, float]:
     """Return tokens per second of one prompt and of one generation."""
     tokens = [at % model.config.n_vocab for at in range(max(n_prompt, n_generated + 1))]
     with llama.Session(model, n_ctx=len(tokens), n_threads=n_threads) as session:

@@ -2,9 +2,9 @@
 
     python bench/bench_libraries.py [--runs N] [NAME...]
 
-Seconds are those of the whole process, from before the spawn until it has ended, output and all: without magicheap, cold (which also
-commits), and resumed. The last column is what each process has written by the time it prints, which is what one more of
-them costs: the rest is shared.
+Seconds are those of the whole process, from before the spawn until it has ended, output and all: without magicheap,
+cold (which also commits), and resumed. The last column is what each process has written by the time it prints, which is
+what one more of them costs: the rest is shared.
 """
 
 import argparse
@@ -73,7 +73,10 @@ def main():
                 print(f"{name} was left out: it needs {' and '.join(modules)}", file=sys.stderr)
                 continue
             with tempfile.TemporaryDirectory(prefix="magicheap-bench-") as directory:
-                print(f"| [{name}](examples/{name}.py) | {measure(name, arguments, options.runs, directory)} |", flush=True)
+                print(
+                    f"| [{name}](examples/{name}.py) | {measure(name, arguments, options.runs, directory)} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

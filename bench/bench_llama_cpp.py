@@ -1,12 +1,15 @@
 """magic-llama beside llama.cpp, in one run: rates, start and memory of both, and what the machine could do at most.
 
-    python bench/bench_llama_cpp.py SMOLLM2.gguf [--models smollm2 7b] [--threads 1 2] [--runs N] [--only rates start memory]
+    python bench/bench_llama_cpp.py SMOLLM2.gguf [--models smollm2 7b] [--threads 1 2] [--runs N] [--only rates start
+    memory]
 
-llama.cpp is built from its own sources, once. A round takes a sample of each contestant, every one a process of its own, and
-the next round begins with the next contestant: a machine that drifts, or throttles whoever comes late, meets all alike.
+llama.cpp is built from its own sources, once. A round takes a sample of each contestant, every one a process of its
+own, and the next round begins with the next contestant: a machine that drifts, or throttles whoever comes late, meets
+all alike.
 
     rates    llama-bench, and bench_kernels.py's way on a model in a snapshot, both after a prompt that warms up
-    start    the whole process from before its spawn until it has ended: a prompt of 5 tokens (13 of 7b's), an answer of one
+    start    the whole process from before its spawn until it has ended: a prompt of 5 tokens (13 of 7b's), an answer of
+             one
     memory   of processes that are stopped in the midst of an answer
 """
 
@@ -31,25 +34,33 @@ RUNS = {"smollm2": 7, "7b": 3}
 MEASURES = ("rates", "start", "memory")
 BUILD_BYTES = 1 << 30  # sources, objects and tools: two thirds of it
 DISK_BYTES = {"smollm2": 1 << 29, "7b": 8 << 30}  # the file, and a snapshot of it
-MEMORY_BYTES = {"smollm2": 2 << 30, "7b": 12 << 30}  # the file and a snapshot of it in the page cache, and llama.cpp's repacked copy
+# the file and a snapshot of it in the page cache, and llama.cpp's repacked copy
+MEMORY_BYTES = {"smollm2": 2 << 30, "7b": 12 << 30}
 N_PROCESSES = 4
 CEILINGS = "the machine's ceilings"  # beside the contestants' names
-# llama.cpp's best flags. For rates they are its defaults: flash attention is on by itself; without it, without repacking, with weights
-# read instead of mapped, or with smaller batches it took as much processor time or more.
+# llama.cpp's best flags. For rates they are its defaults: flash attention is on by itself; without it, without
+# repacking, with weights read instead of mapped, or with smaller batches it took as much processor time or more.
 BEST_FLAGS = ("--no-warmup", "-fit", "off", "--no-repack", "-c", "512")
 EXPLANATION = f"""
 Medians of samples taken in turns; ratios and shares are medians of the rounds' own. Of ms and MB, less is better.
-best flags: `{" ".join(BEST_FLAGS)}`; for rates no flag is better than the defaults, which repack the weights if they can.
+best flags: `{" ".join(BEST_FLAGS)}`; for rates no flag is better than the defaults, which repack the weights if they \
+can.
 best quantisation: the same of a file in Q4_0, which they can; a model that is Q4_0 has no such column.
-Of the ceiling: of a prompt, the multiplications of the layers' matrices against int8; of generation, the bytes of the weights that
-a token needs, as the file has them, against the faster of the two ways to read. private: what each further process takes.
+Of the ceiling: of a prompt, the multiplications of the layers' matrices against int8; of generation, the bytes of the \
+weights that
+a token needs, as the file has them, against the faster of the two ways to read. private: what each further process \
+takes.
 An empty cell of {N_PROCESSES} processes: there is too little memory here for so many.
 """
 
 
 def main() -> None:
     options = parse()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magicheap-bench" / f"llama-cpp-python-{build.VERSION}"
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "magicheap-bench"
+        / f"llama-cpp-python-{build.VERSION}"
+    )
     cache.mkdir(parents=True, exist_ok=True)
     names = affordable(options.models, cache)
     build.say(f"what is fetched and made is kept in {cache} (4 GB with 7b), which may be removed at any time")
@@ -74,7 +85,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("smollm2", help="SmolLM2-135M-Instruct in Q4_1, a GGUF file")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), help="(all)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[n for n in (1, 2) if n <= machine.n_cpus()], help="(1 2)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[n for n in (1, 2) if n <= machine.n_cpus()], help="(1 2)"
+    )
     parser.add_argument("--runs", type=int, help=f"rounds ({RUNS['smollm2']}, of 7b {RUNS['7b']})")
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES, help="what to measure (everything)")
     options = parser.parse_args()
@@ -84,15 +97,22 @@ def parse() -> argparse.Namespace:
 
 
 def affordable(names: list[str], cache: Path) -> list[str]:
-    """Return the models that this machine has room for, and say which it hasn't; exit if there is none, or no compiler."""
+    """Return the models that this machine has room for, and say which it hasn't; exit if there is none, or no
+    compiler."""
     if missing := machine.missing_compilers():
         sys.exit(f"bench-llama: {' and '.join(missing)} not found: install a C and C++ compiler, g++ and gcc on Debian")
     disk = machine.free_disk_bytes(cache) - (0 if (cache / "bin").is_dir() else BUILD_BYTES)
     found = []
     for name in names:
-        for what, free, needed in [("disk", disk, DISK_BYTES[name]), ("memory", machine.free_memory_bytes(), MEMORY_BYTES[name])]:
+        for what, free, needed in [
+            ("disk", disk, DISK_BYTES[name]),
+            ("memory", machine.free_memory_bytes(), MEMORY_BYTES[name]),
+        ]:
             if free < needed:
-                build.say(f"{name} is left out: it needs {needed / (1 << 30):.1f} GiB of {what}, {max(free, 0) / (1 << 30):.1f} are free")
+                build.say(
+                    f"{name} is left out: it needs {needed / (1 << 30):.1f} GiB of {what}, "
+                    f"{max(free, 0) / (1 << 30):.1f} are free"
+                )
                 break
         else:
             found.append(name)
@@ -105,7 +125,10 @@ def enter(name: str, smollm2: Path, cache: Path, programs: Path, snapshots: Path
         file, quantised = smollm2, models.smollm2_q4_0(smollm2, cache / "smollm2-q4_0.gguf", programs)
     else:
         file, quantised = models.random_model(cache / "llama-7b-shape.gguf"), None
-    theirs = [LlamaCpp("llama.cpp, defaults", programs, file), LlamaCpp("best flags", programs, file, BEST_FLAGS, has_rates=False)]
+    theirs = [
+        LlamaCpp("llama.cpp, defaults", programs, file),
+        LlamaCpp("best flags", programs, file, BEST_FLAGS, has_rates=False),
+    ]
     if quantised:
         theirs.append(LlamaCpp("best quantisation", programs, quantised, BEST_FLAGS))
     return [*theirs, MagicLlama(file, snapshots)]
@@ -114,7 +137,9 @@ def enter(name: str, smollm2: Path, cache: Path, programs: Path, snapshots: Path
 class Comparison:
     """Of contestants, ours the last, on one model. Each measure returns rows of the table."""
 
-    def __init__(self, case: Case, contestants: list, ceilings_program: Path, threads: list[int], n_rounds: int) -> None:
+    def __init__(
+        self, case: Case, contestants: list, ceilings_program: Path, threads: list[int], n_rounds: int
+    ) -> None:
         self.case, self.contestants, self.threads, self.n_rounds = case, contestants, threads, n_rounds
         self.ours = contestants[-1]
         self.ceilings: dict[int, list[Ceilings]] = {}  # by threads, of each round of rates
@@ -124,9 +149,13 @@ class Comparison:
         rows, weights = [], machine.weights(self.ours.file)
         for n in self.threads:
             samplers = {each.name: partial(each.rates, self.case, n) for each in self.contestants if each.has_rates}
-            taken = self._in_turns(f"rates, {counted(n, 'thread')}", {CEILINGS: partial(self._measure_ceilings, n), **samplers})
+            taken = self._in_turns(
+                f"rates, {counted(n, 'thread')}", {CEILINGS: partial(self._measure_ceilings, n), **samplers}
+            )
             self.ceilings[n] = taken.pop(CEILINGS)
-            prompts, generations = ({name: [rates[i] for rates in samples] for name, samples in taken.items()} for i in (0, 1))
+            prompts, generations = (
+                {name: [rates[i] for rates in samples] for name, samples in taken.items()} for i in (0, 1)
+            )
             compute = [each.int8 * 1e9 / weights.block_operations for each in self.ceilings[n] if each.int8]
             reading = [each.read * 1e9 / weights.read_bytes for each in self.ceilings[n]]
             on = f"{counted(n, 'thread')}, tokens/s"
@@ -152,7 +181,10 @@ class Comparison:
             if found["Private_Dirty"] * N_PROCESSES + found["Rss"] < machine.free_memory_bytes():
                 several[each.name] = each.memory(N_PROCESSES)
             else:
-                build.say(f"{each.name} in {N_PROCESSES} processes is left out: {found['Private_Dirty'] >> 20} MiB each are too much here")
+                build.say(
+                    f"{each.name} in {N_PROCESSES} processes is left out: {found['Private_Dirty'] >> 20} MiB "
+                    "each are too much here"
+                )
         return [
             megabytes("resident, MB", one, "Rss"),
             megabytes("of that private, MB", one, "Private_Dirty"),
@@ -176,7 +208,11 @@ def megabytes(what: str, counts: dict, kind: str) -> Row:
 
 def ceilings_table(ceilings: dict[int, list[Ceilings]]) -> str:
     int8_name = next(iter(ceilings.values()))[0].int8_name
-    rows = {f"int8 dot products ({int8_name}), GOP/s": "int8", "read, page cache, GB/s": "read_file", "read, huge pages, GB/s": "read_huge"}
+    rows = {
+        f"int8 dot products ({int8_name}), GOP/s": "int8",
+        "read, page cache, GB/s": "read_file",
+        "read, huge pages, GB/s": "read_huge",
+    }
     lines = [["this machine", *(counted(n, "thread") for n in ceilings)], ["---"] * (1 + len(ceilings))]
     for what, field in rows.items():
         found = ([getattr(each, field) for each in rounds] for rounds in ceilings.values())

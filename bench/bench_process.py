@@ -2,8 +2,8 @@
 
     python bench/bench_process.py [--quick] [--runs N] [--resumes N] [--at-once N]
 
-Times are medians, measured from before the spawn; what is compared takes turns, and ratios are those of the rounds. Every program
-prints what its body found out when it ran, so that a run which was not resumed is noticed, never counted.
+Times are medians, measured from before the spawn; what is compared takes turns, and ratios are those of the rounds.
+Every program prints what its body found out when it ran, so that a run which was not resumed is noticed, never counted.
 """
 
 import argparse
@@ -38,7 +38,8 @@ BARE = "pass"
 SMALL = "import numpy, sentencepiece"
 LARGE = "import numpy, sentencepiece; heap = numpy.ones({n_mib} << 17)"  # 8 bytes each
 TORCH = "import torch"
-OBJECTS = "heap = [[n] for n in range({n_mib} << 13)]"  # a list of one number takes 128 bytes with all that belongs to it
+# a list of one number takes 128 bytes with all that belongs to it
+OBJECTS = "heap = [[n] for n in range({n_mib} << 13)]"
 LEAVE = "if sys.argv[2:]: os._exit(0)"
 
 
@@ -110,7 +111,11 @@ def start(bench, n_mib):
     source, empty = bench.directory / "empty.c", bench.directory / "empty"
     source.write_text(EMPTY)
     subprocess.run(["gcc", "-O2", "-static", source, "-o", empty], check=True)
-    programs = {"a bare interpreter": BARE, "numpy and sentencepiece": SMALL, f"the same and {n_mib} MiB": LARGE.format(n_mib=n_mib)}
+    programs = {
+        "a bare interpreter": BARE,
+        "numpy and sentencepiece": SMALL,
+        f"the same and {n_mib} MiB": LARGE.format(n_mib=n_mib),
+    }
     if importlib.util.find_spec("torch"):
         programs["torch"] = TORCH
     commands = {name: bench.program(f"start{i}", body) for i, (name, body) in enumerate(programs.items())}
@@ -128,12 +133,20 @@ def start(bench, n_mib):
     for name, command in commands.items():
         first = firsts(taken[name])
         times = f"{ratio(first, wholes(taken['python'])):.2f} times `python -c pass`"
-        against = f"; {ratio(first, firsts(taken['numpy and sentencepiece'])):.2f} times the small one" if "MiB" in name else ""
+        against = (
+            f"; {ratio(first, firsts(taken['numpy and sentencepiece'])):.2f} times the small one"
+            if "MiB" in name
+            else ""
+        )
         bench.row(f"`magic`, {name} loaded: to the first line", median_ms(first), times + against)
-        without = f"without a snapshot {median_ms([bench.plain(command).whole_s])}; {bench.page_faults(command)} page faults"
+        without = (
+            f"without a snapshot {median_ms([bench.plain(command).whole_s])}; {bench.page_faults(command)} page faults"
+        )
         whole = f"{ratio(wholes(taken[name]), wholes(taken['python'])):.2f} times `python -c pass`; {without}"
         bench.row(f"`magic`, {name} loaded: whole process, exec to exit", median_ms(wholes(taken[name])), whole)
-    bench.row("`python`, which meets the transaction and resumes: to the first line", median_ms(firsts(taken["by python"])))
+    bench.row(
+        "`python`, which meets the transaction and resumes: to the first line", median_ms(firsts(taken["by python"]))
+    )
     return commands["numpy and sentencepiece"]
 
 
@@ -150,7 +163,9 @@ def leaving(bench, n_mib):
     plain = bench.plain(command)
     times = f"{ratio(seconds['resumed'], seconds['_exit']):.2f} times os._exit"
     without = f"a plain interpreter {median_ms([plain.whole_s - plain.first_s])}"
-    bench.row(f"first line to the end, {n_mib} MiB of small objects", median_ms(seconds["resumed"]), f"{times}; {without}")
+    bench.row(
+        f"first line to the end, {n_mib} MiB of small objects", median_ms(seconds["resumed"]), f"{times}; {without}"
+    )
 
 
 def dirty(bench):
@@ -171,7 +186,11 @@ def what_was_at(page, areas):
     if i < 0 or page >= areas[i][1]:
         return "the launcher's memory"
     name = areas[i][2]
-    return f"data of {os.path.basename(name)}" if name.startswith("/") else name or "anonymous memory, mostly Python objects"
+    return (
+        f"data of {os.path.basename(name)}"
+        if name.startswith("/")
+        else name or "anonymous memory, mostly Python objects"
+    )
 
 
 def sharing(bench, command, n_processes=10):
@@ -181,7 +200,11 @@ def sharing(bench, command, n_processes=10):
         with held([*command, "0"], n, bench.env) as pids:
             totals.append(sum(memory(pid)["Pss"] for pid in pids))
     more = (totals[1] - totals[0]) / (n_processes - 1)
-    bench.row("each further process takes", f"{more / 1e6:.2f} MB", f"PSS of {n_processes} against 1, which takes {totals[0] / 1e6:.1f} MB")
+    bench.row(
+        "each further process takes",
+        f"{more / 1e6:.2f} MB",
+        f"PSS of {n_processes} against 1, which takes {totals[0] / 1e6:.1f} MB",
+    )
 
 
 def endurance(bench, command, n_resumes, at_once):

@@ -19,7 +19,8 @@ from pathlib import Path
 from magicheap._image import open_image
 from magicheap._processes import processes_using
 
-LIBRARIES = "import numpy, numpy.random, lxml.etree, sentencepiece, json, logging"  # some hundred inputs, as programs have
+# some hundred inputs, as programs have
+LIBRARIES = "import numpy, numpy.random, lxml.etree, sentencepiece, json, logging"
 N_PROCESSES = 10
 REPORT = "import json\ndef report(**values): print(json.dumps(values))\n"
 
@@ -133,7 +134,8 @@ def size_name(n_mib):
 
 
 def attach(bench, sizes_mib):
-    """mh_open, alone and beside libraries whose calls it must patch, and the whole `with`; of a small and a large arena in turn."""
+    """mh_open, alone and beside libraries whose calls it must patch, and the whole `with`; of a small and a large arena
+    in turn."""
     for n_mib in sizes_mib:
         bench.run(ARRAYS, bench.path(f"attach{n_mib}.magic"), n_mib)
     alone, opened, entered = ({n: [] for n in sizes_mib} for _ in range(3))
@@ -146,9 +148,19 @@ def attach(bench, sizes_mib):
     for n_mib in sizes_mib:
         with open_image(bench.path(f"attach{n_mib}.magic")) as image:
             n_inputs = len(image.inputs)
-        bench.row(f"attach {size_name(n_mib)}, mh_open", milliseconds(median(alone[n_mib])), f"{n_inputs} inputs; bare interpreter")
-        bench.row(f"attach {size_name(n_mib)}, mh_open", milliseconds(median(opened[n_mib])), "the same beside numpy, sentencepiece, lxml")
-        bench.row(f"attach {size_name(n_mib)}, `with`", milliseconds(median(entered[n_mib])), "the same, root of 64 arrays")
+        bench.row(
+            f"attach {size_name(n_mib)}, mh_open",
+            milliseconds(median(alone[n_mib])),
+            f"{n_inputs} inputs; bare interpreter",
+        )
+        bench.row(
+            f"attach {size_name(n_mib)}, mh_open",
+            milliseconds(median(opened[n_mib])),
+            "the same beside numpy, sentencepiece, lxml",
+        )
+        bench.row(
+            f"attach {size_name(n_mib)}, `with`", milliseconds(median(entered[n_mib])), "the same, root of 64 arrays"
+        )
 
 
 def cold(bench, name, source, *arguments):
@@ -163,7 +175,9 @@ def cold(bench, name, source, *arguments):
         outside.append(without["body"] + without["enter"])
         leave.append(with_it["leave"])
     ratio = median(a / b for a, b in zip(inside, outside))
-    bench.row(f"cold load of {name}, in a transaction", milliseconds(median(inside)), f"{ratio:.2f} times that without one")
+    bench.row(
+        f"cold load of {name}, in a transaction", milliseconds(median(inside)), f"{ratio:.2f} times that without one"
+    )
     bench.row(f"cold load of {name}, commit", milliseconds(median(leave)), size_name(os.stat(path).st_blocks // 2048))
 
 
@@ -190,7 +204,9 @@ def copied(path, copy):
     os.fsync(file)
     print(time.perf_counter() - started)
     """
-    out = subprocess.run([sys.executable, "-c", textwrap.dedent(script), path, copy], stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), path, copy], stdout=subprocess.PIPE, check=True
+    ).stdout
     os.unlink(copy)
     return float(out)
 

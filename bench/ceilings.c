@@ -4,13 +4,14 @@
  *
  * Prints a line "NAME VALUE" for each of
  *
- *     int8_INSTRUCTIONS  10^9 operations a second, a product being one and its addition another, of dot products in registers
+ *     int8_INSTRUCTIONS  10^9 operations a second, a product being one and its addition another, of dot products in
+ *                        registers
  *     read_file          GB/s read from FILE, mapped, from the page cache
  *     read_huge          GB/s read from anonymous memory, of huge pages where the kernel gives them
  *
- * with THREADS threads at once, each value the best of PASSES: a ceiling is what was reached once. Every thread reads a part
- * of its own from front to back, in one place and, in every other pass, in four: which is faster depends on how the places
- * share the banks of memory.
+ * with THREADS threads at once, each value the best of PASSES: a ceiling is what was reached once. Every thread reads a
+ * part of its own from front to back, in one place and, in every other pass, in four: which is faster depends on how
+ * the places share the banks of memory.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,9 +26,10 @@
 #include <time.h>
 
 enum {
-    PASSES = 14,          /* arbitrary: more find nothing better on a quiet machine */
-    MAX_THREADS = 256,    /* arbitrary */
-    SUMS = 12,            /* that depend on nothing: more than latency (5 cycles) times throughput (2), fewer than registers */
+    PASSES = 14,       /* arbitrary: more find nothing better on a quiet machine */
+    MAX_THREADS = 256, /* arbitrary */
+    /* that depend on nothing: more than latency (5 cycles) times throughput (2), fewer than registers */
+    SUMS = 12,
     ROUNDS = 2000000,     /* of SUMS instructions: about 10 ms */
     HUGE_BYTES = 1 << 29, /* far beyond any cache; a file is read as often as that needs */
 };
@@ -56,17 +58,18 @@ static volatile uint64_t sink; /* takes what would else be optimised away */
 /* ---- what is measured ---- */
 
 /* `a` must look different every time, or the product is taken out of the loop. */
-#define DOTS(vector, register_class, zero, ones, step)                  \
-    vector sums[SUMS], a = ones(1), b = ones(2);                        \
-    for (int i = 0; i < SUMS; i++)                                      \
-        sums[i] = zero();                                               \
-    for (int round = 0; round < ROUNDS; round++)                        \
-        _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++) {       \
-            __asm__ volatile("" : "+" register_class(a));               \
-            sums[i] = step(sums[i], a, b);                              \
-        }                                                               \
-    for (int i = 0; i < SUMS; i++)                                      \
-        sink ^= (uint64_t)sums[i][0]
+#define DOTS(vector, register_class, zero, ones, step)          \
+    vector sums[SUMS], a = ones(1), b = ones(2);                \
+    for (int i = 0; i < SUMS; i++)                              \
+        sums[i] = zero();                                       \
+    for (int round = 0; round < ROUNDS; round++)                \
+        _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++) \
+        {                                                       \
+            __asm__ volatile("" : "+" register_class(a));       \
+            sums[i] = step(sums[i], a, b);                      \
+        }                                                       \
+    for (int i = 0; i < SUMS; i++)                              \
+    sink ^= (uint64_t)sums[i][0]
 
 __attribute__((target("avx512f,avx512vnni"))) static void dots_avx512_vnni(void)
 {
@@ -87,9 +90,9 @@ __attribute__((target("avx2"))) static void dots_avx2(void)
 /* Returns the best kind of int8 dot product here, or NULL. */
 static const dots *choose_dots(void)
 {
-    static const dots avx512_vnni = {128.0 * SUMS * ROUNDS, dots_avx512_vnni, "avx512_vnni"};
-    static const dots avx_vnni = {64.0 * SUMS * ROUNDS, dots_avx_vnni, "avx_vnni"};
-    static const dots avx2 = {64.0 * SUMS * ROUNDS, dots_avx2, "avx2"};
+    static const dots avx512_vnni = { 128.0 * SUMS * ROUNDS, dots_avx512_vnni, "avx512_vnni" };
+    static const dots avx_vnni = { 64.0 * SUMS * ROUNDS, dots_avx_vnni, "avx_vnni" };
+    static const dots avx2 = { 64.0 * SUMS * ROUNDS, dots_avx2, "avx2" };
     if (__builtin_cpu_supports("avx512vnni"))
         return &avx512_vnni;
     if (__builtin_cpu_supports("avxvnni"))
@@ -183,7 +186,7 @@ static double best_s(part *parts, int n_threads)
 static void print_dots(int n_threads)
 {
     const dots *dots = choose_dots();
-    part parts[MAX_THREADS] = {0};
+    part parts[MAX_THREADS] = { 0 };
     for (int i = 0; i < n_threads; i++)
         parts[i].dots = dots;
     if (dots)
@@ -192,10 +195,10 @@ static void print_dots(int n_threads)
 
 static void print_read(const char *name, const void *data, size_t n_bytes, int n_threads)
 {
-    part parts[MAX_THREADS] = {0};
+    part parts[MAX_THREADS] = { 0 };
     size_t n_words = n_bytes / sizeof(uint64_t) / n_threads, times = (HUGE_BYTES + n_bytes - 1) / n_bytes;
     for (int i = 0; i < n_threads; i++)
-        parts[i].work = (work){(const uint64_t *)data + i * n_words, n_words, times, false};
+        parts[i].work = (work){ (const uint64_t *)data + i * n_words, n_words, times, false };
     double seconds = best_s(parts, n_threads);
     printf("%s %.1f\n", name, (double)n_words * sizeof(uint64_t) * n_threads * times / seconds * 1e-9);
 }

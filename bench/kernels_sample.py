@@ -1,9 +1,10 @@
-"""One sample of bench_kernels.py, of a model in a process snapshot, as magic-llama has it: what bench_llama_cpp.py runs in turns with others.
+"""One sample of bench_kernels.py, of a model in a process snapshot, as magic-llama has it: what bench_llama_cpp.py runs
+in turns with others.
 
     magic bench/kernels_sample.py MODEL THREADS N_PROMPT N_GENERATED
 
-Prints tokens per second of a prompt and of a generation, after a prompt that warms up. The snapshot is in the user's cache
-directory, and of the MODEL that it was first run for.
+Prints tokens per second of a prompt and of a generation, after a prompt that warms up. The snapshot is in the user's
+cache directory, and of the MODEL that it was first run for.
 """
 
 from magicheap import magic_transaction
@@ -11,8 +12,9 @@ from magicheap import magic_transaction
 with magic_transaction():
     import sys
 
-    import llama
     from bench_kernels import rates
+
+    import llama
 
     model = llama.load(sys.argv[1])
 

@@ -2,9 +2,9 @@
 
     python bench/perplexity.py MODEL.gguf [--text FILE] [--window 512] [--cache-type i16] [--threads N] [--reference]
 
-Perplexity is exp(mean of -log p(token | those before it in its window)). Windows lie end to end; each begins with an empty
-context, so that its first token only serves the others. --reference adds numpy's float32 arithmetic on the same weights
-(tests/llama_oracle.py; needs gguf), so that the ratio of the two is what the kernels' rounding costs.
+Perplexity is exp(mean of -log p(token | those before it in its window)). Windows lie end to end; each begins with an
+empty context, so that its first token only serves the others. --reference adds numpy's float32 arithmetic on the same
+weights (tests/llama_oracle.py; needs gguf), so that the ratio of the two is what the kernels' rounding costs.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def surprises(logits: np.ndarray, tokens: list[int]) -> np.ndarray:
 
 def perplexity(score: Scorer, windows: list[list[int]], n_at_once: int = 1) -> float:
     """Return the perplexity of all windows together; n_at_once of them are computed side by side."""
-    with threadpool_limits(1), ThreadPoolExecutor(n_at_once) as pool:  # BLAS's own threads spin, and a window is work enough
+    # BLAS's own threads spin, and a window is work enough
+    with threadpool_limits(1), ThreadPoolExecutor(n_at_once) as pool:
         found = pool.map(lambda tokens: surprises(score(tokens), tokens), windows)
         return math.exp(np.concatenate(list(found)).mean())
 
@@ -68,9 +69,13 @@ def by_reference(path: str | Path) -> Scorer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--text", type=Path, default=TEXT, help="a UTF-8 file (default: a piece of Python's documentation)")
+    parser.add_argument(
+        "--text", type=Path, default=TEXT, help="a UTF-8 file (default: a piece of Python's documentation)"
+    )
     parser.add_argument("--window", type=int, default=WINDOW, help="tokens (default %(default)s)")
-    parser.add_argument("--cache-type", choices=("i16", "q8_0", "f32"), default="i16", help="of the kernels (default %(default)s)")
+    parser.add_argument(
+        "--cache-type", choices=("i16", "q8_0", "f32"), default="i16", help="of the kernels (default %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default %(default)s)")
     parser.add_argument("--reference", action="store_true", help="compute it in float32, too")
     options = parser.parse_args()

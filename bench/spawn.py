@@ -1,4 +1,5 @@
-"""Start processes as cheaply as that can be done, time them to their first line and to their end, and read what memory they hold.
+"""Start processes as cheaply as that can be done, time them to their first line and to their end, and read what memory
+they hold.
 
 The parent stays small and never forks: posix_spawn costs the same however much a caller has loaded.
 """
@@ -79,7 +80,8 @@ def held(command, n_processes=1, env=QUIET):
 
 @contextlib.contextmanager
 def stopped(command, n_processes=1, env=QUIET, stdin=None, stderr=None):
-    """Run `command` so often at once, stop each at the first bytes it has written, whichever thread wrote them; yields their ids.
+    """Run `command` so often at once, stop each at the first bytes it has written, whichever thread wrote them; yields
+    their ids.
 
     For programs that go on afterwards: they are killed.
     """
@@ -127,7 +129,8 @@ def mappings(pid):
 
 
 def written_pages(pid, areas):
-    """Yield the addresses of the pages in `areas` that the process has to itself: those that aren't a file's any more."""
+    """Yield the addresses of the pages in `areas` that the process has to itself: those that aren't a file's any
+    more."""
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
         for first, end, name in areas:
             if name not in KERNELS_OWN:

@@ -2,7 +2,8 @@
 
     magic examples/big_dict.py 1357 99 4711
 
-N_ENTRIES in the environment sets their number. The body depends on it, so the transaction is told: another number, another load.
+N_ENTRIES in the environment sets their number. The body depends on it, so the transaction is told: another number,
+another load.
 """
 
 import os
@@ -11,7 +12,7 @@ import sys
 from magicheap import magic_transaction
 
 with magic_transaction(env=["N_ENTRIES"]):
-    n_entries = int(os.environ.get("N_ENTRIES", 5_000_000))
+    n_entries = int(os.environ.get("N_ENTRIES", "5_000_000"))
     print(f"building {n_entries} entries", file=sys.stderr)
     squares = {f"{n} squared": n * n for n in range(n_entries)}
 

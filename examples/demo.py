@@ -17,15 +17,25 @@ PROMPT = "Name the capital of France and one thing to see there."
 
 def ask(model: str, prompt: str) -> tuple[str, float]:
     """Run magic-llama once; return its answer and the seconds the process took. Its progress bars pass through."""
-    command = [Path(sys.executable).with_name("magic-llama"), "-m", model, "-p", prompt, "-n", "48", "--temp", "0"]
+    command = [str(Path(sys.executable).with_name("magic-llama")), "-m", model, "-p", prompt, "-n", "48", "--temp", "0"]
     start = time.perf_counter()
-    done = subprocess.run([*command, "--snapshot", SNAPSHOT], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([*command, "--snapshot", str(SNAPSHOT)], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip(), time.perf_counter() - start
 
 
 def first_token(model: str) -> float:
     """Return the seconds of the quickest of three warm processes that stop at their first token."""
-    command = [Path(sys.executable).with_name("magic-llama"), "-m", model, "-p", "Hi", "-n", "1", "--snapshot", SNAPSHOT]
+    command = [
+        str(Path(sys.executable).with_name("magic-llama")),
+        "-m",
+        model,
+        "-p",
+        "Hi",
+        "-n",
+        "1",
+        "--snapshot",
+        str(SNAPSHOT),
+    ]
     times = []
     for _ in range(3):
         start = time.perf_counter()

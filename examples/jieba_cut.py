@@ -1,6 +1,6 @@
 """Cut Chinese text into words, by jieba's dictionary of 350,000.
 
-    magic examples/jieba_cut.py 我来到北京清华大学
+magic examples/jieba_cut.py 我来到北京清华大学
 """
 
 import sys

@@ -13,7 +13,7 @@ from magicheap import magic_transaction
 with magic_transaction(env=["N_PATTERNS"]):
     import re
 
-    n_patterns = int(os.environ.get("N_PATTERNS", 10_000))
+    n_patterns = int(os.environ.get("N_PATTERNS", "10_000"))
     print(f"compiling {n_patterns} patterns", file=sys.stderr)
     rules = [re.compile(rf"\b{n:04d}(?:-(?P<revision>[a-z]))?\b", re.IGNORECASE) for n in range(n_patterns)]
 

@@ -1,6 +1,6 @@
 """What stands in the body happens once; every later run of this file begins behind it, with all that the body made.
 
-    magic examples/minimal.py 1000
+magic examples/minimal.py 1000
 """
 
 import sys

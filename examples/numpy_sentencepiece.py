@@ -1,6 +1,6 @@
 """Find the page of Python's manual that a question is about: SentencePiece cuts the words, numpy compares the pages.
 
-    magic examples/numpy_sentencepiece.py how do I raise an exception
+magic examples/numpy_sentencepiece.py how do I raise an exception
 """
 
 import sys
@@ -17,7 +17,9 @@ with magic_transaction():
     print(f"reading {len(topics)} topics", file=sys.stderr)
     lines = iter("\n".join(topics.values()).splitlines())
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, vocab_size=4000, minloglevel=2)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=model, vocab_size=4000, minloglevel=2
+    )
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
     counts = np.stack([np.bincount(pieces.encode(text), minlength=len(pieces)) for text in topics.values()])

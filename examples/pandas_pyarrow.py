@@ -1,6 +1,6 @@
 """Ask questions about a table of a million rows, kept by pandas in pyarrow's columns.
 
-    magic examples/pandas_pyarrow.py Oslo Lima
+magic examples/pandas_pyarrow.py Oslo Lima
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Read handwritten digits with a random forest: name some of the test set by number.
 
-    magic examples/sklearn_forest.py 0 1 2
+magic examples/sklearn_forest.py 0 1 2
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Search Python's own manual in an SQLite database that was never on a disk.
 
-    magic examples/sqlite_memory.py context manager
+magic examples/sqlite_memory.py context manager
 """
 
 import sys

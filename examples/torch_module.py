@@ -1,6 +1,6 @@
 """Tell how alike lines are, by a transformer that torch runs on the CPU.
 
-    magic examples/torch_module.py "the cat sat" "the cat sits" "4 + 4"
+magic examples/torch_module.py "the cat sat" "the cat sits" "4 + 4"
 """
 
 import sys

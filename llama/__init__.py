@@ -1,5 +1,7 @@
 """A LLaMA-family engine small enough to read.
 
+A model is loaded, and a session on it is fed and asked:
+
     model = llama.load("model.gguf")
     with llama.Session(model) as session:
         session.feed(model.tokenizer.encode("Once upon a time", bos=True))

@@ -1,15 +1,26 @@
 """Put what a loader has read into one mk_model, through the kernels' constructors.
 
 A loader knows its file; this module knows the structure: which tensors a config demands and of which shape
-(`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished is freed.
+(`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished
+is freed.
 """
+
+from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llama._kernels import ffi, lib
 from llama._model import ModelError, check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from llama._kernels import CData, mk_model
+
+    Config = dict[str, int | float]
 
 TYPES = {  # names that --quantize takes
     "q8_0": lib.MK_Q8_0,
@@ -24,14 +35,14 @@ LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows 
 class Slot(NamedTuple):
     """Where a tensor goes: the C field and the shape that the config demands."""
 
-    place: object  # mk_tensor *, or float ** for a vector (norms, RoPE divisors: float32)
+    place: Any  # mk_tensor *, or float ** for a vector (norms, RoPE divisors: float32)
     rows: int
     cols: int
     is_matrix: bool
 
 
 @contextmanager
-def building(config, n_merges, *, name, chat_template=b""):
+def building(config: Config, n_merges: int, *, name: bytes, chat_template: bytes = b"") -> Iterator[mk_model]:
     """Yield an empty `mk_model *` for the fields of mk_config; check it at the end, free it on any error."""
     check_config(config)
     out = ffi.new("mk_model **")
@@ -49,7 +60,7 @@ def building(config, n_merges, *, name, chat_template=b""):
         raise
 
 
-def check_config(config):
+def check_config(config: Config) -> None:
     """Refuse numbers that no model has, before they become sizes."""
     for field, value in config.items():
         if isinstance(value, float):
@@ -63,7 +74,7 @@ def check_config(config):
         raise ModelError(f"RoPE over {config['rope_dim']} of {config['head_dim']} dimensions: expected an even part")
 
 
-def slots(model):
+def slots(model: mk_model) -> dict[str, Slot]:
     """Return {name: Slot} of every tensor: embed, out_norm, output, rope_freqs, 0.attn_norm, 0.wq, ..."""
     c = model.config
     q_dim, kv_dim = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
@@ -90,11 +101,11 @@ def slots(model):
     return found
 
 
-def reserve(model, tensors, quantize=None):
+def reserve(model: mk_model, tensors: list[tuple[Slot, str, int]], quantize: int | None = None) -> None:
     """Give all matrices their storage, in one block. `tensors`: (slot, name, MK_* type in the file) of all there are.
 
-    Float matrices become `quantize` (an MK_* type) if that is given. A matrix that is quantised already will be packed as
-    mk_packed_type says, or is refused if another type is wanted: it would lose twice.
+    Float matrices become `quantize` (an MK_* type) if that is given. A matrix that is quantised already will be packed
+    as mk_packed_type says, or is refused if another type is wanted: it would lose twice.
     """
     matrices = [slot.place for slot, _, _ in tensors if slot.is_matrix]
     for slot, name, kind in tensors:
@@ -110,7 +121,7 @@ def reserve(model, tensors, quantize=None):
     check(lib.mk_weights_new(model, matrices, len(matrices)))
 
 
-def store(slot, name, kind, read):
+def store(slot: Slot, name: str, kind: int, read: Callable[[bytearray], object]) -> None:
     """Give a slot its values. `read(buffer)` fills a writable buffer with rows * cols values of type `kind`.
 
     A matrix has been reserved; vectors become float32.
@@ -130,7 +141,7 @@ def store(slot, name, kind, read):
         raise ModelError(f"{name} holds a value that is not finite: the file is damaged")
 
 
-def scale_positions(model, factor):
+def scale_positions(model: mk_model, factor: float) -> None:
     """Divide positions by a factor: each pair's frequency has a divisor anyway."""
     if factor != 1:
         if not model.rope_freqs:
@@ -141,17 +152,17 @@ def scale_positions(model, factor):
             model.rope_freqs[i] *= factor
 
 
-def show(value):
+def show(value: object) -> str:
     """Return what a file says as a message quotes it."""
     return repr(value.decode("utf-8", "replace") if type(value) is bytes else value)[:80]
 
 
-def tie_output(model):
+def tie_output(model: mk_model) -> None:
     """Let the head be the embedding, as a checkpoint without an output matrix means it."""
     ffi.memmove(ffi.addressof(model, "output"), ffi.addressof(model, "embed"), ffi.sizeof("mk_tensor"))
 
 
-def copy_bytes(data):
+def copy_bytes(data: bytes) -> CData:
     """Return bytes as a C string from malloc."""
     copied = lib.mk_bytes_copy(data, len(data))
     if not copied:
@@ -159,7 +170,7 @@ def copy_bytes(data):
     return copied
 
 
-def set_string(model, field, value):
+def set_string(model: mk_model, field: str, value: bytes) -> None:
     """Set a `char *` field of an unfinished model, once."""
     if b"\0" in value:
         raise ModelError(f"{field} contains a NUL byte: expected text")

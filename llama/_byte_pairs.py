@@ -19,6 +19,11 @@ from bisect import bisect_left
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 HIGH_64, HIGH_32 = 1 << 63, 1 << 31
 LOW_32 = HIGH_32 - 1
 CACHED_WORDS = 1 << 14  # arbitrary; texts repeat their words
@@ -39,8 +44,9 @@ LLAMA3_PATTERN = (
 
 
 def pack(ids: dict[bytes, int], pairs: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the tables. ids: {spelling: id} of tokens that text can become; pairs: (left, right) spellings, best first."""
-    merges = {}
+    """Return the tables. ids: {spelling: id} of tokens that text can become; pairs: (left, right) spellings, best
+    first."""
+    merges: dict[int, tuple[int, int]] = {}
     for rank, (left, right) in enumerate(pairs):
         merges.setdefault(ids[left] << 32 | ids[right], (rank, ids[left + right]))
     if len(merges) != len(pairs):
@@ -58,11 +64,11 @@ def pack(ids: dict[bytes, int], pairs: list[tuple[bytes, bytes]]) -> bytes:
 class BytePairs:
     """An encoder over packed tables. spelling(id) returns a token's UTF-8 bytes as pack was given them."""
 
-    def __init__(self, blob, n_merges, spelling, pre_tokenizer):
+    def __init__(self, blob: Any, n_merges: int, spelling: Callable[[int], bytes], pre_tokenizer: str) -> None:
         view, n = memoryview(blob), n_merges
-        self._keys = view[: 8 * n].cast("Q") if n else ()
-        self._ranks = view[8 * n : 12 * n].cast("I") if n else ()
-        self._made = view[12 * n : 16 * n].cast("I") if n else ()
+        self._keys: Any = view[: 8 * n].cast("Q") if n else ()
+        self._ranks: Any = view[8 * n : 12 * n].cast("I") if n else ()
+        self._made: Any = view[12 * n : 16 * n].cast("I") if n else ()
         self._sorted = view[16 * n :].cast("I")
         self._spelling = spelling
         self._takes_whole_words = PRE_TOKENIZERS[pre_tokenizer] == "llama3"  # as its tokenizer.json: ignore_merges
@@ -72,17 +78,17 @@ class BytePairs:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text. Bytes that have no token are left out, as the reference does."""
-        ids = []
+        ids: list[int] = []
         for word, _ in self._cut(text):
             ids += self._word(word)
         return ids
 
-    def _encode_word(self, word):
+    def _encode_word(self, word: str) -> list[int]:
         if self._takes_whole_words and (whole := self._find(word)) is not None:
             return [whole]
         return self._merge([unit for unit in map(self._unit, word) if unit is not None])
 
-    def _find(self, spelling):
+    def _find(self, spelling: str) -> int | None:
         """Return the id of the token that is spelled so, or None."""
         wanted = spelling.encode()
         at = bisect_left(self._sorted, wanted, key=lambda i: self._spelling(i & LOW_32))
@@ -92,7 +98,7 @@ class BytePairs:
                 return found
         return None
 
-    def _merge(self, ids):
+    def _merge(self, ids: list[Any]) -> list[int]:
         """Merge adjacent ids, the best pair first, the leftmost of equals, until no pair is known."""
         n = len(ids)
         after, before = list(range(1, n + 1)), list(range(-1, n - 1))
@@ -114,7 +120,7 @@ class BytePairs:
                     heappush(heap, merge)
         return [token for token in ids if token is not None]
 
-    def _merge_at(self, i, left, right):
+    def _merge_at(self, i: int, left: int, right: int) -> tuple[int, int, int, int, int] | None:
         """Return (rank, i, left, right, what they make), or None if no merge joins them."""
         key = left << 32 | right | HIGH_64
         at = bisect_left(self._keys, key)
@@ -123,12 +129,13 @@ class BytePairs:
         return self._ranks[at] & LOW_32, i, left, right, self._made[at] & LOW_32
 
 
-def _word_cutter(style):
+def _word_cutter(style: str) -> Callable[[str], list[tuple[str, Any]]]:
     from tokenizers import Regex, pre_tokenizers
 
     if style == "llama3":
-        cuts = [pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")]
+        cuts: list[Any] = [pre_tokenizers.Split(Regex(LLAMA3_PATTERN), "isolated")]
     else:
         cuts = [pre_tokenizers.Digits(individual_digits=True)] if style == "digits" else []
     spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=style != "llama3")
-    return pre_tokenizers.Sequence([*cuts, spell]).pre_tokenize_str
+    cut: Callable[[str], list[tuple[str, Any]]] = pre_tokenizers.Sequence([*cuts, spell]).pre_tokenize_str
+    return cut

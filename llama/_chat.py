@@ -1,7 +1,8 @@
-"""A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template (_template.py).
+"""A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template
+(_template.py).
 
-What a user writes cannot become a control token: before rendering, every special token that a message spells loses its first
-character to a stand-in, which is put back after the special tokens that the template wrote have been found.
+What a user writes cannot become a control token: before rendering, every special token that a message spells loses its
+first character to a stand-in, which is put back after the special tokens that the template wrote have been found.
 """
 
 from __future__ import annotations
@@ -13,10 +14,20 @@ from llama._template import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from llama._model import Model
+    from re import Match
 
-# Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first), then any but ASCII.
-STAND_INS = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900), range(0x80, 0xD800), range(0x10000, 0xF0000)
+    from llama._model import Model
+    from llama._tokenizer import Tokenizer
+
+# Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first),
+# then any but ASCII.
+STAND_INS = (
+    range(0xF0000, 0xFFFFE),
+    range(0x100000, 0x10FFFE),
+    range(0xE000, 0xF900),
+    range(0x80, 0xD800),
+    range(0x10000, 0xF0000),
+)
 SLACK_BYTES = 1 << 20  # arbitrary: what a template may strip of a text beyond any that the context can hold
 
 
@@ -50,29 +61,33 @@ def prompt_tokens(model: Model, messages: list[dict[str, str]], most_bytes: int 
     return tokenizer.encode(rendered, special=True, restore=restore, bos=True)
 
 
-def is_longer(text, most_bytes):
+def is_longer(text: str, most_bytes: int | None) -> bool:
     """Tell whether a text has more bytes than that; stand-ins count as characters, which are no longer."""
     return most_bytes is not None and len(text) > most_bytes // 4 and len(text.encode(errors="replace")) > most_bytes
 
 
-def _shield(texts, tokenizer):
+def _shield(texts: list[str], tokenizer: Tokenizer) -> tuple[list[str], dict[int, str]]:
     """Return the texts without any special token's spelling, and the str.translate table that undoes it."""
-    stand_ins = {}
+    stand_ins: dict[str, str] = {}
     taken = set("".join(texts))
     free = (c for c in map(chr, chain(*STAND_INS)) if c not in taken)
 
-    def stand_in(match):
+    def stand_in(match: Match[str]) -> str:
         first, rest = match.group()[0], match.group()[1:]
         if first not in stand_ins:
             if (found := next(free, None)) is None:
-                raise ModelError("the text uses every character there is, and none is left to shield its control tokens with; try --raw")
+                raise ModelError(
+                    "the text uses every character there is, and none is left to shield its control tokens "
+                    "with; try --raw"
+                )
             stand_ins[first] = found
         return stand_ins[first] + rest
 
     pattern = tokenizer.special_pattern
     shielded = []
     for text in texts:
-        while pattern.search(text):  # spellings may overlap: taking one apart can leave another
-            text = pattern.sub(stand_in, text)
-        shielded.append(text)
+        apart = text
+        while pattern.search(apart):  # spellings may overlap: taking one apart can leave another
+            apart = pattern.sub(stand_in, apart)
+        shielded.append(apart)
     return shielded, {ord(stand): first for first, stand in stand_ins.items()}

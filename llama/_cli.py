@@ -4,6 +4,8 @@ stdout carries the model's answer and nothing else; standard error is silent unl
 shown on a terminal while a model loads. What takes long is kept in snapshots (_layers.py, _prefixes.py).
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
@@ -18,10 +20,17 @@ from llama._options import UsageError, options
 from llama._progress import Bar
 from llama._prompt import ask, check_prompt, joined_prompt, tell
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from llama._model import Model
+    from llama._prefixes import State
+
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
 
 
-def main():
+def main() -> int:
     """Run the command and return its exit status, as --help explains it."""
     try:
         run()
@@ -38,19 +47,19 @@ def main():
     return 0
 
 
-def complain(error, status):
+def complain(error: object, status: int) -> int:
     tell(error)
     return status
 
 
-def discard_stdout(status):
+def discard_stdout(status: int) -> int:
     """Send what is still buffered nowhere: writing it at exit would fail once more."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
-def run():
+def run() -> None:
     check_prompt(args := options())
     check_snapshot(args)
     model = open_model(args)
@@ -59,13 +68,16 @@ def run():
     answer_all(dialogue, options())
 
 
-def name_a_long_context(model, args):
+def name_a_long_context(model: Model, args: argparse.Namespace) -> None:
     trained = model.config.n_ctx_train
     if args.ctx is not None and args.ctx > trained:
-        tell(f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies beyond will be nonsense")
+        tell(
+            f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies "
+            "beyond will be nonsense"
+        )
 
 
-def answer_all(dialogue, args):
+def answer_all(dialogue: Dialogue, args: argparse.Namespace) -> None:
     """Answer the prompt, then whatever is typed."""
     try:
         prompt = joined_prompt(args, dialogue.most_bytes)
@@ -78,7 +90,7 @@ def answer_all(dialogue, args):
         dialogue.close()
 
 
-def answer(dialogue, turn, args):
+def answer(dialogue: Dialogue, turn: str, args: argparse.Namespace) -> None:
     """Answer one turn; in a chat, Ctrl-C and a turn that does not fit end this answer, not the conversation."""
     try:
         dialogue.answer(turn)
@@ -95,17 +107,19 @@ def answer(dialogue, turn, args):
 # ---- what is kept ----
 
 
-def check_snapshot(args):
+def check_snapshot(args: argparse.Namespace) -> None:
     """Raise UsageError if --snapshot names what is no snapshot, and would be replaced by one."""
     for path in (args.snapshot, f"{args.snapshot}.prefix")[: 1 + has_prefix(args)] if args.snapshot else ():
         for needed in filter(None, (args.model, args.prefix_file)):
             if os.path.exists(path) and os.path.exists(needed) and os.path.samefile(path, needed):
                 raise UsageError(f"--snapshot: {path} is {needed}, and would be replaced: name another file")
         if not _layers.is_replaceable(path):
-            raise UsageError(f"--snapshot: {path} is no snapshot, and would be replaced: name another file, or remove it")
+            raise UsageError(
+                f"--snapshot: {path} is no snapshot, and would be replaced: name another file, or remove it"
+            )
 
 
-def open_model(args):
+def open_model(args: argparse.Namespace) -> Model:
     """Return the Model, from its layer if it may."""
     if args.no_snapshot:
         (model, seconds), is_made = load_model(args), True
@@ -120,11 +134,11 @@ def open_model(args):
     return model
 
 
-def model_key(args):
+def model_key(args: argparse.Namespace) -> str:
     return f"magic-llama {args.quantize or ''} {os.path.realpath(args.model)}"
 
 
-def load_model(args, is_kept=False):
+def load_model(args: argparse.Namespace, is_kept: bool = False) -> tuple[Model, float]:
     """Return (the Model, seconds it took). is_kept: with all that any answer would have to make first."""
     started, bar = time.perf_counter(), Bar(args.model)
     try:
@@ -137,11 +151,11 @@ def load_model(args, is_kept=False):
     return model, time.perf_counter() - started
 
 
-def has_prefix(args):
+def has_prefix(args: argparse.Namespace) -> bool:
     return bool(args.system or args.prefix_file)
 
 
-def open_dialogue(model, args):
+def open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
     """Return the Dialogue; if it has a prefix, evaluated, from its layer if it may."""
     if not has_prefix(args):
         return Dialogue(model, args)
@@ -155,24 +169,37 @@ def open_dialogue(model, args):
             args.model, key, prefix, path, lambda state: evaluate(model, args, prefix, state)
         )
     if options().timings:
-        how = "resumed, were evaluated" if not is_made else f"extended by {n_tokens - n_spared}, evaluated" if n_spared else "evaluated"
+        how = (
+            "resumed, were evaluated"
+            if not is_made
+            else f"extended by {n_tokens - n_spared}, evaluated"
+            if n_spared
+            else "evaluated"
+        )
         tell(f"prefix  {n_tokens:5} tokens {how} in {seconds * 1e3:.1f} ms")
     return dialogue
 
 
-def read_prefix(path, most_bytes):
-    """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can hold."""
+def read_prefix(path: str | None, most_bytes: int | None) -> str:
+    """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can
+    hold."""
     if path is None:
         return ""
     with open(path, "rb") as file:
         text = file.read(-1 if most_bytes is None else most_bytes + 1)
     if most_bytes is not None and len(text) > most_bytes:
-        raise UsageError(f"{path} is longer than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c")
+        raise UsageError(
+            f"{path} is longer than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c"
+        )
     return text.decode("utf-8", "replace")
 
 
-def evaluate(model, args, prefix, state=None):
-    """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it took)."""
+def evaluate(
+    model: Model, args: argparse.Namespace, prefix: str, state: State | None = None
+) -> tuple[Dialogue, int, int, float]:
+    """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it
+    took)."""
     started = time.perf_counter()
     dialogue = Dialogue(model, args, prefix)
-    return dialogue, *dialogue.evaluate_prefix(state), time.perf_counter() - started
+    n_tokens, n_spared = dialogue.evaluate_prefix(state)
+    return dialogue, n_tokens, n_spared, time.perf_counter() - started

@@ -3,6 +3,8 @@
 Each turn renders the whole conversation and evaluates only what the KV cache does not hold yet.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
@@ -12,30 +14,41 @@ from llama._generate import Sampler, Session, context_of
 from llama._options import UsageError
 from llama._prompt import tell
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from llama._model import Model
+    from llama._prefixes import State
+
 STOPPED = {"end": "the answer ended", "length": "-n was reached", "context": "the context is full"}
 
 
 class Dialogue:
-    """A conversation with a Model that begins with the options' system message and the text `prefix`. Close it before the model.
+    """A conversation with a Model that begins with the options' system message and the text `prefix`. Close it before
+    the model.
 
-    Before answer() comes set_options(), which may follow in another process: until then only what belongs to the text is known.
+    Before answer() comes set_options(), which may follow in another process: until then only what belongs to the text
+    is known.
     """
 
-    def __init__(self, model, args, prefix=""):
+    def __init__(self, model: Model, args: argparse.Namespace, prefix: str = "") -> None:
         self._model = model
         is_chat = bool(model.chat_template) and not args.raw
         if args.system and not is_chat:
             raise UsageError("--system needs a chat template: the model has none, or --raw is given")
-        self._script = Chat(model, args.system, prefix) if is_chat else Text(model, prefix)
+        self._script: Chat | Text = Chat(model, args.system, prefix) if is_chat else Text(model, prefix)
         self.most_bytes = most_bytes(model, args.ctx)
         self.session = Session(model, args.ctx, cache_type=args.cache_type)
 
-    def evaluate_prefix(self, state=None):
-        """Evaluate what comes before the first turn, and end the threads; return how many tokens, and how many of these `state` spared.
+    def evaluate_prefix(self, state: State | None = None) -> tuple[int, int]:
+        """Evaluate what comes before the first turn, and end the threads; return how many tokens, and how many of these
+        `state` spared.
 
         state: what a dialogue of the same model, context and cache type had evaluated, which is then closed; or None.
         """
-        tokens = os.path.commonprefix([self._tokens([], turn) for turn in ("a", "b")])
+        tokens = list(os.path.commonprefix([self._tokens([], turn) for turn in ("a", "b")]))
         if state is not None:
             with contextlib.suppress(ValueError):  # then all is evaluated
                 self.session.load_state(state.tokens, state.buffer)
@@ -45,22 +58,27 @@ class Dialogue:
         self.session.rest()
         return len(tokens), len(tokens) - len(fresh)
 
-    def set_options(self, args):
+    def set_options(self, args: argparse.Namespace) -> None:
         """Take from the options what concerns the answers of this run."""
         self._limit, self._timings, self._forgets = args.n, args.timings, args.interactive
         self._ends_lines = args.interactive or sys.stdout.isatty()
         self.session.n_threads = args.threads
         self._sampler = Sampler(
-            temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, seed=None if args.seed == -1 else args.seed
+            temperature=args.temp,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            seed=None if args.seed == -1 else args.seed,
         )
 
-    def answer(self, turn):
+    def answer(self, turn: str) -> None:
         """Stream the answer to the user's next turn; what was said is remembered even if it is interrupted.
 
         Raises UsageError when it does not fit the context; the conversation is then as it was.
         """
         turns, tokens = self._fitted(turn)
-        text, answered = [], []
+        text: list[str] = []
+        answered: list[int] = []
         start = time.perf_counter()
         try:
             fresh = self.session.rewind_to(tokens)
@@ -71,16 +89,18 @@ class Dialogue:
             self._script.add(turns, turn, tokens, answered, "".join(text))
         if self._timings:
             tell(f"prompt  {speed(len(fresh), evaluated - start)}")
-            stopped = STOPPED[self.session.stop_reason]
+            stopped = STOPPED[str(self.session.stop_reason)]
             tell(f"answer  {speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
         elif self.session.stop_reason == "context":
             tell(f"the answer is cut short: the context of {self.session.n_ctx} tokens is full; raise -c")
 
-    def _fitted(self, turn):
-        """Return (the turns that stay, all tokens up to the answer). In a chat that outgrows its context the oldest turns go, until half of
-        it is free: so that this is done, and the rest evaluated anew, once in a while only."""
-        n_ctx, turns = self.session.n_ctx, self._script.turns
-        room = min(n_ctx if self._limit < 0 else self._limit, n_ctx // 4)  # arbitrary: an answer that is not cut at its first words
+    def _fitted(self, turn: str) -> tuple[list[Any], list[int]]:
+        """Return (the turns that stay, all tokens up to the answer). In a chat that outgrows its context the oldest
+        turns go, until half of it is free: so that this is done, and the rest evaluated anew, once in a while only."""
+        n_ctx = self.session.n_ctx
+        turns: list[Any] = self._script.turns
+        # arbitrary: an answer that is not cut at its first words
+        room = min(n_ctx if self._limit < 0 else self._limit, n_ctx // 4)
         most = n_ctx - room if self._forgets else n_ctx
         while True:
             try:
@@ -93,10 +113,13 @@ class Dialogue:
                     break
             turns, most = turns[1:], n_ctx // 2
         if forgotten := len(self._script.turns) - len(turns):
-            tell(f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} turns are forgotten")
+            tell(
+                f"the context of {n_ctx} tokens is full: the oldest {forgotten} of {len(self._script.turns)} "
+                "turns are forgotten"
+            )
         return turns, tokens
 
-    def _tokens(self, turns, turn):
+    def _tokens(self, turns: list[Any], turn: str) -> list[int]:
         n_ctx = self.session.n_ctx
         tokens = self._script.tokens(turns, turn, self.most_bytes)
         if tokens is None or len(tokens) > n_ctx:
@@ -107,7 +130,7 @@ class Dialogue:
             )
         return tokens
 
-    def _stream(self, text, answered):
+    def _stream(self, text: list[str], answered: list[int]) -> None:
         stream = self._model.tokenizer.stream(continues=not self._script.is_chat)
         for token in self.session.generate(self._sampler, self._limit):
             answered.append(token)
@@ -118,28 +141,31 @@ class Dialogue:
         if self._ends_lines and not "".join(text).endswith("\n"):
             write("\n")
 
-    def close(self):
+    def close(self) -> None:
         self.session.close()
 
 
-def most_bytes(model, n_ctx):
-    """Return how long a text may be that a context of this many tokens can hold; None: nobody can tell before it is tokens."""
+def most_bytes(model: Model, n_ctx: int | None) -> int | None:
+    """Return how long a text may be that a context of this many tokens can hold; None: nobody can tell before it is
+    tokens."""
     longest = model.tokenizer.longest_bytes
     return longest and longest * context_of(model, n_ctx)
 
 
 class Chat:
-    """A conversation as the model's template writes it; `turns` are (what was asked, what was answered), without the prefix."""
+    """A conversation as the model's template writes it; `turns` are (what was asked, what was answered), without the
+    prefix."""
 
     is_chat = True
 
-    def __init__(self, model, system, prefix):
+    def __init__(self, model: Model, system: str, prefix: str) -> None:
         self._model, self._prefix = model, prefix
         self._head = [{"role": "system", "content": system}] if system else []
-        self.turns = []
+        self.turns: list[tuple[str, str]] = []
 
-    def tokens(self, turns, turn, most_bytes):
-        """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins whichever turn is first."""
+    def tokens(self, turns: list[tuple[str, str]], turn: str, most_bytes: int | None) -> list[int] | None:
+        """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins
+        whichever turn is first."""
         from llama._chat import prompt_tokens
 
         said = [part for pair in turns for part in pair] + [turn]
@@ -147,23 +173,23 @@ class Chat:
         messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(said)]
         return prompt_tokens(self._model, self._head + messages, most_bytes)
 
-    def add(self, turns, turn, tokens, answered, text):
+    def add(self, turns: list[tuple[str, str]], turn: str, tokens: list[int], answered: list[int], text: str) -> None:
         """Remember the next turn, with those of the earlier ones that stay."""
         self.turns = [*turns, (turn, text)]
 
 
 class Text:
-    """A text that goes on as it is; `turns` are the tokens of what was typed and answered, the first one's with the prefix unless that
-    has become the head."""
+    """A text that goes on as it is; `turns` are the tokens of what was typed and answered, the first one's with the
+    prefix unless that has become the head."""
 
     is_chat = False
 
-    def __init__(self, model, prefix):
+    def __init__(self, model: Model, prefix: str) -> None:
         self._encode, self._prefix = model.tokenizer.encode, prefix
-        self._head = []  # the prefix, once the turn that it began is forgotten
-        self.turns = []
+        self._head: list[int] = []  # the prefix, once the turn that it began is forgotten
+        self.turns: list[list[int]] = []
 
-    def tokens(self, turns, turn, most_bytes):
+    def tokens(self, turns: list[list[int]], turn: str, most_bytes: int | None) -> list[int] | None:
         """As Chat's."""
         text = turn if turns else self._prefix + turn
         if most_bytes is not None and len(text.encode(errors="replace")) > most_bytes:
@@ -172,11 +198,11 @@ class Text:
             return self._encode(text, bos=True)
         return [*self._before(turns), *self._encode(text)]
 
-    def _before(self, turns):
+    def _before(self, turns: list[list[int]]) -> list[int]:
         head = self._head if len(turns) == len(self.turns) else self._encode(self._prefix, bos=True)
         return [*head, *(token for tokens in turns for token in tokens)]
 
-    def add(self, turns, turn, tokens, answered, text):
+    def add(self, turns: list[list[int]], turn: str, tokens: list[int], answered: list[int], text: str) -> None:
         """As Chat's."""
         n_before = 0
         if turns:
@@ -187,12 +213,12 @@ class Text:
         self.turns = [*turns, [*tokens[n_before:], *answered]]
 
 
-def write(text):
+def write(text: str) -> None:
     """Write to stdout at once."""
     if text:
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
 
 
-def speed(n_tokens, seconds):
+def speed(n_tokens: int, seconds: float) -> str:
     return f"{n_tokens:5} tokens {seconds * 1e3:8.1f} ms {n_tokens / seconds:8.1f} tok/s"

@@ -9,8 +9,10 @@ from llama._model import ModelError, check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
+    from llama._kernels import CData, mk_session
     from llama._model import Model
 
 CACHE_TYPES = {"i16": lib.MK_I16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
@@ -47,24 +49,31 @@ class Sampler:
         token = ffi.new("int32_t *")
         status = lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token)
         if status == lib.MK_ERR_VALUE:
-            raise ModelError("the scores of the next token are not finite: the model's weights are damaged, or too large to compute with")
+            raise ModelError(
+                "the scores of the next token are not finite: the model's weights are damaged, or too large "
+                "to compute with"
+            )
         check(status)
-        return token[0]
+        return int(token[0])
 
 
 class Session:
     """The KV cache of one conversation, and the threads that fill it. Close it before its Model.
 
     n_ctx: most tokens it can hold, at most what the model was trained for unless given.
-    n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start with the next feed(),
-        and run until rest() or close().
-    cache_type: how keys and values are kept: "i16" (16 bits, no less exact than halves), "q8_0" (little more than half as large), or "f32" (exact).
+    n_threads: as many as this process may use CPUs, unless fewer are wanted. Results do not depend on it. They start
+        with the next feed(), and run until rest() or close().
+    cache_type: how keys and values are kept: "i16" (16 bits, no less exact than halves), "q8_0" (little more than half
+        as large), or "f32" (exact).
     """
 
-    def __init__(self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16") -> None:
+    def __init__(
+        self, model: Model, n_ctx: int | None = None, n_threads: int | None = None, cache_type: str = "i16"
+    ) -> None:
         if cache_type not in CACHE_TYPES:
             raise ValueError(f"cache_type is {cache_type!r}, expected one of {', '.join(CACHE_TYPES)}")
-        self._session = self._pool = ffi.NULL
+        self._session: mk_session = ffi.NULL
+        self._pool = ffi.NULL
         self.model = model
         self.tokens: list[int] = []  # what the KV cache holds
         session = ffi.new("mk_session **")
@@ -82,7 +91,7 @@ class Session:
         return self.n_ctx - len(self.tokens)
 
     @property
-    def logits(self):
+    def logits(self) -> Any:
         """Buffer of n_vocab float32, the scores of the token to come; the next call overwrites it."""
         return ffi.buffer(self._logits)
 
@@ -92,8 +101,9 @@ class Session:
         for piece in pieces:
             self._append(lib.mk_eval, piece, self._logits if piece is pieces[-1] else ffi.NULL)
 
-    def feed_all(self, tokens: list[int]):
-        """Append tokens as feed() does; return a buffer of (n_tokens, n_vocab) float32, the scores after each of them."""
+    def feed_all(self, tokens: list[int]) -> Any:
+        """Append tokens as feed() does; return a buffer of (n_tokens, n_vocab) float32, the scores after each of
+        them."""
         pieces = self._pieces(tokens)
         n_vocab = self.model.config.n_vocab
         logits = at = ffi.new("float[]", len(tokens) * n_vocab)
@@ -103,12 +113,12 @@ class Session:
             ffi.memmove(self._logits, at - n_vocab, ffi.sizeof(self._logits))
         return ffi.buffer(logits)
 
-    def _pieces(self, tokens):
+    def _pieces(self, tokens: list[int]) -> list[list[int]]:
         if len(tokens) > self.room:
             check(lib.MK_ERR_CONTEXT)
         return [tokens[at : at + PIECE] for at in range(0, len(tokens), PIECE)]
 
-    def _append(self, evaluate, piece, logits):
+    def _append(self, evaluate: Callable[..., int], piece: list[int], logits: CData) -> None:
         session = self._open()
         if not self._pool:
             self._start_threads()
@@ -129,13 +139,14 @@ class Session:
         """How many bytes save_state() takes."""
         return lib.mk_session_state_bytes(self._open(), len(self.tokens))
 
-    def save_state(self, buffer) -> None:
-        """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another session."""
+    def save_state(self, buffer: memoryview) -> None:
+        """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another
+        session."""
         check(lib.mk_session_save(self._open(), ffi.from_buffer(buffer, require_writable=True), self.state_bytes))
 
-    def load_state(self, tokens: list[int], buffer) -> None:
-        """Become a session that was fed `tokens`, of the same model, n_ctx and cache_type, from its state. There are no logits before the
-        next feed(). Raises ValueError for a state of another size; the session is then as it was."""
+    def load_state(self, tokens: list[int], buffer: bytes | memoryview) -> None:
+        """Become a session that was fed `tokens`, of the same model, n_ctx and cache_type, from its state. There are no
+        logits before the next feed(). Raises ValueError for a state of another size; the session is then as it was."""
         source = ffi.from_buffer(buffer)
         check(lib.mk_session_load(self._open(), source, len(source), len(tokens)))
         self.tokens = list(tokens)
@@ -161,7 +172,7 @@ class Session:
             if count != limit:
                 self.feed([token])
 
-    def _start_threads(self):
+    def _start_threads(self) -> None:
         pool = ffi.new("mk_pool **")
         most = lib.MK_POOL_THREADS_MAX  # of which the pool takes as many as there are CPUs
         check(lib.mk_pool_new(pool, min(self.n_threads or most, most)))
@@ -172,7 +183,7 @@ class Session:
         lib.mk_pool_free(self._pool)
         self._pool = ffi.NULL
 
-    def _open(self):
+    def _open(self) -> mk_session:
         if not self._session:
             raise ValueError("the session is closed")
         return self._session

@@ -8,6 +8,8 @@ this engine does not do (another architecture, a tensor it does not know) is ref
 Own reader rather than the `gguf` package's, which takes two seconds for a vocabulary of 49,000 tokens.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 from array import array
@@ -19,30 +21,90 @@ from llama._kernels import lib
 from llama._model import ModelError
 from llama._vocabulary import Vocabulary, install
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import BufferedReader
+    from typing import Any
+
+    from llama._kernels import mk_model
+
 MAGIC = b"GGUF"
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 NO_TOKEN = (1 << 32) - 1  # -1, as files with unsigned ids write it
 READ_AHEAD = 1 << 22  # bytes: the metadata of a 128k vocabulary in two or three reads
 
-TYPE_NAMES = {lib.MK_F32: "F32", lib.MK_F16: "F16", lib.MK_BF16: "BF16",
-              lib.MK_Q4_0: "Q4_0", lib.MK_Q4_1: "Q4_1", lib.MK_Q8_0: "Q8_0",
-              lib.MK_Q4_K: "Q4_K", lib.MK_Q5_K: "Q5_K", lib.MK_Q6_K: "Q6_K"}
-OTHER_TYPES = {6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
-               19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
+TYPE_NAMES = {
+    lib.MK_F32: "F32",
+    lib.MK_F16: "F16",
+    lib.MK_BF16: "BF16",
+    lib.MK_Q4_0: "Q4_0",
+    lib.MK_Q4_1: "Q4_1",
+    lib.MK_Q8_0: "Q8_0",
+    lib.MK_Q4_K: "Q4_K",
+    lib.MK_Q5_K: "Q5_K",
+    lib.MK_Q6_K: "Q6_K",
+}
+OTHER_TYPES = {
+    6: "Q5_0",
+    7: "Q5_1",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    28: "F64",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+}
 LAYER_TENSORS = {
-    "attn_norm": "attn_norm", "wq": "attn_q", "wk": "attn_k", "wv": "attn_v", "wo": "attn_output",
-    "ffn_norm": "ffn_norm", "w_gate": "ffn_gate", "w_up": "ffn_up", "w_down": "ffn_down",
+    "attn_norm": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "ffn_norm": "ffn_norm",
+    "w_gate": "ffn_gate",
+    "w_up": "ffn_up",
+    "w_down": "ffn_down",
 }
 TENSORS = {"embed": "token_embd", "out_norm": "output_norm", "output": "output", "rope_freqs": "rope_freqs"}
 OPTIONAL = ("output", "rope_freqs")  # tied head; plain RoPE
-# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the forward pass.
+# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the
+# forward pass.
 READ = {
-    "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
-    "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base",
-    "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scale_linear",
 }
-SILENT = {"vocab_size", "tensor_data_layout", "rope.scaling.original_context_length", "rope.scaling.finetuned", "attention.layer_norm_epsilon"}
+SILENT = {
+    "vocab_size",
+    "tensor_data_layout",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "attention.layer_norm_epsilon",
+}
 NEUTRAL = {  # of others, values that change nothing, besides zero, "" and "none"
     "logit_scale": (1.0,),
     "embedding_scale": (1.0,),
@@ -55,7 +117,7 @@ NEUTRAL = {  # of others, values that change nothing, besides zero, "" and "none
 class Cursor:
     """A position in a file; every take is checked against the bytes that are left."""
 
-    def __init__(self, file):
+    def __init__(self, file: BufferedReader) -> None:
         self.file = file
         self.size = os.fstat(file.fileno()).st_size
         self.buffer = b""
@@ -63,10 +125,10 @@ class Cursor:
         self.at = 0  # position within buffer
 
     @property
-    def offset(self):
+    def offset(self) -> int:
         return self.start + self.at
 
-    def take(self, n):
+    def take(self, n: int) -> bytes:
         """Return the next n bytes."""
         if n > self.size - self.offset:
             raise ModelError(f"the file ends too early: {n} bytes wanted at {self.offset} of {self.size}")
@@ -80,13 +142,13 @@ class Cursor:
         self.at += n
         return taken
 
-    def number(self, code):
+    def number(self, code: str) -> Any:
         return struct.unpack("<" + code, self.take(struct.calcsize(code)))[0]
 
-    def string(self):
+    def string(self) -> bytes:
         return self.take(self.number("Q"))
 
-    def sequence(self):
+    def sequence(self) -> array[Any] | list[bytes]:
         kind, n = struct.unpack("<IQ", self.take(12))
         if kind in SCALARS:
             code = SCALARS[kind].replace("?", "B")
@@ -98,7 +160,7 @@ class Cursor:
         string = self.string
         return [string() for _ in range(n)]
 
-    def value(self):
+    def value(self) -> Any:
         kind = self.number("I")
         if kind in SCALARS:
             return self.number(SCALARS[kind])
@@ -112,7 +174,7 @@ class Cursor:
 class Header:
     """Everything before the tensor data: `fields` by key, `tensors` {name: (dims, type, offset in the file)}."""
 
-    def __init__(self, file):
+    def __init__(self, file: BufferedReader) -> None:
         cursor = Cursor(file)
         begin = cursor.take(min(cursor.size, 32))
         if begin[:4] != MAGIC:
@@ -123,18 +185,19 @@ class Header:
             raise ModelError("the file is big-endian: this reader knows little-endian GGUF, as nearly all files are")
         if version not in (2, 3):
             raise ModelError(f"GGUF version {version}: this reader knows 2 and 3")
-        self.fields = {}
+        self.fields: dict[str, Any] = {}
         for _ in range(n_kv):
             key = cursor.string().decode("utf-8", "replace")
             self.fields[key] = cursor.value()
-        infos = {}
+        infos: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for _ in range(n_tensors):
             name = cursor.string().decode("utf-8", "replace")
             n_dims = cursor.number("I")
             if n_dims > 4 or name in infos:
                 raise ModelError(f"tensor {name!r} is listed twice or has {n_dims} dimensions")
             dims = struct.unpack(f"<{n_dims}Q", cursor.take(8 * n_dims))
-            infos[name] = (dims, *struct.unpack("<IQ", cursor.take(12)))
+            kind, offset = struct.unpack("<IQ", cursor.take(12))
+            infos[name] = dims, kind, offset
         align = self.get("general.alignment", int, 32)
         if align < 1 or align & (align - 1):
             raise ModelError(f"general.alignment is {align}, expected a power of two")
@@ -142,7 +205,7 @@ class Header:
         self.tensors = {name: (dims, kind, base + offset) for name, (dims, kind, offset) in infos.items()}
         self.size = cursor.size
 
-    def get(self, key, kind, *default):
+    def get(self, key: str, kind: type[Any], *default: Any) -> Any:
         """Return a field of Python type `kind`; ModelError when it is missing without default, or another type."""
         if key not in self.fields:
             if default:
@@ -153,7 +216,7 @@ class Header:
             raise ModelError(f"{key} is {KINDS[type(value)]}, expected {KINDS[kind]}")
         return value
 
-    def number(self, key, *default):
+    def number(self, key: str, *default: Any) -> Any:
         """Return a whole number, or what all elements of an array are, as files with a number a layer have it."""
         value = self.fields.get(key)
         if type(value) is array and value.typecode not in "fd" and len(set(value)) == 1:
@@ -163,7 +226,14 @@ class Header:
         return self.get(key, int, *default)
 
 
-KINDS = {bool: "a truth value", int: "a whole number", float: "a fraction", bytes: "a text", array: "a list of numbers", list: "a list of texts"}
+KINDS = {
+    bool: "a truth value",
+    int: "a whole number",
+    float: "a fraction",
+    bytes: "a text",
+    array: "a list of numbers",
+    list: "a list of texts",
+}
 LOOKS = (  # what other files of models begin with
     (b"version https://git-lfs", "a Git LFS pointer to one, of a repository that was cloned without git-lfs"),
     (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint: give its directory, if that has Meta's layout"),
@@ -177,7 +247,7 @@ LOOKS = (  # what other files of models begin with
 )
 
 
-def _looks_like(begin):
+def _looks_like(begin: bytes) -> str:
     """Return what a file that begins so is, as a clause, or ""."""
     if not begin:
         return " (it is empty)"
@@ -186,7 +256,7 @@ def _looks_like(begin):
     return next((f" (it is {what})" for magic, what in LOOKS if begin.startswith(magic)), "")
 
 
-def load(path, quantize, progress):
+def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[[int, int], object]) -> mk_model:
     """Return an mk_model pointer for the GGUF file at `path`."""
     with open(path, "rb") as file:
         header = Header(file)
@@ -205,7 +275,7 @@ def load(path, quantize, progress):
             return model
 
 
-def check_what_it_is(header):
+def check_what_it_is(header: Header) -> None:
     """Refuse a file that is no whole model of this family; before anything is missed in it."""
     n_parts = header.fields.get("split.count", 0)
     if type(n_parts) is int and n_parts > 1:
@@ -227,20 +297,20 @@ def check_what_it_is(header):
             raise ModelError(f"{key} is {shown}: this engine does not do that, and would answer wrongly without")
 
 
-def is_neutral(key, value):
+def is_neutral(key: str, value: Any) -> bool:
     if key == "attention.causal":
         return value is True
     return not value or value in (b"none", *NEUTRAL.get(key, ())) or (type(value) is array and not any(value))
 
 
-def _rope_factor(header):
+def _rope_factor(header: Header) -> float:
     """Return by what linear scaling (Chen et al. 2023, "position interpolation") divides positions; 1: there is none.
 
     As llama.cpp reads these keys: the factor's older name, and linear where a factor has no type.
     """
     kind = header.get("llama.rope.scaling.type", bytes, b"linear")
     older = header.get("llama.rope.scale_linear", float, 0.0)
-    factor = header.get("llama.rope.scaling.factor", float, older)
+    factor: float = header.get("llama.rope.scaling.factor", float, older)
     if kind == b"none" or (factor in (0.0, 1.0) and kind == b"linear"):
         return 1.0
     if kind != b"linear":
@@ -250,7 +320,7 @@ def _rope_factor(header):
     return factor
 
 
-def _config(header, n_vocab):
+def _config(header: Header, n_vocab: int) -> _build.Config:
     dim = header.get("llama.embedding_length", int)
     n_heads = header.number("llama.attention.head_count")
     head_dim = header.get("llama.attention.key_length", int, dim // max(n_heads, 1))
@@ -275,13 +345,13 @@ def _config(header, n_vocab):
     }
 
 
-def _vocabulary(header):
+def _vocabulary(header: Header) -> Vocabulary:
     tokens = header.get("tokenizer.ggml.tokens", list)
     kind = header.get("tokenizer.ggml.model", bytes).decode("utf-8", "replace")
     is_spm = kind == "llama"
 
-    def token_id(name, *spm_default):
-        found = header.get(f"tokenizer.ggml.{name}_token_id", int, *(spm_default if is_spm else (-1,)))
+    def token_id(name: str, *spm_default: int) -> int:
+        found: int = header.get(f"tokenizer.ggml.{name}_token_id", int, *(spm_default if is_spm else (-1,)))
         return -1 if found == NO_TOKEN else found
 
     return Vocabulary(
@@ -290,7 +360,8 @@ def _vocabulary(header):
         tokens=tokens,
         kinds=header.get("tokenizer.ggml.token_type", array, [lib.MK_TOKEN_NORMAL] * len(tokens)),
         scores=header.get("tokenizer.ggml.scores", array, [0.0] * len(tokens)),
-        merges=list(dict.fromkeys(header.get("tokenizer.ggml.merges", list, []))),  # listed twice: the better place counts
+        # listed twice: the better place counts
+        merges=list(dict.fromkeys(header.get("tokenizer.ggml.merges", list, []))),
         # Where a sentencepiece file is silent, ids are those of Meta's tokenizer.
         bos_id=token_id("bos", 1),
         eos_id=token_id("eos", 2),
@@ -301,12 +372,14 @@ def _vocabulary(header):
     )
 
 
-def _file_name(slot_name):
+def _file_name(slot_name: str) -> str:
     layer, dot, field = slot_name.partition(".")
     return f"blk.{layer}.{LAYER_TENSORS[field]}.weight" if dot else f"{TENSORS[slot_name]}.weight"
 
 
-def _load_tensors(model, header, file, quantize, progress):
+def _load_tensors(
+    model: mk_model, header: Header, file: BufferedReader, quantize: int | None, progress: Callable[[int, int], object]
+) -> None:
     slots = _build.slots(model)
     present = {_file_name(name): slot for name, slot in slots.items()}
     if unknown := header.tensors.keys() - present.keys():
@@ -325,19 +398,21 @@ def _load_tensors(model, header, file, quantize, progress):
         _build.tie_output(model)
 
 
-def _read(file, offset, buffer):
+def _read(file: BufferedReader, offset: int, buffer: bytearray) -> None:
     file.seek(offset)
     if file.readinto(buffer) != len(buffer):
         raise ModelError(f"the file became shorter while it was read, at {offset}")
 
 
-def _tensor_bytes(name, slot, header):
+def _tensor_bytes(name: str, slot: _build.Slot, header: Header) -> int:
     """Return a tensor's size in the file; ModelError if its shape, type or place cannot be."""
     dims, kind, offset = header.tensors[name]
     if tuple(dims) not in ((slot.cols, slot.rows), (slot.cols,) if slot.rows == 1 else ()):
         raise ModelError(f"{name} has dimensions {list(dims)}, expected {[slot.cols, slot.rows]}")
     if kind not in TYPE_NAMES:
-        raise ModelError(f"{name} has type {OTHER_TYPES.get(kind, kind)}: this engine reads {', '.join(TYPE_NAMES.values())}")
+        raise ModelError(
+            f"{name} has type {OTHER_TYPES.get(kind, kind)}: this engine reads {', '.join(TYPE_NAMES.values())}"
+        )
     n_bytes = slot.rows * lib.mk_row_bytes(kind, slot.cols)
     if not n_bytes:
         raise ModelError(f"{name} has rows of {slot.cols} values, which {TYPE_NAMES[kind]} cannot hold")

@@ -4,14 +4,17 @@
     model     a model, its tokenizer and its compiled chat template: one per file, quantisation, interpreter and locale
     prefix    a dialogue that has evaluated --system and --prefix-file: one per text, context and model (_prefixes.py)
 
-L1  A layer holds only what it adds. So it is made in a process that was resumed from the layer below, and a process that has
-    just committed one restarts itself, to go on as that snapshot.
+L1  A layer holds only what it adds. So it is made in a process that was resumed from the layer below, and a process
+    that has just committed one restarts itself, to go on as that snapshot.
 L2  Whatever a caller of layer() has read from command line, environment or streams is, behind it, that of the run that
     committed. So options are parsed anew behind each layer, and stdin is read behind the last.
 L3  No thread lives at a commit: the progress bar ends with the load, and a session's threads with the prefix.
-L4  Where a sound snapshot can't be resumed (its file system forbids to execute, say), the launcher executes the command anew, which
-    must not lead here again: a command that finds itself cold so, and has nothing to restart behind, makes and takes no more layers.
+L4  Where a sound snapshot can't be resumed (its file system forbids to execute, say), the launcher executes the command
+    anew, which must not lead here again: a command that finds itself cold so, and has nothing to restart behind, makes
+    and takes no more layers.
 """
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -21,6 +24,13 @@ from hashlib import blake2b
 
 from magicheap import magic_transaction
 from magicheap._paths import made_cache_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 IMPORTS, MODEL, PREFIX = 1, 2, 3
 MADE = "MAGIC_LLAMA_MADE"  # the topmost layer that this command has made and restarted itself behind
@@ -32,7 +42,9 @@ SET_BY_PYTHON = ("LC_CTYPE", "C.UTF-8")  # where there is no locale: not in ever
 _is_without_layers = False  # L4
 
 
-def layer(number, load, path=None, key="", is_last=False):
+def layer(
+    number: int, load: Callable[[], _T], path: str | None = None, key: str = "", is_last: bool = False
+) -> tuple[_T, bool]:
     """Return (load()'s result, whether this command has made it), from the snapshot at `path` if that has the same key.
 
     May not return, but restart the command: it then comes here once more, and returns what was committed.
@@ -50,68 +62,75 @@ def layer(number, load, path=None, key="", is_last=False):
     return loaded, not magic.was_committed or made() >= number
 
 
-def made():
+def made() -> int:
     value = os.environ.get(MADE, "")
     return int(value) if value.isdecimal() else 0
 
 
-def restart(number):
+def restart(number: int) -> None:
     """Execute the same command again; return only if that can't be done."""
     with contextlib.suppress(OSError):  # then the next layer is made here, and holds this one's memory a second time
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], _environment(MADE, str(number)))
 
 
-def spawn(name, value):
-    """Start the same command once more, with a variable and without output; return its process id. OSError: that can't be done."""
+def spawn(name: str, value: str) -> int:
+    """Start the same command once more, with a variable and without output; return its process id. OSError: that can't
+    be done."""
     silent = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
     words = [sys.executable, *sys.orig_argv[1:]]
     return os.posix_spawn(sys.executable, words, _environment(name, value), file_actions=silent)
 
 
-def _environment(name, value):
+def _environment(name: str, value: str) -> dict[bytes, bytes]:
     """Return the environment that this process was started with, and a variable.
 
-    Without others: Python sets LC_CTYPE where there is no locale (PEP 538), and the layers of one locale are stale in another.
+    Without others: Python sets LC_CTYPE where there is no locale (PEP 538), and the layers of one locale are stale in
+    another.
     """
     with open("/proc/self/environ", "rb") as file:
         given = {entry.partition(b"=")[0] for entry in file.read().split(b"\0")}
-    environment = {name: value for name, value in os.environb.items() if name in given}
+    environment = {each: held for each, held in os.environb.items() if each in given}
     environment[os.fsencode(name)] = os.fsencode(value)
     return environment
 
 
-def import_all():
+def import_all() -> None:
     """Import what every answer of a chat model needs, and make the parser of its options."""
     layer(IMPORTS, _import_all)
 
 
-def _import_all():
+def _import_all() -> None:
     with contextlib.suppress(ImportError):  # who can't do without will say so
-        import jinja2.ext  # noqa: F401
+        import jinja2.ext
         import jinja2.sandbox  # noqa: F401
         import tokenizers  # noqa: F401
 
-    import llama._chat  # noqa: F401
-    import llama._cli  # noqa: F401
+    import llama._chat
+    import llama._cli
     import llama._gguf  # noqa: F401
     from llama._options import parser
 
     parser()
 
 
-def default_path(model_path, key, middle="", end=""):
-    """Return where a snapshot of a model with this key is kept, named after both; make that directory for the user alone, if it can be made."""
+def default_path(model_path: str, key: str, middle: str = "", end: str = "") -> str:
+    """Return where a snapshot of a model with this key is kept, named after both; make that directory for the user
+    alone, if it can be made."""
     stem = os.path.splitext(os.path.basename(model_path))[0][:64]
     return os.path.join(made_cache_directory(), f"{stem}{middle}-{digest(f'{key} {_variant()}')}{end}.magic")
 
 
-def _variant():
+def _variant() -> str:
     """Return what tells interpreters and locales apart: each has snapshots of its own, which the others leave alone."""
-    variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(VARIANT) and (name, value) != SET_BY_PYTHON)
+    variables = sorted(
+        f"{name}={value}"
+        for name, value in os.environ.items()
+        if name.startswith(VARIANT) and (name, value) != SET_BY_PYTHON
+    )
     return f"{sys.prefix} {os.path.realpath(sys.executable)} {sys.version} {sys.flags} {variables}"
 
 
-def is_replaceable(path):
+def is_replaceable(path: str) -> bool:
     """Tell whether a snapshot may be written to `path`: nothing is there, or an empty file, or a snapshot."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO is not waited for
@@ -126,5 +145,5 @@ def is_replaceable(path):
         os.close(descriptor)
 
 
-def digest(text):
+def digest(text: str) -> str:
     return blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()

@@ -10,6 +10,7 @@ from llama._model import Model, ModelError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 
 def load(
@@ -20,8 +21,8 @@ def load(
 ) -> Model:
     """Load the model at `path` into memory from malloc and return it as a Model.
 
-    path: a GGUF file (F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K), or a directory in Meta's layout (consolidated.NN.pth in
-        one or several shards, params.json, a sentencepiece tokenizer.model).
+    path: a GGUF file (F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K), or a directory in Meta's layout
+        (consolidated.NN.pth in one or several shards, params.json, a sentencepiece tokenizer.model).
     quantize: "q8_0", "q4_0" or "q4_1" turns float matrices into that type as they are read; norms stay float32.
     progress: called with (done_bytes, total_bytes) after every tensor.
     Raises ModelError for a checkpoint that is damaged or not of the LLaMA family, OSError for what the kernel says.
@@ -30,10 +31,15 @@ def load(
 
     if quantize is not None and quantize not in TYPES:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
+    loader: ModuleType
     if os.path.isdir(path):
-        from llama import _meta as loader
+        from llama import _meta
+
+        loader = _meta
     else:
-        from llama import _gguf as loader
+        from llama import _gguf
+
+        loader = _gguf
     try:
         if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
             raise ModelError("neither a file nor a directory")

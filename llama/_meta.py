@@ -9,6 +9,8 @@ A model trained on n devices comes in n shards, and each tensor is cut by its ow
 RoPE pairs (2i, 2i+1), as in the original code, so nothing is permuted.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -22,42 +24,66 @@ from llama._build import CONVERT, TYPES
 from llama._kernels import lib
 from llama._model import ModelError
 from llama._tokenizer import WORD_START, sentencepiece_processor
-from llama._unpickle import Checkpoint
+from llama._unpickle import Checkpoint, Tensor
 from llama._vocabulary import Vocabulary, install
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from llama._kernels import mk_model
 
 ROWS, COLUMNS, WHOLE = 0, 1, None
 LAYER_TENSORS = {
-    "attn_norm": "attention_norm", "wq": "attention.wq", "wk": "attention.wk", "wv": "attention.wv",
-    "wo": "attention.wo", "ffn_norm": "ffn_norm", "w_gate": "feed_forward.w1", "w_up": "feed_forward.w3",
+    "attn_norm": "attention_norm",
+    "wq": "attention.wq",
+    "wk": "attention.wk",
+    "wv": "attention.wv",
+    "wo": "attention.wo",
+    "ffn_norm": "ffn_norm",
+    "w_gate": "feed_forward.w1",
+    "w_up": "feed_forward.w3",
     "w_down": "feed_forward.w2",
 }
 TENSORS = {"embed": "tok_embeddings", "out_norm": "norm", "output": "output"}
 CUT_BY_COLUMNS = ("wo", "w_down")
 IGNORED = {"rope.freqs"}  # a buffer of Llama 1 and 2 that rope_theta gives again
 READ = {  # keys of params.json
-    "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "multiple_of", "ffn_dim_multiplier", "hidden_dim", "norm_eps",
-    "rope_theta", "max_seq_len", "use_scaled_rope",
+    "dim",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "vocab_size",
+    "multiple_of",
+    "ffn_dim_multiplier",
+    "hidden_dim",
+    "norm_eps",
+    "rope_theta",
+    "max_seq_len",
+    "use_scaled_rope",
 }
 SILENT = {"max_batch_size", "model_parallel_size"}  # that say nothing about the forward pass
 TIKTOKEN = re.compile(rb"\A[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")  # a token in base 64, and its rank
 
 
-def load(path, quantize, progress):
+def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[[int, int], object]) -> mk_model:
     """Return an mk_model pointer for the checkpoint in directory `path`."""
-    path = Path(path)
-    _check_layout(path)
-    params = _params(path / "params.json")
-    vocabulary = _vocabulary(path)
+    directory = Path(path)
+    _check_layout(directory)
+    params = _params(directory / "params.json")
+    vocabulary = _vocabulary(directory)
     with ExitStack() as stack:
-        shards = [stack.enter_context(closing(Checkpoint(file))) for file in _shard_files(path)]
+        shards = [stack.enter_context(closing(Checkpoint(file))) for file in _shard_files(directory)]
         config = _config(params, len(vocabulary.tokens), shards)
-        with _build.building(config, 0, name=os.fsencode(path.resolve().name)) as model:
+        with _build.building(config, 0, name=os.fsencode(directory.resolve().name)) as model:
             install(model, vocabulary)
             _load_tensors(model, shards, TYPES[quantize] if quantize else None, progress)
             return model
 
 
-def _check_layout(path):
+def _check_layout(path: Path) -> None:
     """Name another layout than Meta's, which has a params.json."""
     if (path / "params.json").exists():
         return
@@ -67,7 +93,7 @@ def _check_layout(path):
         raise ModelError(f"a directory without params.json, but with {ggufs[0].name}: give that file")
 
 
-def _shard_files(path):
+def _shard_files(path: Path) -> list[Path]:
     files = sorted(path.glob("consolidated.*.pth"))
     expected = [path / f"consolidated.{i:02}.pth" for i in range(len(files))]
     if not files or files != expected:
@@ -75,7 +101,7 @@ def _shard_files(path):
     return files
 
 
-def _params(path):
+def _params(path: Path) -> dict[str, Any]:
     try:
         params = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -85,13 +111,15 @@ def _params(path):
     return params
 
 
-def _vocabulary(path):
+def _vocabulary(path: Path) -> Vocabulary:
     file = next((f for f in (path / "tokenizer.model", path.resolve().parent / "tokenizer.model") if f.exists()), None)
     if file is None:
         raise ModelError(f"{path} has no tokenizer.model, nor has the directory above")
     blob = file.read_bytes()
     if TIKTOKEN.match(blob):
-        raise ModelError(f"{file.name} is tiktoken's, as of Llama 3 and later, not sentencepiece's: load such a model from GGUF")
+        raise ModelError(
+            f"{file.name} is tiktoken's, as of Llama 3 and later, not sentencepiece's: load such a model from GGUF"
+        )
     pieces = sentencepiece_processor(blob)
     ids = list(range(pieces.get_piece_size()))
     kinds = [lib.MK_TOKEN_NORMAL] * len(ids)
@@ -117,15 +145,15 @@ def _vocabulary(path):
     )
 
 
-def _config(params, n_vocab, shards):
-    def integer(key, default=None):
+def _config(params: dict[str, Any], n_vocab: int, shards: list[Checkpoint]) -> _build.Config:
+    def integer(key: str, default: int | None = None) -> int:
         value = params.get(key)
         value = default if value is None else value
         if type(value) is not int:
             raise ModelError(f"params.json: {key} is {value!r:.80}, expected a whole number")
         return value
 
-    def real(key, default):
+    def real(key: str, default: float) -> float:
         value = params.get(key)
         value = default if value is None else value
         if type(value) not in (int, float):
@@ -134,7 +162,9 @@ def _config(params, n_vocab, shards):
 
     for key, value in params.items():
         if key not in READ | SILENT and value:
-            raise ModelError(f"params.json has {key[:40]!r}: this engine does not know it, and would answer wrongly without")
+            raise ModelError(
+                f"params.json has {key[:40]!r}: this engine does not know it, and would answer wrongly without"
+            )
     if params.get("use_scaled_rope"):
         raise ModelError("params.json asks for scaled RoPE (Llama 3.1 and later): load such a model from GGUF")
     if integer("vocab_size", -1) not in (-1, n_vocab):
@@ -148,7 +178,8 @@ def _config(params, n_vocab, shards):
     ffn_dim = integer("hidden_dim", -(-ffn_dim // max(multiple_of, 1)) * multiple_of)
     head_dim = integer("head_dim", dim // max(n_heads, 1))
     theta, norm_eps = real("rope_theta", 10000.0), real("norm_eps", 1e-5)
-    # params.json does not say; the generations differ in norm_eps, CodeLlama in theta (as llama.cpp's convert.py told them).
+    # params.json does not say; the generations differ in norm_eps, CodeLlama in theta (as llama.cpp's convert.py told
+    # them).
     n_ctx = 16384 if theta == 1e6 else 4096 if norm_eps == 1e-5 else 2048
     return {
         "n_layers": n_layers,
@@ -166,7 +197,9 @@ def _config(params, n_vocab, shards):
     }
 
 
-def _load_tensors(model, shards, quantize, progress):
+def _load_tensors(
+    model: mk_model, shards: list[Checkpoint], quantize: int | None, progress: Callable[[int, int], object]
+) -> None:
     slots = {_file_name(name): (name, slot) for name, slot in _build.slots(model).items() if name != "rope_freqs"}
     for shard in shards:
         if shard.tensors.keys() - IGNORED != slots.keys():
@@ -181,12 +214,14 @@ def _load_tensors(model, shards, quantize, progress):
         progress(done, total)
 
 
-def _file_name(slot_name):
+def _file_name(slot_name: str) -> str:
     layer, dot, field = slot_name.partition(".")
     return f"layers.{layer}.{LAYER_TENSORS[field]}.weight" if dot else f"{TENSORS[slot_name]}.weight"
 
 
-def _parts(file_name, name, slot, shards):
+def _parts(
+    file_name: str, name: str, slot: _build.Slot, shards: list[Checkpoint]
+) -> tuple[int, int | None, list[Tensor]]:
     """Return (element type, axis of the cut, each shard's tensor), the shapes and types checked."""
     tensors = [shard.tensors[file_name] for shard in shards]
     n, whole = len(shards), (slot.rows, slot.cols)
@@ -198,24 +233,31 @@ def _parts(file_name, name, slot, shards):
     total = {ROWS: (shape[0] * n, shape[1]), COLUMNS: (shape[0], shape[1] * n), WHOLE: shape}[axis]
     if total != whole or any(tensor.shape != shape for tensor in tensors):
         missing = _missing_shards(shape, n, whole)
-        raise ModelError(f"{file_name} has shapes {[tensor.shape for tensor in tensors]} in {n} shards, expected {whole}{missing}")
+        raise ModelError(
+            f"{file_name} has shapes {[tensor.shape for tensor in tensors]} in {n} shards, expected {whole}{missing}"
+        )
     kinds = {tensor.storage.kind for tensor in tensors}
     if len(kinds) != 1:
         raise ModelError(f"{file_name} has different element types in different shards")
     return kinds.pop(), axis, tensors if axis is not WHOLE else tensors[:1]
 
 
-def _missing_shards(shape, n, whole):
+def _missing_shards(shape: tuple[int, int], n: int, whole: tuple[int, int]) -> str:
     """Return what explains shapes that are too small, as a clause: that of n_all shards some are not there."""
     times = [all_rows // rows for rows, all_rows in zip(shape, whole) if all_rows % rows == 0]
     n_all = max(times, default=1)
-    return f": it looks like {n} of {n_all} shards, and the others are missing" if n < n_all and sorted(times) == [1, n_all] else ""
+    return (
+        f": it looks like {n} of {n_all} shards, and the others are missing"
+        if n < n_all and sorted(times) == [1, n_all]
+        else ""
+    )
 
 
-def _assemble(axis, shards, tensors, buffer):
+def _assemble(axis: int | None, shards: list[Checkpoint], tensors: list[Tensor], buffer: bytearray) -> None:
     """Fill `buffer` with the rows of the whole tensor."""
     rows = [shard.rows(tensor) for shard, tensor in zip(shards, tensors)]
     at = 0
-    for piece in chain.from_iterable(zip(*rows) if axis == COLUMNS else rows):
+    pieces: Iterable[Iterable[bytes | memoryview]] = zip(*rows) if axis == COLUMNS else rows
+    for piece in chain.from_iterable(pieces):
         buffer[at : at + len(piece)] = piece
         at += len(piece)

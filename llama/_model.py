@@ -12,6 +12,7 @@ from llama._kernels import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from llama._kernels import CData, mk_config, mk_model
     from llama._tokenizer import Tokenizer
 
 
@@ -34,7 +35,7 @@ def check(status: int) -> None:
     raise ValueError("a shape, type, token or position that the model does not have")
 
 
-def text(string) -> str:
+def text(string: CData) -> str:
     """Return a C string as str; a checkpoint's bytes need not be UTF-8."""
     return ffi.string(string).decode("utf-8", "replace")
 
@@ -42,20 +43,20 @@ def text(string) -> str:
 class Model:
     """A handle on `mk_model *pointer`, which the caller keeps alive until `close()`."""
 
-    def __init__(self, pointer):
-        self._pointer = ffi.cast("mk_model *", pointer)
+    def __init__(self, pointer: CData) -> None:
+        self._pointer: mk_model = ffi.cast("mk_model *", pointer)
         if not self._pointer:
             raise ValueError("a Model needs an mk_model, got a NULL pointer")
 
     @property
-    def pointer(self):
+    def pointer(self) -> mk_model:
         """The `mk_model *`; ValueError after close()."""
         if not self._pointer:
             raise ValueError("the model is closed")
         return self._pointer
 
     @property
-    def config(self):
+    def config(self) -> mk_config:
         """The model's `mk_config`: dimensions and constants."""
         return self.pointer.config
 

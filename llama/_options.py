@@ -1,16 +1,26 @@
 """The options of magic-llama, checked. Defaults of sampling are llama.cpp's."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
 import sys
 from functools import lru_cache
 
-EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever shares it, as a shell's loop
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever \
+shares it, as a shell's loop
 does; a - at the end joins what it holds to the prompt: git diff | magic-llama -m MODEL -p "Write a commit message" -
 
-Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, resumes behind
-them; so what many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only what is new is evaluated.
+Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, \
+resumes behind
+them; so what many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only what is new \
+is evaluated.
 MAGICHEAP_DISABLE=1 runs without any snapshot.
 
 A chat (-i) that outgrows its context forgets its oldest turns, never the system message or the prefix, and says so.
@@ -30,13 +40,14 @@ class UsageError(Exception):
     """The command asks for what cannot be done; exit status 2."""
 
 
-def options():
-    """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they are wrong."""
+def options() -> argparse.Namespace:
+    """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they
+    are wrong."""
     return _parse(tuple(sys.argv[1:]))
 
 
 @lru_cache(1)
-def _parse(words):
+def _parse(words: tuple[str, ...]) -> argparse.Namespace:
     args = parser().parse_args(words)
     args.prompt, args.system = clean(args.prompt), clean(args.system)
     if args.prompt == STDIN:
@@ -44,13 +55,13 @@ def _parse(words):
     return args
 
 
-def clean(argument):
+def clean(argument: str | None) -> str | None:
     """Return a command-line argument as text: bytes that are not UTF-8 become U+FFFD."""
     return argument and os.fsencode(argument).decode("utf-8", "replace")
 
 
 @lru_cache(1)
-def parser():
+def parser() -> argparse.ArgumentParser:
     """Return the one argparse parser."""
     parser = argparse.ArgumentParser(
         prog="magic-llama",
@@ -62,40 +73,84 @@ def parser():
     add = parser.add_argument
     add("-m", "--model", required=True, help="GGUF file, or directory with consolidated.*.pth")
     add("-p", "--prompt", help="what to ask; -p - is what standard input holds")
-    add("stdin", nargs="?", type=only_stdin, metavar=STDIN, help="a - joins what standard input holds to the prompt, behind a blank line")
+    add(
+        "stdin",
+        nargs="?",
+        type=only_stdin,
+        metavar=STDIN,
+        help="a - joins what standard input holds to the prompt, behind a blank line",
+    )
     add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
     add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
-    add("-c", "--ctx", type=at_least(1), metavar="CTX", help="context in tokens (what the model was trained for, up to 4096)")
+    add(
+        "-c",
+        "--ctx",
+        type=at_least(1),
+        metavar="CTX",
+        help="context in tokens (what the model was trained for, up to 4096)",
+    )
     add("--cache-type", choices=("i16", "q8_0"), default="i16", help="how the context's keys and values are kept (i16)")
-    add("-t", "--threads", type=at_least(1), metavar="T", help="threads, at most the CPUs this process may use (all of them)")
+    add(
+        "-t",
+        "--threads",
+        type=at_least(1),
+        metavar="T",
+        help="threads, at most the CPUs this process may use (all of them)",
+    )
     add("--temp", type=between(0, LARGEST_FLOAT), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
     add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
-    add("--top-p", type=between(0, 1), default=0.95, metavar="P", help="keep tokens up to this probability together, at least one (0.95)")
-    add("--min-p", type=between(0, 1), default=0.05, metavar="P", help="keep tokens at least this likely beside the likeliest (0.05)")
-    add("--seed", type=at_least(-1, bits=64), default=-1, metavar="S", help="seed of the sampling, of up to 64 bits (-1: random)")
+    add(
+        "--top-p",
+        type=between(0, 1),
+        default=0.95,
+        metavar="P",
+        help="keep tokens up to this probability together, at least one (0.95)",
+    )
+    add(
+        "--min-p",
+        type=between(0, 1),
+        default=0.05,
+        metavar="P",
+        help="keep tokens at least this likely beside the likeliest (0.05)",
+    )
+    add(
+        "--seed",
+        type=at_least(-1, bits=64),
+        default=-1,
+        metavar="S",
+        help="seed of the sampling, of up to 64 bits (-1: random)",
+    )
     add("--raw", action="store_true", help="continue the prompt as it is: no chat template")
     add("--system", default="", metavar="TEXT", help="system message for the chat template")
     add("--prefix-file", metavar="FILE", help="text that begins the first prompt, as it is: examples, a document")
     add("--quantize", choices=("q8_0", "q4_0", "q4_1"), help="quantise float weights as they are loaded")
     kept = parser.add_mutually_exclusive_group()
-    kept.add_argument("--snapshot", metavar="FILE", help="where the loaded model is kept, and FILE.prefix beside it (the user's cache directory)")
-    kept.add_argument("--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix")
+    kept.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        help="where the loaded model is kept, and FILE.prefix beside it (the user's cache directory)",
+    )
+    kept.add_argument(
+        "--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix"
+    )
     add("--timings", action="store_true", help="say on stderr how long it took and why it stopped")
     add("--version", action=_Version)
     return parser
 
 
-def only_stdin(word):
+def only_stdin(word: str) -> str:
     """The argparse type of the one argument without a name."""
     if word != STDIN:
-        raise argparse.ArgumentTypeError(f"{word!r} is no option: a prompt is given with -p, and - joins standard input to it")
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no option: a prompt is given with -p, and - joins standard input to it"
+        )
     return word
 
 
-def at_least(least, bits=31):
+def at_least(least: int, bits: int = 31) -> Callable[[str], int]:
     """Return an argparse type for whole numbers that fit the kernels' int32 (a seed: uint64)."""
 
-    def number(string):
+    def number(string: str) -> int:
         value = int(string)
         if not least <= value < 1 << bits:
             raise argparse.ArgumentTypeError(f"{string} is not between {least} and {(1 << bits) - 1}")
@@ -104,10 +159,10 @@ def at_least(least, bits=31):
     return number
 
 
-def between(low, high):
+def between(low: float, high: float) -> Callable[[str], float]:
     """Return an argparse type for finite numbers."""
 
-    def number(string):
+    def number(string: str) -> float:
         value = float(string)
         if not (low <= value <= high and math.isfinite(value)):
             raise argparse.ArgumentTypeError(f"{string} is not a number between {low} and {high:.8g}")
@@ -119,10 +174,10 @@ def between(low, high):
 class _Version(argparse.Action):
     """--version, which reads the installed package's metadata only when it is asked for."""
 
-    def __init__(self, option_strings, dest):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version")
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
 
         print("magic-llama", version("magicheap"))

@@ -1,22 +1,25 @@
 """Which prefix is kept where, and what a text that has grown takes from the prefix that it grew from.
 
-A prefix is a dialogue that has evaluated a text, kept as a layer on its model. Its file is named after the text, so that whoever looks
-for a text finds those that it begins with, the longest of which saves most:
+A prefix is a dialogue that has evaluated a text, kept as a layer on its model. Its file is named after the text, so
+that whoever looks for a text finds those that it begins with, the longest of which saves most:
 
     MODEL-prefix-<settings>-<characters, hex>-<their digest>[.more].magic
 
     base     evaluated from its first token on; the 16 of the same settings that were used last stay
     .more    took over what a shorter one had evaluated; goes when a longer one has done so
 
-So a history that grows line by line keeps two files, one that loses its first lines no more than 16, and of texts that begin each
-other each keeps its own.
+So a history that grows line by line keeps two files, one that loses its first lines no more than 16, and of texts that
+begin each other each keeps its own.
 
-X1  The shorter prefix is resumed in a second process of the same command, which hands over tokens and cache through memory and ends;
-    what else it has loaded this process has, too. If that fails, for whatever reason, all is evaluated here.
+X1  The shorter prefix is resumed in a second process of the same command, which hands over tokens and cache through
+    memory and ends; what else it has loaded this process has, too. If that fails, for whatever reason, all is evaluated
+    here.
 X2  The cache is copied byte by byte: tokens to come are the same, bit for bit, as if all had been evaluated here.
-X3  Only files of these names, in the directory of default snapshots, are ever removed. When one was used last is its access time, which
-    every run sets.
+X3  Only files of these names, in the directory of default snapshots, are ever removed. When one was used last is its
+    access time, which every run sets.
 """
+
+from __future__ import annotations
 
 import contextlib
 import mmap
@@ -29,32 +32,49 @@ from typing import NamedTuple
 
 from llama import _layers
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from llama._generate import Session
+
 MORE = ".more"
 MOST_BASES = 16  # arbitrary: few use so many texts in turns, and a context of a large model takes gigabytes
-HAND_OVER = "MAGIC_LLAMA_HAND_OVER"  # of the second process: descriptor to write to; length, digest and end of the prefix that it is for
+# of the second process: descriptor to write to; length, digest and end of the prefix that it is for
+HAND_OVER = "MAGIC_LLAMA_HAND_OVER"
 
 
-def kept(model_path, key, text, snapshot, evaluate):
-    """Return (evaluate(state)'s result, whether this command has made it), from the snapshot of this text if there is one.
+def kept(
+    model_path: str, key: str, text: str, snapshot: str | None, evaluate: Callable[[State | None], tuple[Any, ...]]
+) -> tuple[tuple[Any, ...], bool]:
+    """Return (evaluate(state)'s result, whether this command has made it), from the snapshot of this text if there is
+    one.
 
-    snapshot: its path; None: named as above. evaluate: returns a tuple that begins with a Dialogue; its state is a State, or None.
+    snapshot: its path; None: named as above. evaluate: returns a tuple that begins with a Dialogue; its state is a
+        State, or None.
     May not return: in the second process of X1, whose text does not matter.
     """
     if snapshot:
-        return _layers.layer(_layers.PREFIX, lambda: evaluate(None), snapshot, f"{key} {_layers.digest(text)}", is_last=True)
-    state, shorter = None, []
+        return _layers.layer(
+            _layers.PREFIX, lambda: evaluate(None), snapshot, f"{key} {_layers.digest(text)}", is_last=True
+        )
+    state: State | None = None
+    shorter: list[Kept] = []
+    load: Callable[[], tuple[Any, ...]]
     if is_second():
-        _, length, digest, end = os.environ[HAND_OVER].split(" ")
-        path, load = _path(model_path, key, int(length), digest, end), _give_up
+        _, size, digest, end = os.environ[HAND_OVER].split(" ")
+        path, load = _path(model_path, key, int(size), digest, end), _give_up
     else:
         length, digest = len(text), _layers.digest(text)
-        path = next((path for end in ("", MORE) if os.path.exists(path := _path(model_path, key, length, digest, end))), None)
-        if path is None:
+        paths = [_path(model_path, key, length, digest, end) for end in ("", MORE)]
+        there = next(filter(os.path.exists, paths), None)
+        if there is None:
             shorter = [found for found in _kept(model_path, key) if found.begins(text)]
             state = _take_over(shorter[0]) if shorter else None
-        path = path or _path(model_path, key, length, digest, MORE if state else "")
+        path = there or paths[bool(state)]
 
-        def load():
+        def load() -> tuple[Any, ...]:
             return evaluate(state)
 
     result, is_made = _layers.layer(_layers.PREFIX, load, path, f"{key} {digest}", is_last=True)
@@ -67,12 +87,13 @@ def kept(model_path, key, text, snapshot, evaluate):
     return result, is_made
 
 
-def is_second():
-    """Tell whether this is the second process of X1, which has no use for the text: who reads it from a pipe reads it once."""
+def is_second() -> bool:
+    """Tell whether this is the second process of X1, which has no use for the text: who reads it from a pipe reads it
+    once."""
     return HAND_OVER in os.environ
 
 
-def _path(model_path, key, length, digest, end):
+def _path(model_path: str, key: str, length: int, digest: str, end: str) -> str:
     return _layers.default_path(model_path, key, "-prefix", f"-{length:x}-{digest}{end}")
 
 
@@ -84,32 +105,34 @@ class Kept(NamedTuple):
     end: str  # "" or MORE
     path: str
 
-    def begins(self, text):
+    def begins(self, text: str) -> bool:
         return self.length < len(text) and _layers.digest(text[: self.length]) == self.digest
 
-    def used(self):
+    def used(self) -> int:
         with contextlib.suppress(OSError):
             return os.stat(self.path).st_atime_ns
         return 0
 
 
-def _kept(model_path, key):
+def _kept(model_path: str, key: str) -> list[Kept]:
     """Return the Kept of all texts with these settings, the longest first."""
     directory, name = os.path.split(_layers.default_path(model_path, key, "-prefix", "-*"))
     begin, _, _ = name.partition("*")
     pattern = re.compile(re.escape(begin) + rf"([0-9a-f]{{1,12}})-([0-9a-f]{{16}})({re.escape(MORE)})?\.magic")
     with contextlib.suppress(OSError):
         matches = filter(None, map(pattern.fullmatch, os.listdir(directory)))
-        return sorted((Kept(int(m[1], 16), m[2], m[3] or "", os.path.join(directory, m[0])) for m in matches), reverse=True)
+        return sorted(
+            (Kept(int(m[1], 16), m[2], m[3] or "", os.path.join(directory, m[0])) for m in matches), reverse=True
+        )
     return []
 
 
-def _mark_used(path):
+def _mark_used(path: str) -> None:
     with contextlib.suppress(OSError):
         os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
 
 
-def _forget(all_kept):
+def _forget(all_kept: list[Kept]) -> None:
     for found in all_kept:
         with contextlib.suppress(OSError):
             os.unlink(found.path)
@@ -119,23 +142,24 @@ def _forget(all_kept):
 
 
 class State:
-    """What a session had evaluated: `tokens`, and its cache in `buffer`. Close it: memory that is shared can't be committed."""
+    """What a session had evaluated: `tokens`, and its cache in `buffer`. Close it: memory that is shared can't be
+    committed."""
 
     HEAD = struct.Struct("<q")  # how many tokens follow, as int32; then the cache
 
-    def __init__(self, descriptor):
+    def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
         (n,) = self.HEAD.unpack_from(self._map)
         at = self.HEAD.size + 4 * n
         self.tokens = array("i", self._map[self.HEAD.size : at]).tolist()
         self.buffer = memoryview(self._map)[at:]
 
-    def close(self):
+    def close(self) -> None:
         self.buffer.release()
         self._map.close()
 
 
-def _take_over(shorter):
+def _take_over(shorter: Kept) -> State | None:
     """Return the State that a Kept hands over, or None."""
     descriptor = -1
     try:
@@ -153,12 +177,12 @@ def _take_over(shorter):
             os.close(descriptor)
 
 
-def _give_up():
+def _give_up() -> NoReturn:
     """End the second process where the snapshot that it is for can't be resumed."""
     os._exit(1)
 
 
-def _hand_over(descriptor, session):
+def _hand_over(descriptor: int, session: Session) -> NoReturn:
     head = State.HEAD.pack(len(session.tokens)) + array("i", session.tokens).tobytes()
     os.ftruncate(descriptor, len(head) + session.state_bytes)
     with mmap.mmap(descriptor, 0) as shared:

@@ -1,32 +1,39 @@
 """A progress bar on standard error, for the run that loads; a run that does not never imports rich."""
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Bar:
     """How far the load is; nothing where standard error is no terminal."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self._name = os.path.basename(path)
         self._is_shown = sys.stderr is not None and sys.stderr.isatty()
-        self._progress = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
 
-    def loading(self, done_bytes, total_bytes):
+    def loading(self, done_bytes: int, total_bytes: int) -> None:
         """Show how far the load is: the callback that load(progress=...) wants."""
         if self._is_shown:
-            if self._progress is None:
+            if self._progress is None or self._task is None:
                 self._progress = _started_progress()
                 self._task = self._progress.add_task(f"loading {self._name}")
             self._progress.update(self._task, completed=done_bytes, total=total_bytes)
 
-    def close(self):
+    def close(self) -> None:
         """Clear the bar away, and end the thread that draws it."""
         if self._progress is not None:
             self._progress.stop()
 
 
-def _started_progress():
+def _started_progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 

@@ -1,9 +1,13 @@
 """What is asked: the words of -p, what standard input holds, and what is typed.
 
-Q1  With -p, standard input is not read unless a - says that it belongs to the prompt: a shell's loop may read its lines from it, and
-    whoever started us may keep it open for ever. Without -p, what pipe, file or socket it is holds the prompt.
-Q2  Whoever waits for standard input says so on stderr, once: after a second in which nothing came, or five behind what came.
+Q1  With -p, standard input is not read unless a - says that it belongs to the prompt: a shell's loop may read its lines
+    from it, and whoever started us may keep it open for ever. Without -p, what pipe, file or socket it is holds the
+    prompt.
+Q2  Whoever waits for standard input says so on stderr, once: after a second in which nothing came, or five behind what
+    came.
 """
+
+from __future__ import annotations
 
 import os
 import select
@@ -12,17 +16,24 @@ import sys
 
 from llama._options import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import TextIO
+
 NO_PROMPT = "no prompt: give one with -p, or pipe it in"
 FIRST_SILENCE_MS, SILENCE_MS = 1000, 5000  # arbitrary: longer than most programs take to begin, and than they pause
 READ_BYTES = 1 << 16  # what a pipe holds
 
 
-def check_prompt(args):
+def check_prompt(args: argparse.Namespace) -> None:
     """Raise UsageError if it is known without reading stdin that there is nothing to answer, or nowhere to."""
     if sys.stdout is None:
         raise UsageError("stdout is closed: there is nowhere to answer")
     if args.interactive and not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError("-i needs a terminal on stdin; without -i, stdin is read where there is no -p, or a - behind it")
+        raise UsageError(
+            "-i needs a terminal on stdin; without -i, stdin is read where there is no -p, or a - behind it"
+        )
     if args.interactive and args.stdin:
         raise UsageError("-i reads turn by turn what is typed: leave out the -")
     if args.stdin and sys.stdin is None:
@@ -33,7 +44,7 @@ def check_prompt(args):
         tell("standard input is not read where there is a -p: end with a - to join it to the prompt")
 
 
-def joined_prompt(args, most_bytes):
+def joined_prompt(args: argparse.Namespace, most_bytes: int | None) -> str:
     """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask.
 
     most_bytes: of stdin, after which it is refused without reading more; None: as much as comes.
@@ -45,19 +56,19 @@ def joined_prompt(args, most_bytes):
     return prompt
 
 
-def reads_stdin(args):
+def reads_stdin(args: argparse.Namespace) -> bool:
     """Tell whether what stdin holds belongs to the prompt (Q1)."""
     return bool(args.stdin) or (args.prompt is None and not args.interactive and is_piped())
 
 
-def is_piped():
+def is_piped() -> bool:
     if sys.stdin is None:  # closed
         return False
     mode = os.fstat(sys.stdin.fileno()).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def holds_something(stream):
+def holds_something(stream: TextIO | None) -> bool:
     """Tell whether bytes wait in a pipe."""
     if stream is None or not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
         return False
@@ -66,20 +77,21 @@ def holds_something(stream):
     return any(events & select.POLLIN for _, events in waiting.poll(0))
 
 
-def is_terminal(stream):
+def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def is_readable(descriptor, timeout_ms):
+def is_readable(descriptor: int, timeout_ms: int | None) -> bool:
     """Wait for something to be read, at most so long (None: for ever); at its end, too, there is."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(timeout_ms))
 
 
-def read_stdin(most_bytes):
+def read_stdin(most_bytes: int | None) -> str:
     """Return what stdin holds, without the newlines at its end, as $(...) does."""
-    descriptor, read, silence_ms = sys.stdin.fileno(), bytearray(), FIRST_SILENCE_MS
+    descriptor, read = sys.stdin.fileno(), bytearray()
+    silence_ms: int | None = FIRST_SILENCE_MS
     while True:
         if not is_readable(descriptor, silence_ms):
             tell("waiting for the prompt on standard input" + (", which Ctrl-D ends" if sys.stdin.isatty() else ""))
@@ -93,11 +105,14 @@ def read_stdin(most_bytes):
             return read.decode("utf-8", "replace").rstrip("\n")
         read += piece
         if most_bytes is not None and len(read) > most_bytes:
-            raise UsageError(f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: shorten it or raise -c")
+            raise UsageError(
+                f"standard input holds more than {most_bytes} bytes, which no context of this size can hold: "
+                "shorten it or raise -c"
+            )
         silence_ms = silence_ms and SILENCE_MS
 
 
-def ask():
+def ask() -> str | None:
     """Return the next turn that is typed, or None at the end of input."""
     while True:
         print("> ", end="", file=sys.stderr, flush=True)
@@ -109,6 +124,6 @@ def ask():
             return line.decode("utf-8", "replace").rstrip("\n")
 
 
-def tell(line):
+def tell(line: object) -> None:
     if sys.stderr is not None:
         print(f"magic-llama: {line}", file=sys.stderr, flush=True)

@@ -3,8 +3,9 @@
 A template is a program of whoever made the model.
 
 C1  It runs in jinja2's immutable sandbox, with the settings, tags, filters and globals that Hugging Face gives it.
-C2  Each turn of a loop and each call of a macro counts, and after 200,000 the template is refused; so is a text, a number or a width
-    beyond what a conversation has a use for. A text that a template doubles again and again is bounded by memory alone.
+C2  Each turn of a loop and each call of a macro counts, and after 200,000 the template is refused; so is a text, a
+    number or a width beyond what a conversation has a use for. A text that a template doubles again and again is
+    bounded by memory alone.
 C3  Whatever it raises is a ModelError.
 """
 
@@ -16,6 +17,15 @@ import time
 from functools import lru_cache
 
 from llama._model import ModelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from jinja2 import Environment, Template, nodes
+    from jinja2.parser import Parser
+    from jinja2.runtime import Context
 
 MOST_STEPS = 200_000  # arbitrary: long conversations take thousands
 MOST_CHARACTERS = 1 << 28  # arbitrary: of what one multiplication makes
@@ -33,7 +43,7 @@ def render(template: str, *, stand_ins: str = "", **variables: object) -> str:
         raise ModelError(f"the chat template refuses this conversation: {_one_line(error)}; try --raw") from None
 
 
-def _one_line(error):
+def _one_line(error: Exception) -> str:
     return " ".join(f"{error!s:.200}".split()) or type(error).__name__
 
 
@@ -41,19 +51,20 @@ STAND_INS, STEPS, STEP = "_llama_stand_ins", "_llama_steps", "_llama_step"  # na
 
 
 @lru_cache(1)  # what is compiled when a model is committed need not be compiled again
-def _compiled(template):
+def _compiled(template: str) -> Template:
     from jinja2 import nodes
 
     environment = _environment()
     tree = environment.parse(template)
-    for loop in list(tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
+    repeated: list[Any] = list(tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)))
+    for loop in repeated:
         call = nodes.Call(nodes.Name(STEP, "load"), [nodes.Name(STEPS, "load")], [], None, None)
         loop.body.insert(0, nodes.ExprStmt(call).set_lineno(loop.lineno))
         loop.body[0].set_environment(environment)
     return environment.from_string(tree)
 
 
-def _environment():
+def _environment() -> Environment:
     from jinja2 import TemplateError, nodes, pass_context
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -63,25 +74,30 @@ def _environment():
 
         tags = {"generation"}
 
-        def parse(self, parser):
+        def parse(self, parser: Parser) -> nodes.Node:
             line = next(parser.stream).lineno
-            return nodes.Scope(parser.parse_statements(["name:endgeneration"], drop_needle=True), lineno=line)
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
     class Environment(ImmutableSandboxedEnvironment):
         intercepted_binops = frozenset(["*", "**", "%"])
 
-        def call_binop(self, context, operator, left, right):
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
             if operator == "%" and isinstance(left, str):
                 check_widths(left)
             elif operator == "*" and (is_sequence(left) or is_sequence(right)):
                 times, sequence = (left, right) if is_sequence(right) else (right, left)
                 if isinstance(times, int) and times * len(sequence) > MOST_CHARACTERS:
                     raise TemplateError(f"it makes {times * len(sequence)} characters")
-            elif operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MOST_BITS:
+            elif (
+                operator == "**"
+                and isinstance(left, int)
+                and isinstance(right, int)
+                and left.bit_length() * right > MOST_BITS
+            ):
                 raise TemplateError(f"it raises to the power of {right}")
             return super().call_binop(context, operator, left, right)
 
-        def call(self, context, function, *arguments, **named):
+        def call(self, context: Context, function: Any, *arguments: Any, **named: Any) -> Any:
             owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)  # format comes wrapped
             if isinstance(owner, str) and function.__name__ in ("format", "format_map"):
                 check_widths(owner)
@@ -89,33 +105,42 @@ def _environment():
                 check_numbers((*arguments, *named.values()))
             return super().call(context, function, *arguments, **named)
 
-    def raise_exception(message):
+    def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    def step(steps):
+    def step(steps: list[int]) -> None:
         steps[0] += 1
         if steps[0] > MOST_STEPS:
             raise TemplateError(f"it does not end within {MOST_STEPS} steps")
 
-    def check_widths(pattern):
-        if any(int(digits[:9]) > MOST_WIDTH for digits in re.findall("[0-9]{5,}", pattern)) or re.search(r"%[^%a-zA-Z]*\*|:[^}]*\{", pattern):
+    def check_widths(pattern: str) -> None:
+        if any(int(digits[:9]) > MOST_WIDTH for digits in re.findall("[0-9]{5,}", pattern)) or re.search(
+            r"%[^%a-zA-Z]*\*|:[^}]*\{", pattern
+        ):
             raise TemplateError(f"it formats into a width beyond {MOST_WIDTH}, or a computed one")
 
-    def check_numbers(arguments):
+    def check_numbers(arguments: tuple[Any, ...]) -> None:
         if large := [number for number in arguments if isinstance(number, int) and abs(number) > MOST_WIDTH]:
             raise TemplateError(f"it formats into a width of {large[0]:.9g}")
 
     @pass_context
-    def tojson(context, value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    def tojson(
+        context: Context,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
         text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
         for stand_in in context.get(STAND_INS, "") if ensure_ascii else "":
             text = text.replace(json.dumps(stand_in)[1:-1], stand_in)
         return text
 
-    def limited(function, at):
+    def limited(function: Callable[..., Any], at: int) -> Callable[..., Any]:
         """Return a filter whose argument at this place is a width or count."""
 
-        def limit(*arguments, **named):
+        def limit(*arguments: Any, **named: Any) -> Any:
             check_numbers((*arguments[at:], *named.values()))
             return function(*arguments, **named)
 
@@ -124,7 +149,7 @@ def _environment():
     environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
     plain_format = environment.filters["format"]
 
-    def format_(pattern, *arguments, **named):
+    def format_(pattern: Any, *arguments: Any, **named: Any) -> Any:
         check_widths(str(pattern))
         return plain_format(pattern, *arguments, **named)
 
@@ -138,5 +163,5 @@ def _environment():
     return environment
 
 
-def is_sequence(value):
+def is_sequence(value: object) -> bool:
     return isinstance(value, str | bytes | list | tuple)

@@ -17,7 +17,9 @@ from llama._model import ModelError, text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
+    from llama._kernels import mk_token
     from llama._model import Model
 
 WORD_START = "\u2581"  # sentencepiece's spelling of a space
@@ -33,7 +35,7 @@ def byte_alphabet() -> dict[str, int]:
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def sentencepiece_processor(blob: bytes):
+def sentencepiece_processor(blob: bytes) -> Any:
     """Return a SentencePieceProcessor; ModelError if the bytes are no sentencepiece model."""
     from sentencepiece import SentencePieceProcessor
 
@@ -77,7 +79,7 @@ class Tokenizer:
         found.pop("", None)
         return found
 
-    def _column(self, field):
+    def _column(self, field: str) -> list[int]:
         """Return an int32 field of all tokens, as a list: without an object for each token."""
         pointer, size = self._model.pointer, ffi.sizeof("mk_token") // 4
         table = memoryview(ffi.buffer(pointer.tokens, pointer.config.n_vocab * 4 * size)).cast("i")
@@ -98,7 +100,8 @@ class Tokenizer:
         for token_id in sorted(range(len(spelled)), key=spelled.__getitem__, reverse=True):
             if spelled[token_id] <= longest:  # a spelling is no shorter than what it spells
                 break
-            is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL  # which a template spells, and which says nothing
+            # which a template spells, and which says nothing
+            is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL
             longest = max(longest, spelled[token_id] if is_control else len(self._bytes(token_id)))
         return longest
 
@@ -111,11 +114,12 @@ class Tokenizer:
             they are text like any other, so that what a user types cannot end his turn.
         bos: begin with bos_id where the model wants that and the text does not.
         restore: a str.translate table for the text between special tokens.
-        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does. Surrogates, which are no text,
-        become U+FFFD.
+        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does. Surrogates, which
+        are no text, become U+FFFD.
         """
         string = SURROGATES.sub("\ufffd", string)
-        ids, at = [], 0
+        ids: list[int] = []
+        at = 0
         for match in self.special_pattern.finditer(string) if special else ():
             ids += self._encode(string[at : match.start()], restore)
             ids.append(self.special[match.group()])
@@ -125,16 +129,17 @@ class Tokenizer:
             ids.insert(0, self.bos_id)
         return ids
 
-    def _encode(self, string, restore):
+    def _encode(self, string: str, restore: dict[int, str] | None) -> list[int]:
         string = string.translate(restore) if restore else string
         return self._encoder(string) if string else []
 
     @cached_property
-    def _encoder(self):
+    def _encoder(self) -> Callable[[str], list[int]]:
         pointer = self._model.pointer
         blob = ffi.buffer(pointer.tokenizer_blob, pointer.n_tokenizer_blob)
         if self._kind == "llama":
-            return sentencepiece_processor(blob[:]).encode
+            encode: Callable[[str], list[int]] = sentencepiece_processor(blob[:]).encode
+            return encode
         from llama._byte_pairs import BytePairs
 
         return BytePairs(blob, pointer.n_merges, self._bytes_of_spelling, text(pointer.pre_tokenizer)).encode
@@ -148,16 +153,17 @@ class Tokenizer:
         """Return a TextStream. continues: the text goes on from an earlier one, so a leading space is its own."""
         return TextStream(self._bytes, drop_space=bool(self._model.pointer.add_space_prefix) and not continues)
 
-    def _bytes_of_spelling(self, token_id):
+    def _bytes_of_spelling(self, token_id: int) -> bytes:
         token = self._token(token_id)
-        return ffi.buffer(token.bytes, token.n_bytes)[:]
+        return bytes(ffi.buffer(token.bytes, token.n_bytes))
 
-    def _token(self, token_id):
+    def _token(self, token_id: int) -> mk_token:
         if not 0 <= token_id < self._model.config.n_vocab:
             raise ValueError(f"token {token_id} is outside the vocabulary of {self._model.config.n_vocab}")
-        return self._model.pointer.tokens[token_id]
+        token: mk_token = self._model.pointer.tokens[token_id]
+        return token
 
-    def _token_bytes(self, token_id):
+    def _token_bytes(self, token_id: int) -> bytes:
         token = self._token(token_id)
         if token.kind == lib.MK_TOKEN_CONTROL:
             return b""

@@ -10,6 +10,8 @@ import or call anything: its globals are tokens compared by name, its results ar
 Every other opcode and name is refused; so is every tensor that reaches past its storage.
 """
 
+from __future__ import annotations
+
 import errno
 import struct
 import zipfile
@@ -18,6 +20,12 @@ from typing import NamedTuple
 
 from llama._kernels import lib
 from llama._model import ModelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
 
 STORAGES = {  # class of torch, as pickled: element type and size in bytes
     "torch FloatStorage": (lib.MK_F32, 4),
@@ -49,17 +57,18 @@ class Tensor(NamedTuple):
 
     storage: Storage
     offset: int
-    shape: tuple  # one or two dimensions
+    shape: tuple[int, int]  # one or two dimensions
     row_stride: int
 
 
 class Checkpoint:
     """An open torch.save file: `tensors` by name, and their bytes by `rows`."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._last = None, b""  # key and bytes of the storage read last: several tensors may share it
-        self.tensors = {}
+        # key and bytes of the storage read last: several tensors may share it
+        self._last: tuple[str | None, bytes | memoryview] = None, b""
+        self.tensors: dict[str, Tensor] = {}
         with _damage_named(f"{path} is no zip file as torch.save writes it"):
             self._zip = zipfile.ZipFile(path)
         try:
@@ -68,9 +77,9 @@ class Checkpoint:
             self._zip.close()
             raise
 
-    def _read_index(self):
+    def _read_index(self) -> None:
         members = self._zip.infolist()
-        size = self._zip.fp.seek(0, 2)
+        size = self._zip.fp.seek(0, 2) if self._zip.fp else 0
         pickles = [info for info in members if info.filename.endswith("/data.pkl") and info.filename.count("/") == 1]
         if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
             raise ModelError(f"{self._path} holds {len(pickles)} pickles of usable size, expected one")
@@ -86,11 +95,11 @@ class Checkpoint:
                 self._check(name, value)
                 self.tensors[name] = value
 
-    def _member(self, name):
+    def _member(self, name: str) -> bytes:
         with _damage_named(f"{self._path}: {name} is damaged or missing"):
             return self._zip.read(self._prefix + name)
 
-    def _check(self, name, tensor):
+    def _check(self, name: str, tensor: Tensor) -> None:
         storage = tensor.storage
         info = self._members.get(f"{self._prefix}data/{storage.key}")
         if info is None or info.file_size != storage.n_items * storage.item_bytes:
@@ -99,7 +108,7 @@ class Checkpoint:
         if tensor.offset + (rows - 1) * tensor.row_stride + cols > storage.n_items:
             raise ModelError(f"{self._path}: {name} reaches past its storage of {storage.n_items} elements")
 
-    def rows(self, tensor):
+    def rows(self, tensor: Tensor) -> Iterator[bytes | memoryview]:
         """Yield the bytes of each row of a tensor of this file."""
         storage = tensor.storage
         if self._last[0] != storage.key:
@@ -111,12 +120,12 @@ class Checkpoint:
             start = (tensor.offset + row * tensor.row_stride) * item
             yield data[start : start + cols * item]
 
-    def close(self):
+    def close(self) -> None:
         self._zip.close()
 
 
 @contextmanager
-def _damage_named(what):
+def _damage_named(what: str) -> Iterator[None]:
     """Make a ModelError of whatever zipfile raises for a file that lies; what the kernel says passes through."""
     try:
         yield
@@ -128,14 +137,17 @@ def _damage_named(what):
         raise ModelError(f"{what}: it points outside itself") from None
 
 
-def _run(program):
+def _run(program: bytes) -> dict[str, Any]:
     """Return the dict that a pickle of protocol 2 or 3 describes; ModelError for whatever is not a dict of tensors."""
     try:
         result = _Machine(program).run()
     except (IndexError, KeyError, struct.error, UnicodeDecodeError, TypeError, ValueError) as error:
         raise ModelError(f"data.pkl is damaged: {type(error).__name__} {error!s:.80}") from None
     if type(result) is dict and result and not any(type(value) is Tensor for value in result.values()):
-        raise ModelError(f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is in it by itself")
+        raise ModelError(
+            f"data.pkl has no tensors but {', '.join(sorted(result))[:60]}: save the dict of tensors that is "
+            "in it by itself"
+        )
     if type(result) is not dict:
         raise ModelError(f"data.pkl holds a {type(result).__name__}, expected a dict of tensors")
     return result
@@ -144,61 +156,65 @@ def _run(program):
 class _Machine:
     """Stack, memo and position of one run over a pickle."""
 
-    def __init__(self, program):
+    def __init__(self, program: bytes) -> None:
         self.program, self.at = program, 0
-        self.stack, self.memo = [], {}
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
 
-    def run(self):
+    def run(self) -> Any:
         while (op := self.take(1)) != b".":
             handler = OPCODES.get(op)
             if handler is None:
-                raise ModelError(f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, file) writes it")
+                raise ModelError(
+                    f"data.pkl uses opcode {op!r}: it is no plain dict of tensors as torch.save(state_dict, "
+                    "file) writes it"
+                )
             handler(self)
         return self.stack[-1]
 
-    def take(self, n):
+    def take(self, n: int) -> bytes:
         taken = self.program[self.at : self.at + n]
         if n < 0 or len(taken) != n:
             raise ModelError("data.pkl ends too early")
         self.at += n
         return taken
 
-    def number(self, code):
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+    def number(self, code: str) -> int:
+        return int(struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0])
 
-    def line(self):
+    def line(self) -> str:
         end = self.program.index(b"\n", self.at)
         return self.take(end + 1 - self.at)[:-1].decode()
 
-    def push(self, value):
+    def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def pop_mark(self):
-        values = []
+    def pop_mark(self) -> list[Any]:
+        values: list[Any] = []
         while (value := self.stack.pop()) is not MARK:
             values.append(value)
         return values[::-1]
 
-    def pop(self, n):
+    def pop(self, n: int) -> tuple[Any, ...]:
         values = tuple(self.stack[-n:])
         if len(values) != n:
             raise IndexError("too few values on the stack")
         del self.stack[-n:]
         return values
 
-    def find(self):
+    def find(self) -> None:
         name = f"{self.line()} {self.line()}"
         if name not in GLOBALS:
             raise ModelError(f"data.pkl names {name!r:.80}: only tensors of float32, float16 and bfloat16 are read")
         self.push(Global(name))
 
-    def persistent(self):
-        kind, storage_class, key, location, n_items = self.stack.pop()
+    def persistent(self) -> None:
+        kind, storage_class, key, _location, n_items = self.stack.pop()
         if kind != "storage" or type(storage_class) is not Global or type(key) is not str or type(n_items) is not int:
             raise ModelError("data.pkl refers to something outside itself that is no storage")
         self.push(Storage(key, *STORAGES[storage_class], n_items))
 
-    def reduce(self):
+    def reduce(self) -> None:
         name, arguments = self.pop(2)
         if type(name) is not Global or type(arguments) is not tuple:
             raise ModelError("data.pkl calls something that is no tensor")
@@ -209,7 +225,7 @@ class _Machine:
         else:
             raise ModelError(f"data.pkl calls {name}")
 
-    def set_items(self, values):
+    def set_items(self, values: list[Any] | tuple[Any, ...]) -> None:
         target = self.stack[-1]
         if type(target) is not dict:
             raise ModelError("data.pkl stores into something that is no dict")
@@ -219,7 +235,9 @@ class _Machine:
             target[key] = value
 
 
-def _tensor(storage, offset, shape, strides, requires_grad, hooks, *metadata):
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, *metadata: Any
+) -> Tensor:
     """torch._utils._rebuild_tensor_v2: a matrix or vector, the latter as one row."""
     if type(storage) is not Storage or len(shape) != len(strides) or len(shape) not in (1, 2):
         raise ModelError("data.pkl has a tensor that is neither a vector nor a matrix")
@@ -232,11 +250,12 @@ def _tensor(storage, offset, shape, strides, requires_grad, hooks, *metadata):
     return Tensor(storage, offset, (rows, cols), row_stride)
 
 
-def _put(machine, index):
+def _put(machine: _Machine, index: int) -> None:
     machine.memo[index] = machine.stack[-1]
 
 
-OPCODES = {  # the language of https://docs.python.org/3/library/pickletools.html, as far as torch.save speaks it
+# the language of https://docs.python.org/3/library/pickletools.html, as far as torch.save speaks it
+OPCODES: dict[bytes, Callable[[_Machine], object]] = {
     b"\x80": lambda m: m.take(1),  # PROTO
     b"(": lambda m: m.push(MARK),  # MARK
     b"N": lambda m: m.push(None),  # NONE

@@ -5,6 +5,8 @@
     "gpt2"   tables of merges and spellings in which to search (_byte_pairs.py)
 """
 
+from __future__ import annotations
+
 import struct
 from dataclasses import dataclass
 
@@ -13,6 +15,12 @@ from llama._byte_pairs import PRE_TOKENIZERS, pack
 from llama._kernels import lib
 from llama._model import ModelError
 from llama._tokenizer import sentencepiece_processor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llama._kernels import mk_model
 
 # Names under which chat-tuned LLaMA-family models end an answer, likeliest first: GGUF files rarely say which.
 END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end|>", b"<|endoftext|>", b"<|end_of_text|>", b"<end_of_turn>")
@@ -23,10 +31,10 @@ class Vocabulary:
     """A tokenizer as its file describes it; None where the file is silent."""
 
     tokenizer: str  # "gpt2" or "llama"
-    tokens: list  # n_vocab spellings, bytes
-    kinds: object  # n_vocab MK_TOKEN_*
-    scores: object  # n_vocab floats
-    merges: list  # b"left right", best first
+    tokens: list[bytes]  # n_vocab spellings, bytes
+    kinds: Sequence[int]  # n_vocab MK_TOKEN_*
+    scores: Sequence[float]  # n_vocab floats
+    merges: list[bytes]  # b"left right", best first
     pre_tokenizer: str = ""
     bos_id: int = -1
     eos_id: int = -1
@@ -37,7 +45,7 @@ class Vocabulary:
     sentencepiece: bytes | None = None  # the tokenizer.model file
 
 
-def install(model, vocabulary):
+def install(model: mk_model, vocabulary: Vocabulary) -> None:
     """Fill the model's tokenizer fields; ModelError for a vocabulary that cannot be used faithfully."""
     v = vocabulary
     _check(v)
@@ -64,7 +72,7 @@ def install(model, vocabulary):
     model.add_space_prefix = v.add_space_prefix
 
 
-def _check(v):
+def _check(v: Vocabulary) -> None:
     if v.tokenizer not in ("gpt2", "llama"):
         raise ModelError(f"tokenizer {v.tokenizer!r}: this engine knows 'gpt2' (byte-level BPE) and 'llama'")
     if v.tokenizer == "gpt2" and v.pre_tokenizer not in PRE_TOKENIZERS:
@@ -86,18 +94,20 @@ def _check(v):
         raise ModelError(f"a token is not UTF-8: {error}") from None
 
 
-def _pairs(v):
+def _pairs(v: Vocabulary) -> list[tuple[bytes, bytes]]:
     """Return the merges as (left, right) spellings."""
-    pairs = [tuple(merge.split(b" ")) for merge in v.merges]
-    for pair in pairs:
+    pairs = []
+    for merge in v.merges:
+        pair = merge.split(b" ")
         if len(pair) != 2:
-            raise ModelError(f"merge {show(b' '.join(pair))} is not 'left right'")
+            raise ModelError(f"merge {show(merge)} is not 'left right'")
+        pairs.append((pair[0], pair[1]))
     return pairs
 
 
-def _packed(v, pairs):
+def _packed(v: Vocabulary, pairs: list[tuple[bytes, bytes]]) -> bytes:
     """Return the tables of _byte_pairs.py. Control tokens are not in them: no text can become one."""
-    ids = {}
+    ids: dict[bytes, int] = {}
     for i, (spelling, kind) in enumerate(zip(v.tokens, v.kinds)):
         if kind != lib.MK_TOKEN_CONTROL:
             ids.setdefault(spelling, i)
@@ -109,7 +119,7 @@ def _packed(v, pairs):
         raise ModelError(str(error)) from None
 
 
-def _end_of_turn(v):
+def _end_of_turn(v: Vocabulary) -> int:
     for name in END_NAMES:
         if name in v.tokens:
             found = v.tokens.index(name)
@@ -118,8 +128,9 @@ def _end_of_turn(v):
     return -1
 
 
-def _mended_kinds(v):
-    """Return the kinds, tokens that end an answer by their names being control tokens, whatever the file says, as llama.cpp takes them."""
+def _mended_kinds(v: Vocabulary) -> list[int]:
+    """Return the kinds, tokens that end an answer by their names being control tokens, whatever the file says, as
+    llama.cpp takes them."""
     kinds = list(v.kinds)
     for name in END_NAMES:
         if name in v.tokens:
@@ -127,23 +138,23 @@ def _mended_kinds(v):
     return kinds
 
 
-def _sentencepiece_proto(v):
+def _sentencepiece_proto(v: Vocabulary) -> bytes:
     """Return a ModelProto for the tables; field numbers are those of sentencepiece_model.proto.
 
     GGUF numbers the kinds of tokens as sentencepiece numbers the types of pieces.
     """
 
-    def varint(value):
+    def varint(value: int) -> bytes:
         low, high = value & 0x7F, value >> 7
         return bytes([low | 0x80]) + varint(high) if high else bytes([low])
 
-    def integer(field, value):
+    def integer(field: int, value: int) -> bytes:
         return varint(field << 3) + varint(value)
 
-    def nested(field, payload):
+    def nested(field: int, payload: bytes) -> bytes:
         return varint(field << 3 | 2) + varint(len(payload)) + payload
 
-    def piece(spelling, kind, score):
+    def piece(spelling: bytes, kind: int, score: float) -> bytes:
         return nested(1, nested(1, spelling) + b"\x15" + struct.pack("<f", score) + integer(3, kind))
 
     pieces = b"".join(map(piece, v.tokens, v.kinds, v.scores))

@@ -45,7 +45,8 @@ __all__ = [
 ]
 
 try:
-    import _cffi_backend as _  # by name for tools that freeze programs: otherwise only the compiled half says that it needs this
+    # by name for tools that freeze programs: otherwise only the compiled half says that it needs this
+    import _cffi_backend as _
 
     from magicheap import _errors
     from magicheap._transaction import MagicTransaction, magic_transaction

@@ -1,9 +1,9 @@
 """What a program brings to its `with`: the variables of all callers, each as its name and a digest of its value.
 
-A snapshot resumes the callers with the variables of the run that committed. So a run that comes to the `with` by itself takes it only if it
-brings the same. Two values are the same if they are built alike of the same plain parts; of what can't be taken apart (a lock, an open file, a
-generator) only the type counts, for its like is in the snapshot. What each resumed process has anew (sys.argv, os.environ, the standard
-streams) is left out.
+A snapshot resumes the callers with the variables of the run that committed. So a run that comes to the `with` by itself
+takes it only if it brings the same. Two values are the same if they are built alike of the same plain parts; of what
+can't be taken apart (a lock, an open file, a generator) only the type counts, for its like is in the snapshot. What
+each resumed process has anew (sys.argv, os.environ, the standard streams) is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,20 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-_OF_THE_MODULE = frozenset(("__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__spec__", "__annotations__", "__conditional_annotations__"))
+_OF_THE_MODULE = frozenset(
+    (
+        "__builtins__",
+        "__cached__",
+        "__doc__",
+        "__file__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__spec__",
+        "__annotations__",
+        "__conditional_annotations__",
+    )
+)
 _PARTS_MAX = 1_000_000  # of all values together: some seconds' worth. Beyond it nobody can tell in time; arbitrary
 _DIGEST_BYTES = 6
 _LARGE = 10_000
@@ -32,7 +45,8 @@ _ATOMS = (bool, int, float, complex, type(None), type(...), type(NotImplemented)
 def describe(frame: FrameType | None, is_first: bool) -> list[str]:
     """Return NAME=DIGEST for each variable of this frame, sorted, then of each of its callers.
 
-    is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look at each object would copy
+    is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look
+              at each object would copy
               it: so a plain container of more than 10,000 parts counts by its length alone.
     """
     digester = _Digester(None if is_first else _LARGE)
@@ -49,7 +63,9 @@ def _variables(digester: _Digester, frame: FrameType) -> Iterator[str]:
     for name, value in list(frame.f_locals.items()):
         if name not in _OF_THE_MODULE and not digester.is_left_out(value):
             yield f"{name}={digester.digest(value)}"
-    if frame.f_locals is not frame.f_globals and not str(frame.f_globals.get("__name__")).startswith(("importlib.", "runpy")):
+    if frame.f_locals is not frame.f_globals and not str(frame.f_globals.get("__name__")).startswith(
+        ("importlib.", "runpy")
+    ):
         for name, value in list(frame.f_globals.items()):
             if name not in _OF_THE_MODULE and not digester.is_left_out(value):
                 yield f"{name}={digester.digest(value)}"
@@ -63,13 +79,19 @@ class _Digester:
 
         self._blake2b = blake2b
         self._n_parts, self._large, self._temporary = 0, large, frozenset(_openings.temporary())
-        self._renewed = {id(each) for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, os.environ, os.environb) if each is not None}
+        self._renewed = {
+            id(each)
+            for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, os.environ, os.environb)
+            if each is not None
+        }
         for name in ("stdin", "stdout", "stderr"):
             self._renewed |= {id(getattr(sys, name)), id(getattr(sys, f"__{name}__"))}
 
     def is_left_out(self, value: object) -> bool:
         """Tell whether each process has its own, or whether it is ours: the transaction itself."""
-        return (id(value) in self._renewed and value is not None) or type(value).__module__.partition(".")[0] == "magicheap"
+        return (id(value) in self._renewed and value is not None) or type(value).__module__.partition(".")[
+            0
+        ] == "magicheap"
 
     def digest(self, value: object) -> str:
         hasher = self._blake2b(digest_size=_DIGEST_BYTES)
@@ -126,7 +148,8 @@ def _is_flat(kind: type, value: Any) -> bool:
 
 
 def _is_renewed(value: Any, kind: type) -> bool:
-    """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed process."""
+    """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed
+    process."""
     if any(each.__module__ == "_random" for each in kind.__mro__):
         from magicheap import _seeds
 
@@ -139,11 +162,22 @@ def _is_renewed(value: Any, kind: type) -> bool:
 
 
 def _parts_of(value: Any) -> list[Any]:
-    """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing but its type."""
+    """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing
+    but its type."""
     kind = type(value)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    if kind.__name__ in ("module", "function", "builtin_function_or_method", "type", "ABCMeta", "EnumType", "EnumMeta", "method_descriptor") or isinstance(value, type):
-        return [str(getattr(value, "__module__", "")), str(name)]  # its code is in a file, which is an input, or in that of a caller
+    if kind.__name__ in (
+        "module",
+        "function",
+        "builtin_function_or_method",
+        "type",
+        "ABCMeta",
+        "EnumType",
+        "EnumMeta",
+        "method_descriptor",
+    ) or isinstance(value, type):
+        # its code is in a file, which is an input, or in that of a caller
+        return [str(getattr(value, "__module__", "")), str(name)]
     if _is_renewed(value, kind) or kind.__module__ == "tempfile":
         return []
     if kind.__module__ == "ctypes" and hasattr(value, "_name"):
@@ -156,4 +190,9 @@ def _parts_of(value: Any) -> list[Any]:
         return [reduced]
     function, arguments, *rest = reduced
     state = rest[0] if rest else None
-    return [getattr(function, "__qualname__", ""), *arguments, state, *(list(each) for each in rest[1:3] if each is not None)]
+    return [
+        getattr(function, "__qualname__", ""),
+        *arguments,
+        state,
+        *(list(each) for each in rest[1:3] if each is not None),
+    ]

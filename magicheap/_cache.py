@@ -1,11 +1,14 @@
 """The bound of the cache: what is forgotten when a snapshot is committed to it. A resume never forgets anything.
 
-F1  Only snapshots in the cache directory, under names that we give: what a user named by a path elsewhere is the user's.
-F2  First go those whose program or interpreter is gone, unless a run took them within a day: such a path may be another machine's. If the
-    rest takes more than the bound, those go that no run can take, since a file has changed, then the least recently used.
-F3  Never what was just committed, nor what it is a layer on. A layer goes before what it is on, whose use counts as its own.
-F4  One process at a time, under a lock of the directory; who comes meanwhile leaves it to that one. Whoever runs from a file keeps it: a
-    name goes, the memory stays. Who was about to run from it runs cold.
+F1  Only snapshots in the cache directory, under names that we give: what a user named by a path elsewhere is the
+    user's.
+F2  First go those whose program or interpreter is gone, unless a run took them within a day: such a path may be another
+    machine's. If the rest takes more than the bound, those go that no run can take, since a file has changed, then the
+    least recently used.
+F3  Never what was just committed, nor what it is a layer on. A layer goes before what it is on, whose use counts as its
+    own.
+F4  One process at a time, under a lock of the directory; who comes meanwhile leaves it to that one. Whoever runs from a
+    file keeps it: a name goes, the memory stays. Who was about to run from it runs cold.
 F5  The work of one commit is bounded: of many files it looks into a few, others each time.
 """
 
@@ -53,7 +56,8 @@ class State(NamedTuple):
 
 
 def bound_bytes(directory: str) -> int:
-    """Return how much the snapshots in a cache directory may take, by the variable or as a share of its file system; 0: whatever they like."""
+    """Return how much the snapshots in a cache directory may take, by the variable or as a share of its file system; 0:
+    whatever they like."""
     text = os.environ.get(VARIABLE, "").strip().upper()
     number = text.rstrip("BIKMGT ")
     unit = text[len(number) :].strip().removesuffix("B").removesuffix("I")
@@ -90,7 +94,9 @@ def entries_of(directory: str) -> list[Entry]:
                     status = each.stat(follow_symlinks=False)
                     is_used = status.st_atime_ns >= 10**9
                     used_ns = status.st_atime_ns if is_used else status.st_mtime_ns
-                    entry = Entry(each.path, status.st_blocks * 512, used_ns, is_used, (status.st_ino, status.st_mtime_ns))
+                    entry = Entry(
+                        each.path, status.st_blocks * 512, used_ns, is_used, (status.st_ino, status.st_mtime_ns)
+                    )
                     found += [entry] if status.st_uid == os.geteuid() else []
     return sorted(found)
 
@@ -123,7 +129,9 @@ def _forget(directory: str, committed: str) -> None:
 
 
 def _keep_to(bound: int, entries: list[Entry], committed: str) -> None:
-    states = {entry.path: _state(entry.path) for entry in sorted(entries, key=lambda entry: entry.used_ns)[:_LOOKS_OVER_BOUND]}
+    states = {
+        entry.path: _state(entry.path) for entry in sorted(entries, key=lambda entry: entry.used_ns)[:_LOOKS_OVER_BOUND]
+    }
     states.setdefault(committed, _state(committed))
     kept = set(_ancestors(committed, states))
     used_ns = {entry.path: entry.used_ns for entry in entries}
@@ -132,7 +140,9 @@ def _keep_to(bound: int, entries: list[Entry], committed: str) -> None:
             used_ns[path] = max(used_ns.get(path, 0), entry.used_ns)
     depth = {entry.path: len(_ancestors(entry.path, states)) for entry in entries}
     unknown = State("", False)
-    order = sorted(entries, key=lambda each: (not states.get(each.path, unknown).is_gone, used_ns[each.path], -depth[each.path]))
+    order = sorted(
+        entries, key=lambda each: (not states.get(each.path, unknown).is_gone, used_ns[each.path], -depth[each.path])
+    )
     total = sum(entry.stored_bytes for entry in entries)
     gone: set[str] = set()
     for entry in order:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from magicheap import __version__
-from magicheap._errors import MagicHeapError
 from magicheap._doctor import probe_machine
+from magicheap._errors import MagicHeapError
 from magicheap._image import Image, Input, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
 from magicheap._paths import cache_directory, made_cache_directory
@@ -25,7 +25,14 @@ from magicheap._warned import forget_all
 from magicheap._words import words_of
 
 _PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
-_CONDITIONS = {"arguments": "arguments", "place": "directory", "terminal": "terminals", "size": "terminal size", "host": "host", "user": "user"}
+_CONDITIONS = {
+    "arguments": "arguments",
+    "place": "directory",
+    "terminal": "terminals",
+    "size": "terminal size",
+    "host": "host",
+    "user": "user",
+}
 _NS_OF_A_DAY = 86_400 * 10**9
 _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it should be; 2 the command line is wrong"
 
@@ -59,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     def add_directory(command: argparse.ArgumentParser) -> None:
-        command.add_argument("directory", nargs="?", metavar="DIR", help="directory of snapshots (default: the user's cache)")
+        command.add_argument(
+            "directory", nargs="?", metavar="DIR", help="directory of snapshots (default: the user's cache)"
+        )
 
     info = add("info", _info, "show what a snapshot holds, what it depends on and who has it mapped")
     info.add_argument("file", metavar="FILE")
@@ -70,16 +79,28 @@ def _parser() -> argparse.ArgumentParser:
     add_directory(ls)
     ls.add_argument("--json", action="store_true", help="print the list for programs")
     clean = add("clean", _clean, "remove snapshots that no run will take any more; other files are left alone")
-    clean.add_argument("what", nargs="*", metavar="WHAT", help="directory, snapshot, or script whose snapshots are to go (default: the user's cache)")
+    clean.add_argument(
+        "what",
+        nargs="*",
+        metavar="WHAT",
+        help="directory, snapshot, or script whose snapshots are to go (default: the user's cache)",
+    )
     which = clean.add_mutually_exclusive_group()
     which.add_argument(
-        "--stale", action="store_true", help="remove what is damaged or depends on a file that has changed (the default)"
+        "--stale",
+        action="store_true",
+        help="remove what is damaged or depends on a file that has changed (the default)",
     )
     which.add_argument("--all", action="store_true", help="remove every snapshot, and all that belongs to them")
     which.add_argument("--older-than", type=_days, metavar="DAYS", help="remove what was committed before that")
     clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
     why = add("why", _why, "say what the next run of a command would do, and why, without running it")
-    why.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="such as: magic s.py x; s.py x; python s.py; -m module")
+    why.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="such as: magic s.py x; s.py x; python s.py; -m module",
+    )
     doctor = add("doctor", _doctor, "try whether this machine can make snapshots in a directory, and say why not")
     add_directory(doctor)
     doctor.add_argument("--json", action="store_true", help="print the probes for programs")
@@ -108,19 +129,25 @@ def _info(options: argparse.Namespace) -> int:
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
         *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
-        ("state", report["stale"] and f"stale: {report['stale']}" or f"a run here and now would take it{_condition(inputs)}"),
+        (
+            "state",
+            (report["stale"] and f"stale: {report['stale']}")
+            or f"a run here and now would take it{_condition(inputs)}",
+        ),
     ]
     show_table(("", ""), rows, title=options.file)
     if users:
         columns = ("pid", "process", "resident", "shared", "private", "proportional")
         show_table(
-            columns, [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users]
+            columns,
+            [(str(use["pid"]), use["name"], *(size(use[f"{name}_bytes"]) for name in columns[2:])) for use in users],
         )
     return 0
 
 
 def _condition(inputs: list[dict[str, Any]]) -> str:
-    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing about the snapshot."""
+    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing
+    about the snapshot."""
     asked = {each["kind"] for each in inputs}
     words = [word for kind, word in _CONDITIONS.items() if kind in asked]
     return f", given the same {', '.join(words)}" if words else ""
@@ -136,10 +163,18 @@ def _rows_of_heap(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
     process, segments = report["process"], _by_kind(report["segments"])
-    memory = [f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {len(parts)} parts" for kind, parts in segments.items()]
+    memory = [
+        f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {len(parts)} parts"
+        for kind, parts in segments.items()
+    ]
     launcher, *words = process["command"].split("\n")
     return [
-        ("answers to", f"{launcher}/magic {', '.join(word.strip() for word in words)}" if launcher else "no command of the launcher"),
+        (
+            "answers to",
+            f"{launcher}/magic {', '.join(word.strip() for word in words)}"
+            if launcher
+            else "no command of the launcher",
+        ),
         ("layer on", _PARENTS.get(report["parent"], report["parent"])),
         ("memory", ", ".join(memory)),
         ("carries", f"{process['n_descriptors']} open files, {process['n_signals']} signal dispositions"),
@@ -226,10 +261,15 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _remove_own_directories(directory: str | None) -> None:
-    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to remain."""
+    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to
+    remain."""
     for path in forget_all(directory):
         print(f"removed {path}: what was told once a day")
-    for path in [os.path.join(directory, "commands")] if directory else [os.path.join(cache_directory(), "commands"), cache_directory()]:
+    for path in (
+        [os.path.join(directory, "commands")]
+        if directory
+        else [os.path.join(cache_directory(), "commands"), cache_directory()]
+    ):
         with suppress(OSError):  # it is not there, or holds something else
             os.rmdir(path)
 
@@ -264,6 +304,9 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         show_json([probe._asdict() for probe in probes])
     else:
-        rows = [(probe.kind, probe.name, probe.obstacle or (f"ok, but {probe.remark}" if probe.remark else "ok")) for probe in probes]
+        rows = [
+            (probe.kind, probe.name, probe.obstacle or (f"ok, but {probe.remark}" if probe.remark else "ok"))
+            for probe in probes
+        ]
         show_table(("for", "probe", "result"), rows, title=directory)
     return 1 if any(probe.obstacle for probe in probes) else 0

@@ -1,12 +1,15 @@
 """What code is: a digest by which a program that was edited is told from what it was, wherever its text came from.
 
-Most code comes from files, which are inputs. But a script on standard input, what `exec` and `runpy` run, a zipapp's main module, a notebook's cell
-have none that would tell; and a snapshot resumes the frames that its transaction stood in, with the code that they had then.
+Most code comes from files, which are inputs. But a script on standard input, what `exec` and `runpy` run, a zipapp's
+main module, a notebook's cell have none that would tell; and a snapshot resumes the frames that its transaction stood
+in, with the code that they had then.
 
-D1  Equal code has equal digests in every process: nothing that the interpreter adds while it runs (specialised instructions, interned names,
-    counts of references, the order of a hash table) is in them. marshal's version 2 writes none of that: references and interned names came
-    with version 3, a set is written in the order of what its elements are written as, and instructions as they were compiled.
-D2  All of it counts: instructions, constants with the functions among them, names, lines (a traceback shows them), flags.
+D1  Equal code has equal digests in every process: nothing that the interpreter adds while it runs (specialised
+    instructions, interned names, counts of references, the order of a hash table) is in them. marshal's version 2
+    writes none of that: references and interned names came with version 3, a set is written in the order of what its
+    elements are written as, and instructions as they were compiled.
+D2  All of it counts: instructions, constants with the functions among them, names, lines (a traceback shows them),
+    flags.
 """
 
 from __future__ import annotations
@@ -37,8 +40,23 @@ def _written(code: CodeType) -> bytes:
     try:
         return marshal.dumps(code, _VERSION)
     except ValueError:  # a slice, which is a constant since CPython 3.14 and no part of version 2
-        names = (code.co_name, code.co_qualname, code.co_filename, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_stacksize, code.co_flags, code.co_firstlineno)
+        names = (
+            code.co_name,
+            code.co_qualname,
+            code.co_filename,
+            code.co_names,
+            code.co_varnames,
+            code.co_freevars,
+            code.co_cellvars,
+        )
+        counts = (
+            code.co_argcount,
+            code.co_posonlyargcount,
+            code.co_kwonlyargcount,
+            code.co_stacksize,
+            code.co_flags,
+            code.co_firstlineno,
+        )
         return _constant((*names, *counts, code.co_code, code.co_exceptiontable, code.co_linetable, code.co_consts))
 
 

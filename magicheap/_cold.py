@@ -1,4 +1,5 @@
-"""Transactions that are always cold: for where the compiled half can't be loaded, as in a subinterpreter with a lock of its own.
+"""Transactions that are always cold: for where the compiled half can't be loaded, as in a subinterpreter with a lock of
+its own.
 
 The program must not notice: it runs as if it had no snapshot, and `reason` says why.
 """

@@ -35,7 +35,12 @@ class Probe(NamedTuple):
 def probe_machine(directory: str) -> list[Probe]:
     """Try everything that snapshots in `directory` need."""
     heap = [_probe_directory(directory), *_probes("heap", lib.mh_probe, os.fsencode(directory))]
-    process = [_probe_interpreter(), *_probes("process", lib.mh_process_probe), _probe_code(directory), _probe_command()]
+    process = [
+        _probe_interpreter(),
+        *_probes("process", lib.mh_process_probe),
+        _probe_code(directory),
+        _probe_command(),
+    ]
     if not any(probe.obstacle for probe in (*heap, *process)):
         process.append(_probe_tiny(directory))
     return heap + process

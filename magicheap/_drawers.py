@@ -1,4 +1,5 @@
-"""Libraries that drew random bytes of the kernel in the body: what is known of their generators, and which are not known.
+"""Libraries that drew random bytes of the kernel in the body: what is known of their generators, and which are not
+known.
 
     unknown()            # paths of modules whose generators may repeat
     sqlite_resets()      # steps for each copy of SQLite, to be taken in a resumed process
@@ -7,9 +8,11 @@ A module is known when one of these holds, whoever linked what into it:
 
 D1  It is the interpreter (_generators.py), ourselves, or libuuid (_reseed.py).
 D2  It is a copy of SQLite that can be reset.
-D3  It holds OpenSSL 1.1.1 or later, or BoringSSL: the former reseeds when the process id is another than at its last use, which is seen to
-    (native/sys/sys_other_id.c); the latter when memory that is wiped at a fork was, as it is by a resume.
-D4  It only keys hash tables by them: libxml2, and Rust's ahash, which draws 64 bytes for that. They stay shared, like the interpreter's.
+D3  It holds OpenSSL 1.1.1 or later, or BoringSSL: the former reseeds when the process id is another than at its last
+    use, which is seen to (native/sys/sys_other_id.c); the latter when memory that is wiped at a fork was, as it is by a
+    resume.
+D4  It only keys hash tables by them: libxml2, and Rust's ahash, which draws 64 bytes for that. They stay shared, like
+    the interpreter's.
 D5  Its package renews its generator in a fork handler.
 """
 
@@ -74,7 +77,8 @@ def unknown() -> list[str]:
 
 
 class _Sqlite:
-    """A copy that exports sqlite3_randomness: with no buffer, that forgets what it was seeded by (sqlite.org/c3ref/randomness.html)."""
+    """A copy that exports sqlite3_randomness: with no buffer, that forgets what it was seeded by
+    (sqlite.org/c3ref/randomness.html)."""
 
     def __init__(self, function: Any) -> None:
         self._randomness = function
@@ -89,7 +93,8 @@ def _reset_apsw() -> None:
 
 
 def _reset_by_opening() -> None:
-    """To open a file, even in vain, is when SQLite compares the process id with that of its last seed (os_unix.c, unixOpen)."""
+    """To open a file, even in vain, is when SQLite compares the process id with that of its last seed (os_unix.c,
+    unixOpen)."""
     sqlite3 = sys.modules["_sqlite3"]
     try:
         sqlite3.connect("file:/dev/null?mode=ro", uri=True).close()
@@ -124,5 +129,9 @@ def sqlite_resets(mapped: list[str]) -> list[tuple[str, Callable[[], object]]]:
     """Return a step for each copy; `mapped`: libraries that are one, also where they drew before anybody watched."""
     paths = dict.fromkeys([*mapped, *_modules()])
     own = getattr(sys.modules.get("_sqlite3"), "__file__", None)
-    found = {os.path.realpath(path): (f"SQLite ({path})", step) for path in [*paths, *filter(None, [own])] if path and (step := _sqlite_of(path))}
+    found = {
+        os.path.realpath(path): (f"SQLite ({path})", step)
+        for path in [*paths, *filter(None, [own])]
+        if path and (step := _sqlite_of(path))
+    }
     return list(found.values())

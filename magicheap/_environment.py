@@ -1,19 +1,21 @@
-"""The environment of a resumed process: the one it was started with, and on top of it what the program itself had changed.
+"""The environment of a resumed process: the one it was started with, and on top of it what the program itself had
+changed.
 
     delta = changes(initial)          # in the committing process, behind the body
     areas = inherited(initial)        # for mh_scrub
     take_up(entries, delta)           # in a resumed process, with a list like `initial`
 
-`initial` is what the process was started with, a list of NAME=VALUE: read_initial(), or what the launcher gave to a process that
-was itself resumed.
+`initial` is what the process was started with, a list of NAME=VALUE: read_initial(), or what the launcher gave to a
+process that was itself resumed.
 
-E1  No value that the committing process inherited is kept where the interpreter and the C library keep their environment, nor
-    in `initial`, nor does anything here leave a copy. What the program made of one (a client that holds a key) is the
-    program's, and stays.
-E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is another, and the
-    old one lives on: emptying it would write to every value in it.
-E3  What C code was told of a variable is an address, which it may keep. There a resumed process puts the value, which is as it was (the question
-    is an input). Only in the block that the kernel gave to the process that began: what the launcher gave to a resumed one is gone with it.
+E1  No value that the committing process inherited is kept where the interpreter and the C library keep their
+    environment, nor in `initial`, nor does anything here leave a copy. What the program made of one (a client that
+    holds a key) is the program's, and stays.
+E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is
+    another, and the old one lives on: emptying it would write to every value in it.
+E3  What C code was told of a variable is an address, which it may keep. There a resumed process puts the value, which
+    is as it was (the question is an input). Only in the block that the kernel gave to the process that began: what the
+    launcher gave to a resumed one is gone with it.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def changes(initial: list[bytes]) -> Delta:
         c_names.add(name)
         if len(view) and _address(view) in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
             _held[name] = _address(view), len(view)
-        if now.get(name) != view:
+        if now.get(name) != view:  # type: ignore[comparison-overlap]  # bytes do equal a view of them
             c_set[name] = bytes(view)
     removed, c_removed = frozenset(before.keys() - now.keys()), frozenset(now.keys() - c_names)
     return Delta(changed, removed, c_set, c_removed, not (changed or removed or c_set or c_removed), now)
@@ -90,7 +92,8 @@ def inherited(initial: list[bytes]) -> list[Area]:
     before = _by_name(initial)
     areas = [_text(entry) for entry in initial]
     for name in posix.environ:
-        if _has(before, name, posix.environ[name]) and _n_holders(posix.environ, name) == _ONE_HOLDER:  # else the program's, too
+        # else the program's, too
+        if _has(before, name, posix.environ[name]) and _n_holders(posix.environ, name) == _ONE_HOLDER:
             areas.append(_text(posix.environ[name]))
     for name, view in _c_entries():
         if len(view) and _has(before, name, view):
@@ -100,7 +103,8 @@ def inherited(initial: list[bytes]) -> list[Area]:
 
 
 def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
-    """Replace what os.environ and the C library have by `entries` and what the program had changed; C has `entries` already. Return TZ."""
+    """Replace what os.environ and the C library have by `entries` and what the program had changed; C has `entries`
+    already. Return TZ."""
     now: dict[bytes, bytes] = {}
     for entry in entries:
         name, equals, value = entry.partition(b"=")
@@ -109,7 +113,7 @@ def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
     for name, (address, size) in _held.items():
         if len(value := now.get(name, b"")) == size:
             ctypes.memmove(address, value, size)
-    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined, assignment]
+    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined]
     if not delta.is_empty:
         _apply(delta, now)
     return now.get(b"TZ")
@@ -163,7 +167,8 @@ def _initial_block() -> range:
     """Return the addresses of the environment that the kernel made."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[47]), int(fields[48])  # env_start and env_end, fields 50 and 51 of proc(5), counted from the third
+    # env_start and env_end, fields 50 and 51 of proc(5), counted from the third
+    start, end = int(fields[47]), int(fields[48])
     return range(start, end)
 
 

@@ -17,6 +17,23 @@ from magicheap._exceptions import (
 )
 from magicheap._native import ffi, lib
 
+__all__ = [
+    "BusyError",
+    "CorruptError",
+    "DanglingError",
+    "FormatError",
+    "MagicHeapError",
+    "MagicHeapWarning",
+    "NoSpaceError",
+    "RootError",
+    "StaleError",
+    "UnsupportedError",
+    "UntrustedError",
+    "call",
+    "check_version",
+    "text_of",
+]
+
 TYPE_CHECKING = False  # typing itself is not imported: a warm start should not pay for it
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +72,12 @@ def _check(status: int, err: Any, path: str | None) -> None:
 
 def text_of(error: BaseException) -> str:
     """Return what an error says, without the file's name where the message has it."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None and str(error.filename) in error.strerror:
+    if (
+        isinstance(error, OSError)
+        and error.strerror
+        and error.filename is not None
+        and str(error.filename) in error.strerror
+    ):
         return error.strerror
     return str(error)
 

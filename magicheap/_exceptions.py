@@ -1,17 +1,18 @@
 """The exceptions.
 
-    MagicHeapError          never raised itself
-      FormatError           not a snapshot, or one of another format version
-      CorruptError          a snapshot that contradicts itself or its checksum
-      StaleError            an input of the snapshot has changed
-      BusyError             the address range or the lock is taken
-      NoSpaceError          the arena or the disk is full
-      DanglingError         pointers that a later run could not follow
-      UntrustedError        somebody else could have chosen what the snapshot holds
-      UnsupportedError      this machine cannot do it
-      RootError             (also ValueError) a root that a later run could not get back; of a transaction it is a warning, as all of these are
-    OSError                 whatever the kernel said, with the filename
-    ValueError              the caller's mistake
+MagicHeapError          never raised itself
+  FormatError           not a snapshot, or one of another format version
+  CorruptError          a snapshot that contradicts itself or its checksum
+  StaleError            an input of the snapshot has changed
+  BusyError             the address range or the lock is taken
+  NoSpaceError          the arena or the disk is full
+  DanglingError         pointers that a later run could not follow
+  UntrustedError        somebody else could have chosen what the snapshot holds
+  UnsupportedError      this machine cannot do it
+  RootError             (also ValueError) a root that a later run could not get back; of a transaction it is a
+                        warning, as all of these are
+OSError                 whatever the kernel said, with the filename
+ValueError              the caller's mistake
 """
 
 
@@ -54,7 +55,8 @@ class UnsupportedError(MagicHeapError):
 
 
 class RootError(MagicHeapError, ValueError):
-    """The root holds something that a later run could not get back: the snapshot is not made, and the warning says why."""
+    """The root holds something that a later run could not get back: the snapshot is not made, and the warning says
+    why."""
 
 
 class MagicHeapWarning(UserWarning):

@@ -1,4 +1,5 @@
-"""The end of a resumed process: CPython's own teardown is forgone where nobody would notice, and left to CPython where somebody would.
+"""The end of a resumed process: CPython's own teardown is forgone where nobody would notice, and left to CPython where
+somebody would.
 
     watch()                # in the committing process, before the body
     kept = prepare()       # last thing before the fork
@@ -6,18 +7,21 @@
     take_up(kept)          # in a resumed process
     rehearse()             # behind take_up, in a process that only tries what a resumed one does
 
-CPython ends by joining threads, calling what atexit has, flushing the standard streams, and then destroying every module; the last
-part takes longer than the resume, writes to each page of the heap, and mostly does nothing but free memory.
+CPython ends by joining threads, calling what atexit has, flushing the standard streams, and then destroying every
+module; the last part takes longer than the resume, writes to each page of the heap, and mostly does nothing but free
+memory.
 
-X1  At the commit everything there is goes to the collector's permanent generation, as gc.freeze advises: no later collection
-    writes to it, and what the collector knows of at the end came later.
-X2  As soon as the modules are to be destroyed (the collection before that calls us), what came later, and what of the image prepare
-    noted, is asked whether its end would be heard (_finalizers.py). If nothing would, but for files that are to be written and closed,
-    which is done where no other thread may hold them, mh_leave goes on behind Py_FinalizeEx: exit status, C's atexit handlers and the
-    destructors of C++ are those of any process. Objects of extension modules that have no finalizer are not deallocated, unless a file is
-    open that they may write (native/process/leave.c).
-X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as ever: which finalizers are called, in which
-    order, what their modules still hold, and what a daemon thread keeps from being finalized is nowhere imitated.
+X1  At the commit everything there is goes to the collector's permanent generation, as gc.freeze advises: no later
+    collection writes to it, and what the collector knows of at the end came later.
+X2  As soon as the modules are to be destroyed (the collection before that calls us), what came later, and what of the
+    image prepare noted, is asked whether its end would be heard (_finalizers.py). If nothing would, but for files that
+    are to be written and closed, which is done where no other thread may hold them, mh_leave goes on behind
+    Py_FinalizeEx: exit status, C's atexit handlers and the destructors of C++ are those of any process. Objects of
+    extension modules that have no finalizer are not deallocated, unless a file is open that they may write
+    (native/process/leave.c).
+X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as ever: which finalizers are
+    called, in which order, what their modules still hold, and what a daemon thread keeps from being finalized is
+    nowhere imitated.
 X4  Where the program has itself called gc.freeze or gc.unfreeze, its choice stands, and CPython ends as ever.
 """
 
@@ -52,7 +56,8 @@ _resumed: Kept | None = None  # of this process; None: it was not resumed
 _witness: list[object] = []  # of a resumed process: as old as the resume
 _is_watched = False
 _is_alone = False  # no other thread holds objects of Python's
-_leave = ctypes.PYFUNCTYPE(None)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "mh_leave"))))  # cffi would give up the lock
+# cffi would give up the lock
+_leave = ctypes.PYFUNCTYPE(None)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "mh_leave"))))
 
 
 def watch() -> None:
@@ -79,7 +84,8 @@ def prepare() -> Kept:
 
 
 def _watched(objects: list[Any]) -> tuple[list[weakref.ref[Any]], bool]:
-    """Return references to the carriers, and whether one would be heard that must not be referred to: that would change it."""
+    """Return references to the carriers, and whether one would be heard that must not be referred to: that would change
+    it."""
     references, is_doubtful = [], False
     for each in _finalizers.carriers(objects):
         try:
@@ -90,7 +96,8 @@ def _watched(objects: list[Any]) -> tuple[list[weakref.ref[Any]], bool]:
 
 
 def go_on(kept: Kept) -> None:
-    """Undo what prepare did, unless that would undo another's choice, or an earlier one of ours: a resumed process keeps to X1."""
+    """Undo what prepare did, unless that would undo another's choice, or an earlier one of ours: a resumed process
+    keeps to X1."""
     if _resumed:
         take_up(kept)
     elif kept.is_first:
@@ -105,7 +112,8 @@ def take_up(kept: Kept) -> None:
 
 
 def rehearse() -> None:
-    """Do what is done at the end, all but leaving, for which mh_leave finds no way, and closing files, which are the committing process's."""
+    """Do what is done at the end, all but leaving, for which mh_leave finds no way, and closing files, which are the
+    committing process's."""
     global _is_alone
     _expect_the_end()
     _is_alone = False
@@ -129,7 +137,8 @@ def _end(phase: str, info: dict[str, int]) -> None:
 
 
 class _EndOfCollecting:
-    """In place of _end where the program has switched the collector off: then CPython would not collect at this point."""
+    """In place of _end where the program has switched the collector off: then CPython would not collect at this
+    point."""
 
     is_frozen = False
 
@@ -174,7 +183,7 @@ def _is_silent(kept: Kept, young: list[Any]) -> bool:
     image = (reference() for reference in kept.carriers)
     carriers = [*_finalizers.carriers(young), *(each for each in image if each is not None)]
     heard = [each for each in carriers if id(each) not in spared and _finalizers.is_heard(each)]
-    return not heard or _is_alone and _close(heard)
+    return not heard or (_is_alone and _close(heard))
 
 
 def _close(heard: list[Any]) -> bool:
@@ -189,6 +198,10 @@ def _close(heard: list[Any]) -> bool:
 
 def _is_usual() -> bool:
     """Return whether nobody has asked to be told of the teardown itself."""
-    is_told = sys.flags.verbose or sys.flags.dev_mode or "PYTHONMALLOCSTATS" in os.environ or hasattr(sys, "gettotalrefcount")
-    is_told = is_told or gc.garbage or gc.get_debug() or any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)
+    is_told: object = (
+        sys.flags.verbose or sys.flags.dev_mode or "PYTHONMALLOCSTATS" in os.environ or hasattr(sys, "gettotalrefcount")
+    )
+    is_told = (
+        is_told or gc.garbage or gc.get_debug() or any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)
+    )
     return not is_told

@@ -3,26 +3,30 @@
     held = prepare(tx, is_again)     # in the committing process, last thing before mh_arm: hands descriptors over to us
     _files_again.take_up(held, ...)  # in a resumed process
 
-The launcher opens again what is open for reading. What a plain run would do to a file that is open for writing depends on how it was opened:
+The launcher opens again what is open for reading. What a plain run would do to a file that is open for writing depends
+on how it was opened:
 
     opened               a plain run                            a resumed run
-    w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is in it
+    w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is
+                         in it
     x (O_EXCL)           makes it, or fails                     makes it so, or is cold where it exists
-    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added; to another file, which a+ may have read, it is cold
+    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added; to another file, which a+
+                         may have read, it is cold
     r+, not written to   finds it                               opens it, if it is the same file
     r+, written to       changes what it finds                  refused by name (descriptors.c)
     O_CREAT alone        finds it, or makes it                  as r+ if it was there, else as x
     by C, or unknown     who knows                              as r+ (descriptors.c)
     deleted              has one of its own                     makes one of its own, with what it held
-    a copy (dup)         shares offset and flags                copies it again; of a standard stream, if it can be but one
+    a copy (dup)         shares offset and flags                copies it again; of a standard stream, if it can be but
+                         one
     locked for reading   waits for the lock                     takes it, or is cold where it is not to be had
 
-Temporary files and directories (tempfile) are kept with all that is in them and made anew, under their own names, since the program knows
-them by these: where a name is taken, by another run of the same snapshot or by what a dead one left, the run is cold. Files and directories
-that the body made elsewhere must be there.
+Temporary files and directories (tempfile) are kept with all that is in them and made anew, under their own names, since
+the program knows them by these: where a name is taken, by another run of the same snapshot or by what a dead one left,
+the run is cold. Files and directories that the body made elsewhere must be there.
 
-W1  Names are claimed first, and what may fail is done before any file is changed, files that are added to last; on failure all claims are
-    given up.
+W1  Names are claimed first, and what may fail is done before any file is changed, files that are added to last; on
+    failure all claims are given up.
 W2  All of the contents lie in the image, so there is a bound (CONTENT_BYTES_MAX): beyond, the commit is refused.
 """
 
@@ -47,7 +51,9 @@ if TYPE_CHECKING:
     Tree = tuple[int, "bytes | str | dict[str, Tree]"]
 
 CONTENT_BYTES_MAX = 32 << 20  # of all files together: each run writes them anew, at some GB/s. Arbitrary
-_FLAGS_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT | os.O_NOATIME | os.O_DIRECTORY
+_FLAGS_KEPT = (
+    os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT | os.O_NOATIME | os.O_DIRECTORY
+)
 
 REOPEN, REWRITE, MAKE, ADD, PRIVATE, COPY = "reopen", "rewrite", "make", "add", "private", "copy"
 
@@ -84,7 +90,8 @@ class Held(NamedTuple):
 
 
 def prepare(tx: Any, is_again: bool) -> Held | None:
-    """Return what later runs must find, None if that is nothing. UnsupportedError: it is too much, or of a kind that can't be made anew."""
+    """Return what later runs must find, None if that is nothing. UnsupportedError: it is too much, or of a kind that
+    can't be made anew."""
     room = [CONTENT_BYTES_MAX]
     roots = topmost(_openings.temporary())
     trees = tuple((path, read_tree(path, room)) for path in roots)
@@ -101,7 +108,9 @@ def prepare(tx: Any, is_again: bool) -> Held | None:
     if not (descriptors or trees or made):
         return None
     if len(directories) > 1:
-        raise UnsupportedError(f"files are open for writing by names relative to several directories: {', '.join(sorted(directories))}")
+        raise UnsupportedError(
+            f"files are open for writing by names relative to several directories: {', '.join(sorted(directories))}"
+        )
     for each in descriptors:
         call(lib.mh_hold_descriptor, tx, each.fd)
     owner = os.getpid(), began(os.getpid())
@@ -126,7 +135,9 @@ def _refuse_mapped(roots: list[str]) -> None:
     with open("/proc/self/maps", errors="surrogateescape") as file:
         paths = {line[line.index("/") : -1] for line in file if "/" in line}
     if mapped := sorted(path for path in paths if _is_below(path, roots)):
-        raise UnsupportedError(f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it behind the with")
+        raise UnsupportedError(
+            f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it behind the with"
+        )
 
 
 def topmost(paths: list[str]) -> list[str]:
@@ -138,7 +149,11 @@ def _is_below(path: str, roots: list[str]) -> bool:
 
 
 def _open_descriptors(tx: Any) -> list[int]:
-    return [fd for fd in sorted(map(int, os.listdir("/proc/self/fd"))) if fd > 2 and _is_open(fd) and lib.mh_is_carried(tx, fd)]
+    return [
+        fd
+        for fd in sorted(map(int, os.listdir("/proc/self/fd")))
+        if fd > 2 and _is_open(fd) and lib.mh_is_carried(tx, fd)
+    ]
 
 
 def _is_open(fd: int) -> bool:
@@ -150,7 +165,12 @@ def _is_open(fd: int) -> bool:
 
 
 def _describe(
-    fd: int, roots: list[str], room: list[int], added: set[tuple[int, int]], others: list[Descriptor], directories: set[str]
+    fd: int,
+    roots: list[str],
+    room: list[int],
+    added: set[tuple[int, int]],
+    others: list[Descriptor],
+    directories: set[str],
 ) -> Descriptor | None:
     """Return how to open a descriptor again; None: as the launcher does, or not at all."""
     status, flags, target = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
@@ -185,7 +205,13 @@ class _Maker:
         self.identity = status.st_ino, status.st_dev
 
     def make(self, how: str, path: str, **more: Any) -> Descriptor:
-        values: dict[str, Any] = {"identity": None, "content": b"", "mode": stat.S_IMODE(self.status.st_mode), "original": -1, "locks": ()}
+        values: dict[str, Any] = {
+            "identity": None,
+            "content": b"",
+            "mode": stat.S_IMODE(self.status.st_mode),
+            "original": -1,
+            "locks": (),
+        }
         is_regular = stat.S_ISREG(self.status.st_mode) and not self.flags & os.O_PATH
         offset = os.lseek(self.fd, 0, os.SEEK_CUR) if is_regular else 0
         flags = self.flags & _FLAGS_KEPT & ~(os.O_DIRECTORY if is_regular else 0)  # which is part of O_TMPFILE
@@ -216,7 +242,8 @@ def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[
 
 
 def _original(fd: int, status: os.stat_result, others: list[Descriptor]) -> int | None:
-    """Return the descriptor that this is a copy of: one of `others`, any lower one, or a standard stream if there is but one that it can be."""
+    """Return the descriptor that this is a copy of: one of `others`, any lower one, or a standard stream if there is
+    but one that it can be."""
     streams = [stream for stream in range(3) if _is_copy(fd, stream, status)]
     if streams:
         return streams[0] if len(streams) == 1 else None
@@ -263,7 +290,8 @@ def _read(path: str, start: int, end: int, room: list[int]) -> bytes:
     if room[0] < 0:
         name = os.path.realpath(path)
         raise UnsupportedError(
-            f"files that are open for writing, and temporary ones, hold more than {CONTENT_BYTES_MAX >> 20} MiB, {name} among them:"
+            f"files that are open for writing, and temporary ones, hold more than {CONTENT_BYTES_MAX >> 20} "
+            f"MiB, {name} among them:"
             " close or remove them in the body, or make them behind the with"
         )
     with open(path, "rb", buffering=0) as file:

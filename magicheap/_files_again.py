@@ -1,10 +1,12 @@
-"""Files of a resumed process: makes and opens what _files.py found at the commit, whose table says how; and what has to come before.
+"""Files of a resumed process: makes and opens what _files.py found at the commit, whose table says how; and what has to
+come before.
 
     take_up(held, snapshot)          # in a resumed process, as the last of all: Unavailable, and nothing was changed
-    reason, left = leave()           # in a process that is to be exchanged for a snapshot; come_back(left), if it was not
+    reason, left = leave()           # in a process that is to be exchanged for a snapshot;
+                                     # come_back(left), if it was not
 
-Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had made before would be
-made twice: leave() gives it up, or says why the process can't be exchanged.
+Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had
+made before would be made twice: leave() gives it up, or says why the process can't be exchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +20,19 @@ import time
 
 from magicheap import _openings
 from magicheap._errors import UnsupportedError
-from magicheap._files import ADD, CONTENT_BYTES_MAX, COPY, MAKE, PRIVATE, REWRITE, Descriptor, Held, began, read_tree, topmost
+from magicheap._files import (
+    ADD,
+    CONTENT_BYTES_MAX,
+    COPY,
+    MAKE,
+    PRIVATE,
+    REWRITE,
+    Descriptor,
+    Held,
+    began,
+    read_tree,
+    topmost,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +47,8 @@ BUSY, STALE, LEFT, TWICE = "busy", "stale", "left", "twice"
 
 
 class Unavailable(Exception):
-    """A file can't be had as it was. `verdict`: BUSY, a later run may have it; STALE, a new snapshot will do; LEFT, it may; TWICE, so was
-    thought before."""
+    """A file can't be had as it was. `verdict`: BUSY, a later run may have it; STALE, a new snapshot will do; LEFT, it
+    may; TWICE, so was thought before."""
 
     def __init__(self, reason: str, verdict: str) -> None:
         super().__init__(reason)
@@ -80,7 +94,9 @@ def _check(held: Held) -> None:
         if not (os.path.isdir(path) if is_directory else os.path.isfile(path)):
             raise _lost(held, f"{path}, which the body made, is gone")
     if held.directory and os.getcwd() != held.directory:
-        raise Unavailable(f"files are open by names relative to {held.directory}, and this run is in {os.getcwd()}", STALE)
+        raise Unavailable(
+            f"files are open by names relative to {held.directory}, and this run is in {os.getcwd()}", STALE
+        )
 
 
 def _lost(held: Held, reason: str) -> Unavailable:
@@ -141,7 +157,9 @@ def _open(each: Descriptor, claims: list[str]) -> int:
     if each.how == MAKE or (each.how in (REWRITE, ADD) and not is_there):
         claims.append(each.path)
     status = os.fstat(fd)
-    is_same = each.identity is None or (each.how == ADD and not is_there) or (status.st_ino, status.st_dev) == each.identity
+    is_same = (
+        each.identity is None or (each.how == ADD and not is_there) or (status.st_ino, status.st_dev) == each.identity
+    )
     if not is_same or not (stat.S_ISREG(status.st_mode) or each.flags & os.O_DIRECTORY):
         os.close(fd)
         raise Unavailable(f"{each.path}, which was open at the commit, has been replaced", STALE)
@@ -176,7 +194,9 @@ def _place(each: Descriptor, fd: int) -> None:
                 lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)  # struct flock
                 fcntl.fcntl(each.fd, fcntl.F_SETLK if kind == "POSIX" else _F_OFD_SETLK, lock)
         except OSError:
-            raise Unavailable(f"{each.path}, which was locked for reading at the commit, is locked by another program", BUSY) from None
+            raise Unavailable(
+                f"{each.path}, which was locked for reading at the commit, is locked by another program", BUSY
+            ) from None
 
 
 def _fill(each: Descriptor) -> None:
@@ -216,7 +236,8 @@ def _remove(path: str) -> None:
 
 
 def leave() -> tuple[str, list[tuple[str, Tree]]]:
-    """Remove what this process has made and another is to make in its stead. Return ("" or why it can't be exchanged, what was temporary)."""
+    """Remove what this process has made and another is to make in its stead. Return ("" or why it can't be exchanged,
+    what was temporary)."""
     temporary, known = _openings.temporary(), _openings.known()
     if not temporary and not known:
         return "", []

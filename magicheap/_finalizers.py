@@ -1,14 +1,17 @@
-"""Which objects would be heard if CPython took them apart: whose finalizer, or the callback of whose death, does more than free memory.
+"""Which objects would be heard if CPython took them apart: whose finalizer, or the callback of whose death, does more
+than free memory.
 
     carriers(objects)      # those of `objects` that have such a thing at all
     is_heard(each)         # whether it would do something, as things are
     closable(heard)        # those that are heard, if all that would be done is to write and close files
 
-F1  Whatever isn't known to be silent is heard: each class with a __del__ of its own, each subclass of a type named here.
+F1  Whatever isn't known to be silent is heard: each class with a __del__ of its own, each subclass of a type named
+    here.
 F2  Nothing is called that a program could have written: kinds are told by their exact types.
     Of the standard library's own classes some are known when they are done with (_LIBRARY_RULES).
-F3  Silent are: generators that have ended, not begun, or stand where no try waits; files that are closed, in memory, or without a buffer
-    to be written, unless a ResourceWarning would be shown; weak references whose callback is the standard library's own housekeeping, or ours.
+F3  Silent are: generators that have ended, not begun, or stand where no try waits; files that are closed, in memory, or
+    without a buffer to be written, unless a ResourceWarning would be shown; weak references whose callback is the
+    standard library's own housekeeping, or ours.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
-_HOUSEKEEPERS = ("weakref", "_weakrefset", "logging", "magicheap._seeds")  # modules whose own callbacks only forget what has died
-_HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")  # of _abc, and of _thread before and since CPython 3.13
+# modules whose own callbacks only forget what has died
+_HOUSEKEEPERS = ("weakref", "_weakrefset", "logging", "magicheap._seeds")
+# of _abc, and of _thread before and since CPython 3.13
+_HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")
 _HAS_COLLECTOR = 1 << 14  # Py_TPFLAGS_HAVE_GC
 _mro: Any = type.__dict__["__mro__"].__get__  # not asked of the class itself: a metaclass might answer
 _callback: Any = weakref.ReferenceType.__dict__["__callback__"].__get__
@@ -39,7 +44,8 @@ _members: Any = type.__dict__["__dict__"].__get__
 
 
 def carriers(objects: Iterable[Any]) -> list[Any]:
-    """Return what has a finalizer or is a weak reference with a callback. A class of objects that the collector does not know stands for these."""
+    """Return what has a finalizer or is a weak reference with a callback. A class of objects that the collector does
+    not know stands for these."""
     of_kind: dict[type, bool] = {}
     found = []
     for each in objects:
@@ -53,14 +59,16 @@ def carriers(objects: Iterable[Any]) -> list[Any]:
 
 
 def _is_carrier(kind: type) -> bool:
-    return kind not in _IN_MEMORY and (_finalizer(kind) is not None or weakref.ReferenceType in _mro(kind) or kind in _PROXIES)
+    return kind not in _IN_MEMORY and (
+        _finalizer(kind) is not None or weakref.ReferenceType in _mro(kind) or kind in _PROXIES
+    )
 
 
 def _finalizer(kind: type) -> object:
     return next((_members(base)["__del__"] for base in _mro(kind) if "__del__" in _members(base)), None)
 
 
-def _uncollected(kind: type, objects: Iterable[Any]) -> list[type]:
+def _uncollected(kind: Any, objects: Iterable[Any]) -> list[type]:
     """Return the classes with a __del__ in Python whose instances the collector does not know."""
     classes = [each for each in objects if type(each) is kind and not each.__flags__ & _HAS_COLLECTOR]
     return [each for each in classes if isinstance(_finalizer(each), types.FunctionType)]
@@ -80,7 +88,10 @@ def is_heard(each: Any) -> bool:
 def _rule_of_library(kind: type) -> Any:
     """Return the rule for a class of the standard library, if it is that very class and has its own __del__."""
     name = (_members(kind).get("__module__"), kind.__name__)
-    own = getattr(sys.modules.get(name[0]), name[1], None) is kind and getattr(_finalizer(kind), "__module__", name[0]) == name[0]
+    own = (
+        getattr(sys.modules.get(name[0]), name[1], None) is kind
+        and getattr(_finalizer(kind), "__module__", name[0]) == name[0]
+    )
     return _LIBRARY_RULES.get(name) if own else None
 
 
@@ -93,7 +104,8 @@ def _is_reference_heard(each: Any) -> bool:
     if type(callback) is not types.BuiltinFunctionType:
         return True
     owner = type(callback.__self__).__name__
-    return callback.__name__ not in _HOUSEKEEPING and owner != "PyCapsule" and not owner.startswith("pybind11_")  # C++ that forgets an object
+    # C++ that forgets an object
+    return callback.__name__ not in _HOUSEKEEPING and owner != "PyCapsule" and not owner.startswith("pybind11_")
 
 
 def _is_generator_heard(each: types.GeneratorType[Any, Any, Any]) -> bool:
@@ -109,8 +121,12 @@ def _is_reader_heard(each: io.BufferedReader) -> bool:
 
 
 def _is_text_heard(each: io.TextIOWrapper) -> bool:
-    buffer = each.buffer
-    if type(buffer) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom) and type(buffer.raw) is io.FileIO and buffer.closed:
+    buffer: Any = each.buffer  # whatever a program has put there
+    if (
+        type(buffer) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+        and type(buffer.raw) is io.FileIO
+        and buffer.closed
+    ):
         return False
     return type(buffer) is not io.BufferedReader or _is_reader_heard(buffer)
 
@@ -119,12 +135,14 @@ def _is_writer_heard(each: io.BufferedWriter | io.BufferedRandom) -> bool:
     return not (type(each.raw) is io.FileIO and each.closed)
 
 
-_LAYERS: dict[type, int] = {io.TextIOWrapper: 0, io.BufferedWriter: 1, io.BufferedRandom: 1, io.FileIO: 2}  # in the order of closing
+# in the order of closing
+_LAYERS: dict[type, int] = {io.TextIOWrapper: 0, io.BufferedWriter: 1, io.BufferedRandom: 1, io.FileIO: 2}
 
 
 def closable(heard: list[Any]) -> list[Any] | None:
-    """Return them in the order in which they are to be closed, or None where it isn't all CPython's own, or would be told."""
-    if any(not _is_file_of_cpython(each) for each in heard) or heard and _are_leaks_told():
+    """Return them in the order in which they are to be closed, or None where it isn't all CPython's own, or would be
+    told."""
+    if any(not _is_file_of_cpython(each) for each in heard) or (heard and _are_leaks_told()):
         return None
     return sorted(heard, key=lambda each: _LAYERS[type(each)])
 
@@ -132,7 +150,7 @@ def closable(heard: list[Any]) -> list[Any] | None:
 def _is_file_of_cpython(each: Any) -> bool:
     if type(each) is io.TextIOWrapper:
         return type(each.buffer) in _LAYERS and _is_file_of_cpython(each.buffer)
-    return type(each) is io.FileIO or type(each) in _LAYERS and type(each.raw) is io.FileIO
+    return type(each) is io.FileIO or (type(each) in _LAYERS and type(each.raw) is io.FileIO)
 
 
 def _are_leaks_told() -> bool:
@@ -172,17 +190,18 @@ _LIBRARY_RULES: dict[Any, Any] = {
 
 
 def streams_are_clean() -> set[int] | None:
-    """Return the ids of the standard streams and what they consist of, if all that was printed has been written; else None.
+    """Return the ids of the standard streams and what they consist of, if all that was printed has been written; else
+    None.
 
-    CPython has flushed them once. Where that failed it knows so, and nobody else: then it fails again, as long as the descriptor waits
-    until it can write.
+    CPython has flushed them once. Where that failed it knows so, and nobody else: then it fails again, as long as the
+    descriptor waits until it can write.
     """
     spared: set[int] = set()
     for stream, original, fd in ((sys.stdout, sys.__stdout__, 1), (sys.stderr, sys.__stderr__, 2)):
         if stream is not original:
             return None
         layers = [] if stream is None else _layers(stream, fd)
-        if layers is None or layers and not stream.closed and not _is_written(layers):
+        if layers is None or (stream is not None and layers and not stream.closed and not _is_written(layers)):
             return None
         spared.update(map(id, layers))
     return spared

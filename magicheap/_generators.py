@@ -1,11 +1,14 @@
-"""Generators that the program made, of random and numpy: which were seeded from entropy, and how these get other seeds in each process.
+"""Generators that the program made, of random and numpy: which were seeded from entropy, and how these get other seeds
+in each process.
 
-    steps, unknown = find()    # in the committing process, before the fork; each step is to be taken in a resumed process, behind the fork handlers
+    steps, unknown = find()    # in the committing process, before the fork; each step is to be taken in a resumed
+                               # process, behind the fork handlers
 
 G1  One that was seeded explicitly gives in each run what it gives in a plain one, so it is left alone.
 G2  How a random.Random was seeded, _seeds.py knows.
-G3  numpy's know their SeedSequence, and that its entropy; what numpy itself draws is as long as its pool and known as a draw
-    (native/heap/route_entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as explicit.
+G3  numpy's know their SeedSequence, and that its entropy; what numpy itself draws is as long as its pool and known as a
+    draw (native/heap/route_entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as
+    explicit.
 G4  Where neither can be shown, nothing is guessed: it is named, and left alone.
 G5  What a step touches it touches in every run; so there is none where there is no such generator.
 """
@@ -108,7 +111,8 @@ def is_drawn(value: Any) -> bool:
 
 
 def _own() -> tuple[Any, Any, Any]:
-    """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after numpy.random.seed."""
+    """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after
+    numpy.random.seed."""
     state = sys.modules["numpy.random.mtrand"]._rand
     generator = state._bit_generator
     return state, generator, _sequence_of(generator)
@@ -126,7 +130,10 @@ def _find_numpy(steps: list[Step], unknown: set[str]) -> None:
         if issubclass(kind, numpy.SeedSequence):
             sequences += [each] if _kind_of(each) == "drawn" else []
             if _kind_of(each) == "unknown":
-                unknown.add("a generator of numpy's that was made before the transaction, or given a seed as long as those it draws")
+                unknown.add(
+                    "a generator of numpy's that was made before the transaction, or given a seed as long as "
+                    "those it draws"
+                )
         elif issubclass(kind, numpy.BitGenerator):
             generators += [each] if _is_drawn(each, numpy.SeedSequence) else []
         elif issubclass(kind, legacy):
@@ -141,7 +148,12 @@ def _reseed_numpy(sequences: list[Any], generators: list[Any], states: list[Any]
     for each in sequences:
         if each.entropy not in fresh:
             fresh[each.entropy] = int.from_bytes(os.urandom(16), "big") | _WORD
-        each.__init__(fresh[each.entropy], spawn_key=each.spawn_key, pool_size=each.pool_size, n_children_spawned=each.n_children_spawned)
+        each.__init__(
+            fresh[each.entropy],
+            spawn_key=each.spawn_key,
+            pool_size=each.pool_size,
+            n_children_spawned=each.n_children_spawned,
+        )
     for each in generators:
         each.state = type(each)(_sequence_of(each)).state
     for each in states:

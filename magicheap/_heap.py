@@ -1,9 +1,10 @@
 """The transaction of a heap: attach a snapshot, or run the body cold and commit what it loaded.
 
 H1  A warm run has its root before the body starts; a root that can't be restored makes the run cold.
-H2  A root that no later run could get back is a warning like all that prevents a commit: the program has loaded, and goes on with it (T3).
-H3  Where the snapshot is as it should be, and only this process can't have it a second time, the body runs and nothing is committed: it would be
-    the same again.
+H2  A root that no later run could get back is a warning like all that prevents a commit: the program has loaded, and
+    goes on with it (T3).
+H3  Where the snapshot is as it should be, and only this process can't have it a second time, the body runs and nothing
+    is committed: it would be the same again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 
 from magicheap import _log, _questions, _watch
-from magicheap._errors import BusyError, MagicHeapError, call, text_of
+from magicheap._errors import BusyError, MagicHeapError, text_of
 from magicheap._native import lib
 from magicheap._transaction import MagicTransaction, _loading
 
@@ -29,7 +30,10 @@ class HeapTransaction(MagicTransaction):
 
     def _open(self) -> None:
         if "t" in sys.abiflags:
-            self.path, self.reason = os.path.abspath(self.path), "this is a free-threaded Python, whose memory magicheap does not know"
+            self.path, self.reason = (
+                os.path.abspath(self.path),
+                "this is a free-threaded Python, whose memory magicheap does not know",
+            )
             return
         if not _loading:  # inside another's body it notes for that one
             _watch.stand_down()  # what the program asked before is not the body's
@@ -60,7 +64,9 @@ class HeapTransaction(MagicTransaction):
     def _finish(self, recorder: Recorder) -> None:
         if self.root is None:
             lib.mh_abandon(self._tx)
-            self._warn(f"magic.root was not set: the snapshot {self.path} was not made, as later runs would get nothing")
+            self._warn(
+                f"magic.root was not set: the snapshot {self.path} was not made, as later runs would get nothing"
+            )
             return
         try:
             self._commit(recorder)
@@ -88,4 +94,6 @@ class HeapTransaction(MagicTransaction):
         _log.info("committed %s", self._file())
         self._keep_to_bound()
         if self.audit.n_findings:
-            self._warn(f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}")
+            self._warn(
+                f"the snapshot {self.path} holds pointers that later runs must not follow:{self.audit.describe()}"
+            )

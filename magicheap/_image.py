@@ -150,7 +150,9 @@ class Image:
     def modules(self) -> list[Module]:
         return self._entries("mh_module_info *", lib.mh_image_read_module, self._raw.n_modules, _module)
 
-    def _entries(self, ctype: str, read: Callable[..., int], n_entries: int, convert: Callable[[Any], _Entry]) -> list[_Entry]:
+    def _entries(
+        self, ctype: str, read: Callable[..., int], n_entries: int, convert: Callable[[Any], _Entry]
+    ) -> list[_Entry]:
         raw, found = ffi.new(ctype), []
         for i in range(n_entries):
             if read(self._native, i, raw) == lib.MH_OK:
@@ -170,7 +172,8 @@ class Image:
         return ""
 
     def _run_options(self) -> Any:
-        """Return mh_options of such a run. A process is told by the environment it was started with, before Python coerced the locale."""
+        """Return mh_options of such a run. A process is told by the environment it was started with, before Python
+        coerced the locale."""
         if self.info.kind != "process":
             return ffi.NULL
         from magicheap._environment import read_initial
@@ -180,7 +183,8 @@ class Image:
         return ffi.new("mh_options *", {"process": True, "environment": self._environ})
 
     def is_gone(self) -> bool:
-        """Tell whether a file it depends on is gone or changed, so that no run, in whatever circumstances, will take it."""
+        """Tell whether a file it depends on is gone or changed, so that no run, in whatever circumstances, will take
+        it."""
         gone: bool = lib.mh_image_is_gone(self._native)
         return gone
 
@@ -200,7 +204,8 @@ class Image:
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image]:
-    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError if it is none that we may take."""
+    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError if it is none that we may
+    take."""
     image = ffi.new("mh_image **")
     call(lib.mh_image_open, image, os.fsencode(path), path=path)
     try:
@@ -214,7 +219,14 @@ def _segment(raw: Any) -> Segment:
 
 
 def _input(raw: Any) -> Input:
-    return Input(_INPUTS.get(raw.kind, f"kind {raw.kind}"), text_of(raw.name), raw.size_bytes, raw.inode, raw.mtime_ns, raw.digest)
+    return Input(
+        _INPUTS.get(raw.kind, f"kind {raw.kind}"),
+        text_of(raw.name),
+        raw.size_bytes,
+        raw.inode,
+        raw.mtime_ns,
+        raw.digest,
+    )
 
 
 def _module(raw: Any) -> Module:

@@ -63,7 +63,13 @@ class Recorder:
     def add_questions(self, tx: Any) -> None:
         """Record what Python code has asked."""
         for name in _questions.variables():
-            if name not in (b"", b"_") and b"\0" not in name and b"=" not in name and not name.startswith(b"MAGICHEAP_"):  # _ is the shell's word for us
+            # _ is the shell's word for us
+            if (
+                name not in (b"", b"_")
+                and b"\0" not in name
+                and b"=" not in name
+                and not name.startswith(b"MAGICHEAP_")
+            ):
                 call(lib.mh_add_env, tx, name)
         for pattern in _questions.walks():
             call(lib.mh_add_variables, tx, os.fsencode(pattern))

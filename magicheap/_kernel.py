@@ -1,13 +1,16 @@
-"""What the program changed that the kernel keeps for a process, and no memory: working directory, umask, limits, timers, standard streams.
+"""What the program changed that the kernel keeps for a process, and no memory: working directory, umask, limits,
+timers, standard streams.
 
     before = read()                  # as the transaction begins
-    changes = prepare(before, ...)   # in the committing process: None: nothing was; UnsupportedError: what no resumed process could be given
+    changes = prepare(before, ...)   # in the committing process: None: nothing was;
+                                     # UnsupportedError: what no resumed process could be given
     directory = check(changes, made) # in a resumed process, before anything of it is changed: Differs
     take_up(changes, directory)      # and as the last of all
 
-A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed again: the working directory
-and the umask to what they were, as programs name these; all else, which may have been reckoned from what was there, only where the run begins
-with what the committing run began with, at the program's first instruction or at its `with`, or has it already.
+A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed
+again: the working directory and the umask to what they were, as programs name these; all else, which may have been
+reckoned from what was there, only where the run begins with what the committing run began with, at the program's first
+instruction or at its `with`, or has it already.
 """
 
 from __future__ import annotations
@@ -39,8 +42,29 @@ _OTHERS = (
 )
 _TIMERS = slice(_LIMITS.stop + len(_OTHERS), _LIMITS.stop + len(_OTHERS) + 3)
 _STREAMS = ("standard input", "standard output", "standard error")
-_OF_STREAM = ("was led elsewhere (os.dup2, os.close)", "has other status flags (os.set_blocking)", "is inherited by other processes, or no longer (os.set_inheritable)")
-_LIMIT_NAMES = ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")
+_OF_STREAM = (
+    "was led elsewhere (os.dup2, os.close)",
+    "has other status flags (os.set_blocking)",
+    "is inherited by other processes, or no longer (os.set_inheritable)",
+)
+_LIMIT_NAMES = (
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+)
 
 
 class Differs(Exception):
@@ -73,7 +97,8 @@ def read(at_first: bool = False) -> list[int]:
 def prepare(before: list[int], is_resumed: bool) -> Changes | None:
     """Find out what was changed. UnsupportedError: it can't be changed again.
 
-    is_resumed: whoever comes to this `with` has come there from the snapshot that this process was, and has what was changed before.
+    is_resumed: whoever comes to this `with` has come there from the snapshot that this process was, and has what was
+        changed before.
     """
     began, now = [before] if is_resumed else [read(at_first=True), before], read()
     _refuse(began, now)
@@ -102,7 +127,8 @@ def prepare(before: list[int], is_resumed: bool) -> Changes | None:
 
 
 def check(changes: Changes, made: Sequence[str]) -> int:
-    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed. `made`: directories that will be made yet."""
+    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed. `made`: directories
+    that will be made yet."""
     now = read()
     for name, part, expected in changes.alike:
         if now[part] not in expected:
@@ -163,9 +189,13 @@ def _of_stream(fd: int) -> slice:
 def _refuse(began: list[list[int]], now: list[int]) -> None:
     for name, i in zip(_OTHERS, range(_LIMITS.stop, _TIMERS.start), strict=True):
         if any(each[i] != now[i] for each in began):
-            raise UnsupportedError(f"the program has changed {name}, which later runs would not have: change it behind the with")
+            raise UnsupportedError(
+                f"the program has changed {name}, which later runs would not have: change it behind the with"
+            )
     if any(now[i] and not began[0][i] for i in range(_TIMERS.start, _TIMERS.stop)) or _has_timers():
-        raise UnsupportedError("a timer runs (signal.alarm, signal.setitimer), which later runs would not have: start it behind the with")
+        raise UnsupportedError(
+            "a timer runs (signal.alarm, signal.setitimer), which later runs would not have: start it behind the with"
+        )
     for fd, stream in enumerate(_STREAMS):
         leads = now[_of_stream(fd)]
         for i, what in enumerate(_OF_STREAM):

@@ -1,4 +1,5 @@
-"""What a snapshot is tied to, as one text, made of parts so that what differs can be told by name (native/snapshot/key.h).
+"""What a snapshot is tied to, as one text, made of parts so that what differs can be told by name
+(native/snapshot/key.h).
 
 Two runs with one key may take the same snapshot; runs with different keys are variants, each with its own.
 """
@@ -32,21 +33,27 @@ def split(text: str) -> list[Part]:
 def program() -> Part:
     """Return the file that runs; none where there is none that could go away by itself."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    is_there = isinstance(path, str) and os.path.exists(path)
-    return "program", [os.path.realpath(path)] if is_there else []
+    return "program", [os.path.realpath(path)] if isinstance(path, str) and os.path.exists(path) else []
 
 
 def interpreter() -> Part:
     """Return by what the program is run: another interpreter would read the same files differently."""
-    directory, real = os.path.dirname(sys.executable), os.path.realpath(sys.executable)  # by whatever name: python, python3
+    # by whatever name: python, python3
+    directory, real = os.path.dirname(sys.executable), os.path.realpath(sys.executable)
     return "interpreter", [directory, real, sys.implementation.name, " ".join(sys.version.split())]
 
 
 def options() -> Part:
-    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it starts."""
+    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it
+    starts."""
     flags = str(sys.flags).partition("(")[2].rstrip(")").split(", ")
     unbuffered = [f"unbuffered={int(_is_unbuffered(sys.orig_argv))}"]  # which the flags don't tell
-    return "options", [*flags, *unbuffered, *(f"-W {each}" for each in sys.warnoptions), *(f"-X {name}={value}" for name, value in sys._xoptions.items())]
+    return "options", [
+        *flags,
+        *unbuffered,
+        *(f"-W {each}" for each in sys.warnoptions),
+        *(f"-X {name}={value}" for name, value in sys._xoptions.items()),
+    ]
 
 
 def n_skipped(words: list[str]) -> int:
@@ -64,7 +71,8 @@ def n_skipped(words: list[str]) -> int:
 def _is_unbuffered(words: list[str]) -> bool:
     """Tell whether -u is among the interpreter's options, alone or behind others."""
     options = [word[1:] for word in words[1 : n_skipped(words)] if word.startswith("-") and not word.startswith("--")]
-    alone = (word[: next((i for i, letter in enumerate(word) if letter in "cmWX"), None)] for word in options)  # behind these stands a value
+    # behind these stands a value
+    alone = (word[: next((i for i, letter in enumerate(word) if letter in "cmWX"), None)] for word in options)
     return any("u" in letters for letters in alone)
 
 
@@ -72,7 +80,13 @@ def search_path() -> tuple[Part, Part]:
     """Return where modules are looked for: the working directory apart, which `python -m` puts first."""
     entries = [str(entry) for entry in sys.path]
     words = sys.orig_argv
-    is_module = "-m" in words[1:-1] and not getattr(sys.flags, "safe_path", False) and entries and os.path.isabs(entries[0]) and entries[0] == _working_directory()
+    is_module = (
+        "-m" in words[1:-1]
+        and not getattr(sys.flags, "safe_path", False)
+        and entries
+        and os.path.isabs(entries[0])
+        and entries[0] == _working_directory()
+    )
     directory = entries[:1] if is_module else []
     return ("directory", directory), ("path", entries[len(directory) :])
 

@@ -1,16 +1,18 @@
 """What is known of libraries' threads and pools: one table, with a test on the real library for each row.
 
-    began = settle()             # in the committing process, before anything is armed; UnsupportedError names what can't be carried
+    began = settle()             # in the committing process, before anything is armed;
+                                 # UnsupportedError names what can't be carried
     known_threads()              # for mh_know_thread, last thing before the fork
     begin_again(began)           # in the committing process, after the commit or its failure; and in a resumed one
 
-A thread is lost by a fork, and what it did nobody does any more. So a library is in one of three rows, and what is in none is refused:
+A thread is lost by a fork, and what it did nobody does any more. So a library is in one of three rows, and what is in
+none is refused:
 
-ends   It is told to end its threads, by its own interface, when they have nothing to do, and begins them again at their next use or
-       by begin_again.
-rests  It survives a fork by itself: handlers of its own begin its threads again, or nothing is missed. Where a thread holds a lock or
-       has work, both would be lost with it; so it must rest from before the question whether there is any work until the fork is done,
-       which the kernel's count of its switches proves (mhi_threads_check).
+ends   It is told to end its threads, by its own interface, when they have nothing to do, and begins them again at their
+       next use or by begin_again.
+rests  It survives a fork by itself: handlers of its own begin its threads again, or nothing is missed. Where a thread
+       holds a lock or has work, both would be lost with it; so it must rest from before the question whether there is
+       any work until the fork is done, which the kernel's count of its switches proves (mhi_threads_check).
 stays  It can't do either. The refusal says what the author can do instead.
 """
 
@@ -36,18 +38,21 @@ if TYPE_CHECKING:
 
     Again = Callable[[], object]
 
-_REST_S = 0.5  # for pools to come to rest, which spin for a while; arbitrary: who is refused at every run waits so long at every run
+# for pools to come to rest, which spin for a while; arbitrary: who is refused at every run waits so long at every run
+_REST_S = 0.5
 _END_S = 1.0  # for a thread that was told to end; arbitrary
 _FLUSH_S = 5.0  # for spans on their way to a collector: its processor's default is to look every five seconds
 _STEP_S = 0.005
-_JEMALLOC = "jemalloc_bg_thd"  # mhi_threads_check lets it through: the allocator's fork handlers end it and begin another
+# mhi_threads_check lets it through: the allocator's fork handlers end it and begin another
+_JEMALLOC = "jemalloc_bg_thd"
 
 
 class Pool(NamedTuple):
     """A row of the table."""
 
     remedy: str  # for the author, where its threads prevent the commit
-    end: Callable[[], Again] | None = None  # ends all its threads, which have no work; AttributeError, KeyError: another version, which stays
+    # ends all its threads, which have no work; AttributeError, KeyError: another version, which stays
+    end: Callable[[], Again] | None = None
     resting: Callable[[list[Thread]], list[Thread]] | None = None  # those of its threads that may be lost, in any order
 
 
@@ -80,15 +85,20 @@ def begin_again(began: list[Again]) -> None:
 
 
 def known_threads() -> list[tuple[int, str, int]]:
-    """Return the kernel's id of each thread, its library, and how often it has stopped running; 0: it may not be lost."""
+    """Return the kernel's id of each thread, its library, and how often it has stopped running; 0: it may not be
+    lost."""
     found = [thread for thread in _threads.others() if thread.name != _JEMALLOC]
     lost = {thread.id for thread in _resting(found)}
-    return [(thread.id, _name(thread), thread.n_switches if thread.id in lost else 0) for thread in found if _name(thread)]
+    return [
+        (thread.id, _name(thread), thread.n_switches if thread.id in lost else 0) for thread in found if _name(thread)
+    ]
 
 
 def _found(deadline: float) -> list[Thread]:
-    """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can tell whose they are."""
-    is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")  # whose threads are Python's
+    """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can
+    tell whose they are."""
+    # whose threads are Python's
+    is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")
     while True:
         found = _threads.others()
         if not is_worth_it or all(thread.waits_in or thread.python for thread in found) or time.monotonic() > deadline:
@@ -97,12 +107,15 @@ def _found(deadline: float) -> list[Thread]:
 
 
 def _remaining(deadline: float) -> list[Thread]:
-    """Return the threads that may not be lost; those of known libraries have some time to become such that may, or to end."""
+    """Return the threads that may not be lost; those of known libraries have some time to become such that may, or to
+    end."""
     while True:
         found = [thread for thread in _found(deadline) if thread.name != _JEMALLOC]
         lost = {thread.id for thread in _resting(found)}
         remaining = [thread for thread in found if thread.id not in lost]
-        is_hopeful = any(POOLS[_name(thread)].resting or POOLS[_name(thread)].end for thread in remaining if _name(thread) in POOLS)
+        is_hopeful = any(
+            POOLS[_name(thread)].resting or POOLS[_name(thread)].end for thread in remaining if _name(thread) in POOLS
+        )
         if not is_hopeful or time.monotonic() > deadline:
             return remaining
         time.sleep(_STEP_S)
@@ -127,7 +140,9 @@ def _refuse(threads: list[Thread]) -> None:
     owners: dict[str, list[str]] = {}
     for thread in threads:
         owners.setdefault(_name(thread), []).append(thread.name)
-    raise UnsupportedError("a fork would lose " + "; and ".join(_sentence(library, names) for library, names in sorted(owners.items())))
+    raise UnsupportedError(
+        "a fork would lose " + "; and ".join(_sentence(library, names) for library, names in sorted(owners.items()))
+    )
 
 
 def _sentence(library: str, names: list[str]) -> str:
@@ -143,7 +158,8 @@ def _sentence(library: str, names: list[str]) -> str:
 
 
 def _end_numexpr() -> Again:
-    """It would look at the process id, which may be the same in another pid namespace. Sized by the machine's processors."""
+    """It would look at the process id, which may be the same in another pid namespace. Sized by the machine's
+    processors."""
     numexpr: Any = sys.modules["numexpr"]
     n_threads, is_default = numexpr.get_num_threads(), numexpr.get_num_threads() == numexpr.ncores
     numexpr.set_num_threads(1)
@@ -164,7 +180,11 @@ def _end_workers_of_sentry() -> None:
     """Its queue would keep the dead thread among those to be woken, so that the next event might wake nobody."""
     for thread in threading.enumerate():
         worker = _owner(thread)
-        if type(worker).__module__ == "sentry_sdk.worker" and worker._thread is thread and worker._timed_queue_join(_END_S):
+        if (
+            type(worker).__module__ == "sentry_sdk.worker"
+            and worker._thread is thread
+            and worker._timed_queue_join(_END_S)
+        ):
             worker.kill()
             thread.join(_END_S)
 
@@ -201,7 +221,9 @@ def _is_at_rest(processor: Any, thread: threading.Thread) -> bool:
 
 def _is_batch_processor(processor: Any) -> bool:
     names = ("_at_fork_reinit", "_queue", "_export_lock", "_worker_awaken", "force_flush")
-    return type(processor).__module__.startswith("opentelemetry.sdk.") and all(hasattr(processor, name) for name in names)
+    return type(processor).__module__.startswith("opentelemetry.sdk.") and all(
+        hasattr(processor, name) for name in names
+    )
 
 
 def _owner(thread: threading.Thread) -> Any:
@@ -209,12 +231,14 @@ def _owner(thread: threading.Thread) -> Any:
 
 
 def _resting_polars(threads: list[Thread]) -> list[Thread]:
-    """The thread that its import starts deletes files of queries too large for memory; whoever starts after a process does it, too."""
+    """The thread that its import starts deletes files of queries too large for memory; whoever starts after a process
+    does it, too."""
     return threads if all(thread.name == "polars-ooc-clea" and thread.is_idle() for thread in threads) else []
 
 
 def _resting_arrow(threads: list[Thread]) -> list[Thread]:
-    """Its handlers begin both pools again (arrow/util/thread_pool.cc), without the tasks that were being run: there must be none."""
+    """Its handlers begin both pools again (arrow/util/thread_pool.cc), without the tasks that were being run: there
+    must be none."""
     try:
         n_threads, n_tasks = _count_in_pools_of_arrow()
     except (AttributeError, OSError, ValueError):
@@ -223,7 +247,8 @@ def _resting_arrow(threads: list[Thread]) -> list[Thread]:
 
 
 def _count_in_pools_of_arrow() -> tuple[int, int]:
-    """Return how many threads and tasks there are, by functions of arrow/util/thread_pool.h. AttributeError: of another version."""
+    """Return how many threads and tasks there are, by functions of arrow/util/thread_pool.h. AttributeError: of another
+    version."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         (path,) = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/libarrow.so" in line}
     arrow = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
@@ -232,26 +257,41 @@ def _count_in_pools_of_arrow() -> tuple[int, int]:
         get = getattr(arrow, name)
         get.restype = ctypes.c_void_p
         pools.append(ctypes.c_void_p(get()))
-    count_threads, count_tasks = arrow._ZN5arrow8internal10ThreadPool17GetActualCapacityEv, arrow._ZN5arrow8internal10ThreadPool11GetNumTasksEv
+    count_threads, count_tasks = (
+        arrow._ZN5arrow8internal10ThreadPool17GetActualCapacityEv,
+        arrow._ZN5arrow8internal10ThreadPool11GetNumTasksEv,
+    )
     return sum(count_threads(pool) for pool in pools), sum(count_tasks(pool) for pool in pools)
 
 
 # ---- the table ----
 
 # What modules and libraries' files that begin so belong to.
-_PREFIXES = {"polars_runtime": "polars", "libarrow.so": "pyarrow", "duckdb": "duckdb", "multiprocessing.pool": "multiprocessing"}
+_PREFIXES = {
+    "polars_runtime": "polars",
+    "libarrow.so": "pyarrow",
+    "duckdb": "duckdb",
+    "multiprocessing.pool": "multiprocessing",
+}
 
 POOLS = {
-    "numexpr": Pool("start Python with NUMEXPR_MAX_THREADS=1, or call numexpr.set_num_threads(1) in the body", end=_end_numexpr),
+    "numexpr": Pool(
+        "start Python with NUMEXPR_MAX_THREADS=1, or call numexpr.set_num_threads(1) in the body", end=_end_numexpr
+    ),
     "cv2": Pool("call cv2.setNumThreads(0) in the body before anything else of it", end=_end_opencv),
     "multiprocessing": Pool("leave the `with` of the pool in the body, or close and join it there"),
     "joblib": Pool("leave its Parallel, whose workers are processes, before the body ends"),
     "loky": Pool("shut its executor down in the body"),
     "sentry_sdk": Pool("call sentry_sdk.init behind the with; what has begun to send must have ended"),
-    "opentelemetry": Pool("make the provider behind the with; what is queued must have been exported", resting=_resting_telemetry),
+    "opentelemetry": Pool(
+        "make the provider behind the with; what is queued must have been exported", resting=_resting_telemetry
+    ),
     "polars": Pool("import it in the body, and run its first query behind it", resting=_resting_polars),
     "pyarrow": Pool(
-        "let its readers come to their end, and call pyarrow.enable_signal_handlers(False) before the first CSV or JSON file",
+        (
+            "let its readers come to their end, and call pyarrow.enable_signal_handlers(False) before the first "
+            "CSV or JSON file"
+        ),
         resting=_resting_arrow,
     ),
     "duckdb": Pool("close all connections in the body, and connect behind it"),

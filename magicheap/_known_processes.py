@@ -1,4 +1,5 @@
-"""Pools of Python's and joblib's processes and threads that have no work left: ended before the commit, so that nothing of them is in it.
+"""Pools of Python's and joblib's processes and threads that have no work left: ended before the commit, so that nothing
+of them is in it.
 
     end_pools()
 
@@ -31,7 +32,8 @@ def end_pools() -> None:
 
 
 def _end_multiprocessing() -> None:
-    """Close the pipes of pools that have ended. `with Pool() as pool` leaves them open for as long as there is a `pool`."""
+    """Close the pipes of pools that have ended. `with Pool() as pool` leaves them open for as long as there is a
+    `pool`."""
     module: Any = sys.modules.get("multiprocessing.pool")
     if module is None:
         return
@@ -44,9 +46,9 @@ def _end_multiprocessing() -> None:
             del pool._pool[:]  # as it does with each worker that has ended: these have pipes, too
 
 
-def _have_ended(pool: Any, thread_pool: type) -> bool:
+def _have_ended(pool: Any, thread_pool: type[Any]) -> bool:
     """Wait for its threads; its processes have ended when they have."""
-    workers = pool._pool if isinstance(pool, thread_pool) else []
+    workers: list[Any] = pool._pool if isinstance(pool, thread_pool) else []
     deadline = time.monotonic() + _PATIENCE_S
     threads = [pool._worker_handler, pool._task_handler, pool._result_handler, *workers]
     for thread in threads:
@@ -59,7 +61,8 @@ def _have_ended(pool: Any, thread_pool: type) -> bool:
 
 
 def _end_loky() -> None:
-    """Shut down the executor that joblib keeps, and the processes that watch over its files. The next use makes all of them anew."""
+    """Shut down the executor that joblib keeps, and the processes that watch over its files. The next use makes all of
+    them anew."""
     for package in ("joblib.externals.loky", "loky"):
         module: Any = sys.modules.get(f"{package}.reusable_executor")
         executor = getattr(module, "_executor", None)
@@ -82,8 +85,12 @@ def _is_held(executor: Any, module: Any) -> bool:
 
 
 def _shared_since_start() -> list[str]:
-    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was told of."""
-    with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat, open("/proc/stat", encoding="ascii") as machine:
+    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was
+    told of."""
+    with (
+        open("/proc/self/stat", encoding="utf-8", errors="replace") as stat,
+        open("/proc/stat", encoding="ascii") as machine,
+    ):
         ticks = int(stat.read().rpartition(")")[2].split()[19])  # starttime, field 22
         booted = next(int(line.split()[1]) for line in machine if line.startswith("btime "))
     began = booted + ticks // os.sysconf("SC_CLK_TCK") - 1  # btime is of whole seconds

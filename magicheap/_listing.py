@@ -1,4 +1,5 @@
-"""The snapshots in a directory, as `magicheap ls` and `clean` see them: what each is, for which runs, and when it was used."""
+"""The snapshots in a directory, as `magicheap ls` and `clean` see them: what each is, for which runs, and when it was
+used."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Listed(NamedTuple):
 
 
 def listed(directory: str | None = None) -> list[Listed]:
-    """Return the snapshots of a directory by name, damaged ones too; what never was one, or is not ours, is passed over."""
+    """Return the snapshots of a directory by name, damaged ones too; what never was one, or is not ours, is passed
+    over."""
     directory = os.path.abspath(directory or cache_directory())
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     return of_paths(os.path.join(directory, name) for name in names)
@@ -82,23 +84,29 @@ def nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> It
 
 
 def leftovers(directory: str, is_all: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is beside snapshots of a directory and of no use without them, with the reason; or all of it, a directory behind what is in it."""
+    """Yield what is beside snapshots of a directory and of no use without them, with the reason; or all of it, a
+    directory behind what is in it."""
     for link in links_of(directory):
         if is_all or is_dangling(link):
             yield link, "the snapshot it leads to is gone"
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         stem, suffix = os.path.splitext(name)
         path = os.path.join(directory, stem)
-        if suffix in _LEFTOVERS and is_snapshot_name(stem) and (is_all or suffix == ".seen"):
-            if not any(map(os.path.lexists, variant_paths(path))):
-                yield path + suffix, "the snapshot it belongs to is gone"
+        is_leftover = suffix in _LEFTOVERS and is_snapshot_name(stem) and (is_all or suffix == ".seen")
+        if is_leftover and not any(map(os.path.lexists, variant_paths(path))):
+            yield path + suffix, "the snapshot it belongs to is gone"
 
 
 def _of_other_format(path: str, problem: str) -> list[Listed]:
-    """Return the snapshot of another version, whose runs may take it; or what lost its content with the power, if we have named it."""
+    """Return the snapshot of another version, whose runs may take it; or what lost its content with the power, if we
+    have named it."""
     with open(path, "rb") as file:
         start, status = file.read(len(_MAGIC)), os.fstat(file.fileno())
-    is_rest = not start.strip(b"\0") and os.path.dirname(path) == os.path.abspath(cache_directory()) and _OWN_NAME.search(path) is not None
+    is_rest = (
+        not start.strip(b"\0")
+        and os.path.dirname(path) == os.path.abspath(cache_directory())
+        and _OWN_NAME.search(path) is not None
+    )
     if status.st_uid != os.geteuid() or not (start == _MAGIC or is_rest):
         return []
     return [Listed(path, status.st_blocks * 512, status.st_mtime_ns, problem, is_rest)]
@@ -108,7 +116,17 @@ def _listed(path: str, image: Image) -> Listed:
     header, status = image.info, os.lstat(path)
     used_ns = status.st_atime_ns if status.st_atime_ns >= 10**9 else 0
     program = next(iter(image.key.get("program", [])), "")
-    return Listed(path, header.stored_bytes, header.created_ns, image.staleness(), image.is_gone(), header.kind, image.parent(), used_ns, program)
+    return Listed(
+        path,
+        header.stored_bytes,
+        header.created_ns,
+        image.staleness(),
+        image.is_gone(),
+        header.kind,
+        image.parent(),
+        used_ns,
+        program,
+    )
 
 
 def _features(image: Image) -> dict[str, list[str]]:

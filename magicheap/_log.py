@@ -1,7 +1,7 @@
 """What happened and why: silent, unless MAGICHEAP_LOG or the program asks.
 
-MAGICHEAP_LOG=info or debug prints to standard error. Otherwise it goes to the logger "magicheap", if the program uses logging at all:
-importing it costs more than a warm start.
+MAGICHEAP_LOG=info or debug prints to standard error. Otherwise it goes to the logger "magicheap", if the program uses
+logging at all: importing it costs more than a warm start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def is_told(level: bytes) -> bool:
 
 
 def _asked() -> bytes:
-    return posix.environ.get(b"MAGICHEAP_LOG", b"").lower()  # os.environ runs Python, which a resumed process pays for by the page
+    # os.environ runs Python, which a resumed process pays for by the page
+    return posix.environ.get(b"MAGICHEAP_LOG", b"").lower()
 
 
 def _tell(level: bytes, message: str, values: tuple[object, ...]) -> None:

@@ -4,10 +4,11 @@
     find(status), known()        # how a file that is open was opened, and all of them
     temporary(), made()          # what a later run has to find there, too
 
-How a file was opened can't be told from its descriptor, and decides what a plain run does to it (_files.py). What was opened before
-the import, or by C code, is not known here.
+How a file was opened can't be told from its descriptor, and decides what a plain run does to it (_files.py). What was
+opened before the import, or by C code, is not known here.
 
-O1  The hook can't be removed, may not raise, and is asked at every open: what is opened for reading only is not its business.
+O1  The hook can't be removed, may not raise, and is asked at every open: what is opened for reading only is not its
+    business.
 O2  What is recorded stays for the process's life: a layer has to carry what the snapshot below it carried.
 """
 
@@ -98,7 +99,8 @@ def temporary() -> list[str]:
 
 
 def made() -> Iterator[tuple[str, bool]]:
-    """Yield the paths that were written or made and are there, and whether each is a directory. Bytecode is Python's own business."""
+    """Yield the paths that were written or made and are there, and whether each is a directory. Bytecode is Python's
+    own business."""
     for path in list(_directories):
         if os.path.isdir(path) and os.path.basename(path) != "__pycache__":
             yield path, True

@@ -1,7 +1,8 @@
 """The working directory that multiprocessing keeps as it is imported, and starts its workers in.
 
-Each resumed process gives it its own, so that the import is no question about the directory: else every program that loads a library with a pool in
-it would be another one in each directory. Where the program has gone elsewhere before, that is the directory kept, and a question as any.
+Each resumed process gives it its own, so that the import is no question about the directory: else every program that
+loads a library with a pool in it would be another one in each directory. Where the program has gone elsewhere before,
+that is the directory kept, and a question as any.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _is_followed = False
 
 
 def find(path: Any) -> ModuleSpec | None:
-    """Return the module's spec, as imports would find it, whose loader asks for itself. OSError is told as its import would."""
+    """Return the module's spec, as imports would find it, whose loader asks for itself. OSError is told as its import
+    would."""
     finder: Any = sys.modules["_frozen_importlib_external"]
     spec: ModuleSpec | None = finder.PathFinder.find_spec(MODULE, path)
     if spec is not None and hasattr(spec.loader, "exec_module"):
@@ -44,7 +46,7 @@ class _Loader:
         module.__spec__.loader = module.__loader__ = self._inner
         with _questions.pause():
             self._inner.exec_module(module)
-        _is_followed = module.ORIGINAL_DIR is not None and module.ORIGINAL_DIR == _questions.began_in
+        _is_followed = module.ORIGINAL_DIR is not None and _questions.began_in == module.ORIGINAL_DIR
         if not _is_followed and module.ORIGINAL_DIR is not None:
             os.getcwd()  # which is to be noted
 
@@ -57,5 +59,5 @@ def take_up() -> None:
             here: str | None = os.getcwd()
         except OSError:
             here = None
-        if module.ORIGINAL_DIR != here:
+        if here != module.ORIGINAL_DIR:
             module.ORIGINAL_DIR = here

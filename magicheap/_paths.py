@@ -2,8 +2,9 @@
 
 The user's cache directory is the native half's to tell, so that Python and the launcher look in one place.
 
-The launcher is there twice. The package holds one, whatever way it was installed, and that one resumes. The other is `magic`, which pip puts
-where it puts commands: by its directory the launcher tells environments apart, so a command is spelled with it.
+The launcher is there twice. The package holds one, whatever way it was installed, and that one resumes. The other is
+`magic`, which pip puts where it puts commands: by its directory the launcher tells environments apart, so a command is
+spelled with it.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ def cache_directory() -> str:
 
 
 def made_cache_directory() -> str:
-    """Return the directory of default snapshots, made for the user alone. Where it can't be made, obstacle() tells why."""
+    """Return the directory of default snapshots, made for the user alone. Where it can't be made, obstacle() tells
+    why."""
     directory = cache_directory()
     if directory != _NOWHERE and not os.path.isdir(directory):
         try:
             call(lib.mh_make_cache_directory)
         except (MagicHeapError, OSError) as error:
-            _obstacles[directory] = error.strerror if isinstance(error, OSError) else str(error)
+            _obstacles[directory] = str(error.strerror) if isinstance(error, OSError) else str(error)
     return directory
 
 
@@ -50,7 +52,8 @@ def obstacle(path: str) -> str:
 
 
 def variant_paths(path: str) -> list[str]:
-    """Return where the snapshots of one path may be: for each there are several, for runs that differ (native/snapshot/variants.h)."""
+    """Return where the snapshots of one path may be: for each there are several, for runs that differ
+    (native/snapshot/variants.h)."""
     return [path, *(f"{path}.v{i}" for i in range(1, 8))]
 
 
@@ -78,7 +81,8 @@ def is_dangling(link: str) -> bool:
 
 
 def launcher_path() -> str:
-    """Return the path of the launcher in this package; or, if it is not there, or can't be executed, as command_path()."""
+    """Return the path of the launcher in this package; or, if it is not there, or can't be executed, as
+    command_path()."""
     path = os.path.join(_package, "magic")
     return path if os.access(path, os.X_OK) else command_path()
 
@@ -96,14 +100,21 @@ def command_path() -> str:
 
 
 def _recorded(site: str) -> list[str]:
-    """Return where the installer says that it has put commands of that name: `site` holds the package and its RECORD."""
+    """Return where the installer says that it has put commands of that name: `site` holds the package and its
+    RECORD."""
     version = sys.modules["magicheap"].__dict__.get("__version__")
     try:
-        with open(os.path.join(site, f"magicheap-{version}.dist-info", "RECORD"), encoding="utf-8", errors="surrogateescape") as file:
+        with open(
+            os.path.join(site, f"magicheap-{version}.dist-info", "RECORD"), encoding="utf-8", errors="surrogateescape"
+        ) as file:
             names = [line.split(",")[0].strip('"') for line in file]
     except OSError:
         return []
-    return [os.path.normpath(os.path.join(site, name)) for name in names if os.path.basename(name) == "magic" and name != "magicheap/magic"]
+    return [
+        os.path.normpath(os.path.join(site, name))
+        for name in names
+        if os.path.basename(name) == "magic" and name != "magicheap/magic"
+    ]
 
 
 def _identity(executable: str) -> tuple[str, str]:
@@ -119,7 +130,8 @@ def _interpreter_of(launcher: str) -> tuple[str, str]:
 def default_path(script: str | None = None) -> str:
     """Return the path of this script's snapshot, and make its directory for the user alone, if it can be made.
 
-    script  None: the one that runs. If there is none (an interactive interpreter, a notebook, python -c), there is no path: "".
+    script  None: the one that runs. If there is none (an interactive interpreter, a notebook, python -c), there is no
+            path: "".
     """
     script = script or getattr(sys.modules["__main__"], "__file__", None)
     if script is None:

@@ -1,12 +1,13 @@
 """Pickling with memory left out: what is lent to the pickle, by whom, and as it was when it was lent.
 
-L1  Memory that is lent is held: the object that lent it, and an export of its buffer, live as long as the list of what was lent. An address
-    alone would be another array's as soon as its owner has gone, which an array that __getstate__ made for the occasion is at once.
-L2  What was lent is what pickle would have written at that moment. Other people's code runs between one object and the next, and may fill one
-    buffer for each of them in turn. So memory that is lent once such code has run is looked at again in the end: if it has changed, a
-    small piece is kept as it was, and a large one refused.
-L3  Memory that overlaps is shared only if one owner lent it, or nobody can write to it: at one address there may have been several, one after
-    the other.
+L1  Memory that is lent is held: the object that lent it, and an export of its buffer, live as long as the list of what
+    was lent. An address alone would be another array's as soon as its owner has gone, which an array that __getstate__
+    made for the occasion is at once.
+L2  What was lent is what pickle would have written at that moment. Other people's code runs between one object and the
+    next, and may fill one buffer for each of them in turn. So memory that is lent once such code has run is looked at
+    again in the end: if it has changed, a small piece is kept as it was, and a large one refused.
+L3  Memory that overlaps is shared only if one owner lent it, or nobody can write to it: at one address there may have
+    been several, one after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from magicheap._pointers import Named, Variable
 
-_SMALL_BYTES = 64 << 10  # up to here a copy is made, beyond it a checksum; arbitrary: what programs use as scratch space is small
+# up to here a copy is made, beyond it a checksum; arbitrary: what programs use as scratch space is small
+_SMALL_BYTES = 64 << 10
 _READ_ONLY = 0  # the owner of all that nobody can write to; no object has this id
 _NAMES = (type, type(lambda: 0), type(len))  # classes and functions, which are pickled by their names
 
@@ -73,7 +75,9 @@ def pickle_root(root: object, arena: Any, ready: frozenset[Variable]) -> tuple[b
     except RootError:
         raise
     except Exception as error:
-        raise RootError(f"the root cannot be stored: {error}; it may hold pointers, arrays and what pickle takes") from error
+        raise RootError(
+            f"the root cannot be stored: {error}; it may hold pointers, arrays and what pickle takes"
+        ) from error
     return file.getvalue(), borrower.lent, pickler.kept
 
 
@@ -90,7 +94,8 @@ def memory_at(address: int, size_bytes: int) -> Any:
 
 
 class _Borrower:
-    """What has been lent so far. Not part of the pickler, or the two would be a cycle: no memory may wait for a collector to go."""
+    """What has been lent so far. Not part of the pickler, or the two would be a cycle: no memory may wait for a
+    collector to go."""
 
     def __init__(self) -> None:
         self.lent: list[Lent] = []
@@ -121,7 +126,8 @@ class _Pickler(_pickle.Pickler):
             self.kept.add(address)
 
     def reducer_override(self, value: Any) -> Any:
-        """Take exact numpy arrays of plain elements: numpy's own way copies what is not contiguous, and forgets who shares."""
+        """Take exact numpy arrays of plain elements: numpy's own way copies what is not contiguous, and forgets who
+        shares."""
         if type(value) in _NAMES:
             return NotImplemented
         numpy = sys.modules.get("numpy")
@@ -149,7 +155,8 @@ class _Pickler(_pickle.Pickler):
 
 
 def _owner_of(lender: Any) -> int:
-    """Return the id of the object at the end of a chain of views: one that has the memory of its own, or from elsewhere."""
+    """Return the id of the object at the end of a chain of views: one that has the memory of its own, or from
+    elsewhere."""
     numpy = sys.modules.get("numpy")
     while True:
         is_array = numpy is not None and isinstance(lender, numpy.ndarray)

@@ -1,7 +1,8 @@
 """Pointers in a root: by which names a later run finds their types again, and which can't be found.
 
-A pointer is kept as the name of its type and its address, which must lie in the arena. The types of a compiled cffi module are known by the
-module; those of an `ffi.cdef` read at run time by the variable of a module that holds that ffi; those of ctypes are classes, which pickle knows.
+A pointer is kept as the name of its type and its address, which must lie in the arena. The types of a compiled cffi
+module are known by the module; those of an `ffi.cdef` read at run time by the variable of a module that holds that ffi;
+those of ctypes are classes, which pickle knows.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     Variable = tuple[str, str]  # module, name
     Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
-_OWNED_BY_PYTHON = (type(ffi.new("char *")), type(ffi.new_handle(None)))  # wherever they lie, they are part of a Python object
+# wherever they lie, they are part of a Python object
+_OWNED_BY_PYTHON = (type(ffi.new("char *")), type(ffi.new_handle(None)))
 ADVICE = "let the library allocate it with malloc inside the transaction"
 _UNTYPED = 'store ffi.cast("void *", p), and cast what later runs get back'
 
 
 def name_cdata(value: Any, arena: Any, ready: frozenset[Variable]) -> Named:
-    """Return what restore_cdata takes, of a cffi pointer or of the struct it leads to. RootError: no later run could get it back."""
+    """Return what restore_cdata takes, of a cffi pointer or of the struct it leads to. RootError: no later run could
+    get it back."""
     if type(value) in _OWNED_BY_PYTHON:
         raise RootError(f"the root holds {value!r}, memory that ffi.new made and Python frees: {ADVICE}")
     pointer, is_content = value, False
@@ -54,7 +57,8 @@ def _check_inside(value: object, address: int, arena: Any) -> None:
 
 
 def _find_type(ctype: Any, ready: frozenset[Variable]) -> tuple[str, str, str]:
-    """Return (module, variable, C name) by which a later run finds the type; "" is our own ffi, which knows the built-in types."""
+    """Return (module, variable, C name) by which a later run finds the type; "" is our own ffi, which knows the
+    built-in types."""
     for module, variable, candidate in [("", "", ffi), *_compiled_ffis(), *_parsed_ffis(ready)]:
         try:
             if candidate.typeof(ctype.cname) is ctype:
@@ -63,12 +67,14 @@ def _find_type(ctype: Any, ready: frozenset[Variable]) -> tuple[str, str, str]:
             continue
     raise RootError(
         f"the root holds a {ctype.cname!r}, a type of no ffi that later runs find: {_UNTYPED}, "
-        "or keep the ffi in a variable of a module that they import, or of the program itself, set before the transaction"
+        "or keep the ffi in a variable of a module that they import, or of the program itself, set before the "
+        "transaction"
     )
 
 
 def _compiled_ffis() -> Iterator[tuple[str, str, Any]]:
-    """Yield the ffi of every compiled cffi module, under the name of the extension itself before those who import from it."""
+    """Yield the ffi of every compiled cffi module, under the name of the extension itself before those who import from
+    it."""
     found = [(name, module, getattr(module, "__dict__", {}).get("ffi")) for name, module in list(sys.modules.items())]
     found.sort(key=lambda entry: not str(getattr(entry[1], "__file__", "")).endswith(".so"))
     for name, _, candidate in found:
@@ -77,8 +83,9 @@ def _compiled_ffis() -> Iterator[tuple[str, str, Any]]:
 
 
 def _parsed_ffis(ready: frozenset[Variable]) -> Iterator[tuple[str, str, Any]]:
-    """Yield each cffi.FFI() that is a variable of a module, unless the later runs' transactions may come before it is set."""
-    api = sys.modules.get("cffi.api")
+    """Yield each cffi.FFI() that is a variable of a module, unless the later runs' transactions may come before it is
+    set."""
+    api: Any = sys.modules.get("cffi.api")
     for name, module in list(sys.modules.items()) if api else ():
         if getattr(module, "__spec__", None) is None and name != "__main__":
             continue  # made at run time: nothing to import
@@ -93,8 +100,9 @@ def _is_running(name: str, module: Any) -> bool:
 
 
 def ready_ffis() -> frozenset[Variable]:
-    """Return which variables of modules that are still running hold a cffi.FFI(). Called as the body begins: every run has come so far."""
-    api = sys.modules.get("cffi.api")
+    """Return which variables of modules that are still running hold a cffi.FFI(). Called as the body begins: every run
+    has come so far."""
+    api: Any = sys.modules.get("cffi.api")
     running = [(name, module) for name, module in list(sys.modules.items()) if _is_running(name, module)] if api else []
     return frozenset(
         (name, variable)
@@ -108,24 +116,30 @@ def ready_ffis() -> frozenset[Variable]:
 
 
 def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
-    """Return how pickle is to make a ctypes object anew, and the address that it names; None: as pickle does it by itself, as a value."""
+    """Return how pickle is to make a ctypes object anew, and the address that it names; None: as pickle does it by
+    itself, as a value."""
     import ctypes
 
     if isinstance(value, ctypes._CFuncPtr):  # type: ignore[attr-defined]
         raise RootError(f"the root holds {value!r}, a function, which is no pointer to data: look it up in each run")
     kind = getattr(type(value), "_type_", None)
-    is_pointer = isinstance(value, ctypes._Pointer) or (isinstance(value, ctypes._SimpleCData) and kind in ("P", "z", "Z"))
+    is_pointer = isinstance(value, ctypes._Pointer) or (
+        isinstance(value, ctypes._SimpleCData) and kind in ("P", "z", "Z")
+    )
     if is_pointer:
         address = ctypes.cast(value, ctypes.c_void_p).value or 0
         _check_inside(value, address, arena)
         return (_make_pointer, (*_pointed_to(type(value)), address)), address
     address = ctypes.addressof(value)
-    if lib.mh_arena_of(ffi.cast("void *", address)) == arena:  # what a pointer's `contents` gives: memory of the library
+    # what a pointer's `contents` gives: memory of the library
+    if lib.mh_arena_of(ffi.cast("void *", address)) == arena:
         return (_make_content, (type(value), address)), address
     try:
         value.__reduce__()
     except ValueError as error:
-        raise RootError(f"the root holds {value!r}, memory of Python with pointers in it: {ADVICE}, and store a pointer to it") from error
+        raise RootError(
+            f"the root holds {value!r}, memory of Python with pointers in it: {ADVICE}, and store a pointer to it"
+        ) from error
     return None
 
 

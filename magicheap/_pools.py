@@ -1,17 +1,19 @@
-"""Thread pools of libraries: none may be alive when a process is committed, and each has its full size again afterwards.
+"""Thread pools of libraries: none may be alive when a process is committed, and each has its full size again
+afterwards.
 
     with limited_pools():        # around the body
         ...
     kept = prepare()             # in the committing process, last thing before the fork
     take_up(kept)                # in a resumed process
 
-The body runs with all threads there are. OpenMP can end its threads when asked, OpenBLAS does so by itself at fork, and both start
-them again when they are needed, so that nothing else must be small. Rayon can't end its threads: Hugging Face's tokenizers, which
-has them, is told not to begin, and so is the telemetry of onnxruntime, of which nothing that a program computes depends: it has a
-thread and writes to a database that all processes share. What still lives then, others judge (_known_pools.py, native/process/obstacles.h).
+The body runs with all threads there are. OpenMP can end its threads when asked, OpenBLAS does so by itself at fork, and
+both start them again when they are needed, so that nothing else must be small. Rayon can't end its threads: Hugging
+Face's tokenizers, which has them, is told not to begin, and so is the telemetry of onnxruntime, of which nothing that a
+program computes depends: it has a thread and writes to a database that all processes share. What still lives then,
+others judge (_known_pools.py, native/process/obstacles.h).
 
-A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads when it is used. Where the
-program or OMP_NUM_THREADS and its like chose the number, it stays.
+A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads when
+it is used. Where the program or OMP_NUM_THREADS and its like chose the number, it stays.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 # Variables by which pools that can't be ended are told not to begin. Read at every use, or by the import.
 _TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
-_STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}  # audit events
+# audit events
+_STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 _OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by who watches, ourselves included
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
 _ATTRIBUTES_BYTES = 56  # sizeof(pthread_attr_t) of glibc on x86-64
@@ -161,14 +164,16 @@ def _end_openmp(controller: Any) -> None:
 def _size_resting_openblas(controller: Any, n_threads: int) -> bool:
     """Size an OpenBLAS pool as its start does, as long as no thread of it lives; return whether that could be done.
 
-    openblas_set_num_threads would start the threads at once. These are the variables that both it and the first use go by
-    (driver/others/blas_server.c): exported, under these names whatever prefix the functions have.
+    openblas_set_num_threads would start the threads at once. These are the variables that both it and the first use go
+    by (driver/others/blas_server.c): exported, under these names whatever prefix the functions have.
     """
     if controller.internal_api != "openblas" or controller.threading_layer != "pthreads":
         return False
     library = ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD)
     try:
-        has_threads, n_at_work, n_started = (ctypes.c_int.in_dll(library, f"blas_{name}") for name in ("server_avail", "cpu_number", "num_threads"))
+        has_threads, n_at_work, n_started = (
+            ctypes.c_int.in_dll(library, f"blas_{name}") for name in ("server_avail", "cpu_number", "num_threads")
+        )
     except ValueError:
         return False
     if has_threads.value or n_at_work.value != n_started.value:

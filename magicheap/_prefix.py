@@ -1,8 +1,8 @@
 """What a program has asked the world before anybody watched: read from its source, as far as that can be understood.
 
-Understood are imports, definitions, and expressions of plain values, in which variables, the arguments and the working directory may be asked
-for in the usual ways. Of anything else nobody knows what it asks: then a snapshot serves only runs that come to the `with` themselves, and are
-compared by what they bring there (_brought.py).
+Understood are imports, definitions, and expressions of plain values, in which variables, the arguments and the working
+directory may be asked for in the usual ways. Of anything else nobody knows what it asks: then a snapshot serves only
+runs that come to the `with` themselves, and are compared by what they bring there (_brought.py).
 """
 
 from __future__ import annotations
@@ -19,21 +19,38 @@ if TYPE_CHECKING:
     import ast
     from collections.abc import Iterable
     from types import CodeType
+    from typing import Any
 
 _PURE = {
-    "str", "int", "float", "bool", "len", "list", "dict", "tuple", "set", "frozenset", "sorted", "min", "max", "range", "sum", "repr", "print",
-    "os.path.join", "os.path.dirname", "os.path.basename", "os.path.splitext", "os.path.normpath", "os.fspath", "pathlib.Path", "Path",
+    "str", "int", "float", "bool", "len", "list", "dict", "tuple", "set", "frozenset", "sorted", "min", "max", "range",
+    "sum", "repr", "print",
+    "os.path.join", "os.path.dirname", "os.path.basename", "os.path.splitext", "os.path.normpath", "os.fspath",
+    "pathlib.Path", "Path",
     "sys.path.append", "sys.path.insert", "sys.path.extend", "sys.path.remove", "sys.setrecursionlimit",
 }  # fmt: skip
 _OF_THE_PLACE = {"os.getcwd", "os.path.abspath"}
-_MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}  # what binds the names above that are no builtins
+# what binds the names above that are no builtins
+_MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}
 _MODULES = ("os", "sys", "posix", "time", "builtins")  # by no other name
 _ASKING = {  # attributes that answer a question, of whatever they are one
-    "argv", "orig_argv", "environ", "environb", "getenv", "getenvb", "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
+    "argv", "orig_argv", "environ", "environb", "getenv", "getenvb",
+    "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
     "tzname", "timezone", "altzone", "daylight", "__dict__", "modules", "__globals__", "__builtins__",
 }  # fmt: skip
-_CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}  # by what looks like no call
-_OF_METACLASSES = {"__init__", "__new__", "_missing_", "_generate_next_value_", "__call__", "mro", "__setattr__", "__hash__", "__eq__"}  # as of Enum's
+# by what looks like no call
+_CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}
+# as of Enum's
+_OF_METACLASSES = {
+    "__init__",
+    "__new__",
+    "_missing_",
+    "_generate_next_value_",
+    "__call__",
+    "mro",
+    "__setattr__",
+    "__hash__",
+    "__eq__",
+}
 _OF_SITE = ("_distutils_hack", "_virtualenv")  # loaded as the interpreter starts, if at all
 _OF_OURS = ("_cffi_backend", "cffi", "magicheap_start")
 
@@ -47,7 +64,8 @@ class Asked(NamedTuple):
 
 
 def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Asked | None:
-    """`places`: modules of which all before a line has run; `modules`: names of those that were loaded by then. None: nobody knows."""
+    """`places`: modules of which all before a line has run; `modules`: names of those that were loaded by then. None:
+    nobody knows."""
     import ast
 
     reader, begun = _Reader(), set()
@@ -57,12 +75,22 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
         if tree is None or not reader.enters(tree) or reader.reaches(tree.body, line) is not True:
             return None
     for name in modules:
-        path = getattr(sys.modules.get(name), "__file__", None)
+        path: Any = getattr(sys.modules.get(name), "__file__", None)
         top = name.partition(".")[0]
-        is_known = path is None or os.path.abspath(path) in begun or top in (*_OF_SITE, *_OF_OURS, "magicheap") or _questions.is_standard(path)
+        is_known = (
+            path is None
+            or os.path.abspath(path) in begun
+            or top in (*_OF_SITE, *_OF_OURS, "magicheap")
+            or _questions.is_standard(path)
+        )
         if not is_known:
-            tree = None if top in sys.stdlib_module_names else _parse(path)  # one that shadows the library's is not what the names above mean
-            if tree is None or not reader.enters(tree) or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass)):
+            # one that shadows the library's is not what the names above mean
+            tree = None if top in sys.stdlib_module_names else _parse(path)
+            if (
+                tree is None
+                or not reader.enters(tree)
+                or not all(reader.is_harmless(each) for each in tree.body if not isinstance(each, ast.Pass))
+            ):
                 return None
     return Asked(frozenset(reader.variables), reader.arguments, reader.place)
 
@@ -85,7 +113,8 @@ class _Reader:
     def __init__(self) -> None:
         self.variables: set[str] = set()
         self.arguments = self.place = False
-        self.bound: dict[str, set[str]] = {}  # in the module that is read: each name, with how it comes to mean something
+        # in the module that is read: each name, with how it comes to mean something
+        self.bound: dict[str, set[str]] = {}
 
     def enters(self, tree: ast.Module) -> bool:
         """Begin with another module; False if nobody knows what its names mean."""
@@ -96,10 +125,14 @@ class _Reader:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     top = alias.name.partition(".")[0]
-                    self.bound.setdefault(alias.asname or top, set()).add(f"import {top}" if alias.asname in (None, alias.name) else alias.name)
+                    self.bound.setdefault(alias.asname or top, set()).add(
+                        f"import {top}" if alias.asname in (None, alias.name) else alias.name
+                    )
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
-                    self.bound.setdefault(alias.asname or alias.name, set()).add(f"{'.' * node.level}{node.module}.{alias.name}")
+                    self.bound.setdefault(alias.asname or alias.name, set()).add(
+                        f"{'.' * node.level}{node.module}.{alias.name}"
+                    )
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 self.bound.setdefault(node.name, set()).add("own")
             elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -112,7 +145,8 @@ class _Reader:
         return self.bound.get(first, set()) == _MEANT.get(first, set())
 
     def reaches(self, body: list[ast.stmt], line: int) -> bool | None:
-        """True: the import at this line is in here, and all before it is understood; False: something is not; None: all is, and it comes later."""
+        """True: the import at this line is in here, and all before it is understood; False: something is not; None: all
+        is, and it comes later."""
         import ast
 
         for statement in body:
@@ -133,38 +167,67 @@ class _Reader:
         if isinstance(statement, ast.Expr):
             return self.knows(statement.value)
         if isinstance(statement, ast.Import):
-            return all(alias.asname is None or alias.name not in _MODULES for alias in statement.names)  # what they ask, they are read for
+            # what they ask, they are read for
+            return all(alias.asname is None or alias.name not in _MODULES for alias in statement.names)
         if isinstance(statement, ast.ImportFrom):
             return not _ASKING.intersection(alias.name for alias in statement.names)
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             arguments = statement.args
-            each_one = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-            evaluated = [*arguments.defaults, *arguments.kw_defaults, statement.returns, *(each and each.annotation for each in each_one)]
+            each_one = [
+                *arguments.posonlyargs,
+                *arguments.args,
+                *arguments.kwonlyargs,
+                arguments.vararg,
+                arguments.kwarg,
+            ]
+            evaluated = [
+                *arguments.defaults,
+                *arguments.kw_defaults,
+                statement.returns,
+                *(each and each.annotation for each in each_one),
+            ]
             is_called = statement.name in _CALLED or bool(statement.decorator_list)
             return not is_called and all(self.knows(each) for each in evaluated if each is not None)
         if isinstance(statement, ast.ClassDef):
-            is_plain = not statement.decorator_list and not statement.keywords and all(isinstance(each, ast.Name) for each in statement.bases)
+            is_plain = (
+                not statement.decorator_list
+                and not statement.keywords
+                and all(isinstance(each, ast.Name) for each in statement.bases)
+            )
             defined = {getattr(each, "name", "") for each in statement.body}
-            is_made_by_others = any(not hasattr(builtins, each.id) or each.id in self.bound for each in statement.bases if isinstance(each, ast.Name))
+            is_made_by_others = any(
+                not hasattr(builtins, each.id) or each.id in self.bound
+                for each in statement.bases
+                if isinstance(each, ast.Name)
+            )
             is_plain = is_plain and not (is_made_by_others and defined & _OF_METACLASSES)
             return is_plain and all(self.is_harmless(each) for each in statement.body)
         if isinstance(statement, ast.Assign):
             return self.knows(statement.value) and all(self.may_set(each) for each in statement.targets)
         if isinstance(statement, ast.AnnAssign | ast.AugAssign):
             annotation = getattr(statement, "annotation", None)
-            return self.may_set(statement.target) and all(self.knows(each) for each in (statement.value, annotation) if each is not None)
+            return self.may_set(statement.target) and all(
+                self.knows(each) for each in (statement.value, annotation) if each is not None
+            )
         if isinstance(statement, ast.If):
             if isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING" and not statement.orelse:
                 return True
-            return self.knows(statement.test) and all(self.is_harmless(each) for each in [*statement.body, *statement.orelse])
+            return self.knows(statement.test) and all(
+                self.is_harmless(each) for each in [*statement.body, *statement.orelse]
+            )
         return isinstance(statement, ast.Pass)
 
     def may_set(self, target: ast.expr) -> bool:
-        """Not what others than the program's own names mean, but for the path of imports and variables of its own environment."""
+        """Not what others than the program's own names mean, but for the path of imports and variables of its own
+        environment."""
         import ast
 
         if isinstance(target, ast.Subscript):
-            return _dotted(target.value) in ("sys.path", "os.environ") and self.is_itself(target.value) and self.knows(target.slice)
+            return (
+                _dotted(target.value) in ("sys.path", "os.environ")
+                and self.is_itself(target.value)
+                and self.knows(target.slice)
+            )
         if isinstance(target, ast.Tuple | ast.List):
             return all(isinstance(each, ast.Name) for each in target.elts)
         return isinstance(target, ast.Name)
@@ -182,21 +245,32 @@ class _Reader:
             return True
         if isinstance(node, ast.Attribute) and node.attr in _ASKING:
             return False
-        if isinstance(node, ast.Name | ast.Constant | ast.expr_context | ast.operator | ast.unaryop | ast.cmpop | ast.boolop):
+        if isinstance(
+            node, ast.Name | ast.Constant | ast.expr_context | ast.operator | ast.unaryop | ast.cmpop | ast.boolop
+        ):
             return True
         if isinstance(node, ast.Subscript) and _dotted(node.value) == "os.environ":
             return self.is_itself(node.value) and self.asks_for(node.slice)
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and _dotted(node.comparators[0]) == "os.environ":
-            return isinstance(node.ops[0], ast.In | ast.NotIn) and self.is_itself(node.comparators[0]) and self.asks_for(node.left)
+            return (
+                isinstance(node.ops[0], ast.In | ast.NotIn)
+                and self.is_itself(node.comparators[0])
+                and self.asks_for(node.left)
+            )
         if isinstance(node, ast.Call):
             return self.knows_call(node)
-        plain = (ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.JoinedStr, ast.FormattedValue,
-                 ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Starred)  # fmt: skip
+        plain = (
+            ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp,
+            ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Starred,
+        )  # fmt: skip
         return isinstance(node, plain) and all(self.knows(each) for each in ast.iter_child_nodes(node))
 
     def knows_call(self, node: ast.Call) -> bool:
         name = _dotted(node.func)
-        if not self.is_itself(node.func) or any(keyword.arg not in ("default", "sep", "end") for keyword in node.keywords):  # key=, file= name who is called
+        # key=, file= name who is called
+        if not self.is_itself(node.func) or any(
+            keyword.arg not in ("default", "sep", "end") for keyword in node.keywords
+        ):
             return False
         if name in ("os.environ.get", "os.getenv"):
             return bool(node.args) and self.asks_for(node.args[0]) and self.knows_arguments(node)

@@ -1,15 +1,18 @@
 """The transaction of a process: exchange this process for its snapshot, or run the body cold and commit by fork.
 
-P1  The exchange happens only when mh_open has found the snapshot sound and not stale, and nothing of this process would be lost that
-    its user would miss (_surroundings.py). Whatever fails after it executes the program cold, with the reason in MAGICHEAP_COLD.
-    What is sound and fresh, and only could not be resumed here, is kept: to make it anew would take the time again at each run.
+P1  The exchange happens only when mh_open has found the snapshot sound and not stale, and nothing of this process would
+    be lost that its user would miss (_surroundings.py). Whatever fails after it executes the program cold, with the
+    reason in MAGICHEAP_COLD. What is sound and fresh, and only could not be resumed here, is kept: to make it anew
+    would take the time again at each run.
 P2  Inside the body nothing is different from a cold run without us, except for the pools that _pools.py keeps small.
-P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the collector leaves the
-    objects of the image alone (_exit.py), and the transaction itself lives on.
-P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as this run does.
-    The child itself only rehearses that (native/process/rehearsal.c), and ends before anything of the program's could run.
-P5  A resumed process keeps signals back, from the launcher's first instruction, until all is taken up: a handler that ran before would be
-    cut off from what it is to act on, and what Python notes of signals is dropped as a fork returns.
+P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the
+    collector leaves the objects of the image alone (_exit.py), and the transaction itself lives on.
+P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as
+    this run does. The child itself only rehearses that (native/process/rehearsal.c), and ends before anything of the
+    program's could run.
+P5  A resumed process keeps signals back, from the launcher's first instruction, until all is taken up: a handler that
+    ran before would be cut off from what it is to act on, and what Python notes of signals is dropped as a fork
+    returns.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from magicheap._resumed import Kept, Resumed
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
-_OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")  # entries that the launcher or we have added to the environment
+# entries that the launcher or we have added to the environment
+_OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")
 _KEPT = "kept: "  # begins it where the snapshot is as good as before
 VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files_again.py says about a new snapshot
 _active: ProcessTransaction | None = None  # whose body runs
@@ -63,7 +67,9 @@ class ProcessTransaction(MagicTransaction):
             stack = _call_stack()
         except ValueError as error:
             self._unknown = f"the code that calls it can't be told from other code: {error}"
-        super().__init__(path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs, progress)
+        super().__init__(
+            path, options, [_key.program(), *key[:-2], *_key.search_path(), *key[-2:]], env, inputs, progress
+        )
         self._key[-1] = "place", [*self._key[-1][1], *stack.split(" < ")]
         self._is_relative, self._is_strict, self._compares = not os.path.isabs(path), is_strict, compares
 
@@ -74,10 +80,15 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
-        cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")  # neither the program nor its children are to see them
+        # neither the program nor its children are to see them
+        cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
-        reason = f"the body of another transaction, {_active.path}, is running" if _active else self._unknown or why_not(is_resumed)
+        reason = (
+            f"the body of another transaction, {_active.path}, is running"
+            if _active
+            else self._unknown or why_not(is_resumed)
+        )
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
@@ -114,7 +125,9 @@ class ProcessTransaction(MagicTransaction):
     def _know(self) -> None:
         """Find out what the program has asked before it was watched."""
         is_watched_since = self._is_first and _watch.is_on and _watch.places is not None
-        asked = _prefix.asked(_watch.places or (), _watch.modules) if is_watched_since and not self._is_watched else None
+        asked = (
+            _prefix.asked(_watch.places or (), _watch.modules) if is_watched_since and not self._is_watched else None
+        )
         self._is_known = self._is_watched or asked is not None
         if asked is not None:
             self._asked_before = self._asked_before[0] or asked.arguments, self._asked_before[1] or asked.place
@@ -136,8 +149,9 @@ class ProcessTransaction(MagicTransaction):
     def _command_text(self) -> bytes:
         """Return the command line by which the launcher is to find the snapshot; b"": by none.
 
-        The launcher evaluates no Python. So it can lead to a program's first transaction only, and only if all is known that the program asked
-        before it: then path and key depend on nothing but that. If it had looked at its arguments the link is for those alone.
+        The launcher evaluates no Python. So it can lead to a program's first transaction only, and only if all is known
+        that the program asked before it: then path and key depend on nothing but that. If it had looked at its
+        arguments the link is for those alone.
         """
         if not self._is_known:
             return b""
@@ -175,7 +189,15 @@ class ProcessTransaction(MagicTransaction):
         argv = ffi.new("char *[]", [*words, ffi.NULL])
         launcher = ffi.new("char[]", os.fsencode(launcher_path()))
         try:
-            call(lib.mh_resume, self._tx, launcher, argv, _key.n_skipped(sys.orig_argv), self._environ, path=launcher_path())
+            call(
+                lib.mh_resume,
+                self._tx,
+                launcher,
+                argv,
+                _key.n_skipped(sys.orig_argv),
+                self._environ,
+                path=launcher_path(),
+            )
         except (MagicHeapError, OSError) as error:
             self.reason = str(error)
             come_back(left)
@@ -262,13 +284,18 @@ class ProcessTransaction(MagicTransaction):
         take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
-        doubt = f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}" if kept.seeds.unknown else ""
+        doubt = (
+            f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}"
+            if kept.seeds.unknown
+            else ""
+        )
         try:
             if doubt and self._is_strict:
                 raise UnsupportedError(f"{doubt}, and the transaction is strict")
             held = _files.prepare(self._tx, self._is_again)
             if held is not None and changes is not None and changes.directory is not None:
-                held = held._replace(directory="")  # each run goes there; and where that depends on where it began, it was asked
+                # each run goes there; and where that depends on where it began, it was asked
+                held = held._replace(directory="")
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
@@ -288,7 +315,10 @@ class ProcessTransaction(MagicTransaction):
         _log.info("committed %s", self._file())
         self._link()
         if doubt:
-            self._warn(f"{self.path}: {doubt}: seed it behind the with, or in a handler of os.register_at_fork(after_in_child=...)")
+            self._warn(
+                f"{self.path}: {doubt}: seed it behind the with, or in a handler of "
+                "os.register_at_fork(after_in_child=...)"
+            )
         self._keep_to_bound()
 
     def _take_up(
@@ -302,7 +332,8 @@ class ProcessTransaction(MagicTransaction):
     ) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
-        Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports nothing.
+        Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports
+        nothing.
         """
         self.was_committed, self.reason = True, ""
         started = self._resumed
@@ -325,7 +356,11 @@ class ProcessTransaction(MagicTransaction):
             if is_rehearsal:
                 lib.mh_rehearsed()
             verdict = getattr(error, "verdict", None)  # of Unavailable
-            reason = str(error) if verdict is not None or isinstance(error, _kernel.Differs) else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            reason = (
+                str(error)
+                if verdict is not None or isinstance(error, _kernel.Differs)
+                else f"the process cannot be resumed: {type(error).__name__}: {error}"
+            )
             _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()
@@ -336,7 +371,8 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
     """Return arguments and environment."""
     block, argc = ffi.unpack(started.strings, started.strings_bytes), started.argc
     strings = block.split(b"\0")
-    ffi.memmove(ffi.from_buffer(block), bytes(len(block)), len(block))  # it is freed here, and a layer would have what is left of it
+    # it is freed here, and a layer would have what is left of it
+    ffi.memmove(ffi.from_buffer(block), bytes(len(block)), len(block))
     return strings[:argc], strings[argc:-1]
 
 
@@ -363,7 +399,8 @@ def _caller() -> FrameType | None:
 
 
 def _call_stack() -> str:
-    """Return where in the program the transaction is: a snapshot resumes all callers of its `with`, so they must be the same."""
+    """Return where in the program the transaction is: a snapshot resumes all callers of its `with`, so they must be the
+    same."""
     frame, places = _caller(), []
     while frame:
         code = frame.f_code

@@ -1,6 +1,7 @@
 """Tells a function of the program's how far a commit has come, from a thread that lives no longer than that.
 
-A process is committed by fork, which a thread of the program's would be lost in; this one begins behind the fork, in the parent.
+A process is committed by fork, which a thread of the program's would be lost in; this one begins behind the fork, in
+the parent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ INTERVAL_S = 0.05  # 20 times a second, as often as anybody sees; arbitrary
 
 
 class Watch:
-    """Calls `progress` with what commit_progress says, from time to time and, if the block ends well, once with all of it."""
+    """Calls `progress` with what commit_progress says, from time to time and, if the block ends well, once with all of
+    it."""
 
     def __init__(self, transaction: MagicTransaction, progress: Callable[[int, int], object] | None) -> None:
         self._transaction, self._progress = transaction, progress
@@ -31,7 +33,9 @@ class Watch:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._progress is not None:
             self._is_over.set()
             self._thread.join()

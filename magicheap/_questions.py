@@ -1,8 +1,10 @@
 """What Python code asks of the world, as far as the functions of C that it calls do not tell (native/heap/questions.h).
 
-Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked at.
-Q2  Who walks through the whole environment by a loop asks for all of it, or for what the loop wants (_walks.py). Whoever has C code copy it,
-    as dict() and copy() do, asks for no variable: that is how the environment of a child process is made, which is no question of ours.
+Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked
+    at.
+Q2  Who walks through the whole environment by a loop asks for all of it, or for what the loop wants (_walks.py).
+    Whoever has C code copy it, as dict() and copy() do, asks for no variable: that is how the environment of a child
+    process is made, which is no question of ours.
 Q3  What this package asks for itself is no question of the program's: it asks in a pause.
 Q4  An audit hook can't be removed and may not raise, so it is installed once, switched by `_is_noting`, and harmless.
 """
@@ -27,7 +29,8 @@ STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")
-_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")  # by site, before anybody could watch; in directories without, which are packages all the same
+# by site, before anybody could watch; in directories without, which are packages all the same
+_ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")
 
 # Audit events of what can't be asked again, each with how to tell of it.
 _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
@@ -71,9 +74,9 @@ def begin() -> None:
             pass
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = _Encode(each.encodekey), _Decode(each.decodekey)
-    sys.meta_path.insert(0, _FINDER)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _FINDER)
     _watch_arguments()
-    os.uname = posix.uname = _uname  # type: ignore[assignment]
+    os.uname = posix.uname = _uname
     _watch_zone()
     if not _is_hooked:
         sys.addaudithook(_audit_hook)
@@ -89,7 +92,7 @@ def end() -> None:
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = _inner(each.encodekey), _inner(each.decodekey)
     try:
-        sys.meta_path.remove(_FINDER)  # type: ignore[arg-type]
+        sys.meta_path.remove(_FINDER)
     except ValueError:  # the program has removed it
         pass
     _release_arguments()
@@ -153,7 +156,8 @@ def notes() -> list[str]:
 
 
 def sought_modules() -> str:
-    """Return the last parts of all module names that were imported or looked for, each with a slash behind it; of those in vain, with ?/ behind it.
+    """Return the last parts of all module names that were imported or looked for, each with a slash behind it; of those
+    in vain, with ?/ behind it.
 
     A directory of that name, without an __init__.py, matters to the latter alone.
     """
@@ -165,7 +169,9 @@ def sought_modules() -> str:
 def is_standard(path: str) -> bool:
     """Tell whether a path leads into the standard library, which the interpreter's version covers."""
     prefix = STANDARD_LIBRARY + os.sep
-    return path == STANDARD_LIBRARY or (path.startswith(prefix) and path[len(prefix) :].split(os.sep)[0] not in _INSTALLED)
+    return path == STANDARD_LIBRARY or (
+        path.startswith(prefix) and path[len(prefix) :].split(os.sep, maxsplit=1)[0] not in _INSTALLED
+    )
 
 
 def import_directories() -> list[str]:
@@ -174,7 +180,9 @@ def import_directories() -> list[str]:
     for module in list(sys.modules.values()):
         path = getattr(module, "__dict__", {}).get("__path__")  # not getattr: modules that load lazily would begin to
         try:
-            found.update(dict.fromkeys(entry for entry in path or () if isinstance(entry, str) and os.path.isabs(entry)))
+            found.update(
+                dict.fromkeys(entry for entry in path or () if isinstance(entry, str) and os.path.isabs(entry))
+            )
         except Exception:  # whatever a program puts there
             pass
     return [path for path in found if not is_standard(path) and not os.path.isfile(path)]
@@ -240,7 +248,8 @@ def _saw_walk(frame: FrameType | None) -> None:
 
 
 def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
-    """Tell whether a value is read for a walk, in a loop over all, or by the instruction that has just copied all names."""
+    """Tell whether a value is read for a walk, in a loop over all, or by the instruction that has just copied all
+    names."""
     if name == _walked and "*" in _patterns:
         return True
     if frame and frame.f_code.co_name == "__iter__" and frame.f_code.co_filename in _MAPPINGS:
@@ -260,7 +269,8 @@ def _inner(function: Any) -> Any:
 def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: list[str], *arguments: Any) -> Any:
         global _is_argv_asked
-        if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):  # the program's own name is the command's
+        # the program's own name is the command's
+        if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):
             _is_argv_asked = True
         return method(self, *arguments)
 
@@ -270,9 +280,25 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 class _Arguments(list[str]):
     """sys.argv while it is watched."""
 
-    for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__reversed__", "__eq__", "__ne__", "__add__", "__radd__", "__repr__", "index", "count", "copy", "pop"):
-        locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))  # which lists don't add from the right
-    __hash__ = None  # type: ignore[assignment]
+    for _name in (
+        "__getitem__",
+        "__iter__",
+        "__len__",
+        "__contains__",
+        "__reversed__",
+        "__eq__",
+        "__ne__",
+        "__add__",
+        "__radd__",
+        "__repr__",
+        "index",
+        "count",
+        "copy",
+        "pop",
+    ):
+        # which lists don't add from the right
+        locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))
+    __hash__ = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return list, (list(self),)  # whoever gets it, such as a worker of multiprocessing, need not have this package
@@ -315,14 +341,19 @@ def take_up(arguments: list[str]) -> None:
 _real_uname = posix.uname
 
 
-class _Uname(tuple[str, ...]):
-    """What os.uname returns, while who looks at the host's name is to be known: libraries ask for the kernel's version alone."""
+def _field(i: int) -> property:
+    return property(lambda self: tuple.__getitem__(self, i))
 
-    sysname, release, version, machine = (property(lambda self, i=i: tuple.__getitem__(self, i)) for i in (0, 2, 3, 4))
+
+class _Uname(tuple[str, ...]):
+    """What os.uname returns, while who looks at the host's name is to be known: libraries ask for the kernel's version
+    alone."""
+
+    sysname, release, version, machine = (_field(i) for i in (0, 2, 3, 4))
 
     @property
     def nodename(self) -> str:
-        return self[1]
+        return str(self[1])
 
     def __getitem__(self, i: Any) -> Any:
         if i not in (0, 2, 3, 4, -5, -3, -2, -1):
@@ -365,7 +396,8 @@ class _Node:
 
 # ---- the time zone ----
 
-_ZONE = ("tzname", "timezone", "altzone", "daylight")  # attributes of the module `time`, made as it is loaded: nobody is called who could tell
+# attributes of the module `time`, made as it is loaded: nobody is called who could tell
+_ZONE = ("tzname", "timezone", "altzone", "daylight")
 _hidden: dict[str, Any] = {}
 
 
@@ -399,7 +431,8 @@ def _of_zone(name: str) -> Any:
 
 
 class _Finder:
-    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a resumed process has anew."""
+    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a
+    resumed process has anew."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         _modules.add(name.rpartition(".")[2])
@@ -424,7 +457,8 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
             _notes[_UNREPEATABLE[event](arguments)[:_NOTE_CHARACTERS]] = None
         elif event == "os.chdir":
             if not isinstance(arguments[0], int):
-                os.path.realpath(arguments[0])  # which asks what it depends on: links, and for a relative one the working directory
+                # which asks what it depends on: links, and for a relative one the working directory
+                os.path.realpath(arguments[0])
         else:
             _saw_listing(arguments[0])
     except Exception:  # what has no sound name, the call itself will refuse

@@ -3,9 +3,10 @@
     kept = prepare()       # in the committing process, last thing before the fork
     take_up(kept)          # in a resumed process, after the fork handlers; ReseedError: the run must go cold
 
-Only libraries that are loaded are asked. Which they are besides those named here, _drawers.py finds; generators that the program made,
-_generators.py. What was seeded explicitly (numpy.random.seed(7), torch.manual_seed(7)) gives what it gives in a plain run. What asks the
-kernel each time (secrets, os.urandom, uuid4) needs nothing; what it gave in the body, and the program kept, is the program's.
+Only libraries that are loaded are asked. Which they are besides those named here, _drawers.py finds; generators that
+the program made, _generators.py. What was seeded explicitly (numpy.random.seed(7), torch.manual_seed(7)) gives what it
+gives in a plain run. What asks the kernel each time (secrets, os.urandom, uuid4) needs nothing; what it gave in the
+body, and the program kept, is the program's.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Kept(NamedTuple):
 
 def prepare() -> Kept:
     """Find what is loaded."""
-    steps = [(name, step) for name, step in _STEPS.items() if name in sys.modules]
+    steps: list[tuple[str, Callable[[], object]]] = [
+        (name, step) for name, step in _STEPS.items() if name in sys.modules
+    ]
     steps += [(f"OpenSSL ({path})", _Openssl(path)) for path in _mapped_files(r"/libcrypto[^/]*\.so[^/]*")]
     steps += _drawers.sqlite_resets(_mapped_files(r"/libsqlite3[^/]*\.so[^/]*"))
     generators, unknown = _generators.find()
@@ -63,7 +66,8 @@ def take_up(kept: Kept) -> None:
 
 
 def _reseed_torch() -> None:
-    """The default generator, unless its seed can't be one that torch drew: these have 53 bits (c10/core/GeneratorImpl.cpp)."""
+    """The default generator, unless its seed can't be one that torch drew: these have 53 bits
+    (c10/core/GeneratorImpl.cpp)."""
     generator = sys.modules["torch"].default_generator
     if generator.initial_seed() >> 32:
         generator.manual_seed(int.from_bytes(os.urandom(6), "little") | 1 << 52)
@@ -95,8 +99,8 @@ def _renew_tempfile() -> None:
 class _ClockSequence:
     """libuuid's generator of time-based UUIDs, with a clock sequence of this process.
 
-    libuuid draws one when it is first asked and keeps it, so that two resumed processes would give the same UUID in the same
-    microsecond. Nothing but exchanging the field reaches it.
+    libuuid draws one when it is first asked and keeps it, so that two resumed processes would give the same UUID in the
+    same microsecond. Nothing but exchanging the field reaches it.
     """
 
     def __init__(self, generate: Callable[[], tuple[bytes, int | None]]) -> None:
@@ -117,7 +121,8 @@ def _renew_uuid() -> None:
 
 
 class _SequencedUuid:
-    """A function of uuid_utils, with clock sequences of this process, a new one for each call, where the caller names none."""
+    """A function of uuid_utils, with clock sequences of this process, a new one for each call, where the caller names
+    none."""
 
     def __init__(self, generate: Callable[..., object]) -> None:
         self._generate = generate
@@ -131,7 +136,8 @@ class _SequencedUuid:
 
 
 def _renew_uuid_utils() -> None:
-    """Its generators of time-based UUIDs draw one clock sequence for all; what is random it reseeds in a fork handler."""
+    """Its generators of time-based UUIDs draw one clock sequence for all; what is random it reseeds in a fork
+    handler."""
     module: Any = sys.modules["uuid_utils"]
     for name in ("uuid1", "uuid6"):
         generate = getattr(module, name)
@@ -149,8 +155,9 @@ _STEPS: dict[str, Callable[[], None]] = {
 
 
 class _Openssl:
-    """One loaded copy of OpenSSL. It reseeds itself when the process id differs from that of its last use, which it need not after a resume:
-    ids repeat from container to container. Where they differ it is left alone, since reaching for it costs a tenth of the resume.
+    """One loaded copy of OpenSSL. It reseeds itself when the process id differs from that of its last use, which it
+    need not after a resume: ids repeat from container to container. Where they differ it is left alone, since reaching
+    for it costs a tenth of the resume.
 
     Called once at the commit, too: what it does when it is first used would cost every resume some milliseconds.
     """

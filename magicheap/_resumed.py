@@ -1,16 +1,17 @@
 """What Python does about the difference between the process that was committed and the one that goes on.
 
-    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm; after the fork: go_on(kept)
+    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm;
+                                         # after the fork: go_on(kept)
     take_up(resumed, kept)               # first thing behind os.fork() in a resumed process
 
-`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of the beginning
-of the transaction. Each of kept.areas is to be given to mh_scrub.
+`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of
+the beginning of the transaction. Each of kept.areas is to be given to mh_scrub.
 
 R1  All that is needed after the resume is imported before the fork.
-R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another. It has not
-    read or written a descriptor, and executing the program cold is as good as having done so at once.
-R3  The fork handlers of libraries have run. What the kernel keeps (working directory, umask, limits, ids) is the run's own;
-    _kernel.py then changes what the program had changed.
+R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another.
+    It has not read or written a descriptor, and executing the program cold is as good as having done so at once.
+R3  The fork handlers of libraries have run. What the kernel keeps (working directory, umask, limits, ids) is the run's
+    own; _kernel.py then changes what the program had changed.
 """
 
 from __future__ import annotations
@@ -54,21 +55,40 @@ class Kept(NamedTuple):
 
 
 def ignored_signals() -> int:
-    """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there is no /proc."""
+    """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there
+    is no /proc."""
     with open("/proc/self/status", "rb") as status:
-        return next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")) & ~_SIGNALS_OF_PYTHON & _STANDARD_SIGNALS
+        return (
+            next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
+            & ~_SIGNALS_OF_PYTHON
+            & _STANDARD_SIGNALS
+        )
 
 
 def prepare(initial: list[bytes], ignored: int) -> Kept:
-    """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was changed."""
+    """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was
+    changed."""
     pools = _pools.prepare()
     streams = _streams.prepare()
     tempfile: Any = sys.modules.get("tempfile")
-    is_found = tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
+    is_found = (
+        tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
+    )
     environment, seeds = _environment.changes(initial), _reseed.prepare()
     areas = _environment.inherited(initial)
     circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
-    return Kept(areas, ignored, is_found, os.environb.get(b"TZ"), environment, circumstances, streams, seeds, pools, _exit.prepare())
+    return Kept(
+        areas,
+        ignored,
+        is_found,
+        os.environb.get(b"TZ"),
+        environment,
+        circumstances,
+        streams,
+        seeds,
+        pools,
+        _exit.prepare(),
+    )
 
 
 def go_on(kept: Kept) -> None:
@@ -85,7 +105,8 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
         _take_up_signals(ignored, kept.ignored_signals)
     if time_zone != kept.time_zone:
         time.tzset()
-    threading.main_thread()._native_id = threading.get_native_id()  # type: ignore[attr-defined]  # a fork handler that CPython lacks
+    # a fork handler that CPython lacks
+    threading.main_thread()._native_id = threading.get_native_id()  # type: ignore[attr-defined]
     _surroundings.begin()
     _original_directory.take_up()
     _reseed.take_up(kept.seeds)
@@ -107,7 +128,8 @@ def _take_up_arguments(orig_argv: list[str], n_skipped: int) -> None:
 
 
 def _take_up_signals(now: int, before: int) -> None:
-    """Ignore what whoever started this process has ignored, and nothing that only the committing process was started to ignore.
+    """Ignore what whoever started this process has ignored, and nothing that only the committing process was started to
+    ignore.
 
     Handlers that the program has set stay; so does what it chose to ignore, unless it had been ignored anyway.
     """

@@ -1,21 +1,23 @@
 """The root of a heap snapshot: what the program puts in, and gets back in every later run.
 
-A root is a picklable graph whose leaves may lie in the arena. It is pickled (protocol 5) with memory left out: a pointer becomes its
-type and address, an array its shape and the address of its elements (_pickling.py). The pickle and a table of those memory ranges make
-one block of the arena, the root that the C side knows:
+A root is a picklable graph whose leaves may lie in the arena. It is pickled (protocol 5) with memory left out: a
+pointer becomes its type and address, an array its shape and the address of its elements (_pickling.py). The pickle and
+a table of those memory ranges make one block of the arena, the root that the C side knows:
 
-    | tag | pickle bytes | ranges | pointers | (address, bytes) of each range ... | pickle ... |        all integers 64 bits
+    | tag | pickle bytes | ranges | pointers | (address, bytes) of each range ... | pickle ... |        all integers 64
+    bits
 
-R1  Whatever the table or the pickle names lies in the arena: a pointer elsewhere is an error, elements elsewhere are copied in.
+R1  Whatever the table or the pickle names lies in the arena: a pointer elsewhere is an error, elements elsewhere are
+    copied in.
 R2  Ranges of one owner that overlap before the commit overlap after it: arrays that share memory go on sharing it.
-R3  No word of this block is a pointer to the audit, since pickled bytes may look like one: the block is marked as data and
-    each address in it is kept by name.
-R4  The memory of a range is its owner's, and held until the commit is over: what pickling made for the occasion, or handed over, lives no longer
-    than somebody holds it, and its memory may be anybody's then.
-R5  A root without pointers can be had twice in one process: the second time the snapshot is mapped elsewhere, each range is as far from its
-    address as the arena is, and what the program did to the first one does not show. The mapping goes when the last who uses it has gone.
-    With pointers (that includes numbers that may be addresses) it can't be had again: the first one may have been written to, freed, or
-    may be tomorrow.
+R3  No word of this block is a pointer to the audit, since pickled bytes may look like one: the block is marked as data
+    and each address in it is kept by name.
+R4  The memory of a range is its owner's, and held until the commit is over: what pickling made for the occasion, or
+    handed over, lives no longer than somebody holds it, and its memory may be anybody's then.
+R5  A root without pointers can be had twice in one process: the second time the snapshot is mapped elsewhere, each
+    range is as far from its address as the arena is, and what the program did to the first one does not show. The
+    mapping goes when the last who uses it has gone. With pointers (that includes numbers that may be addresses) it
+    can't be had again: the first one may have been written to, freed, or may be tomorrow.
 """
 
 from __future__ import annotations
@@ -86,7 +88,10 @@ def restore_root(tx: Any) -> Any:
     if tag != _TAG or start + pickled_bytes > usable_bytes:
         raise CorruptError(f"the root begins with {tag:#x}, expected {_TAG:#x} and a block of that length")
     if second and n_pointers:
-        raise BusyError("this process has the snapshot already, and its root holds pointers, which lead to what may have been changed")
+        raise BusyError(
+            "this process has the snapshot already, and its root holds pointers, which lead to what may have "
+            "been changed"
+        )
     ranges = _RANGE.iter_unpack(content[_HEAD.size : start])
     buffers = [second(*found) if second and found[1] else memory_at(*found) for found in ranges]
     return Unpickler(io.BytesIO(content[start : start + pickled_bytes]), buffers=buffers).load()
@@ -96,7 +101,8 @@ def restore_root(tx: Any) -> Any:
 
 
 def _second_mapping(tx: Any) -> Callable[[int, int], Any]:
-    """Return a function from a range to its memory in an arena that was moved; the arena goes with the last of that memory."""
+    """Return a function from a range to its memory in an arena that was moved; the arena goes with the last of that
+    memory."""
     arena, stats = lib.mh_transaction_arena(tx), ffi.new("mh_arena_stats *")
     lib.mh_arena_read_stats(arena, stats)
     start = ffi.gc(ffi.cast("char *", stats.address), lambda _: lib.mh_arena_delete(arena))
@@ -106,13 +112,16 @@ def _second_mapping(tx: Any) -> Callable[[int, int], Any]:
 
 
 def _count_addresses(pickled: bytes, arena: Any) -> int:
-    """Count what may be addresses in the arena that the program keeps as numbers, in a pickle: integers, and words in its bytes."""
+    """Count what may be addresses in the arena that the program keeps as numbers, in a pickle: integers, and words in
+    its bytes."""
     stats = ffi.new("mh_arena_stats *")
     lib.mh_arena_read_stats(arena, stats)
     first = stats.address
-    end = first + stats.capacity_bytes // 1024 + (4 << 20) + stats.mapped_bytes  # data begins behind a page table of four bytes a page
+    # data begins behind a page table of four bytes a page
+    end = first + stats.capacity_bytes // 1024 + (4 << 20) + stats.mapped_bytes
     n_found = 0
-    for half in range(first >> 32, (end >> 32) + 1):  # of all addresses, bytes 4 and 5: two of them are enough for 8 GiB
+    # of all addresses, bytes 4 and 5: two of them are enough for 8 GiB
+    for half in range(first >> 32, (end >> 32) + 1):
         bytes_of_half = half.to_bytes(2, "little")
         at = pickled.find(bytes_of_half, 4)
         while at >= 0:

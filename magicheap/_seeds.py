@@ -3,8 +3,9 @@
     watch()                 # as soon as there can be any, and at the latest when a transaction begins
     kind_of(generator)      # "explicit", "drawn", or "unknown": made before anybody watched, and not seeded since
 
-Every explicit seed passes through _random.Random.seed or setstate, which are replaced by functions that note it. A seed that is itself a draw of
-the kernel's (random.Random(os.urandom(8))), or a state that came from a generator seeded so, is none.
+Every explicit seed passes through _random.Random.seed or setstate, which are replaced by functions that note it. A seed
+that is itself a draw of the kernel's (random.Random(os.urandom(8))), or a state that came from a generator seeded so,
+is none.
 
 Imported with magicheap where random is loaded: so it imports nothing else.
 """
@@ -50,11 +51,16 @@ def watch() -> None:
 
 
 def instances() -> list[Any]:
-    """Return all that the collector knows, without the one that serves random's functions, which reseeds itself in a fork handler."""
+    """Return all that the collector knows, without the one that serves random's functions, which reseeds itself in a
+    fork handler."""
     random: Any = sys.modules.get("random")
     if not hasattr(random, "Random"):  # or it is just being imported
         return []
-    found = (each for each in gc.get_objects() if issubclass(type(each), random.Random) and not issubclass(type(each), random.SystemRandom))
+    found = (
+        each
+        for each in gc.get_objects()
+        if issubclass(type(each), random.Random) and not issubclass(type(each), random.SystemRandom)
+    )
     return [each for each in found if each is not random._inst]
 
 
@@ -85,7 +91,8 @@ def set_state(generator: Any, state: Any, is_explicit: bool) -> None:
 def _remember(table: dict[int, Any], generator: Any) -> None:
     key = id(generator)
     try:
-        table[key] = ref(generator, lambda _, pop=table.pop: pop(key, None))
+        pop = table.pop
+        table[key] = ref(generator, lambda _: pop(key, None))
     except TypeError:  # a bare _random.Random, which nobody can find either
         pass
 
@@ -124,11 +131,12 @@ def is_drawn(value: bytes) -> bool:
 
 
 def is_drawn_number(number: int) -> bool:
-    """Tell whether a seed, which is not negative, is a draw, as a number, or as bytes with the digest that random.Random.seed appends to them."""
+    """Tell whether a seed, which is not negative, is a draw, as a number, or as bytes with the digest that
+    random.Random.seed appends to them."""
     if number >> _DIGEST_BITS:
         text = number >> _DIGEST_BITS
-        sizes = range((text.bit_length() + 7) // 8, _DRAWN_BYTES_MAX + 1)
-        return any(is_drawn(text.to_bytes(size, "big")) for size in sizes)
+        lengths = range((text.bit_length() + 7) // 8, _DRAWN_BYTES_MAX + 1)
+        return any(is_drawn(text.to_bytes(size, "big")) for size in lengths)
     if not number >> 32:  # 64 bits are so by chance of 2**-32 only
         return False
     sizes = [size for size in _DRAWN_BYTES if number.bit_length() <= 8 * size]

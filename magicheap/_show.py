@@ -28,7 +28,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
 
 def show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], total: str) -> None:
-    """Print rows whose first column must stay whole, since other commands take it: a line of its own, where a person reads it."""
+    """Print rows whose first column must stay whole, since other commands take it: a line of its own, where a person
+    reads it."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             print("\t".join(row))
@@ -37,7 +38,10 @@ def show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], total: s
     for first, *rest in rows:
         print(first)
         indent = " " * (len(first) - len(first.lstrip()) + 4)
-        print(*(f"{indent}{column} {text}" for column, text in zip(columns[1:], rest, strict=True) if text != "-"), sep="\n")
+        print(
+            *(f"{indent}{column} {text}" for column, text in zip(columns[1:], rest, strict=True) if text != "-"),
+            sep="\n",
+        )
     print(total.replace("\t", ", "))
 
 

@@ -3,16 +3,17 @@
     kept = prepare()       # in the committing process, last thing before the fork
     take_up(kept)          # in a resumed process
 
-The objects stay, since others hold them (`from sys import stdout`, handlers of logging): each layer's __init__ is run again on
-the very same object, which drops what is buffered and finds out anew what depends on the descriptor: seekability, buffer size,
-and whether it is a terminal. Where the descriptor is of the same kind as at the commit (a terminal, a pipe: nothing that has a
-position), all of that is as it was, and nothing is done. Only the FileIO is another; the old one, which has but the descriptor's number, goes on working. The
-rules are those of create_stdio in CPython's Python/pylifecycle.c.
+The objects stay, since others hold them (`from sys import stdout`, handlers of logging): each layer's __init__ is run
+again on the very same object, which drops what is buffered and finds out anew what depends on the descriptor:
+seekability, buffer size, and whether it is a terminal. Where the descriptor is of the same kind as at the commit (a
+terminal, a pipe: nothing that has a position), all of that is as it was, and nothing is done. Only the FileIO is
+another; the old one, which has but the descriptor's number, goes on working. The rules are those of create_stdio in
+CPython's Python/pylifecycle.c.
 
-What the program had changed by reconfigure() stays: encoding, errors, write_through, and line_buffering where it was not the
-default; newline can't be read back and becomes the default again. A stream that the program replaced stays replaced, but what it
-stands on (`sys.stdout.buffer`) is renewed. A closed descriptor is None, and whoever holds the old object finds it closed. The
-interpreter's options and PYTHON* are as at the commit: another snapshot answers to others.
+What the program had changed by reconfigure() stays: encoding, errors, write_through, and line_buffering where it was
+not the default; newline can't be read back and becomes the default again. A stream that the program replaced stays
+replaced, but what it stands on (`sys.stdout.buffer`) is renewed. A closed descriptor is None, and whoever holds the old
+object finds it closed. The interpreter's options and PYTHON* are as at the commit: another snapshot answers to others.
 """
 
 from __future__ import annotations
@@ -64,9 +65,13 @@ def prepare() -> Kept:
     streams = tuple(_find(fd, is_flushed) for fd in range(3))
     models = [stream.text for stream in streams[:2] if stream.text]  # errors of stderr are always backslashreplace
     if not models:
-        raise UnsupportedError("standard input and standard output are closed: how later runs would decode theirs cannot be told")
+        raise UnsupportedError(
+            "standard input and standard output are closed: how later runs would decode theirs cannot be told"
+        )
     is_unbuffered = any(stream.raw and not stream.buffer for stream in streams[1:])
-    return Kept(streams, is_unbuffered, _libc.__fbufsize(_c_stdin) > 0, models[0].encoding, models[0].errors or "strict")
+    return Kept(
+        streams, is_unbuffered, _libc.__fbufsize(_c_stdin) > 0, models[0].encoding, models[0].errors or "strict"
+    )
 
 
 def take_up(kept: Kept) -> None:
@@ -99,7 +104,8 @@ def flush() -> bool:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
             stream.flush()  # type: ignore[union-attr]
-        except (AttributeError, OSError, ValueError):  # None; no space, nobody reads; closed: the program will hear of it
+        # None; no space, nobody reads; closed: the program will hear of it
+        except (AttributeError, OSError, ValueError):
             is_flushed = False
     _libc.fflush(None)
     return is_flushed
@@ -111,7 +117,12 @@ def _find(fd: int, is_flushed: bool) -> Stream:
         layers = _layers(text, fd)
         if layers:
             own = text if text is getattr(sys, f"__{NAMES[fd]}__") else None
-            return Stream(own, *layers, _chosen_line_buffering(own, fd), lib.mh_descriptor_kind(fd) if _is_pristine(own, fd, is_flushed) else 0)
+            return Stream(
+                own,
+                *layers,
+                _chosen_line_buffering(own, fd),
+                lib.mh_descriptor_kind(fd) if _is_pristine(own, fd, is_flushed) else 0,
+            )
     return Stream(None, None, None, None, 0)
 
 
@@ -166,15 +177,21 @@ def _renew(fd: int, stream: Stream, kept: Kept) -> TextIOWrapper | None:
     return text
 
 
-def _renew_text(text: TextIOWrapper, buffer: FileIO | BufferedReader | BufferedWriter, stream: Stream, fd: int, kept: Kept) -> None:
+def _renew_text(
+    text: TextIOWrapper, buffer: FileIO | BufferedReader | BufferedWriter, stream: Stream, fd: int, kept: Kept
+) -> None:
     if stream.text:
         encoding, errors, write_through = text.encoding, text.errors, text.write_through
     else:
-        encoding, errors, write_through = kept.encoding, "backslashreplace" if fd == 2 else kept.errors, kept.is_unbuffered
+        encoding, errors, write_through = (
+            kept.encoding,
+            "backslashreplace" if fd == 2 else kept.errors,
+            kept.is_unbuffered,
+        )
     line_buffering = stream.line_buffering
     if line_buffering is None:
         line_buffering = not write_through and (fd == 2 or buffer.isatty())
-    text.__init__(buffer, encoding, errors, "\n", line_buffering, write_through)  # type: ignore[misc, arg-type]
+    text.__init__(buffer, encoding, errors, "\n", line_buffering, write_through)  # type: ignore[misc]
 
 
 def _buffer_bytes(raw: FileIO) -> int:

@@ -1,4 +1,5 @@
-"""Whether this process may be exchanged for a snapshot, or be committed: not where somebody watches it, or works inside it.
+"""Whether this process may be exchanged for a snapshot, or be committed: not where somebody watches it, or works inside
+it.
 
 Asked at every start, so it imports nothing and looks only at what is loaded already.
 """
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-# Modules whose code runs the program: while one is on the stack, the process is theirs. A name stands for its submodules, too.
+# Modules whose code runs the program: while one is on the stack, the process is theirs. A name stands for its
+# submodules, too.
 _RUNNERS = {
     "pytest": ("_pytest", "pytest"),
     "unittest": ("unittest.case", "unittest.main", "unittest.runner", "unittest.suite", "unittest.loader"),
@@ -42,7 +44,14 @@ def begin() -> None:
 
 def why_not(is_resumed: bool = False) -> str:
     """Return "" or the reason, as a sentence."""
-    return why_never(is_resumed) or _wrong_place(is_resumed) or _watched() or _interactive() or _runner() or input_is_read()
+    return (
+        why_never(is_resumed)
+        or _wrong_place(is_resumed)
+        or _watched()
+        or _interactive()
+        or _runner()
+        or input_is_read()
+    )
 
 
 def why_never(is_resumed: bool = False) -> str:
@@ -65,7 +74,7 @@ def why_never(is_resumed: bool = False) -> str:
 
 
 def _wrong_place(is_resumed: bool) -> str:
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # typeshed has its half in Python alone
 
     if os.getpid() != _pid:
         return "this process was forked from the one that began"
@@ -127,7 +136,8 @@ def _runner() -> str:
 
 
 def input_is_read() -> str:
-    """Return "" or the reason: what is buffered in this process would be lost to the program that goes on in its place."""
+    """Return "" or the reason: what is buffered in this process would be lost to the program that goes on in its
+    place."""
     text: Any = sys.__stdin__
     try:
         if text is None or text.closed:
@@ -142,7 +152,8 @@ def input_is_read() -> str:
 
 
 def _is_buffered(buffer: Any) -> bool:
-    """Peek, with an empty file in the place of standard input: it may have nothing to read yet, and then nobody may wait."""
+    """Peek, with an empty file in the place of standard input: it may have nothing to read yet, and then nobody may
+    wait."""
     is_inheritable = os.get_inheritable(0)
     standard, empty = os.dup(0), os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -3,12 +3,13 @@
     for thread in others():
         print(thread.library, thread.name)
 
-A thread belongs to the library that started it. Of a thread of Python that is the package whose code it runs, by its frames. Of any
-other it is the first library behind the C library on its stack, from its beginning: the kernel tells the stack pointer of a thread
-that waits (/proc/self/task/ID/syscall), and a word on the stack that is an address in a library's code is taken for a return address.
+A thread belongs to the library that started it. Of a thread of Python that is the package whose code it runs, by its
+frames. Of any other it is the first library behind the C library on its stack, from its beginning: the kernel tells the
+stack pointer of a thread that waits (/proc/self/task/ID/syscall), and a word on the stack that is an address in a
+library's code is taken for a return address.
 
-A1  What is left on a stack of earlier calls may look like such a word, but lies above a frame that called it: the beginning of the
-    stack, which decides, is written once.
+A1  What is left on a stack of earlier calls may look like such a word, but lies above a frame that called it: the
+    beginning of the stack, which decides, is written once.
 A2  A thread that can't be looked at, since it runs or the kernel tells nothing, belongs to nobody: the library is "".
 """
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 _TASKS = "/proc/self/task"
 _WORD_BYTES = 8
-_STACK_BYTES = 1 << 18  # as much of a stack as is looked at; arbitrary: threads that wait for work have used 2 KiB, Python's some more
+# as much of a stack as is looked at; arbitrary: threads that wait for work have used 2 KiB, Python's some more
+_STACK_BYTES = 1 << 18
 _FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
 _IS_EXITING = 0x4  # PF_EXITING of include/linux/sched.h: pthread_join returns a little before its thread has left /proc
 # What every thread begins in, or the interpreter: never whose thread it is.
@@ -48,23 +50,30 @@ class Thread(NamedTuple):
     n_switches: int  # how often it has stopped running: while that is the same, and it waits, it does nothing at all
 
     def is_idle(self) -> bool:
-        """Return whether it waits for another thread of this process, without a limit, or until one that is not over."""
+        """Return whether it waits for another thread of this process, without a limit, or until one that is not
+        over."""
         return self.waits_in == str(_FUTEX)
 
 
 def others() -> list[Thread]:
-    """Return all threads that have not ended but this one, which holds the interpreter's lock. OSError: /proc doesn't tell."""
+    """Return all threads that have not ended but this one, which holds the interpreter's lock. OSError: /proc doesn't
+    tell."""
     own = threading.get_native_id()
     code = _Code()
     pythons = {thread.native_id: thread for thread in threading.enumerate()}
     frames = sys._current_frames()
-    found = [_look(number, code, pythons.get(number), frames) for number in sorted(map(int, os.listdir(_TASKS))) if number != own]
+    found = [
+        _look(number, code, pythons.get(number), frames)
+        for number in sorted(map(int, os.listdir(_TASKS)))
+        if number != own
+    ]
     code.close()
     return [thread for thread in found if thread]
 
 
 def library_of(path: str) -> str:
-    """Return the package that a file belongs to, else the file's name: of site-packages/numpy.libs/libopenblas.so "numpy"."""
+    """Return the package that a file belongs to, else the file's name: of site-packages/numpy.libs/libopenblas.so
+    "numpy"."""
     places = [os.path.realpath(place) + "/" for place in sys.path]  # the kernel names files so
     place = max((place for place in places if path.startswith(place)), key=len, default="")
     package, slash, _ = path[len(place) :].partition("/")
@@ -107,7 +116,8 @@ def _read(number: int, name: str) -> str:
 
 
 def _library_of_frames(frame: FrameType | None) -> str:
-    """Return the package of the outermost frame that is not of the standard library; "": the program's own; else the module."""
+    """Return the package of the outermost frame that is not of the standard library; "": the program's own; else the
+    module."""
     outermost, standard = "", ""
     while frame is not None:
         name = str(frame.f_globals.get("__name__"))
@@ -121,7 +131,9 @@ def _library_of_frames(frame: FrameType | None) -> str:
 
 
 def _is_standard(path: str) -> bool:
-    return path.startswith("<frozen") or (os.path.realpath(path).startswith(_STANDARD + "/") and "-packages/" not in path)
+    return path.startswith("<frozen") or (
+        os.path.realpath(path).startswith(_STANDARD + "/") and "-packages/" not in path
+    )
 
 
 class _Code:
@@ -142,14 +154,24 @@ class _Code:
         os.close(self._memory)
 
     def on_stack(self, pointer: int, frames: Any) -> tuple[int, str]:
-        """Return which of Python's threads has this stack, by its `ident`, 0: none; and the file of the library that it began in, or ""."""
+        """Return which of Python's threads has this stack, by its `ident`, 0: none; and the file of the library that it
+        began in, or ""."""
         end = self._area(pointer)[0]
         try:
-            words = array.array("Q", os.pread(self._memory, min(end - pointer, _STACK_BYTES) // _WORD_BYTES * _WORD_BYTES, pointer))
+            words = array.array(
+                "Q", os.pread(self._memory, min(end - pointer, _STACK_BYTES) // _WORD_BYTES * _WORD_BYTES, pointer)
+            )
         except OSError:  # A2
             return 0, ""
-        ident = next((ident for ident in frames if pointer <= ident < end), 0)  # glibc: the address of what lies above the stack
-        paths = [path for word in words if word for _, permissions, path in [self._area(word)] if "x" in permissions and path[:1] == "/"]
+        # glibc: the address of what lies above the stack
+        ident = next((ident for ident in frames if pointer <= ident < end), 0)
+        paths = [
+            path
+            for word in words
+            if word
+            for _, permissions, path in [self._area(word)]
+            if "x" in permissions and path[:1] == "/"
+        ]
         while paths and not _is_libc(paths[-1]):  # what a thread is to run is noted above its stack
             paths.pop()
         return ident, next((path for path in reversed(paths) if not _SUPPORT.match(os.path.basename(path))), "")

@@ -2,8 +2,8 @@
 
 T1  Nothing here decides whether a snapshot is sound or stale: mh_open does, from what a commit recorded.
 T2  An exception in the body commits nothing and passes through.
-T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why, once a day (_warned.py). That another
-    run makes the snapshot at this moment is nothing to warn of.
+T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why, once a day
+    (_warned.py). That another run makes the snapshot at this moment is nothing to warn of.
 """
 
 from __future__ import annotations
@@ -50,24 +50,27 @@ def magic_transaction(
 ) -> MagicTransaction:
     """Return the context manager in which a program loads what later runs will find loaded.
 
-    path      the snapshot; None: one per script, in the user's cache directory; where there is no script, as in a notebook, the run is cold
-    process   True: snapshot the whole process; later runs begin behind the `with`. What it depends on, in the body or before it, is asked again by
-              each of them; standard input is to be read behind it. False: snapshot the C heap of the body, with `root` leading into it; later
-              runs map it
+    path      the snapshot; None: one per script, in the user's cache directory; where there is no script, as in a
+              notebook, the run is cold
+    process   True: snapshot the whole process; later runs begin behind the `with`. What it depends on, in the body or
+              before it, is asked again by each of them; standard input is to be read behind it. False: snapshot the C
+              heap of the body, with `root` leading into it; later runs map it
     audit     heap only: what to do about pointers that leave the arena: "refuse" to commit, or commit and "warn"
     capacity  heap only: address space that the heap may grow into, in bytes; None: 256 GiB
-    env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like, and those that were asked for
+    env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like,
+              and those that were asked for
     inputs    files that make it stale, besides those that the body opens and the modules it imports
-    key       text that must be equal for a snapshot to be taken: name there what the body depends on and can't be asked again, such as the answer
-              of a server
+    key       text that must be equal for a snapshot to be taken: name there what the body depends on and can't be asked
+              again, such as the answer of a server
     refresh   True: run cold even if there is a snapshot, and replace it
-    strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to commit; else warn of it
-    compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and its callers', are what those
-              of the run that committed were. False: they are not compared, nor are arguments that the program looked at before the `with`, as it
-              makes anew behind it all that may differ
-    progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread of its own, and
-              once when all is done; of a process each byte counts twice, once written and once made durable, and before all are written
-              the sum is an estimate
+    strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to
+              commit; else warn of it
+    compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and
+              its callers', are what those of the run that committed were. False: they are not compared, nor are
+              arguments that the program looked at before the `with`, as it makes anew behind it all that may differ
+    progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread
+              of its own, and once when all is done; of a process each byte counts twice, once written and once made
+              durable, and before all are written the sum is an estimate
 
     ValueError: an argument that makes no sense.
     OSError, on entering: one of `inputs` is not there.
@@ -95,7 +98,9 @@ def magic_transaction(
         if process:
             from magicheap._process import ProcessTransaction
 
-            return ProcessTransaction(path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare)
+            return ProcessTransaction(
+                path, {"ignore_snapshot": refresh}, parts, env, tuple(inputs), progress, strict, compare
+            )
         from magicheap._heap import HeapTransaction
 
         options = {"audit": _AUDITS[audit], "capacity_bytes": capacity or 0, "ignore_snapshot": refresh}
@@ -110,7 +115,8 @@ def _default_path(is_repeatable: bool) -> tuple[str, str]:
     from magicheap._paths import default_path
 
     caller = sys._getframe(2)
-    is_child = caller.f_globals.get("__name__") == "__mp_main__"  # of multiprocessing, which runs the script anew under this name
+    # of multiprocessing, which runs the script anew under this name
+    is_child = caller.f_globals.get("__name__") == "__mp_main__"
     path = default_path(caller.f_code.co_filename if is_child else None)
     line = f"{caller.f_code.co_filename}:{caller.f_lineno}"
     if path and path in _default_paths and not (is_repeatable and _default_paths[path] == line):
@@ -123,9 +129,11 @@ class MagicTransaction:
     """One transaction: made by magic_transaction, entered once by `with`.
 
     path           of the snapshot, absolute once entered; "": it would have been the script's, and there is none
-    was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never runs warm
-    root           of a heap: what later runs get: pointers of cffi or ctypes into the arena, numpy arrays, or a picklable graph of these.
-                   Loaded again in one process, it is what the file has, not what the program made of the first one
+    was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never
+                   runs warm
+    root           of a heap: what later runs get: pointers of cffi or ctypes into the arena, numpy arrays, or a
+                   picklable graph of these. Loaded again in one process, it is what the file has, not what the program
+                   made of the first one
     reason         why the run is cold; "" when warm
     committed      True once this run has committed
     audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
@@ -158,8 +166,8 @@ class MagicTransaction:
     def commit_progress(self) -> tuple[int, int]:
         """Return (bytes done so far, bytes in all) of the commit, as `progress` gets them.
 
-        For another thread, to show while it runs. The commit of a process needs one that began behind it, as `progress` has: a thread of
-        the program's prevents it.
+        For another thread, to show while it runs. The commit of a process needs one that began behind it, as `progress`
+        has: a thread of the program's prevents it.
         """
         if self._tx == ffi.NULL:
             return 0, 0
@@ -186,7 +194,9 @@ class MagicTransaction:
             _log.info("cold: %s", self.reason)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._recorder:
             try:
                 self._leave(self._recorder, kind)
@@ -245,7 +255,8 @@ class MagicTransaction:
             self.reason = f"{self.reason}; and none will be made: {why}"
             is_thread = isinstance(error, BusyError) and others.union(_loading) - {thread}
             if is_thread or getattr(error, "is_another_run", False):
-                _log.info("%s is not made by this run: %s", self.path, why)  # who loads it does what it should, and a wait could be for each other
+                # who loads it does what it should, and a wait could be for each other
+                _log.info("%s is not made by this run: %s", self.path, why)
             else:
                 self._warn(f"the snapshot {self.path} will not be made: {why}")
             return
@@ -286,7 +297,10 @@ class MagicTransaction:
         with Watch(self, self._progress) as watch:
             call(commit, self._tx, *arguments, path=self.path)
         if watch.error is not None:
-            self._warn(f"the function that was to show the progress of {self.path} raised {type(watch.error).__name__}: {watch.error}")
+            self._warn(
+                f"the function that was to show the progress of {self.path} raised "
+                f"{type(watch.error).__name__}: {watch.error}"
+            )
 
     def _add_inputs(self, recorder: Recorder) -> None:
         paths = recorder.paths()
@@ -297,7 +311,9 @@ class MagicTransaction:
             raise StaleError(f"{changed} changed while it was being loaded: run again")
         recorder.add_questions(self._tx)
         if notes := _questions.notes():
-            _log.info("the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes))
+            _log.info(
+                "the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes)
+            )
 
     def _warn(self, message: str) -> None:
         from magicheap._warned import warn

@@ -5,8 +5,8 @@ Many read only what has a prefix of theirs (tqdm at its import, dask):
     for name, value in os.environ.items():        {name[5:]: value for name, value in os.environ.items()
         if name.startswith("DASK_"):               if name.startswith(prefix)}
 
-Then the others make no difference. A loop is understood only if its first test, to which nothing is an alternative, is of that kind, and what stands
-in the brackets is a text, or a variable that holds one. Otherwise all variables count.
+Then the others make no difference. A loop is understood only if its first test, to which nothing is an alternative, is
+of that kind, and what stands in the brackets is a text, or a variable that holds one. Otherwise all variables count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 ALL = "*"
-_OF_PROXIES = "getproxies_environment"  # of urllib.request, which compares by parts of the name what is _proxy in any case
+# of urllib.request, which compares by parts of the name what is _proxy in any case
+_OF_PROXIES = "getproxies_environment"
 
 _loops: dict[CodeType, dict[int, ast.expr | None]] = {}  # by line; None: nothing was understood
 
@@ -105,10 +106,20 @@ def _is_of_name(test: ast.expr, name: str) -> bool:
     """Tell whether it is NAME.startswith(one thing), or of the name in upper or lower case."""
     import ast
 
-    if not isinstance(test, ast.Call) or len(test.args) != 1 or test.keywords or not isinstance(test.func, ast.Attribute):
+    if (
+        not isinstance(test, ast.Call)
+        or len(test.args) != 1
+        or test.keywords
+        or not isinstance(test.func, ast.Attribute)
+    ):
         return False
     of = test.func.value
-    if isinstance(of, ast.Call) and isinstance(of.func, ast.Attribute) and of.func.attr in ("upper", "lower", "casefold") and not of.args:
+    if (
+        isinstance(of, ast.Call)
+        and isinstance(of.func, ast.Attribute)
+        and of.func.attr in ("upper", "lower", "casefold")
+        and not of.args
+    ):
         of = of.func.value
     return test.func.attr in ("startswith", "endswith") and isinstance(of, ast.Name) and of.id == name
 
@@ -136,4 +147,10 @@ def _texts(node: ast.expr, frame: FrameType) -> Iterator[str | None]:
             yield from _texts(each, frame)
         return
     for text in value if type(value) is tuple else (value,):
-        yield text.decode(sys.getfilesystemencoding(), "surrogateescape") if type(text) is bytes else text if type(text) is str else None
+        yield (
+            text.decode(sys.getfilesystemencoding(), "surrogateescape")
+            if type(text) is bytes
+            else text
+            if type(text) is str
+            else None
+        )

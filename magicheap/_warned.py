@@ -1,8 +1,11 @@
-"""Warnings are for the author of a program, not for everybody who runs it: each is told once a day for a snapshot and a cause.
+"""Warnings are for the author of a program, not for everybody who runs it: each is told once a day for a snapshot and a
+cause.
 
-V1  Whatever the filters say, a warning of ours ends no program: where they make it an error it is shown, and the program goes on.
-V2  What was told is remembered in the cache directory, else for this boot or in the directory of temporary files, as empty files of ours.
-    Where nothing can be remembered nothing is told: it would be told to every user of a tool on a machine like that.
+V1  Whatever the filters say, a warning of ours ends no program: where they make it an error it is shown, and the
+    program goes on.
+V2  What was told is remembered in the cache directory, else for this boot or in the directory of temporary files, as
+    empty files of ours. Where nothing can be remembered nothing is told: it would be told to every user of a tool on a
+    machine like that.
 V3  MAGICHEAP_LOG=info, and a filter that names MagicHeapWarning, have all of them told.
 """
 
@@ -74,8 +77,11 @@ def _other_places() -> Iterator[str]:
 
 
 def forget_all(cache: str | None) -> Iterator[str]:
-    """Forget what was told, so that nothing of ours remains; yield each directory that goes. `cache`: one in whose place it is; None: the user's."""
-    for directory in [os.path.join(cache, "warned")] if cache else [os.path.join(cache_directory(), "warned"), *_other_places()]:
+    """Forget what was told, so that nothing of ours remains; yield each directory that goes. `cache`: one in whose
+    place it is; None: the user's."""
+    for directory in (
+        [os.path.join(cache, "warned")] if cache else [os.path.join(cache_directory(), "warned"), *_other_places()]
+    ):
         try:
             if not _is_ours(os.lstat(directory)):
                 continue

@@ -1,8 +1,8 @@
 """From when on a program is watched: what is asked before the `with` counts as what is asked in its body.
 
-A program that `magic` has begun, and a script that names this package, is watched from its first instruction: magicheap.pth imports this module as
-the interpreter starts. Any other from its import of this package on; what stands before that _prefix.py reads, and if it can't be understood, `magic`
-takes no snapshot of that run.
+A program that `magic` has begun, and a script that names this package, is watched from its first instruction:
+magicheap.pth imports this module as the interpreter starts. Any other from its import of this package on; what stands
+before that _prefix.py reads, and if it can't be understood, `magic` takes no snapshot of that run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 is_on = False
 is_from_start = False
 is_entered = False  # a transaction was, whatever came of it
-places: list[tuple[CodeType, int]] | None = None  # each module that was being imported when the watch began, with its line; None: nobody knows
+# each module that was being imported when the watch began, with its line; None: nobody knows
+places: list[tuple[CodeType, int]] | None = None
 modules: list[str] = []  # that were there already
 
 _PASSED_OVER = ("importlib.", "_frozen_importlib", "runpy", "magicheap")  # whose functions import others
@@ -39,7 +40,8 @@ def begin_from_start(is_by_magic: bool) -> None:
 
 
 def begin_here() -> None:
-    """At the import of this package, if that is part of a program's beginning: not inside functions, where others run it."""
+    """At the import of this package, if that is part of a program's beginning: not inside functions, where others run
+    it."""
     global places, modules
     if "_random" in sys.modules:
         from magicheap import _seeds

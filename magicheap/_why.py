@@ -1,7 +1,7 @@
 """`magicheap why COMMAND...`: what the next run of a command would do, and why; without running it.
 
-The launcher itself decides, under a name by which it goes all the way and only tells (native/launcher/answer.c); so it is executed in this
-process's place, with its streams, directory and environment, which the decision may depend on.
+The launcher itself decides, under a name by which it goes all the way and only tells (native/launcher/answer.c); so it
+is executed in this process's place, with its streams, directory and environment, which the decision may depend on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 from typing import NamedTuple, NoReturn
 
 _NAME = "magicheap-why"  # MHI_WHY_NAME of native/format.h
-_ONLY_THE_RUN = """{words} starts Python, which comes to the transaction by itself. What magic would do there is told here; only the run can tell
+_ONLY_THE_RUN = """{words} starts Python, which comes to the transaction by itself. What magic would do there is told \
+here; only the run can tell
 whether it brings the same key: options of the interpreter, sys.path, and what the program does before its `with`."""
 
 
@@ -25,7 +26,8 @@ class Question(NamedTuple):
 
 
 def ask(command: list[str]) -> NoReturn:
-    """Execute the launcher to answer. ValueError: there is nothing that it could be asked. OSError: there is no launcher."""
+    """Execute the launcher to answer. ValueError: there is nothing that it could be asked. OSError: there is no
+    launcher."""
     question = question_of(command)
     if question.remark:
         print(question.remark)
@@ -63,5 +65,7 @@ def _of_python(interpreter: str, words: list[str]) -> Question:
     if words[:2] == ["-P", "-m"] and len(words) > 2:
         return Question(launcher, [f"magic-{words[2]}", *words[3:]], remark)
     if not words or (words[0].startswith("-") and words[0] != "-m"):
-        raise ValueError("what python runs by its options, only the run itself can tell: it says so with MAGICHEAP_LOG=info")
+        raise ValueError(
+            "what python runs by its options, only the run itself can tell: it says so with MAGICHEAP_LOG=info"
+        )
     return Question(launcher, ["magic", *words], remark)

@@ -8,7 +8,11 @@ from magicheap._image import Input
 from magicheap._native import lib
 
 _STREAMS = {"0": "standard input", "1": "standard output", "2": "standard error"}
-_LISTED = {lib.MH_LISTING_ALL: "all names", lib.MH_LISTING_IMPORTS: "what could be imported", lib.MH_LISTING_METADATA: "installed packages"}
+_LISTED = {
+    lib.MH_LISTING_ALL: "all names",
+    lib.MH_LISTING_IMPORTS: "what could be imported",
+    lib.MH_LISTING_METADATA: "installed packages",
+}
 _FILE_TYPES = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",
@@ -37,7 +41,10 @@ def words_of(found: Input) -> str:
             return f"{_STREAMS.get(found.name, found.name)}: {'a terminal' if found.size_bytes else 'no terminal'}"
         case "size":
             columns, rows = divmod(found.size_bytes, 1 << 16)
-            return f"{_STREAMS.get(found.name, found.name)}: {f'{columns} columns, {rows} rows' if found.size_bytes else 'no terminal'}"
+            return (
+                f"{_STREAMS.get(found.name, found.name)}: "
+                f"{f'{columns} columns, {rows} rows' if found.size_bytes else 'no terminal'}"
+            )
         case "host":
             return f"{'name and kernel' if found.size_bytes else 'kernel'}, digest {found.digest & 0xFFFF:04x}"
         case "user":
@@ -50,7 +57,10 @@ def difference_of(found: Input) -> tuple[str, str] | None:
     """Return a label and words, if runs of one command may differ in this: which variant they take."""
     match found.kind:
         case "environment":
-            return found.name, f"{found.name} set ({found.digest & 0xFFFF:04x})" if found.digest else f"{found.name} not set"
+            return (
+                found.name,
+                f"{found.name} set ({found.digest & 0xFFFF:04x})" if found.digest else f"{found.name} not set",
+            )
         case "place":
             return "run from", f"run from {found.name}"
         case "arguments" | "user" | "host":

@@ -1,8 +1,8 @@
 """The first instruction of a program that may become a snapshot: called by magicheap.pth as the interpreter starts.
 
-It lies beside the package, which is not loaded for all other programs. In a virtual environment each .pth file is executed twice: once is enough.
-A program that `magic` has begun is watched from here on, and so is a script whose text names the package. What others ask before they import it
-is read from their source (_prefix.py).
+It lies beside the package, which is not loaded for all other programs. In a virtual environment each .pth file is
+executed twice: once is enough. A program that `magic` has begun is watched from here on, and so is a script whose text
+names the package. What others ask before they import it is read from their source (_prefix.py).
 """
 
 import os

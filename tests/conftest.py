@@ -15,9 +15,11 @@ import pytest
 from process_fixtures import life  # noqa: F401  # for every test of process snapshots
 
 ROOT = Path(__file__).parent.parent
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]  # the source tree has no compiled half
+# the source tree has no compiled half
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background, and nohup with it: programs here inherit it
+# as a shell starts what runs in the background, and nohup with it: programs here inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIMEOUT_S = 120  # arbitrary: far more than any program here takes, so that a hang is a failure
@@ -75,9 +77,15 @@ def magicheap():
 
     def run(*arguments, status=0, env=(), errors=False):
         done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, env={**os.environ, **dict(env)}
+            [*COMMAND, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            env={**os.environ, **dict(env)},
         )
-        assert done.returncode == status, f"exit status {done.returncode}, expected {status}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, (
+            f"exit status {done.returncode}, expected {status}\n{done.stdout}\n{done.stderr}"
+        )
         assert (done.stdout if errors else done.stderr) == ""
         return done.stderr if errors else done.stdout
 

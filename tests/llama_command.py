@@ -1,4 +1,5 @@
-"""magic-llama as a test runs it: without a snapshot of the model unless it asks for one, and the cache shared with nobody."""
+"""magic-llama as a test runs it: without a snapshot of the model unless it asks for one, and the cache shared with
+nobody."""
 
 import os
 import pty
@@ -40,7 +41,11 @@ class Terminal:
         self.screen, keyboard = pty.openpty()
         self.process = subprocess.Popen(
             command(model or real_model_path(), "-i", "--temp", 0, *arguments),
-            stdin=keyboard, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True,
+            stdin=keyboard,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            start_new_session=True,
         )
         os.close(keyboard)
 

@@ -14,10 +14,18 @@ import sentencepiece
 SIZES = {"n_layers": 2, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5, "rope_theta": 10000.0}
 FFN_DIM = 192  # what Meta's formula makes of dim 64 and multiple_of 64
 META_NAMES = {
-    "attn_norm": "attention_norm", "attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv",
-    "attn_output": "attention.wo", "ffn_norm": "ffn_norm", "ffn_gate": "feed_forward.w1",
-    "ffn_up": "feed_forward.w3", "ffn_down": "feed_forward.w2",
-    "token_embd": "tok_embeddings", "output_norm": "norm", "output": "output",
+    "attn_norm": "attention_norm",
+    "attn_q": "attention.wq",
+    "attn_k": "attention.wk",
+    "attn_v": "attention.wv",
+    "attn_output": "attention.wo",
+    "ffn_norm": "ffn_norm",
+    "ffn_gate": "feed_forward.w1",
+    "ffn_up": "feed_forward.w3",
+    "ffn_down": "feed_forward.w2",
+    "token_embd": "tok_embeddings",
+    "output_norm": "norm",
+    "output": "output",
 }
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}"
@@ -41,8 +49,14 @@ def tensor_shapes(n_vocab, ffn_dim=FFN_DIM, head_dim=None, **changes):
     shapes = {"token_embd.weight": (n_vocab, dim), "output_norm.weight": (dim,), "output.weight": (n_vocab, dim)}
     for i in range(sizes["n_layers"]):
         for name, shape in {
-            "attn_norm": (dim,), "attn_q": (q_dim, dim), "attn_k": (kv_dim, dim), "attn_v": (kv_dim, dim),
-            "attn_output": (dim, q_dim), "ffn_norm": (dim,), "ffn_gate": (ffn_dim, dim), "ffn_up": (ffn_dim, dim),
+            "attn_norm": (dim,),
+            "attn_q": (q_dim, dim),
+            "attn_k": (kv_dim, dim),
+            "attn_v": (kv_dim, dim),
+            "attn_output": (dim, q_dim),
+            "ffn_norm": (dim,),
+            "ffn_gate": (ffn_dim, dim),
+            "ffn_up": (ffn_dim, dim),
             "ffn_down": (dim, ffn_dim),
         }.items():
             shapes[f"blk.{i}.{name}.weight"] = shape
@@ -72,12 +86,14 @@ K_BLOCKS = {
     "Q5_K": np.dtype([("d", "<f2"), ("dmin", "<f2"), ("packed", "u1", 172)]),
     "Q6_K": np.dtype([("packed", "u1", 208), ("d", "<f2")]),
 }
-K_STEPS = {"Q4_K": 2.5e-4, "Q5_K": 1.2e-4, "Q6_K": 5e-5}  # sizes of d that make weights of about 0.06; the last is subnormal
+# sizes of d that make weights of about 0.06; the last is subnormal
+K_STEPS = {"Q4_K": 2.5e-4, "Q5_K": 1.2e-4, "Q6_K": 5e-5}
 K_CENTRES = {"Q4_K": 7.5, "Q5_K": 15.5}  # dmin / d that makes their mean 0
 
 
 def random_k_blocks(kind, shape, rng):
-    """Return K-quants of (rows, cols) weights, a row each: random in every bit but those of the scales, which are plausible."""
+    """Return K-quants of (rows, cols) weights, a row each: random in every bit but those of the scales, which are
+    plausible."""
     blocks = np.empty((shape[0], shape[1] // 256), K_BLOCKS[kind])
     blocks["packed"] = rng.integers(0, 256, blocks["packed"].shape)
     blocks["d"] = K_STEPS[kind] * rng.uniform(0.5, 2, blocks.shape) * rng.choice([-1, 1], blocks.shape)
@@ -137,10 +153,12 @@ def write_gguf(path, weights=None, kind="F32", arch="llama", **changes):
         inner = gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
         writer.add_key_value(key, value, _value_type(value), inner)
     for name, weight in weights.items():
-        if not isinstance(weight, tuple):
+        if isinstance(weight, tuple):
+            own, values = weight
+        else:
             own = kind if weight.ndim == 2 else "F32"
-            weight = own, gguf.quants.quantize(weight, gguf.GGMLQuantizationType[own])
-        writer.add_tensor(name, weight[1], raw_dtype=gguf.GGMLQuantizationType[weight[0]])
+            values = gguf.quants.quantize(weight, gguf.GGMLQuantizationType[own])
+        writer.add_tensor(name, values, raw_dtype=gguf.GGMLQuantizationType[own])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -159,11 +177,19 @@ def _value_type(value):
 
 def sentencepiece_model():
     """Return a small sentencepiece BPE model as Llama's: byte fallback, identity normaliser, dummy prefix."""
-    text = "the quick brown fox jumps over the lazy dog and then there is nothing more to say about the weather in Paris"
+    text = (
+        "the quick brown fox jumps over the lazy dog and then there is nothing more to say about the weather in Paris"
+    )
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text.split() * 4 + [text]), model_writer=out, vocab_size=320, model_type="bpe",
-        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+        sentence_iterator=iter(text.split() * 4 + [text]),
+        model_writer=out,
+        vocab_size=320,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
     )
     return out.getvalue()
 

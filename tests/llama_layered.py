@@ -15,8 +15,8 @@ SAMPLED = ("-n", 40, "--seed", 5, "--temp", 2)  # a text that one changed bit of
 
 
 class Command:
-    """magic-llama with a cache directory of its own. A call runs it and returns (answer, how): `how` tells of each layer, from the
-    imports on, whether it was made or resumed."""
+    """magic-llama with a cache directory of its own. A call runs it and returns (answer, how): `how` tells of each
+    layer, from the imports on, whether it was made or resumed."""
 
     def __init__(self, cache):
         self.cache = cache
@@ -26,7 +26,8 @@ class Command:
         words = [*command, "-m", model, "--timings", *arguments]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            list(map(str, words)), env={**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
+            list(map(str, words)),
+            env={**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
             **{**streams, **options},
         )
 

@@ -14,7 +14,8 @@ from llama._kernels import lib
 
 @contextmanager
 def exact_activations():
-    """Let the engine's weights meet float32 activations, as the oracle's do, rather than activations rounded to 8 bits."""
+    """Let the engine's weights meet float32 activations, as the oracle's do, rather than activations rounded to 8
+    bits."""
     lib.mk_exact_choose(True)
     try:
         yield

@@ -46,7 +46,9 @@ class Life:
     def __init__(self, directory):
         self.directory = directory
         self.cache = directory / "cache" / "magicheap"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON", "MAGICHEAP_"))}
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON", "MAGICHEAP_"))
+        }
         self.env |= {"XDG_CACHE_HOME": str(directory / "cache"), "MAGICHEAP_LOG": "info"}
 
     def write(self, source, name="program.py"):

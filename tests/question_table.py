@@ -1,7 +1,7 @@
 """The questions that a body may ask of the world, each as code that asks it and as worlds that answer differently.
 
-A world is a state of a program's directory, and how it is started there. Number 0 is the one of the first commit. What C asks is asked by one
-library of functions that take a text and return one (question_library.c).
+A world is a state of a program's directory, and how it is started there. Number 0 is the one of the first commit. What
+C asks is asked by one library of functions that take a text and return one (question_library.c).
 """
 
 import os
@@ -11,7 +11,22 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-MODULES = ["ctypes", "glob", "importlib", "importlib.metadata", "importlib.util", "locale", "os", "pathlib", "shutil", "socket", "sqlite3", "sys", "time", "zoneinfo"]
+MODULES = [
+    "ctypes",
+    "glob",
+    "importlib",
+    "importlib.metadata",
+    "importlib.util",
+    "locale",
+    "os",
+    "pathlib",
+    "shutil",
+    "socket",
+    "sqlite3",
+    "sys",
+    "time",
+    "zoneinfo",
+]
 ZONES = Path("/usr/share/zoneinfo")
 
 
@@ -37,7 +52,10 @@ class Question(NamedTuple):
 
 
 def c(function, argument="''"):
-    return f"asker = ctypes.CDLL(ASKER); asker.{function}.restype = ctypes.c_char_p; answer = asker.{function}(os.fsencode({argument}))"
+    return (
+        f"asker = ctypes.CDLL(ASKER); asker.{function}.restype = ctypes.c_char_p; answer = "
+        f"asker.{function}(os.fsencode({argument}))"
+    )
 
 
 def tried(expression):
@@ -146,7 +164,9 @@ def log_of_database(directory, number):
         connection.execute("insert into t values ({number})")
         connection.commit()
         os._exit(0)"""
-    subprocess.run([sys.executable, "-c", "\n".join(line.strip() for line in lines.splitlines())], cwd=directory, check=True)
+    subprocess.run(
+        [sys.executable, "-c", "\n".join(line.strip() for line in lines.splitlines())], cwd=directory, check=True
+    )
 
 
 def beside(name):
@@ -162,7 +182,8 @@ def beside(name):
 
 
 def on_path(names, initial=()):
-    """A directory `first` before a directory `second` on PYTHONPATH; `initial` are there in any world, `names` appear one after the other."""
+    """A directory `first` before a directory `second` on PYTHONPATH; `initial` are there in any world, `names` appear
+    one after the other."""
 
     def world(directory, number):
         for each in ("first", "second"):
@@ -241,7 +262,10 @@ def zone_directory(directory, number):
     return Start(env={"TZDIR": f"{directory}/zones", "PYTHONTZPATH": f"{directory}/zones", "TZ": "Mine"})
 
 
-QUERY = """connection = sqlite3.connect(D + "/d.sqlite"); answer = connection.execute("select count(*) from t").fetchone(); connection.close()"""
+QUERY = (
+    'connection = sqlite3.connect(D + "/d.sqlite"); '
+    'answer = connection.execute("select count(*) from t").fetchone(); connection.close()'
+)
 FIND = tried("importlib.import_module('extra').VALUE")
 
 QUESTIONS = [
@@ -250,7 +274,14 @@ QUESTIONS = [
     Question("open r+", "with open(F, 'r+') as file:\n    answer = file.read()", text),
     Question("open a+", "with open(F, 'a+') as file:\n    file.seek(0); answer = file.read()", text),
     Question("os.open O_RDWR", "fd = os.open(F, os.O_RDWR); answer = os.read(fd, 100); os.close(fd)", text),
-    Question("os.open dir_fd", "d = os.open(D, os.O_RDONLY); fd = os.open('f.txt', os.O_RDONLY, dir_fd=d); answer = os.read(fd, 100); os.close(fd); os.close(d)", text),
+    Question(
+        "os.open dir_fd",
+        (
+            "d = os.open(D, os.O_RDONLY); fd = os.open('f.txt', os.O_RDONLY, dir_fd=d); answer = os.read(fd, "
+            "100); os.close(fd); os.close(d)"
+        ),
+        text,
+    ),
     Question("read_text", "answer = pathlib.Path(F).read_text()", text),
     Question("relative open", "answer = open('f.txt').read()", text),
     Question("C open", c("ask_open", "F"), text),
@@ -306,28 +337,64 @@ QUESTIONS = [
     # directories
     Question("listdir", "answer = sorted(os.listdir(D + '/d'))", listed),
     Question("listdir, then emptied", "answer = sorted(os.listdir(D + '/d'))", emptied),
-    Question("listdir of a descriptor", "fd = os.open(D + '/d', os.O_RDONLY); answer = sorted(os.listdir(fd)); os.close(fd)", listed),
+    Question(
+        "listdir of a descriptor",
+        "fd = os.open(D + '/d', os.O_RDONLY); answer = sorted(os.listdir(fd)); os.close(fd)",
+        listed,
+    ),
     Question("scandir", "answer = sorted(each.name for each in os.scandir(D + '/d'))", listed),
     Question("glob", "answer = sorted(glob.glob(D + '/d/*.txt'))", listed),
     Question("iterdir", "answer = sorted(str(each) for each in pathlib.Path(D, 'd').iterdir())", listed),
     Question("walk", "answer = sorted(each[2] for each in os.walk(D + '/d'))", listed),
-    Question("listdir in vain", tried("sorted(os.listdir(D + '/d'))"), lambda directory, number: listed(directory, number) if number else None),
+    Question(
+        "listdir in vain",
+        tried("sorted(os.listdir(D + '/d'))"),
+        lambda directory, number: listed(directory, number) if number else None,
+    ),
     Question("C opendir", c("ask_opendir", "D + '/d'"), listed),
     Question("C fdopendir", c("ask_fdopendir", "D + '/d'"), listed),
     Question("C scandir", c("ask_scandir", "D + '/d'"), listed),
     Question("C glob", c("ask_glob", "D + '/d/*.txt'"), listed),
     # imports
-    Question("a module that shadows the standard library's", "import colorsys; answer = colorsys.__file__", beside("colorsys.py")),
-    Question("a module that shadows another", "import helper; answer = helper.VALUE", on_path(["first/helper.py"], ["second/helper.py"])),
-    Question("an __init__ is added", "import space; answer = str(space.__file__)", on_path(["first/space/__init__.py"], ["first/space/part.py"])),
+    Question(
+        "a module that shadows the standard library's",
+        "import colorsys; answer = colorsys.__file__",
+        beside("colorsys.py"),
+    ),
+    Question(
+        "a module that shadows another",
+        "import helper; answer = helper.VALUE",
+        on_path(["first/helper.py"], ["second/helper.py"]),
+    ),
+    Question(
+        "an __init__ is added",
+        "import space; answer = str(space.__file__)",
+        on_path(["first/space/__init__.py"], ["first/space/part.py"]),
+    ),
     Question("an optional import", FIND, beside("extra.py")),
     Question("an optional import on the path", FIND, on_path(["second/extra.py", "first/extra.py"])),
     Question("an optional package", FIND, on_path(["second/extra/__init__.py", "first/extra/__init__.py"])),
     Question("find_spec", "answer = importlib.util.find_spec('extra') is None", beside("extra.py")),
-    Question("an optional part of a package", "try:\n    import pack.extra\n    answer = 1\nexcept ImportError:\n    answer = 0", on_path(["first/pack/extra.py"], ["first/pack/__init__.py"])),
-    Question("a module that was edited", "import helper; answer = helper.VALUE", lambda directory, number: (directory / "helper.py").write_text(f"VALUE = {number}\n") and None),
-    Question("sitecustomize", "answer = getattr(sys.modules.get('sitecustomize'), 'VALUE', 0)", on_path(["second/sitecustomize.py", "first/sitecustomize.py"])),
-    Question("entry points", "answer = sorted(each.name for each in importlib.metadata.entry_points(group='questions'))", installed),
+    Question(
+        "an optional part of a package",
+        "try:\n    import pack.extra\n    answer = 1\nexcept ImportError:\n    answer = 0",
+        on_path(["first/pack/extra.py"], ["first/pack/__init__.py"]),
+    ),
+    Question(
+        "a module that was edited",
+        "import helper; answer = helper.VALUE",
+        lambda directory, number: (directory / "helper.py").write_text(f"VALUE = {number}\n") and None,
+    ),
+    Question(
+        "sitecustomize",
+        "answer = getattr(sys.modules.get('sitecustomize'), 'VALUE', 0)",
+        on_path(["second/sitecustomize.py", "first/sitecustomize.py"]),
+    ),
+    Question(
+        "entry points",
+        "answer = sorted(each.name for each in importlib.metadata.entry_points(group='questions'))",
+        installed,
+    ),
     Question("a version", "answer = importlib.metadata.version('plugin')", upgraded),
     # the environment
     Question("environ[]", tried("os.environ['ASKED_FOR']"), VARIABLE),
@@ -346,7 +413,14 @@ QUESTIONS = [
     Question("argv[1:]", "answer = sys.argv[1:]", ARGUMENTS),
     Question("len(argv)", "answer = len(sys.argv)", COUNTED),
     Question("orig_argv", "answer = sys.orig_argv[-1]", ARGUMENTS),
-    Question("argparse", "import argparse; parser = argparse.ArgumentParser(); parser.add_argument('--size'); answer = parser.parse_args().size", OPTIONS),
+    Question(
+        "argparse",
+        (
+            "import argparse; parser = argparse.ArgumentParser(); parser.add_argument('--size'); answer = "
+            "parser.parse_args().size"
+        ),
+        OPTIONS,
+    ),
     # the working directory
     Question("getcwd", "answer = os.getcwd()", place),
     Question("getcwdb", "answer = os.getcwdb()", place),
@@ -378,21 +452,35 @@ QUESTIONS = [
     # locale and time zone
     Question("setlocale", "answer = locale.setlocale(locale.LC_ALL, '')", set_to("LC_ALL", "C", "C.UTF-8", "POSIX")),
     Question("C nl_langinfo", c("ask_codeset"), set_to("LC_ALL", "C", "C.UTF-8", "POSIX")),
-    Question("tzname", "answer = time.tzname", set_to("TZ", "Europe/Berlin", "Asia/Tokyo", "America/New_York"), "zones"),
+    Question(
+        "tzname", "answer = time.tzname", set_to("TZ", "Europe/Berlin", "Asia/Tokyo", "America/New_York"), "zones"
+    ),
     Question("a file of a time zone", "answer = time.strftime('%Z', time.localtime(1700000000))", zone_file, "zones"),
-    Question("a time zone in TZDIR", "answer = time.strftime('%Z', time.localtime(1700000000))", zone_directory, "zones"),
-    Question("zoneinfo", "answer = str(zoneinfo.ZoneInfo('Mine').utcoffset(__import__('datetime').datetime(2020, 1, 1)))", zone_directory, "zones"),
+    Question(
+        "a time zone in TZDIR", "answer = time.strftime('%Z', time.localtime(1700000000))", zone_directory, "zones"
+    ),
+    Question(
+        "zoneinfo",
+        "answer = str(zoneinfo.ZoneInfo('Mine').utcoffset(__import__('datetime').datetime(2020, 1, 1)))",
+        zone_directory,
+        "zones",
+    ),
     Question("C localtime", c("ask_zone"), zone_file, "zones"),
 ]
 
 
 def imports_of(question):
     """The modules that it asks by, in one statement; never more, since each takes its time."""
-    return f"import os, {', '.join(name for name in MODULES if name + '.' in question.asks and name != 'os')}".rstrip(", ") + "\n"
+    return (
+        f"import os, {', '.join(name for name in MODULES if name + '.' in question.asks and name != 'os')}".rstrip(", ")
+        + "\n"
+    )
 
 
 def is_missing(need):
     """Return why a question can't be asked here, or None."""
-    if need == "root" and (os.geteuid() != 0 or subprocess.run(["unshare", "-u", "true"], capture_output=True).returncode != 0):
+    if need == "root" and (
+        os.geteuid() != 0 or subprocess.run(["unshare", "-u", "true"], capture_output=True).returncode != 0
+    ):
         return "takes root, and namespaces"
     return "there are no time zones" if need == "zones" and not (ZONES / "Asia/Tokyo").exists() else None

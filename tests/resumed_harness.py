@@ -4,7 +4,8 @@ PRELUDE = '''
 import os, signal, sys
 
 def commit(n=1, argv=(), environ=None, ignored=frozenset()):
-    """Return in `n` children, one after the other, each as in a resumed process; the parent ends as the last of them does."""
+    """Return in `n` children, one after the other, each as in a resumed process; the parent ends as the last of
+    them does."""
     from magicheap import _environment, _resumed
     initial = _environment.read_initial()
     new = dict(entry.split(b"=", 1) for entry in initial) if environ is None else environ

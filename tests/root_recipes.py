@@ -1,9 +1,11 @@
-"""Random graphs of what a root may hold, from recipes: lists of steps that hypothesis can make and shrink, and JSON can carry.
+"""Random graphs of what a root may hold, from recipes: lists of steps that hypothesis can make and shrink, and JSON can
+carry.
 
-A step makes one object from numbers and from objects made before, which it names by their place, modulo how many there are; so references are
-shared, views overlap and lists hold themselves. `build` makes the same graph from the same recipe in any process; `differs` tells whether one
-came back as it should: an array that a root keeps in place is as it was made, with its layout and those that share its memory; all else
-is what pickle makes of it, and one object where pickle makes one.
+A step makes one object from numbers and from objects made before, which it names by their place, modulo how many there
+are; so references are shared, views overlap and lists hold themselves. `build` makes the same graph from the same
+recipe in any process; `differs` tells whether one came back as it should: an array that a root keeps in place is as it
+was made, with its layout and those that share its memory; all else is what pickle makes of it, and one object where
+pickle makes one.
 """
 
 import array
@@ -14,8 +16,10 @@ import pickle
 
 import numpy
 
-DTYPES = ["u1", "<i2", ">i4", "<i8", "<f2", ">f4", "<f8", "<c16", "?", "U3", "S5", "M8[s]", "m8[D]", "V7", "S0", "O", "structured", "aligned",
-          "nested", "with objects"]  # fmt: skip
+DTYPES = [
+    "u1", "<i2", ">i4", "<i8", "<f2", ">f4", "<f8", "<c16", "?", "U3", "S5", "M8[s]", "m8[D]", "V7", "S0", "O",
+    "structured", "aligned", "nested", "with objects",
+]  # fmt: skip
 STRUCTURED = {
     "structured": numpy.dtype([("a", "<i2"), ("b", ">f8"), ("c", "S3"), ("d", "<i4", (2, 2))]),
     "aligned": numpy.dtype([("a", "u1"), ("b", "<f8"), ("c", "u1")], align=True),
@@ -91,16 +95,34 @@ class Buffered:
 
     def __reduce_ex__(self, protocol):
         content = bytes(self.data)
-        exporter = [bytes, bytearray, lambda data: array.array("B", data), lambda data: numpy.frombuffer(data, "u1").copy(),
-                    lambda data: memoryview(b"xx" + data)[2:]][self.kind](content)  # fmt: skip
+        exporter = [
+            bytes, bytearray, lambda data: array.array("B", data), lambda data: numpy.frombuffer(data, "u1").copy(),
+            lambda data: memoryview(b"xx" + data)[2:],
+        ][self.kind](content)  # fmt: skip
         return Buffered, (pickle.PickleBuffer(exporter), self.kind)
 
 
 Pair = collections.namedtuple("Pair", "first second")
 OBJECTS = [Plain, Fresh, Reduced, Slotted, Registered, Data]
-CONTAINERS = [list, tuple, lambda parts: dict(enumerate(parts)), lambda parts: {"parts": parts}, lambda parts: Pair(parts, len(parts)),
-              collections.deque, lambda parts: collections.OrderedDict(enumerate(parts))]  # fmt: skip
-SCALARS = [None, True, 0, 10**30, -(2**46), 2.5, "text", b"bytes", 1j, frozenset([1, 2]), numpy.float32(1.5), numpy.dtype("<f4"), numpy.int64]
+CONTAINERS = [
+    list, tuple, lambda parts: dict(enumerate(parts)), lambda parts: {"parts": parts},
+    lambda parts: Pair(parts, len(parts)), collections.deque, lambda parts: collections.OrderedDict(enumerate(parts)),
+]  # fmt: skip
+SCALARS = [
+    None,
+    True,
+    0,
+    10**30,
+    -(2**46),
+    2.5,
+    "text",
+    b"bytes",
+    1j,
+    frozenset([1, 2]),
+    numpy.float32(1.5),
+    numpy.dtype("<f4"),
+    numpy.int64,
+]
 
 
 def build(recipe):
@@ -115,11 +137,11 @@ def _array(_, numbers):
     dtype = STRUCTURED.get(name) or numpy.dtype(name)
     shape = tuple(n % 5 for n in numbers[1:4])[: numbers[4] % 4]
     made = numpy.zeros(shape, dtype, order="CF"[numbers[5] % 2])
-    if dtype == object:
+    if dtype.kind == "O":
         made[...] = "object"
     elif not dtype.hasobject and made.nbytes:
         codes = numpy.random.default_rng(numbers[0]).integers(48, 58, made.nbytes, "u1")
-        plain = numpy.frombuffer(codes.astype("?") if dtype == bool else codes, "u1")
+        plain = numpy.frombuffer(codes.astype("?") if dtype.kind == "b" else codes, "u1")
         text = numpy.arange(made.size).astype("U3") if dtype.kind == "U" else None
         if text is not None:
             made[...] = text.reshape(shape)
@@ -204,8 +226,10 @@ def _buffered(_, numbers):
     return Buffered(bytes(n % 256 for n in numbers) * (numbers[0] % 50), numbers[1] % 5)
 
 
-MAKERS = [_array, _array, _view, _view, _view, _subclass, _container, _container, _object, _object, _object_array, _cycle, _buffered,
-          lambda made, numbers: SCALARS[numbers[0] % len(SCALARS)]]  # fmt: skip
+MAKERS = [
+    _array, _array, _view, _view, _view, _subclass, _container, _container, _object, _object, _object_array, _cycle,
+    _buffered, lambda made, numbers: SCALARS[numbers[0] % len(SCALARS)],
+]  # fmt: skip
 
 
 # ---- comparing ----
@@ -229,11 +253,17 @@ def differs(got, recipe):
 
 def _plain_arrays_differ(ours, theirs):
     for i, a in enumerate(ours):
-        found, wanted = [(x.shape, x.dtype, x.flags.writeable, repr(x.tolist()), x.strides if x.size else ()) for x in (a, theirs[i])]
+        found, wanted = [
+            (x.shape, x.dtype, x.flags.writeable, repr(x.tolist()), x.strides if x.size else ()) for x in (a, theirs[i])
+        ]
         if found != wanted:
             return f"array {i}: {found}, not {wanted}"
         for j in range(i):
-            shared = numpy.shares_memory(theirs[i], theirs[j], max_work=1000) if theirs[i].nbytes and theirs[j].nbytes else False
+            shared = (
+                numpy.shares_memory(theirs[i], theirs[j], max_work=1000)
+                if theirs[i].nbytes and theirs[j].nbytes
+                else False
+            )
             if a.nbytes and ours[j].nbytes and numpy.shares_memory(a, ours[j], max_work=1000) != shared:
                 return f"arrays {j} and {i} {'do not share' if shared else 'share'} memory"
     return ""
@@ -243,7 +273,9 @@ _VALUES = (type(None), bool, int, float, complex, str, bytes, frozenset, numpy.g
 
 
 def _differs(a, b, path, met, met_back):
-    if type(a) is not type(b) and not (isinstance(a, (memoryview, bytes)) and isinstance(b, (memoryview, bytes, bytearray))):
+    if type(a) is not type(b) and not (
+        isinstance(a, (memoryview, bytes)) and isinstance(b, (memoryview, bytes, bytearray))
+    ):
         return f"{path}: {type(a)}, not {type(b)}"
     if isinstance(b, _VALUES):
         is_equal = bytes(a) == bytes(b) if isinstance(b, bytes) else a == b
@@ -264,7 +296,9 @@ def _differs(a, b, path, met, met_back):
     if isinstance(a, (list, tuple, collections.deque)):
         if len(a) != len(b):
             return f"{path}: {len(a)} parts, not {len(b)}"
-        return next(filter(None, (_differs(x, y, f"{path}[{i}]", met, met_back) for i, (x, y) in enumerate(zip(a, b)))), "")
+        return next(
+            filter(None, (_differs(x, y, f"{path}[{i}]", met, met_back) for i, (x, y) in enumerate(zip(a, b)))), ""
+        )
     return _differs(a.parts, b.parts, f"{path}.parts", met, met_back)
 
 
@@ -279,5 +313,7 @@ def _arrays_differ(a, b, path, met, met_back):
         a, b = a.data, b.data
     if a.dtype == object:
         pairs = zip(a.ravel().tolist(), b.ravel().tolist())
-        return next(filter(None, (_differs(x, y, f"{path}.flat[{i}]", met, met_back) for i, (x, y) in enumerate(pairs))), "")
+        return next(
+            filter(None, (_differs(x, y, f"{path}.flat[{i}]", met, met_back) for i, (x, y) in enumerate(pairs))), ""
+        )
     return "" if repr(a.tolist()) == repr(b.tolist()) else f"{path}: elements differ"

@@ -1,4 +1,5 @@
-"""Changes snapshot files as native/format.h draws them, with the checksums repaired, so that a change reaches what it is meant for."""
+"""Changes snapshot files as native/format.h draws them, with the checksums repaired, so that a change reaches what it
+is meant for."""
 
 import os
 import struct
@@ -11,7 +12,13 @@ INPUTS, STRINGS = 2, 5  # MHI_TABLE_*
 INPUT_BYTES, NAME_AT, MTIME_AT, BUILD_ID_AT = 104, 8, 48, 64  # of mhi_file_input
 SEED = 0x61642E636967616D  # MHI_CHECKSUM_SEED
 
-_P1, _P2, _P3, _P4, _P5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+_P1, _P2, _P3, _P4, _P5 = (
+    0x9E3779B185EBCA87,
+    0xC2B2AE3D27D4EB4F,
+    0x165667B19E3779F9,
+    0x85EBCA77C2B2AE63,
+    0x27D4EB2F165667C5,
+)
 _MASK = (1 << 64) - 1
 
 
@@ -90,7 +97,8 @@ class Snapshot:
         self.write()
 
     def replace_library(self, suffix):
-        """Record another library, of another time and build-id, in the place of the input whose name ends with `suffix`."""
+        """Record another library, of another time and build-id, in the place of the input whose name ends with
+        `suffix`."""
         inputs, strings = self.table(INPUTS), self.table(STRINGS)
         for at in range(inputs.offset, inputs.offset + inputs.size_bytes, INPUT_BYTES):
             (name,) = struct.unpack_from("<Q", self.data, at + NAME_AT)

@@ -26,7 +26,8 @@ SENTENCEPIECE = """
         pieces = sentencepiece.SentencePieceProcessor()
         own = held(pieces)[0]
         held(pieces)[0] = int(ffi.cast("uintptr_t", magic.root))
-    print(magic.was_committed, magic.audit.relocations > 50 if magic.audit else None, *pieces.encode("word 7 of 3 words"))
+    print(magic.was_committed, magic.audit.relocations > 50 if magic.audit else None,
+        *pieces.encode("word 7 of 3 words"))
     if magic.was_committed:
         held(pieces)[0] = own
 """
@@ -74,9 +75,11 @@ def test_numbers_that_a_heap_full_of_arrays_holds_are_no_pointers(program):
         from magicheap._native import ffi
 
         chance = numpy.random.default_rng(1)
-        arrays = [chance.integers(0, 2**31, 1 << 18, dtype=numpy.int32), chance.integers(0, 49152, 1 << 18, dtype=numpy.int32),
-                  chance.integers(0, 256, 1 << 20, dtype=numpy.uint8), chance.standard_normal(1 << 18, dtype=numpy.float32),
-                  chance.integers(0, 2**30, 1 << 17, dtype=numpy.int64)]
+        arrays = [
+            chance.integers(0, 2**31, 1 << 18, dtype=numpy.int32),
+            chance.integers(0, 49152, 1 << 18, dtype=numpy.int32), chance.integers(0, 256, 1 << 20, dtype=numpy.uint8),
+            chance.standard_normal(1 << 18, dtype=numpy.float32), chance.integers(0, 2**30, 1 << 17, dtype=numpy.int64),
+        ]
         with magic_transaction("x.magic", process=False) as magic:
             libc = ctypes.CDLL(None)  # within: what was looked up before is the real function
             libc.calloc.restype = ctypes.c_void_p
@@ -86,6 +89,7 @@ def test_numbers_that_a_heap_full_of_arrays_holds_are_no_pointers(program):
                 ctypes.memmove(block, array.ctypes.data, array.nbytes)
                 ctypes.c_void_p.from_address(root + 8 * i).value = block
             magic.root = ffi.cast("void *", root)
-        print(magic.committed, magic.audit.scanned_bytes >= sum(array.nbytes for array in arrays), magic.audit.relocations)
+        print(magic.committed, magic.audit.scanned_bytes >= sum(array.nbytes for array in arrays),
+            magic.audit.relocations)
     """)()
     assert out == ["True", "True", "0"]

@@ -131,9 +131,9 @@ def test_a_file_of_somebody_else(made):
 
 
 def test_a_directory_in_which_others_can_put_files(made, tmp_path):
-    program, path = made
+    program, _path = made
     tmp_path.chmod(0o777)
-    was_committed, committed, *reason = program.run()[0].split()
+    was_committed, _committed, *reason = program.run()[0].split()
     assert was_committed == "False" and str(tmp_path) in " ".join(reason)
     tmp_path.chmod(0o700)
     assert program()[0] == "True", "what there was is still there"
@@ -167,7 +167,9 @@ def test_what_is_no_file_at_all(made, kind, tmp_path):
     out, err = program.run()
     assert out.split()[0] == "False" and "x.magic" in out
     assert "Traceback" not in err
-    assert out.split()[1] == "False" and err.count("MagicHeapWarning") == 1 and "choose another path, or remove it" in err
+    assert (
+        out.split()[1] == "False" and err.count("MagicHeapWarning") == 1 and "choose another path, or remove it" in err
+    )
     assert not stat.S_ISREG(path.lstat().st_mode)
 
 
@@ -189,5 +191,5 @@ def test_an_address_that_is_taken(magicheap, made):
         assert ctypes.string_at(address, 4096) == b"\\x07" * 4096, "somebody else's memory was overwritten"
     """,
     )
-    was_committed, committed, *reason = taken.run()[0].split()
+    was_committed, _committed, *reason = taken.run()[0].split()
     assert was_committed == "False" and "something else is mapped" in " ".join(reason)

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import gguf
-import llama
 import numpy as np
 import pytest
+
+import llama
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
@@ -103,7 +104,11 @@ def test_ceilings_explain_themselves(ceilings):
 
 def test_cpu_without_int8_dot_products_has_no_such_ceiling():
     assert machine.parse_ceilings("read_file 2.5\nread_huge 3\n") == (None, "int8", 2.5, 3.0)
-    assert machine.parse_ceilings("read_file 2.5\nread_huge 3\n").read == machine.parse_ceilings("read_file 3\nread_huge 2.5\n").read == 3.0
+    assert (
+        machine.parse_ceilings("read_file 2.5\nread_huge 3\n").read
+        == machine.parse_ceilings("read_file 3\nread_huge 2.5\n").read
+        == 3.0
+    )
     assert machine.parse_ceilings("int8_avx2 9\nread_file 2.5\nread_huge 3\n") == (9.0, "avx2", 2.5, 3.0)
 
 
@@ -200,7 +205,9 @@ def test_memory_is_that_of_all_processes(contestant):
 
 
 def test_process_is_stopped_whichever_thread_wrote(program):
-    path = program("import threading, time\nthreading.Thread(target=print, args=('here',)).start()\ntime.sleep(60)").path
+    path = program(
+        "import threading, time\nthreading.Thread(target=print, args=('here',)).start()\ntime.sleep(60)"
+    ).path
     with stopped([sys.executable, "-u", str(path)], 2) as pids:
         assert all(memory(pid)["Rss"] > 0 for pid in pids)
         assert [Path(f"/proc/{pid}/stat").read_text().split()[2] for pid in pids] == ["T", "T"]
@@ -217,13 +224,18 @@ def test_process_that_wrote_nothing_is_an_error():
 
 def test_ratio_is_the_median_of_the_rounds_against_the_best_of_theirs():
     samples = {"a": [10.0, 20.0, 40.0], "b": [1.0, 1.0, 1.0], "ours": [20.0, 30.0, 40.0]}
-    table = markdown("t", ["a", "b", "ours"], [Row("rate", samples, 0, True, (40.0, 40.0, 40.0)), Row("time", samples, 1, False)])
+    table = markdown(
+        "t", ["a", "b", "ours"], [Row("rate", samples, 0, True, (40.0, 40.0, 40.0)), Row("time", samples, 1, False)]
+    )
     assert table.splitlines()[2:] == ["| rate | 20 | 1 | 30 | 1.50 | 75% |", "| time | 20.0 | 1.0 | 30.0 | 30.00 |  |"]
 
 
 def test_contestant_without_samples_has_an_empty_cell():
     rows = [Row("ours only", {"ours": [3.0]}, 0, False), Row("theirs only", {"a": [3.0]}, 0, False)]
-    assert markdown("t", ["a", "ours"], rows).splitlines()[2:] == ["| ours only |  | 3 |  |  |", "| theirs only | 3 |  |  |  |"]
+    assert markdown("t", ["a", "ours"], rows).splitlines()[2:] == [
+        "| ours only |  | 3 |  |  |",
+        "| theirs only | 3 |  |  |  |",
+    ]
 
 
 class Recorder:

@@ -43,7 +43,9 @@ def age(path, days):
 def command(life, magicheap):
     """The command `magicheap` in the environment of a life."""
     life.env = {**os.environ, **life.env}  # as `magicheap` has it, or it would find variables changed
-    return lambda *words, **options: magicheap(*words, env={"XDG_CACHE_HOME": str(life.cache.parent), "MAGICHEAP_LOG": ""}, **options)
+    return lambda *words, **options: magicheap(
+        *words, env={"XDG_CACHE_HOME": str(life.cache.parent), "MAGICHEAP_LOG": ""}, **options
+    )
 
 
 # ---- what a commit forgets ----
@@ -78,7 +80,9 @@ def test_the_least_recently_used_go_when_the_bound_is_passed(life):
     age(snapshot_of(life, "b"), days=3)
     age(snapshot_of(life, "a"), days=1)
     size = snapshot_of(life, "a").stat().st_blocks * 512
-    ran = life.run("python", write(life, "d.py", n_bytes=8 * MIB), env={"MAGICHEAP_CACHE_SIZE": str(3 * size + size // 2)})
+    ran = life.run(
+        "python", write(life, "d.py", n_bytes=8 * MIB), env={"MAGICHEAP_CACHE_SIZE": str(3 * size + size // 2)}
+    )
     assert ran.has_committed and snapshots(life) == ["a", "c", "d"]
     assert any(line.startswith("forgotten: ") and "MAGICHEAP_CACHE_SIZE" in line for line in ran.log)
     life.warm("magic", "a.py")
@@ -91,7 +95,9 @@ def test_what_no_run_can_take_goes_before_what_was_not_used_for_long(life):
     age(snapshot_of(life, "old"), days=100)
     write(life, "edited.py", n_bytes=8 * MIB + 1)
     size = snapshot_of(life, "old").stat().st_blocks * 512
-    life.cold("python", write(life, "last.py", n_bytes=8 * MIB), env={"MAGICHEAP_CACHE_SIZE": str(2 * size + size // 2)})
+    life.cold(
+        "python", write(life, "last.py", n_bytes=8 * MIB), env={"MAGICHEAP_CACHE_SIZE": str(2 * size + size // 2)}
+    )
     assert snapshots(life) == ["last", "old"]
 
 
@@ -111,14 +117,20 @@ def test_a_resume_forgets_nothing(life):
 
 
 def test_what_lies_elsewhere_or_is_no_snapshot_is_never_forgotten(life):
-    life.write('from magicheap import magic_transaction\nwith magic_transaction("own.magic"):\n    print("body")\n', "own.py")
+    life.write(
+        'from magicheap import magic_transaction\nwith magic_transaction("own.magic"):\n    print("body")\n', "own.py"
+    )
     life.cold("python", "own.py")
     life.cold("python", write(life, "a.py"))
     (life.cache / "notes.txt").write_text("notes" * MIB)
     (life.cache / "directory.magic").mkdir()
     life.cold("python", write(life, "b.py"), env={"MAGICHEAP_CACHE_SIZE": "1K"})
     assert snapshots(life) == ["b"] or snapshots(life) == ["", "b"]
-    assert (life.directory / "own.magic").exists() and (life.cache / "notes.txt").exists() and (life.cache / "directory.magic").is_dir()
+    assert (
+        (life.directory / "own.magic").exists()
+        and (life.cache / "notes.txt").exists()
+        and (life.cache / "directory.magic").is_dir()
+    )
 
 
 def test_a_process_goes_on_with_the_snapshot_that_is_forgotten(life):
@@ -160,12 +172,24 @@ def test_a_layer_is_forgotten_with_what_it_is_on_and_its_use_counts_for_that(lif
     total = sum(path.stat().st_blocks * 512 for path in life.cache.glob("*.magic"))
     ran = life.run("python", write(life, "a.py"), env={"MAGICHEAP_CACHE_SIZE": str(total)})
     assert ran.has_committed and len(ran.log) == 3, ran
-    assert {path.name.partition("-")[0] for path in life.cache.glob("*.magic")} == {"base.magic", "one.magic", "two.magic", "a"}
+    assert {path.name.partition("-")[0] for path in life.cache.glob("*.magic")} == {
+        "base.magic",
+        "one.magic",
+        "two.magic",
+        "a",
+    }
     life.cold("python", write(life, "b.py"), env={"MAGICHEAP_CACHE_SIZE": "1K"})
-    assert snapshots(life) == ["b"] and not list(life.cache.glob("[a-z]*.magic.v*")) and len(list(life.cache.glob("*.magic"))) == 1
+    assert (
+        snapshots(life) == ["b"]
+        and not list(life.cache.glob("[a-z]*.magic.v*"))
+        and len(list(life.cache.glob("*.magic"))) == 1
+    )
 
 
-@pytest.mark.parametrize(("text", "n_bytes"), [("5G", 5 << 30), ("500m", 500 << 20), ("1.5 GiB", 3 << 29), ("70000", 70_000), ("2KB", 2048), ("0", 0)])
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("5G", 5 << 30), ("500m", 500 << 20), ("1.5 GiB", 3 << 29), ("70000", 70_000), ("2KB", 2048), ("0", 0)],
+)
 def test_a_size_is_a_number_with_a_unit(text, n_bytes, monkeypatch, tmp_path):
     from magicheap._cache import bound_bytes
 
@@ -201,7 +225,9 @@ def test_ls_tells_program_variant_use_and_total(life, command):
     assert rows[0]["variant"] == "optimize=0, OMP_NUM_THREADS not set"
     assert rows[1]["variant"].startswith("optimize=1, OMP_NUM_THREADS set (")
     assert rows[0]["used"].startswith("20") and rows[1]["used"] == "never"
-    assert rows[0]["state"] == "fresh" and rows[1]["state"].startswith("for other runs: environment variable OMP_NUM_THREADS")
+    assert rows[0]["state"] == "fresh" and rows[1]["state"].startswith(
+        "for other runs: environment variable OMP_NUM_THREADS"
+    )
     assert total[:2] == ["total", "2 snapshots"]
 
 
@@ -239,7 +265,9 @@ def test_clean_takes_a_script_or_any_variant_of_a_snapshot(life, command):
 
 
 def test_clean_of_what_has_no_snapshot_says_so(life, magicheap):
-    done = subprocess.run([*magicheap.command, "clean", "nothing.py"], capture_output=True, text=True, cwd=life.directory, env=life.env)
+    done = subprocess.run(
+        [*magicheap.command, "clean", "nothing.py"], capture_output=True, text=True, cwd=life.directory, env=life.env
+    )
     assert done.returncode == 1 and done.stderr == "magicheap: there is no snapshot of nothing.py\n"
 
 

@@ -1,7 +1,7 @@
 """Code nobody here wrote fares in a resumed interpreter as in a plain one: a choice of CPython's and numpy's own tests.
 
-tests/conformance runs all of them. Chosen are those that touch what a resume must bring back; of the slow files, the tests
-that wait least. Most of the time is spent waiting, so that more files run at a time than there are processors.
+tests/conformance runs all of them. Chosen are those that touch what a resume must bring back; of the slow files, the
+tests that wait least. Most of the time is spent waiting, so that more files run at a time than there are processors.
 """
 
 import subprocess
@@ -22,11 +22,40 @@ JOBS = 6
 N_RESUMES = 500  # of either kind: 1,000 values of each source
 
 # A resumed process forks and spawns as another would; waiting for barriers is no part of that.
-PROCESSES = ["-m", "WithProcesses*", "-m", "TestStartMethod", "-m", "TestStdinBadfiledescriptor", "-m", "TestCloseFds",
-             "-i", "*Barrier", "-i", "*Condition", "-i", "*Finalize", "-i", "*Poll*", "-i", "*ListenerClient"]  # fmt: skip
+PROCESSES = [
+    "-m",
+    "WithProcesses*",
+    "-m",
+    "TestStartMethod",
+    "-m",
+    "TestStdinBadfiledescriptor",
+    "-m",
+    "TestCloseFds",
+    "-i",
+    "*Barrier",
+    "-i",
+    "*Condition",
+    "-i",
+    "*Finalize",
+    "-i",
+    "*Poll*",
+    "-i",
+    "*ListenerClient",
+]
 # 3.11 has no test_recursion: exceptions, isinstance and call hold its tests of deep recursion.
 CPYTHON = {
-    "test_asyncio": ["-m", "test_base_events", "-m", "test_events", "-m", "test_streams", "-m", "test_subprocess", "-m", "test_unix_events"],
+    "test_asyncio": [
+        "-m",
+        "test_base_events",
+        "-m",
+        "test_events",
+        "-m",
+        "test_streams",
+        "-m",
+        "test_subprocess",
+        "-m",
+        "test_unix_events",
+    ],
     "test_call": [],
     "test_exceptions": [],
     "test_faulthandler": [],
@@ -40,7 +69,18 @@ CPYTHON = {
     "test_random": [],
     "test_signal": ["-i", "test_siginterrupt_off"],  # waits for half a minute
     "test_socket": ["-i", "NetworkConnectionBehaviourTest"],
-    "test_ssl": ["-i", "test_session", "-i", "test_echo", "-i", "test_alpn_protocols", "-i", "test_PROTOCOL_TLS", "-i", "test_sni_callback"],
+    "test_ssl": [
+        "-i",
+        "test_session",
+        "-i",
+        "test_echo",
+        "-i",
+        "test_alpn_protocols",
+        "-i",
+        "test_PROTOCOL_TLS",
+        "-i",
+        "test_sni_callback",
+    ],
     "test_subprocess": ["-i", "ProcessTestCaseNoPoll"],
     "test_threading": [],
     "test_time": [],

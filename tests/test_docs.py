@@ -152,9 +152,11 @@ def broken(page, text):
             continue
         path, _, name = target.partition("#")
         file = (page.parent / path).resolve() if path else page
-        if not file.exists() or not file.is_relative_to(ROOT):
-            yield target
-        elif name and name not in anchors(text if file == page else file.read_text()):
+        if (
+            not file.exists()
+            or not file.is_relative_to(ROOT)
+            or (name and name not in anchors(text if file == page else file.read_text()))
+        ):
             yield target
 
 

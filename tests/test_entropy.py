@@ -1,4 +1,5 @@
-"""What was seeded from entropy differs in each resumed process; what was seeded explicitly is as in a plain run; and who can't be told is named."""
+"""What was seeded from entropy differs in each resumed process; what was seeded explicitly is as in a plain run; and
+who can't be told is named."""
 
 import os
 import shutil
@@ -16,19 +17,34 @@ DRAWN = {
     "a Random that was reseeded from entropy": ("import random; r = random.Random(7); r.seed()", "r.random()"),
     "a Random with a gaussian left over": ("import random; r = random.Random(); r.gauss(0, 1)", "r.gauss(0, 1)"),
     "a Random seeded by bytes of the kernel's": ("import os, random; r = random.Random(os.urandom(16))", "r.random()"),
-    "a Random seeded by a number of the kernel's": ("import os, random; r = random.Random(int.from_bytes(os.urandom(8), 'little'))", "r.random()"),
-    "a Random that was put back": ("import random; r = random.Random(); s = r.getstate(); r.seed(7); r.setstate(s)", "r.random()"),
+    "a Random seeded by a number of the kernel's": (
+        "import os, random; r = random.Random(int.from_bytes(os.urandom(8), 'little'))",
+        "r.random()",
+    ),
+    "a Random that was put back": (
+        "import random; r = random.Random(); s = r.getstate(); r.seed(7); r.setstate(s)",
+        "r.random()",
+    ),
     "a subclass of Random": ("import random\n    class Mine(random.Random): pass\n    r = Mine()", "r.random()"),
-    "random itself, put back": ("import random; s = random.getstate(); random.seed(7); random.setstate(s)", "random.random()"),
+    "random itself, put back": (
+        "import random; s = random.getstate(); random.seed(7); random.setstate(s)",
+        "random.random()",
+    ),
     "default_rng": ("import numpy; r = numpy.random.default_rng()", "r.random()"),
-    "a generator of a drawn seed": ("import numpy, secrets; r = numpy.random.default_rng(secrets.randbits(128))", "r.random()"),
+    "a generator of a drawn seed": (
+        "import numpy, secrets; r = numpy.random.default_rng(secrets.randbits(128))",
+        "r.random()",
+    ),
     "MT19937": ("import numpy; r = numpy.random.Generator(numpy.random.MT19937())", "r.random()"),
     "SFC64": ("import numpy; r = numpy.random.Generator(numpy.random.SFC64())", "r.random()"),
     "Philox": ("import numpy; r = numpy.random.Generator(numpy.random.Philox())", "r.random()"),
     "a spawned generator": ("import numpy; r = numpy.random.default_rng().spawn(2)[1]", "r.random()"),
     "a SeedSequence": ("import numpy; r = numpy.random.SeedSequence()", "r.spawn(1)[0].generate_state(2)"),
     "RandomState": ("import numpy; r = numpy.random.RandomState()", "r.random()"),
-    "a RandomState with a gaussian left over": ("import numpy; r = numpy.random.RandomState(); r.normal()", "r.normal()"),
+    "a RandomState with a gaussian left over": (
+        "import numpy; r = numpy.random.RandomState(); r.normal()",
+        "r.normal()",
+    ),
     "numpy.random": ("import numpy", "numpy.random.random()"),
     "numpy.random with another generator": ("import numpy.random as r; r.set_bit_generator(r.PCG64())", "r.random()"),
     "SQLite": (USE_SQLITE, "db.execute('select random(), hex(randomblob(8))').fetchone()"),
@@ -39,7 +55,10 @@ SEEDED = {
     "a Random that was reseeded": ("import random; r = random.Random(); r.seed('seven')", "r.random()"),
     "a Random with a negative seed": ("import random; r = random.Random(-7)", "r.random()"),
     "a Random with a huge seed": ("import random; r = random.Random(7**999)", "r.random()"),
-    "a state put into a Random": ("import random; r = random.Random(); r.setstate(random.Random(7).getstate())", "r.random()"),
+    "a state put into a Random": (
+        "import random; r = random.Random(); r.setstate(random.Random(7).getstate())",
+        "r.random()",
+    ),
     "random itself": ("import random; random.seed(7); random.gauss(0, 1)", "random.gauss(0, 1), random.random()"),
     "default_rng": ("import numpy; r = numpy.random.default_rng(7)", "r.random()"),
     "a long list": ("import numpy; r = numpy.random.default_rng([2**31] * 8)", "r.random()"),
@@ -77,7 +96,11 @@ def test_what_was_seeded_explicitly_is_as_in_a_plain_run(life, name):
 
 
 def test_copies_of_a_generator_stay_copies(life):
-    life.write(program("import copy, random; r = random.Random(); s = copy.deepcopy(r)", "r.random() == s.random(), r.random()"))
+    life.write(
+        program(
+            "import copy, random; r = random.Random(); s = copy.deepcopy(r)", "r.random() == s.random(), r.random()"
+        )
+    )
     life.cold("magic", "program.py")
     found = {life.warm("magic", "program.py") for _ in range(N_RUNS)}
     assert len(found) == N_RUNS and all(line.startswith("True ") for line in found)
@@ -156,7 +179,13 @@ def test_strict_transaction_is_not_committed_where_a_library_is_unknown(life, li
 
 
 def test_strict_transaction_is_committed_where_all_are_known(life):
-    life.write(program("import hashlib, random, ssl, sqlite3, uuid; ssl.RAND_bytes(8); random.random(); uuid.uuid1()", 0, "strict=True"))
+    life.write(
+        program(
+            "import hashlib, random, ssl, sqlite3, uuid; ssl.RAND_bytes(8); random.random(); uuid.uuid1()",
+            0,
+            "strict=True",
+        )
+    )
     life.cold("python", "program.py")
     life.warm("python", "program.py")
 
@@ -170,8 +199,12 @@ def test_generator_made_before_anybody_watched_is_named_and_makes_each_run_cold(
 
 
 def test_generator_of_numpy_made_before_the_transaction_is_named(life):
-    life.write("import numpy\nearly, given = numpy.random.default_rng(), numpy.random.default_rng(7)\n" + program("pass", "early.random()"))
-    assert "a generator of numpy's that was made before the transaction" in life.run("python", "-m", "program").err  # which is watched from the import of magicheap on
+    life.write(
+        "import numpy\nearly, given = numpy.random.default_rng(), numpy.random.default_rng(7)\n"
+        + program("pass", "early.random()")
+    )
+    # which is watched from the import of magicheap on
+    assert "a generator of numpy's that was made before the transaction" in life.run("python", "-m", "program").err
 
 
 def test_sqlite_that_exports_nothing_is_reset_by_opening_a_file(life):
@@ -190,15 +223,28 @@ runpy.run_path("program.py")
 
 
 def test_resumed_process_has_random_bytes_of_its_own_in_the_auxiliary_vector(life):
-    life.write(program("import ctypes; c = ctypes.CDLL(None); c.getauxval.restype = ctypes.c_void_p", "ctypes.string_at(c.getauxval(25), 16)"))
+    life.write(
+        program(
+            "import ctypes; c = ctypes.CDLL(None); c.getauxval.restype = ctypes.c_void_p",
+            "ctypes.string_at(c.getauxval(25), 16)",
+        )
+    )
     life.cold("magic", "program.py")
     assert len({life.warm("magic", "program.py") for _ in range(N_RUNS)}) == N_RUNS
 
 
 def test_auxiliary_vector_is_that_of_the_program(life):
-    read = "dict((k, v) for k, v in zip(*[iter(__import__('array').array('L', open('/proc/self/auxv', 'rb').read()))] * 2))"
+    read = (
+        "dict((k, v) for k, v in zip(*[iter(__import__('array').array('L', open('/proc/self/auxv', "
+        "'rb').read()))] * 2))"
+    )
     checked = "[v[k] == c.getauxval(k) for k in (3, 4, 5, 7, 9, 25, 33) if k in v]"
-    life.write(program("import ctypes; c = ctypes.CDLL(None); c.getauxval.restype = ctypes.c_ulong", f"[{checked} for v in [{read}]]"))
+    life.write(
+        program(
+            "import ctypes; c = ctypes.CDLL(None); c.getauxval.restype = ctypes.c_ulong",
+            f"[{checked} for v in [{read}]]",
+        )
+    )
     life.cold("magic", "program.py")
     assert set(eval(life.warm("magic", "program.py"))[0]) == {True}
 
@@ -211,8 +257,21 @@ def test_debugger_sees_libraries_and_functions_of_a_resumed_process(life):
         first.kill()
     with life.start("magic", "program.py") as process:
         assert process.stdout.readline() == "running\n"
-        command = ["gdb", "-q", "-batch", "-nx", "-p", str(process.pid), "-ex", "info sharedlibrary", "-ex", "backtrace"]
-        seen = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, "DEBUGINFOD_URLS": ""})
+        command = [
+            "gdb",
+            "-q",
+            "-batch",
+            "-nx",
+            "-p",
+            str(process.pid),
+            "-ex",
+            "info sharedlibrary",
+            "-ex",
+            "backtrace",
+        ]
+        seen = subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, "DEBUGINFOD_URLS": ""}
+        )
         process.kill()
     if "ptrace" in seen.stderr:
         pytest.skip("this process may trace no other")

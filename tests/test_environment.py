@@ -1,4 +1,5 @@
-"""The environment of a resumed process is the new one with the program's own changes, and nothing is left of the old one."""
+"""The environment of a resumed process is the new one with the program's own changes, and nothing is left of the old
+one."""
 
 import textwrap
 
@@ -6,8 +7,19 @@ import pytest
 from resumed_harness import PRELUDE
 
 LONG = "sesame-" + "0123456789abcdef" * 60  # its objects come from malloc, not from Python's own allocator
-OLD = {"LONG": LONG, "OLD": "only the old", "BOTH": "old", "CHANGED": "old", "REMOVED": "old", "C_REMOVED": "old", "SECRET": "sesame, open now"}
-NEW = """{b"NEW": b"only the new", b"BOTH": b"new", b"CHANGED": b"new", b"REMOVED": b"new", b"C_REMOVED": b"new", b"PATH": os.environb[b"PATH"]}"""
+OLD = {
+    "LONG": LONG,
+    "OLD": "only the old",
+    "BOTH": "old",
+    "CHANGED": "old",
+    "REMOVED": "old",
+    "C_REMOVED": "old",
+    "SECRET": "sesame, open now",
+}
+NEW = (
+    '{b"NEW": b"only the new", b"BOTH": b"new", b"CHANGED": b"new", b"REMOVED": b"new", b"C_REMOVED": b"new", '
+    'b"PATH": os.environb[b"PATH"]}'
+)
 CHANGES = """
 os.environ.update(CHANGED="by the program", SET="by the program")
 del os.environ["REMOVED"]
@@ -30,7 +42,10 @@ print(json.dumps(sorted(item for item in os.environ.items() if item[0] != "PATH"
 print(os.environ is held and os.environb is held_bytes, held_bytes[b"SET"].decode())
 """)
     assert lines == [
-        '[["BOTH", "new"], ["CHANGED", "by the program"], ["C_REMOVED", "new"], ["NEW", "only the new"], ["SET", "by the program"]]',
+        (
+            '[["BOTH", "new"], ["CHANGED", "by the program"], ["C_REMOVED", "new"], ["NEW", "only the new"], '
+            '["SET", "by the program"]]'
+        ),
         "True by the program",
     ]
 
@@ -53,7 +68,13 @@ _environment.take_up([b"=".join(item) for item in new.items()], delta)
 out = subprocess.run(["env"], capture_output=True, text=True).stdout
 print(*sorted(line for line in out.splitlines() if not line.startswith("PATH=")), sep="\\n")
 """)
-    assert lines == ["BOTH=new", "CHANGED=by the program", "C_SET=by the program", "NEW=only the new", "SET=by the program"]
+    assert lines == [
+        "BOTH=new",
+        "CHANGED=by the program",
+        "C_SET=by the program",
+        "NEW=only the new",
+        "SET=by the program",
+    ]
 
 
 SEARCH = """
@@ -64,7 +85,7 @@ def wipe(initial):
         ctypes.memset(address, 0, size)
 
 def places(reversed_text):
-    "Return where in this process's memory a text lies, given backwards, without the places that this search makes itself."
+    # where in this process's memory a text lies, given backwards, without the places that this search makes itself
     text, found = reversed_text[::-1], []
     memory = os.open("/proc/self/mem", os.O_RDONLY)
     for line in list(open("/proc/self/maps")):
@@ -81,7 +102,9 @@ def places(reversed_text):
 
 
 @pytest.mark.parametrize("name", ["SECRET", "LONG"])
-@pytest.mark.parametrize("use", ["pass", "_environment.changes(_environment.read_initial())", "os.putenv('OTHER', '1')"])
+@pytest.mark.parametrize(
+    "use", ["pass", "_environment.changes(_environment.read_initial())", "os.putenv('OTHER', '1')"]
+)
 def test_no_copy_of_a_value_is_left(run, name, use):
     backwards = OLD[name][::-1].encode()
     lines = run(f"""

@@ -1,7 +1,7 @@
 """Each example runs cold, then resumed in both ways, and prints what it prints without magicheap.
 
-A body tells on stderr that it runs, so a resumed process is one that printed no such line. Those that need large libraries are
-tested by tests/libraries.
+A body tells on stderr that it runs, so a resumed process is one that printed no such line. Those that need large
+libraries are tested by tests/libraries.
 """
 
 import os
@@ -26,7 +26,8 @@ SIZES = {"N_ENTRIES": "100000", "N_PATTERNS": "100"}  # so that they are light
 
 
 def check_example(name, first, second, directory, **env):
-    """Run the example with arguments `first`, then again with `second`; it must be resumed, and equal a run without snapshots."""
+    """Run the example with arguments `first`, then again with `second`; it must be resumed, and equal a run without
+    snapshots."""
     script = str(ROOT / "examples" / f"{name}.py")
 
     def run(how, arguments, **more):

@@ -30,70 +30,137 @@ ENDS = {
     "sys.exit in atexit": ("atexit.register(sys.exit, 5)", 0),
     "handlers in order": ("[atexit.register(print, i) for i in range(3)]", 0),
     "handlers from before": ("atexit.register(print, 'after')", 0),
-    "a thread": ("import threading, time; threading.Thread(target=lambda: (time.sleep(.1), print('joined'))).start()", 0),
+    "a thread": (
+        ("import threading, time; threading.Thread(target=lambda: (time.sleep(.1), print('joined'))).start()"),
+        0,
+    ),
     "a daemon": ("import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()", 0),
     "weakref.finalize": ("import weakref; weakref.finalize(weakref, print, 'finalized')", 0),
     "a finalizer": ("class A:\n    def __del__(self): print('gone', len('abc'))\na = A()", 0),
     "a finalizer in a cycle": ("class A:\n    def __del__(self): print('gone')\na = A(); a.a = a", 0),
     "a finalizer that raises": ("class A:\n    def __del__(self): raise KeyError('in del')\na = A()", 0),
     "a generator": ("def f():\n    try: yield\n    finally: print('closed')\ng = f(); next(g)", 0),
-    "logging": ("import logging.handlers; h = logging.handlers.MemoryHandler(9, target=logging.StreamHandler(sys.stdout)); "
-                "logging.getLogger().addHandler(h); logging.warning('flushed')", 0),
+    "logging": (
+        (
+            "import logging.handlers; h = logging.handlers.MemoryHandler(9, "
+            "target=logging.StreamHandler(sys.stdout)); "
+            "logging.getLogger().addHandler(h); logging.warning('flushed')"
+        ),
+        0,
+    ),
     "a collector switched off": ("import gc; gc.disable(); print('last')", 0),
     "a collector frozen": ("import gc; gc.freeze(); print('last')", 0),
     "a collector thawed": ("import gc; gc.unfreeze(); print('last')", 0),
-    "a child process": ("import multiprocessing; multiprocessing.get_context('fork').Process(target=print, args=('child',)).start()", 0),
-    "a file that tells of its end": ("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False))\n"
-                                     "class A(io.StringIO):\n    def close(self): print('closed'); super().close()\na = A()", 0),
+    "a child process": (
+        ("import multiprocessing; multiprocessing.get_context('fork').Process(target=print, args=('child',)).start()"),
+        0,
+    ),
+    "a file that tells of its end": (
+        (
+            "import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False))\n"
+            "class A(io.StringIO):\n    def close(self): print('closed'); "
+            "super().close()\na = A()"
+        ),
+        0,
+    ),
     "another stdout": ("import io; sys.stdout = io.TextIOWrapper(open(1, 'wb', closefd=False)); print('flushed')", 0),
-    "another stdout and a full disk": ("import io; sys.stdout = io.TextIOWrapper(open('/dev/full', 'wb')); print('lost')", 120),
+    "another stdout and a full disk": (
+        ("import io; sys.stdout = io.TextIOWrapper(open('/dev/full', 'wb')); print('lost')"),
+        120,
+    ),
     "stdout that was closed": ("sys.stdout.close()", 0),
     "no stdout": ("sys.stdout = None", 0),
     "no stderr": ("os.close(2); sys.stderr.close()", 0),
     "a full disk for stderr": ("sys.stderr.write('lost'); os.dup2(os.open('/dev/full', os.O_WRONLY), 2)", 120),
     "a full disk and a code": ("print('lost'); os.dup2(os.open('/dev/full', os.O_WRONLY), 1); sys.exit(3)", 120),
-    "a pipe that is full": ("import fcntl; read, write = os.pipe(); os.set_blocking(write, False); os.dup2(write, 1)\n"
-                            "fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096); os.write(1, bytes(4096)); print('lost')", 120),
-    "a lock that a daemon holds": ("import gzip, io, threading, time\ndef work():\n    held = gzip.GzipFile(fileobj=io.BytesIO(), mode='w')\n"
-                                   "    while True: held.write(bytes(1 << 20))\n"
-                                   "threading.Thread(target=work, daemon=True).start(); time.sleep(.1)", 0),
-    "a buffer that a daemon waits in": ("import threading, time\ndef work():\n    held = os.fdopen(os.pipe()[1], 'wb'); keep.append(held.raw)\n"
-                                        "    while True: held.write(bytes(1 << 20))\n"
-                                        "keep = []; threading.Thread(target=work, daemon=True).start(); time.sleep(.1)", 0),
-    "a finalizer that a daemon keeps away": ("import threading\nclass A:\n    def __del__(self): print('gone')\n"
-                                             "threading.Thread(target=lambda held: threading.Event().wait(), args=(A(),), daemon=True).start()", 0),
+    "a pipe that is full": (
+        (
+            "import fcntl; read, write = os.pipe(); os.set_blocking(write, False); os.dup2(write, 1)\n"
+            "fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096); os.write(1, bytes(4096)); print('lost')"
+        ),
+        120,
+    ),
+    "a lock that a daemon holds": (
+        (
+            "import gzip, io, threading, time\ndef work():\n    held = gzip.GzipFile(fileobj=io.BytesIO(), "
+            "mode='w')\n"
+            "    while True: held.write(bytes(1 << 20))\n"
+            "threading.Thread(target=work, daemon=True).start(); time.sleep(.1)"
+        ),
+        0,
+    ),
+    "a buffer that a daemon waits in": (
+        (
+            "import threading, time\ndef work():\n    held = os.fdopen(os.pipe()[1], 'wb'); "
+            "keep.append(held.raw)\n"
+            "    while True: held.write(bytes(1 << 20))\n"
+            "keep = []; threading.Thread(target=work, daemon=True).start(); "
+            "time.sleep(.1)"
+        ),
+        0,
+    ),
+    "a finalizer that a daemon keeps away": (
+        (
+            "import threading\nclass A:\n    def __del__(self): print('gone')\n"
+            "threading.Thread(target=lambda held: threading.Event().wait(), "
+            "args=(A(),), daemon=True).start()"
+        ),
+        0,
+    ),
     "sys.exit in a thread": ("import threading; threading.Thread(target=sys.exit, args=(5,)).start()", 0),
     "sys.exit in a child": ("pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])", 0),
-    "a child of a pool": ("import multiprocessing\nwith multiprocessing.get_context('fork').Pool(1) as pool: print(pool.map(abs, [-1]))", 0),
+    "a child of a pool": (
+        (
+            "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(1) as pool: "
+            "print(pool.map(abs, [-1]))"
+        ),
+        0,
+    ),
     "execv": ("sys.stdout.flush(); os.execv(sys.executable, [sys.executable, '-c', 'raise SystemExit(6)'])", 6),
     "a signal at the end": ("atexit.register(os.kill, os.getpid(), signal.SIGINT)", 0),
-    "a handler that disables collecting": ("import gc; atexit.register(gc.disable)\nclass A:\n    def __del__(self): print('gone')\na = A()", 0),
+    "a handler that disables collecting": (
+        ("import gc; atexit.register(gc.disable)\nclass A:\n    def __del__(self): print('gone')\na = A()"),
+        0,
+    ),
     "a handler of os._exit": ("atexit.register(os._exit, 9)", 9),
-    "C's atexit": ("import ctypes; text = b'by C'; ctypes.CDLL(None).__cxa_atexit(ctypes.CDLL(None).puts, text, None)", 0),
+    "C's atexit": (
+        ("import ctypes; text = b'by C'; ctypes.CDLL(None).__cxa_atexit(ctypes.CDLL(None).puts, text, None)"),
+        0,
+    ),
     "C's buffer": ("import ctypes; ctypes.CDLL(None).printf(b'buffered by C\\n')", 0),
     "Py_AtExit": ("import ctypes; ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort)", -signal.SIGABRT),
     "a callback of the collector": ("import gc; gc.callbacks.append(lambda phase, info: print(phase))", 0),
     "statistics of the collector": ("import gc; gc.set_debug(gc.DEBUG_UNCOLLECTABLE)", 0),
     "a file that is told to be open": ("import warnings; warnings.simplefilter('always'); file = open(__file__)", 0),
     "a coroutine that nobody awaits": ("async def f(): pass\na = f()", 0),
-    "a callback of a weak reference": ("import weakref\nclass A: pass\na = A(); b = weakref.ref(a, lambda _, tell=print: tell('died'))", 0),
+    "a callback of a weak reference": (
+        ("import weakref\nclass A: pass\na = A(); b = weakref.ref(a, lambda _, tell=print: tell('died'))"),
+        0,
+    ),
     "a callback in a cycle": ("import weakref\nclass A: pass\na = A(); b = weakref.ref(a, lambda _: print('died'))", 0),
     "a class without a collector": ("class A:\n    __slots__ = ()\n    def __del__(self): print('gone')\na = A()", 0),
     "an audit": ("sys.addaudithook(lambda event, _: None)", 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_it_ends_as_a_plain_process_does(program, end):
     code, status = ENDS[end]
-    source = f"{PRELUDE}\nimport atexit, logging\natexit.register(print, 'before')\nif 'resumed' in sys.argv: commit()\n{code}"
-    ended = [program(source).run(*arguments, status=status, env={"PYTHONUNBUFFERED": None}) for arguments in ([], ["resumed"])]
+    source = (
+        f"{PRELUDE}\nimport atexit, logging\natexit.register(print, 'before')\n"
+        f"if 'resumed' in sys.argv: commit()\n{code}"
+    )
+    ended = [
+        program(source).run(*arguments, status=status, env={"PYTHONUNBUFFERED": None})
+        for arguments in ([], ["resumed"])
+    ]
     (plain_out, plain_err), (out, err) = ended
     assert (out, told(err)) == (plain_out, told(plain_err))
 
 
 def told(err):
-    """Return what was told, without addresses, and without source lines, which a plain process may not find any more."""
+    """Return what was told, without addresses, and without source lines, which a plain process may not find any
+    more."""
     return [re.sub("0x[0-9a-f]+", "0x", line) for line in err.splitlines() if not line.startswith("    ")]
 
 
@@ -109,7 +176,9 @@ def test_a_broken_pipe_at_exit_has_status_120(program):
 
 
 @pytest.mark.parametrize("opened", ["before", "after"])
-@pytest.mark.parametrize("kind", ["open(path, 'w')", "open(path, 'w', buffering=1 << 20)", "io.TextIOWrapper(open(path, 'wb'))"])
+@pytest.mark.parametrize(
+    "kind", ["open(path, 'w')", "open(path, 'w', buffering=1 << 20)", "io.TextIOWrapper(open(path, 'wb'))"]
+)
 def test_files_that_were_not_closed_are_flushed(run, tmp_path, opened, kind):
     path = tmp_path / "written"
     before, after = ("file = " + kind, "") if opened == "before" else ("", "file = " + kind)
@@ -150,7 +219,10 @@ def test_what_came_later_is_finalized_once(run):
 
 def test_a_cycle_that_is_dropped_later_is_finalized(run):
     load = "Loaded.rows = []; loaded = Loaded(); loaded.own = loaded"
-    assert run(FINALIZED.format(before=load, after="first, loaded = loaded, Loaded; first.rows.append(1); del first"))[0] == "taken apart 1 later\n"
+    assert (
+        run(FINALIZED.format(before=load, after="first, loaded = loaded, Loaded; first.rows.append(1); del first"))[0]
+        == "taken apart 1 later\n"
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -195,7 +267,9 @@ SILENT = {
     "a file that is read": "a = open(__file__); a.readline()",
     "a file that is written": "a = open(os.devnull, 'w'); a.write('all of it')",
     "a file that is written by parts": "a = open(os.devnull, 'r+b'); a.write(b'all of it')",
-    "a file behind a filter of something else": "warnings.filterwarnings('ignore', message='other'); a = open(os.devnull, 'w')",
+    "a file behind a filter of something else": (
+        "warnings.filterwarnings('ignore', message='other'); a = open(os.devnull, 'w')"
+    ),
     "a file in memory": "a = io.BytesIO(), io.StringIO()",
     "a generator that has ended": "a = loud(); list(a)",
     "a generator that has not begun": "a = loud()",
@@ -216,15 +290,19 @@ HEARD = {
     "a child that still runs": "import subprocess; a = subprocess.Popen(['sleep', '.2'])",
     "a temporary file": "a = tempfile.NamedTemporaryFile()",
     "an archive": "import zipfile; a = zipfile.ZipFile(io.BytesIO(), 'w')",
-    "a class named as another": "B = type('Popen', (Heard,), {'__module__': 'subprocess', 'returncode': 0}); import subprocess; a = B()",
-    "a file of the program's own kind": "a = io.TextIOWrapper(type('B', (io.BufferedWriter,), {})(io.FileIO(os.devnull, 'w')))",
+    "a class named as another": (
+        "B = type('Popen', (Heard,), {'__module__': 'subprocess', 'returncode': 0}); import subprocess; a = B()"
+    ),
+    "a file of the program's own kind": (
+        "a = io.TextIOWrapper(type('B', (io.BufferedWriter,), {})(io.FileIO(os.devnull, 'w')))"
+    ),
     "a file that is told to be open": "warnings.simplefilter('always'); a = open(os.devnull, 'w')",
     "a generator that may clean up": "a = loud(); next(a)",
     "a generator that another closes": "a = (lambda b: (yield from b))(loud()); next(a)",
     "a callback": "a = A(); b = weakref.ref(a, print)",
     "a callback of a proxy": "a = A(); b = weakref.proxy(a, print)",
     "an object that the collector does not know": "a = type('B', (Heard,), {'__slots__': ()})()",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -282,7 +360,9 @@ sys.exit(3)
     assert run(source.format(hide=hide), status=3) == ("last\n", "")
 
 
-@pytest.mark.parametrize("opened", ["socket.socketpair()[0].detach()", "os.pipe()[1]", "os.open('written', os.O_CREAT | os.O_WRONLY)"])
+@pytest.mark.parametrize(
+    "opened", ["socket.socketpair()[0].detach()", "os.pipe()[1]", "os.open('written', os.O_CREAT | os.O_WRONLY)"]
+)
 def test_a_descriptor_that_may_be_written_is_left_to_whoever_opened_it(run, opened):
     source = """
 import socket

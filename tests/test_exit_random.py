@@ -1,4 +1,5 @@
-"""Programs made at random end resumed as they end plain: what is printed, in which order, what files hold, and the exit status."""
+"""Programs made at random end resumed as they end plain: what is printed, in which order, what files hold, and the exit
+status."""
 
 import random
 import re
@@ -9,7 +10,7 @@ from resumed_harness import PRELUDE
 TIMEOUT_S = 60  # arbitrary: so that a hang is a failure
 N_PROGRAMS = 30  # arbitrary: a minute on a busy machine
 
-HEAD = '''
+HEAD = """
 import atexit, builtins, contextvars, gc, gzip, io, tempfile, threading, time, types, weakref
 class Told:
     def __init__(self, name): self.name = name
@@ -23,7 +24,7 @@ class Text(str):
 class Plain: pass
 class Raises:
     def __del__(self): raise KeyError("in del")
-'''
+"""
 
 # What a program may have at its end; N is a number of its own.
 PIECES = """
@@ -39,7 +40,8 @@ def mN():
     return lambda: held
 fN = mN()
 mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.held = Told("in a module N"); del mN
-mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.__dict__["held"] = Told("beside a function N"); exec("def f(): return held", mN.__dict__)
+mN = types.ModuleType("mN"); sys.modules["mN"] = mN; mN.__dict__["held"] = Told("beside a function N"); exec(
+    "def f(): return held", mN.__dict__)
 builtins.heldN = Told("in builtins N")
 sys.heldN = Told("in sys N")
 lN = threading.local(); lN.held = Told("of a thread N")
@@ -67,22 +69,34 @@ fN = open("fileN", "wb", buffering=0); fN.write(b"raw N")
 fN = open(__file__); fN.readline()
 tN = tempfile.TemporaryDirectory(); tN.held = Told("of a directory N")
 tN = tempfile.NamedTemporaryFile(); atexit.register(lambda name=tN.name: print(os.path.exists(name)))
-dN = threading.Event(); threading.Thread(target=lambda held: dN.wait(), args=(Told("of a daemon N"),), daemon=True).start()
+dN = threading.Event(); threading.Thread(
+    target=lambda held: dN.wait(), args=(Told("of a daemon N"),), daemon=True).start()
 def bN():
     held = gzip.GzipFile(fileobj=io.BytesIO(), mode="w")
     while True: held.write(bytes(1 << 20))
 threading.Thread(target=bN, daemon=True).start()
-threading.Thread(target=lambda held: (time.sleep(0.02), print("joined N")), args=(Told("of a thread that is joined N"),)).start()
+threading.Thread(
+    target=lambda held: (time.sleep(0.02), print("joined N")), args=(Told("of a thread that is joined N"),)).start()
 sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False)); print("by another stream N")
 print("buffered N")
 tN = Told("resurrected N"); Told.keptN = None
 sys.excepthook = lambda *error, held=Told("of a hook N"): print("hook N")
 """
 PIECES = re.split(r"\n(?! |gN = gN|fN = mN|threading.Thread\(target=bN)", PIECES.strip())
-NOT_IN_A_BODY = ("threading.Thread", "Temporary", "dropped")  # what can't be carried, or belongs to the body: the commit collects
+# what can't be carried, or belongs to the body: the commit collects
+NOT_IN_A_BODY = ("threading.Thread", "Temporary", "dropped")
 
-ENDINGS = ["", "", "sys.exit(3)", "sys.exit('text')", "raise KeyError('key')", "def end(held): raise KeyError('key')\nend(Told('in a frame'))",
-           "pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])", "sys.stdout.close()", "sys.stdout = None"]  # fmt: skip
+ENDINGS = [
+    "",
+    "",
+    "sys.exit(3)",
+    "sys.exit('text')",
+    "raise KeyError('key')",
+    ("def end(held): raise KeyError('key')\nend(Told('in a frame'))"),
+    ("pid = os.fork()\nif not pid: sys.exit(5)\nprint(os.waitpid(pid, 0)[1])"),
+    "sys.stdout.close()",
+    "sys.stdout = None",
+]
 
 
 def make(rng):
@@ -99,7 +113,9 @@ def told(text):
     Without what differs from run to run, and without source lines, which CPython may not find any more.
     """
     lines = [re.sub(r"0x[0-9a-f]+|line \d+", "-", line) for line in text.splitlines() if not line.startswith("    ")]
-    return [line for line in lines if not line.startswith("end of")], sorted(line for line in lines if line.startswith("end of"))
+    return [line for line in lines if not line.startswith("end of")], sorted(
+        line for line in lines if line.startswith("end of")
+    )
 
 
 @pytest.mark.parametrize("seed", range(N_PROGRAMS))
@@ -112,5 +128,7 @@ def test_a_program_made_at_random_ends_as_a_plain_one(program, tmp_path, seed):
         source = f"{PRELUDE}\nos.chdir({str(directory)!r})\n{HEAD}\n{before}\n{commit}\n{behind}\n"
         with program(source).start(env={"PYTHONUNBUFFERED": None}) as process:
             out, err = process.communicate(timeout=TIMEOUT_S)
-        ended.append((process.returncode, told(out), told(err), {path.name: path.read_bytes() for path in directory.iterdir()}))
+        ended.append(
+            (process.returncode, told(out), told(err), {path.name: path.read_bytes() for path in directory.iterdir()})
+        )
     assert ended[0] == ended[1], f"{before}\n# commit\n{behind}"

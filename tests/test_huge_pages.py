@@ -1,7 +1,8 @@
-"""Huge pages: where large memory lies in a snapshot, and how it is mapped in the processes that resume from it, or attach it.
+"""Huge pages: where large memory lies in a snapshot, and how it is mapped in the processes that resume from it, or
+attach it.
 
-Whether the kernel maps huge pages of files is for it and the file system to say (ext4 since Linux 6.16, xfs). What is for us to do is
-tested everywhere.
+Whether the kernel maps huge pages of files is for it and the file system to say (ext4 since Linux 6.16, xfs). What is
+for us to do is tested everywhere.
 """
 
 import json
@@ -114,7 +115,8 @@ def test_large_memory_is_mapped_by_huge_pages(life, base, can_map_huge):
 
 @pytest.fixture
 def below_two_layers(life, base):
-    """The mappings of the lowest file in a process that has resumed from the second layer on it; each has changed a page."""
+    """The mappings of the lowest file in a process that has resumed from the second layer on it; each has changed a
+    page."""
     for arguments in (["first"], ["first", "second"]):
         assert life.run("python", "program.py", *arguments).out.count("layer\n") == 1
     smaps = life.warm("magic", "program.py", "first", "second")
@@ -168,7 +170,9 @@ def test_a_heap_is_mapped_by_huge_pages_where_it_is_filled_and_where_it_is_attac
 
 
 def test_a_heap_that_the_commit_copies_to_the_file_is_mapped_by_huge_pages(life, can_map_huge):
-    forks = HEAP.replace('print("body")', 'print("body", flush=True), __import__("os").fork() or __import__("os")._exit(0)')
+    forks = HEAP.replace(
+        'print("body")', 'print("body", flush=True), __import__("os").fork() or __import__("os")._exit(0)'
+    )
     filled, attached = filled_and_attached(life, forks)
     assert sum(each.end - each.start for each in filled) < SIZE, "a fork has parted arena and file"
     assert sum(each.huge_bytes for each in attached) >= SIZE // 2

@@ -1,4 +1,5 @@
-"""Threads and pools that a fork would lose: ended where they have no work, else named, with whose they are and what can be done."""
+"""Threads and pools that a fork would lose: ended where they have no work, else named, with whose they are and what can
+be done."""
 
 import sys
 
@@ -16,18 +17,33 @@ print({behind})
 """
 
 ENDED = {
-    "with-ThreadPool": ("from multiprocessing.pool import ThreadPool\nwith ThreadPool(2) as pool: found = pool.map(abs, [-1, -2])", "found"),
+    "with-ThreadPool": (
+        "from multiprocessing.pool import ThreadPool\nwith ThreadPool(2) as pool: found = pool.map(abs, [-1, -2])",
+        "found",
+    ),
     "with-Pool": ("from multiprocessing import Pool\nwith Pool(2) as pool: found = pool.map(abs, [-1, -2])", "found"),
     "closed-and-joined": (
         "from multiprocessing import Pool\npool = Pool(2)\nfound = pool.map(abs, [-1])\npool.close()\npool.join()",
         "found, pool.terminate()",
     ),
     "closed-at-work": (
-        "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\nlate = pool.apply_async(time.sleep, (.2,))\npool.close()",
+        (
+            "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\n"
+            "late = pool.apply_async(time.sleep, (.2,))\npool.close()"
+        ),
         "late.get(0)",
     ),
-    "terminated-twice": ("from multiprocessing import Pool\npool = Pool(2)\npool.terminate()", "pool.terminate(), pool.join()"),
-    "futures": ("from concurrent.futures import ThreadPoolExecutor as E\nwith E(2) as pool: found = list(pool.map(abs, [-1, -2]))", "found"),
+    "terminated-twice": (
+        "from multiprocessing import Pool\npool = Pool(2)\npool.terminate()",
+        "pool.terminate(), pool.join()",
+    ),
+    "futures": (
+        (
+            "from concurrent.futures import ThreadPoolExecutor as E\n"
+            "with E(2) as pool: found = list(pool.map(abs, [-1, -2]))"
+        ),
+        "found",
+    ),
 }
 
 
@@ -48,7 +64,10 @@ WORKING = {
     "ThreadPool": ("from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)", "pool.map(abs, [-3])"),
     "Pool": ("from multiprocessing import Pool\npool = Pool(2)", "pool.map(abs, [-3]), pool.terminate(), pool.join()"),
     "closed": (
-        "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\nlate = pool.apply_async(time.sleep, (4,))\npool.close()",
+        (
+            "from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\n"
+            "late = pool.apply_async(time.sleep, (4,))\npool.close()"
+        ),
         "late.get()",
     ),
 }
@@ -69,7 +88,11 @@ THREADS = {
         "held.set()",
         "the thread mine (Event.wait): join them",
     ),
-    "of-a-package": ("import somebody\nheld = somebody.start()", "held.set()", "the thread theirs (run) of somebody: join them"),
+    "of-a-package": (
+        "import somebody\nheld = somebody.start()",
+        "held.set()",
+        "the thread theirs (run) of somebody: join them",
+    ),
     "of-no-object": (
         "import _thread, somebody\nheld = threading.Event()\n_thread.start_new_thread(somebody.run, (held,))",
         "held.set()",
@@ -160,7 +183,8 @@ def test_what_a_thread_does_is_told(life):
             if second[1].n_switches > first[1].n_switches: break
             time.sleep(0.01)
             second = look()
-        print(first[0].is_idle(), first[0].n_switches == second[0].n_switches, second[1].n_switches > first[1].n_switches)
+        print(first[0].is_idle(), first[0].n_switches == second[0].n_switches,
+            second[1].n_switches > first[1].n_switches)
         held.set()
     """)
     assert life.run("python", "program.py").out == "True True True\n"

@@ -23,7 +23,7 @@ PLAIN = "import os, sys\nprint([os.fsencode(word) for word in sys.argv], os.envi
 
 
 @pytest.fixture
-def committed(life):  # noqa: F811
+def committed(life):
     """A life with a snapshot that the launcher resumes."""
     life.write(PROGRAM)
     life.cold("python", "program.py")
@@ -31,60 +31,69 @@ def committed(life):  # noqa: F811
     return life
 
 
-def link_of(life):  # noqa: F811
+def link_of(life):
     (link,) = (life.cache / "commands").iterdir()
     return link
 
 
-def goes_cold(life, why):  # noqa: F811
+def goes_cold(life, why):
     assert life.cold("magic", "program.py", "a", why=why) == "False a\n"
 
 
 # ---- cold ----
 
 
-@pytest.mark.parametrize("words", [[], ["a b", "", "-x", "--"], [b"\xff\xfe", "\n\\"], ["x" * 100_000]], ids=["none", "odd", "bytes", "long"])
-def test_a_program_without_a_snapshot_gets_its_arguments(life, words):  # noqa: F811
+@pytest.mark.parametrize(
+    "words", [[], ["a b", "", "-x", "--"], [b"\xff\xfe", "\n\\"], ["x" * 100_000]], ids=["none", "odd", "bytes", "long"]
+)
+def test_a_program_without_a_snapshot_gets_its_arguments(life, words):
     script = life.write(PLAIN, "plain.py")
     expected = [os.fsencode(word) for word in words]
     life.env["MAGICHEAP_COLD"] = "of the caller, whom it concerned"
     found = subprocess.run([LAUNCHER, script, *words], env=life.env, capture_output=True, text=True, check=True)
     assert found.stdout == f"{[os.fsencode(script), *expected]} None\n"
-    found = subprocess.run([LAUNCHER, "-m", "plain", *words], cwd=life.directory, env=life.env, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [LAUNCHER, "-m", "plain", *words], cwd=life.directory, env=life.env, capture_output=True, text=True, check=True
+    )
     assert found.stdout == f"{[os.fsencode(script), *expected]} None\n"
 
 
-def test_the_exit_status_is_the_programs(life):  # noqa: F811
+def test_the_exit_status_is_the_programs(life):
     life.write("import sys; sys.exit(int(sys.argv[1]))", "ends.py")
     assert life.run("magic", "ends.py", 7, status=7).err == ""
     life.run("magic", "missing.py", status=2)
 
 
 @pytest.mark.parametrize("words", [[], ["-m"], ["-x"], ["-"], ["--help", "x"]])
-def test_a_wrong_command_line_is_told_how_it_should_be(life, words):  # noqa: F811
+def test_a_wrong_command_line_is_told_how_it_should_be(life, words):
     ran = life.run("magic", *words, status=2)
     assert ran.out == "" and ran.err.startswith("usage: magic SCRIPT")
 
 
-def test_help_and_version_are_answered(life):  # noqa: F811
+def test_help_and_version_are_answered(life):
     import magicheap
 
     assert life.run("magic", "--help").out.startswith("usage: magic SCRIPT")
     assert life.run("magic", "--version").out == f"magic {magicheap.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["/x"], ["/x", "0", "0"], ["/x", "g", "0", "p"], ["/x", "0", "2", "p"], ["/x", "0" * 17 + "1" * 17, "0", "p"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["/x"], ["/x", "0", "0"], ["/x", "g", "0", "p"], ["/x", "0", "2", "p"], ["/x", "0" * 17 + "1" * 17, "0", "p"]],
+)
 def test_the_librarys_own_name_is_not_for_users(words):
     found = subprocess.run(["magicheap-resume", *words], executable=LAUNCHER, capture_output=True, text=True)
     assert found.returncode == 2 and "the library calls this" in found.stderr
 
 
-def test_python_is_found_in_path_when_there_is_none_beside_the_launcher(life, tmp_path):  # noqa: F811
+def test_python_is_found_in_path_when_there_is_none_beside_the_launcher(life, tmp_path):
     alone = tmp_path / "bin/magic"
     alone.parent.mkdir()
     shutil.copy(LAUNCHER, alone)
     life.write("import sys; print(sys.executable)", "who.py")
-    assert life.run(alone, "who.py", env={"PATH": f"/nowhere:{PYTHON.parent}"}).out == f"{PYTHON.with_name('python3')}\n"
+    assert (
+        life.run(alone, "who.py", env={"PATH": f"/nowhere:{PYTHON.parent}"}).out == f"{PYTHON.with_name('python3')}\n"
+    )
     ran = life.run(alone, "who.py", env={"PATH": "/nowhere"}, status=127)
     assert "cannot execute Python" in ran.err and ran.err.endswith("No such file or directory\n")
     alone.with_name("python3").write_text("no program")
@@ -180,7 +189,7 @@ def test_a_link_that_leads_astray_makes_the_run_cold(committed):
         assert committed.warm("magic", "program.py") == "True\n"
 
 
-def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noqa: F811
+def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):
     life.write(PROGRAM.replace("magic_transaction()", "magic_transaction(sys.argv[1])"))
     assert life.cold("magic", "program.py", "one") == "False one\n"
     assert life.warm("magic", "program.py", "one") == "True one\n"
@@ -191,8 +200,10 @@ def test_a_snapshot_that_depends_on_its_arguments_serves_no_others(life):  # noq
     assert life.cold("magic", "../program.py", "one", cwd=life.directory / "below") == "False one\n"
 
 
-@pytest.mark.parametrize("path", ["", "'x.magic'", "sys.argv[1]"], ids=["general command", "command of one place", "exact command"])
-def test_a_resume_starts_no_python(life, path):  # noqa: F811
+@pytest.mark.parametrize(
+    "path", ["", "'x.magic'", "sys.argv[1]"], ids=["general command", "command of one place", "exact command"]
+)
+def test_a_resume_starts_no_python(life, path):
     environment = life.directory / "environment"  # a virtual one, to be crippled
     (environment / "bin").mkdir(parents=True)
     shutil.copy(LAUNCHER, environment / "bin/magic")
@@ -224,12 +235,16 @@ def test_a_launcher_with_privileges_of_its_own_takes_no_snapshot(committed):
 
 def test_a_large_environment_is_handed_on(committed):
     large = {f"LARGE_{i}": "x" * 100_000 for i in range(15)}
-    committed.write(PROGRAM.replace("magic.was_committed", "magic.was_committed, sum(map(len, __import__('os').environ.values())) > 1_400_000"))
+    committed.write(
+        PROGRAM.replace(
+            "magic.was_committed", "magic.was_committed, sum(map(len, __import__('os').environ.values())) > 1_400_000"
+        )
+    )
     committed.cold("magic", "program.py", "a", env=large)
     assert committed.warm("magic", "program.py", "b", env=large) == "True True b\n"
 
 
-def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):  # noqa: F811
+def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):
     life.write(PLAIN, "p.py")
 
     def limit():
@@ -238,7 +253,9 @@ def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):  # noqa: 
     def start(first, n):
         words = ["magic", first, *["x"] * n]  # shorter than the interpreter's path
         env = {"MAGICHEAP_DISABLE": "1"}  # a reason to be passed on
-        return subprocess.run(words, executable=LAUNCHER, cwd=life.directory, env=env, preexec_fn=limit, capture_output=True, text=True)
+        return subprocess.run(
+            words, executable=LAUNCHER, cwd=life.directory, env=env, preexec_fn=limit, capture_output=True, text=True
+        )
 
     low, high = 0, 40_000
     while high - low > 1:  # the largest number that the kernel takes
@@ -256,7 +273,7 @@ def test_a_full_argument_area_costs_the_reason_and_then_the_run(life):  # noqa: 
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=str)
-def test_closed_streams_stay_closed(life, closed):  # noqa: F811
+def test_closed_streams_stay_closed(life, closed):
     life.write("""
         import os, sys
         from magicheap import magic_transaction
@@ -279,7 +296,14 @@ def test_closed_streams_stay_closed(life, closed):  # noqa: F811
         for fd in closed:
             os.close(fd)
 
-    found = subprocess.run([LAUNCHER, "program.py"], cwd=life.directory, env=life.env, preexec_fn=close, stdin=subprocess.DEVNULL, capture_output=True)
+    found = subprocess.run(
+        [LAUNCHER, "program.py"],
+        cwd=life.directory,
+        env=life.env,
+        preexec_fn=close,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
     assert found.returncode == 0
     assert (life.directory / "found").read_text() == f"True {sorted({0, 1, 2} - set(closed))}\n"
 
@@ -299,7 +323,7 @@ OPEN_FILES = """
 
 
 @pytest.fixture
-def with_files(life):  # noqa: F811
+def with_files(life):
     """A program that has two files open at its commit."""
     (life.directory / "input").write_text("one\ntwo\nthree\n" + "x" * 100_000)
     life.write(OPEN_FILES)
@@ -324,12 +348,14 @@ def test_an_open_file_that_was_replaced_makes_the_run_cold(with_files):
 
 def test_a_descriptor_that_the_caller_has_taken_makes_the_run_cold(with_files):
     number = int(with_files.run("python", "program.py").out.split()[0])
-    ran = with_files.run("python", "program.py", close_fds=False, preexec_fn=lambda: os.dup2(0, number, inheritable=True))
+    ran = with_files.run(
+        "python", "program.py", close_fds=False, preexec_fn=lambda: os.dup2(0, number, inheritable=True)
+    )
     assert ran.out.startswith("body\n") and f"descriptor {number} is taken" in ran.reason and not ran.has_committed
     with_files.warm("python", "program.py")
 
 
-def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):  # noqa: F811
+def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):
     life.write("""
         import time
         from magicheap import magic_transaction
@@ -339,7 +365,8 @@ def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):  #
             began = time.monotonic_ns()
         resumed = ffi.new("mh_resumed *")
         lib.mh_read_resumed(resumed)
-        print([signal for signal in range(1, 32) if resumed.ignored_signals >> signal - 1 & 1], time.monotonic_ns() > resumed.began_ns > began)
+        print([signal for signal in range(1, 32) if resumed.ignored_signals >> signal - 1 & 1],
+            time.monotonic_ns() > resumed.began_ns > began)
     """)
     life.cold("python", "program.py")
 

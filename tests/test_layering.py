@@ -13,7 +13,14 @@ LAYERS = {
     "llama": {"llama._kernels"},
     "magicheap": {"magicheap._native"},
     "native/kernels": set(),
-    "native/process": {"native/snapshot", "native/heap", "native/sys", "native/format.h", "native/error.h", "native/include"},
+    "native/process": {
+        "native/snapshot",
+        "native/heap",
+        "native/sys",
+        "native/format.h",
+        "native/error.h",
+        "native/include",
+    },
     "native/launcher": {"native/snapshot", "native/sys", "native/format.h", "native/error.h", "native/include"},
     "native/snapshot": {"native/heap", "native/sys", "native/format.h", "native/error.h", "native/include"},
     "native/heap": {"native/sys", "native/error.h", "native/include"},
@@ -36,13 +43,17 @@ def layer_of(path):
 
 
 def sources(*suffixes):
-    files = [path for top in ("native", "llama", "magicheap") for path in (ROOT / top).rglob("*") if path.suffix in suffixes]
+    files = [
+        path for top in ("native", "llama", "magicheap") for path in (ROOT / top).rglob("*") if path.suffix in suffixes
+    ]
     return sorted(path for path in files if path.parent != ROOT / "native" or path.suffix != ".py")
 
 
 def included(path):
     for name in INCLUDE.findall(path.read_text()):
-        places = [base / name for base in (path.parent, ROOT / "native", ROOT / "native/include") if (base / name).is_file()]
+        places = [
+            base / name for base in (path.parent, ROOT / "native", ROOT / "native/include") if (base / name).is_file()
+        ]
         assert places, f"{path} includes {name}, which is nowhere"
         yield places[0].resolve()
 

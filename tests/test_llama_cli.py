@@ -16,7 +16,9 @@ def tiny(tmp_path_factory):
 
 
 def test_the_real_model_answers_and_nothing_else_is_printed():
-    out, err = run(real_model_path(), "-p", "Name the capital of France and one thing to see there.", "--temp", 0, "-n", 32)
+    out, err = run(
+        real_model_path(), "-p", "Name the capital of France and one thing to see there.", "--temp", 0, "-n", 32
+    )
     assert out == b"The capital of France is Paris."
     assert err == ""
 
@@ -87,7 +89,10 @@ def test_an_answer_that_the_context_cuts_says_so(tiny):
 
 def test_a_context_beyond_what_the_model_was_trained_for_is_named(tiny):
     _, err = run(tiny, "--raw", "-p", "x", "-c", 257, "-n", 1)
-    assert err == "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: what lies beyond will be nonsense\n"
+    assert err == (
+        "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: what lies beyond "
+        "will be nonsense\n"
+    )
 
 
 def test_timings_say_why_the_answer_stopped(tiny):
@@ -122,7 +127,10 @@ def test_what_cannot_be_read_is_status_1(tiny, tmp_path):
 def test_a_reader_that_goes_away_ends_it_quietly(tiny):
     process = subprocess.Popen(
         command(tiny, "--raw", "-p", "x", "-n", 200, "--seed", 3),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
     )
     process.stdout.read(1)
     process.stdout.close()
@@ -140,7 +148,10 @@ def test_a_full_disk_is_said_once(tiny):
 def test_ctrl_c_is_status_130_and_quiet():
     process = subprocess.Popen(
         command(real_model_path(), "--raw", "-p", "Once upon a time", "--temp", 0),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
     )
     assert process.stdout.read(1) == b","
     process.send_signal(signal.SIGINT)

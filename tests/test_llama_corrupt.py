@@ -59,7 +59,7 @@ def test_a_gguf_cut_anywhere_is_refused(tmp_path, gguf_bytes):
 def test_a_gguf_with_bytes_overwritten_does_no_harm(tmp_path, gguf_bytes, value):
     rng = random.Random(SEED)
     path = tmp_path / "m.gguf"
-    for i in range(FLIPS):
+    for _ in range(FLIPS):
         data = bytearray(gguf_bytes)
         at, n = rng.randrange(structure_size(gguf_bytes)), rng.choice((1, 4, 8))
         data[at : at + n] = rng.randbytes(n) if value is None else bytes([value]) * n
@@ -120,7 +120,7 @@ def test_a_pickle_with_bytes_overwritten_does_no_harm(meta):
     path, tensors = meta
     program = pickled(tensors)
     rng = random.Random(SEED)
-    for i in range(FLIPS):
+    for _ in range(FLIPS):
         data = bytearray(program)
         for _ in range(rng.choice((1, 1, 2, 8))):
             data[rng.randrange(len(data))] = rng.randrange(256)
@@ -135,7 +135,10 @@ def test_a_pickle_with_bytes_overwritten_does_no_harm(meta):
         (b"\x80\x02c__builtin__\neval\n" + text("1") + b"\x85R.", "names '__builtin__ eval'"),
         (b"\x80\x02ctorch\nLongStorage\n.", "names 'torch LongStorage'"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "uses opcode"),
-        (b"\x80\x02}(" + text("a") + b"ccollections\nOrderedDict\n)Ru.", "has no tensors but a: save the dict of tensors"),
+        (
+            b"\x80\x02}(" + text("a") + b"ccollections\nOrderedDict\n)Ru.",
+            "has no tensors but a: save the dict of tensors",
+        ),
         (b"\x80\x02)" + b"\x85" * 100_000 + b".", "holds a tuple"),
         (b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"Ns.", "has a key that is no text"),
         (b"\x80\x02", "ends too early"),

@@ -85,11 +85,17 @@ def test_progress_reaches_the_total(tmp_path, weights):
         ({"llama__attention__head_count_kv": 3}, "cannot share"),
         ({"llama__attention__layer_norm_rms_epsilon": float("inf")}, "norm_eps is inf"),
         ({"llama__rope__freq_base": -1.0}, "rope_theta is -1"),
-        ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type is 'yarn': this engine does 'linear' and 'none'"),
+        (
+            {"llama__rope__scaling__type": "yarn"},
+            "llama.rope.scaling.type is 'yarn': this engine does 'linear' and 'none'",
+        ),
         ({"llama__rope__scaling__type": "yarn", "llama__rope__scaling__factor": 1.0}, "scaling.type is 'yarn'"),
         ({"llama__rope__scaling__factor": -2.0}, "scaling.factor is -2.0, expected a positive number"),
         ({"llama__rope__scaling__factor": float("nan")}, "scaling.factor is nan"),
-        ({"llama__rope__scaling__attn_factor": 1.5}, "llama.rope.scaling.attn_factor is 1.5: this engine does not do that"),
+        (
+            {"llama__rope__scaling__attn_factor": 1.5},
+            "llama.rope.scaling.attn_factor is 1.5: this engine does not do that",
+        ),
         ({"llama__attention__causal": False}, "llama.attention.causal is False"),
         ({"llama__attention__scale": 0.5}, "llama.attention.scale is 0.5"),
         ({"llama__attention__sliding_window": 4096}, "llama.attention.sliding_window is 4096"),
@@ -124,10 +130,24 @@ def test_what_the_engine_does_not_do_is_refused(tmp_path, weights, changes, mess
         {"llama__attention__head_count_kv": [2, 2], "llama__attention__head_count": [4, 4]},
         {"tokenizer__ggml__unknown_token_id": 2**32 - 1},
         {"tokenizer__ggml__merges": [*byte_level_fields()["tokenizer.ggml.merges"], "h e"]},
-        {"llama__expert_count": 0, "llama__attention__causal": True, "llama__logit_scale": 1.0, "llama__attention__sliding_window": 0},
+        {
+            "llama__expert_count": 0,
+            "llama__attention__causal": True,
+            "llama__logit_scale": 1.0,
+            "llama__attention__sliding_window": 0,
+        },
         {"llama__rope__scaling__type": "none", "llama__rope__scaling__factor": 4.0},
-        {"llama__rope__scaling__type": "linear", "llama__rope__scaling__factor": 1.0, "llama__rope__scaling__finetuned": False},
-        {"llama__vocab_size": 300, "llama__tensor_data_layout": "Meta AI original pth", "general__type": "model", "split__count": 1},
+        {
+            "llama__rope__scaling__type": "linear",
+            "llama__rope__scaling__factor": 1.0,
+            "llama__rope__scaling__finetuned": False,
+        },
+        {
+            "llama__vocab_size": 300,
+            "llama__tensor_data_layout": "Meta AI original pth",
+            "general__type": "model",
+            "split__count": 1,
+        },
         {"llama__something__else": 0, "llama__another": "none", "llama__more": [0, 0]},
     ],
 )
@@ -174,7 +194,10 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path, weights, kind, value):
 
 def test_scores_that_no_token_can_be_drawn_from_are_an_error_of_the_model(tmp_path, weights):
     """Each weight is a number, but their products are not."""
-    large = {"output.weight": weights["output.weight"] * np.float32(1e38), "output_norm.weight": weights["output_norm.weight"] * np.float32(1e3)}
+    large = {
+        "output.weight": weights["output.weight"] * np.float32(1e38),
+        "output_norm.weight": weights["output_norm.weight"] * np.float32(1e3),
+    }
     path = write_gguf(tmp_path / "m.gguf", {**weights, **large})
     model = llama.load(path)
     with llama.Session(model) as session:
@@ -192,7 +215,9 @@ def test_an_end_of_turn_is_known_by_its_name_whatever_its_kind(tmp_path, kind, n
     tokens = [name if token == "<|im_end|>" else token for token in fields["tokenizer.ggml.tokens"]]
     kinds = [3, 3, kind, *fields["tokenizer.ggml.token_type"][3:]]
     changes = {"tokens": tokens, "token_type": kinds, "eos_token_id": 0}
-    model = llama.load(write_gguf(tmp_path / "m.gguf", **{f"tokenizer__ggml__{key}": value for key, value in changes.items()}))
+    model = llama.load(
+        write_gguf(tmp_path / "m.gguf", **{f"tokenizer__ggml__{key}": value for key, value in changes.items()})
+    )
     tokenizer = model.tokenizer
     assert tokenizer.end_ids == {0, 2}
     assert tokenizer.encode(name, special=True) == [2]
@@ -203,7 +228,7 @@ def test_an_end_of_turn_is_known_by_its_name_whatever_its_kind(tmp_path, kind, n
 
 def test_a_tensor_too_many_is_refused(tmp_path, weights):
     path = write_gguf(tmp_path / "m.gguf", {**weights, "blk.0.attn_q.bias": np.ones(64, np.float32)})
-    with pytest.raises(llama.ModelError, match="tensor 'blk.0.attn_q.bias' is none of a LLaMA model's"):
+    with pytest.raises(llama.ModelError, match=r"tensor 'blk\.0\.attn_q\.bias' is none of a LLaMA model's"):
         llama.load(path)
 
 

@@ -21,15 +21,18 @@ TOKENS = [1, 200, 17, 42, 5, 265, 88, 3, 3, 261]
 N_VOCAB = len(byte_level_fields()["tokenizer.ggml.tokens"])  # 267: rows that no tile divides
 
 WIDE = {"dim": 512, "n_heads": 8, "n_kv_heads": 2, "ffn_dim": 768}
-ODD = {"dim": 256, "n_heads": 3, "n_kv_heads": 1, "head_dim": 10, "ffn_dim": 261}  # few tensors fit K-quants; the rest is float32
+# few tensors fit K-quants; the rest is float32
+ODD = {"dim": 256, "n_heads": 3, "n_kv_heads": 1, "head_dim": 10, "ffn_dim": 261}
 
 GROUP = 32  # weights that share the scales they are packed with
-# Of the largest weight in the group. Q4_K becomes Q4_1: its scale and its minimum are rounded to halves, each by 2^-11, and
-# the largest is at least a third of what they span. The others become Q8_0: half a step of 1/127, and a scale rounded to a half.
+# Of the largest weight in the group. Q4_K becomes Q4_1: its scale and its minimum are rounded to halves, each by 2^-11,
+# and the largest is at least a third of what they span. The others become Q8_0: half a step of 1/127, and a scale
+# rounded to a half.
 WEIGHT_BOUNDS = {"Q4_K": 3 * 2**-11, "Q5_K": 0.5 / 127 + 2**-11, "Q6_K": 0.5 / 127 + 2**-11, "F32": 0}
 TINY = 127 * 2**-25  # what a scale below 2^-14, a half without all its bits, may add
 SUM_BOUND = 2e-5  # of the largest logit: float32 sums in another order made 5e-6
-LOGIT_BOUND = 0.15  # of the largest logit: these weights, random, make 0.07 of all that is rounded; a tensor misread makes 1
+# of the largest logit: these weights, random, make 0.07 of all that is rounded; a tensor misread makes 1
+LOGIT_BOUND = 0.15
 
 
 def weights(shape, kinds, seed=5):
@@ -144,7 +147,8 @@ def test_a_k_quant_is_not_quantised_again(tmp_path):
 
 
 def load_and_use(path):
-    """Load it, unless it is refused, and use it. Its logits may be unfit to pick a token from, and nothing else may happen."""
+    """Load it, unless it is refused, and use it. Its logits may be unfit to pick a token from, and nothing else may
+    happen."""
     try:
         model = llama.load(path)
     except llama.ModelError:
@@ -190,7 +194,7 @@ def test_blocks_of_random_bytes_do_no_harm(tmp_path, kind):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         made = weights(ODD, [kind])
-        for name, weight in made.items():
+        for weight in made.values():
             if isinstance(weight, tuple) and rng.random() < 0.5:
                 blocks = weight[1].view(np.uint8)
                 blocks[:] = rng.integers(0, 256, blocks.shape)

@@ -14,7 +14,8 @@ from llama_fixtures import N_PIECES, random_weights, real_model_path, write_gguf
 from llama_layered import LAUNCHER, SAMPLED, TIMEOUT_S, ask, tiny  # noqa: F401
 
 LAYER_BYTES = 64 << 20  # more than an interpreter with the modules of an answer has written
-TOKEN_BYTES = 30 * 2 * 3 * (64 * 2 + 4)  # of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale
+# of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale
+TOKEN_BYTES = 30 * 2 * 3 * (64 * 2 + 4)
 PERSONA = "You are a pirate, and you never say so. " + " ".join(map(str, range(40)))
 
 
@@ -54,7 +55,8 @@ def test_the_working_directory_does_not_matter(ask, tiny, tmp_path):
 
 
 def test_layers_are_made_once_where_there_is_no_locale(ask, tiny, monkeypatch):
-    for name in ("LC_ALL", "LC_CTYPE", "LANG"):  # as cron and containers have it; Python then sets one of them for itself
+    # as cron and containers have it; Python then sets one of them for itself
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
         monkeypatch.delenv(name, raising=False)
     answer, how = ask(tiny, *SAMPLED, "--system", "a")
     assert how == ["made"] * 3
@@ -213,7 +215,11 @@ def test_an_empty_file_and_a_snapshot_are_replaced(ask, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "where",
-    [{"XDG_CACHE_HOME": "", "HOME": "/proc/nonexistent"}, {"XDG_CACHE_HOME": "/proc/nonexistent"}, {"XDG_CACHE_HOME": "/dev/null"}],
+    [
+        {"XDG_CACHE_HOME": "", "HOME": "/proc/nonexistent"},
+        {"XDG_CACHE_HOME": "/proc/nonexistent"},
+        {"XDG_CACHE_HOME": "/dev/null"},
+    ],
 )
 @pytest.mark.parametrize("disable", ["", "1"])
 def test_a_cache_that_cannot_be_made_costs_the_speed_alone(ask, tiny, where, disable):
@@ -251,7 +257,9 @@ def test_a_model_snapshot_alone_on_such_a_file_system_ends_in_an_answer(ask, tin
     plain, _ = ask(tiny, *SAMPLED, "--snapshot", kept / "s")
     again = f'mount --bind {kept} {kept} && mount -o remount,bind,noexec {kept} && exec "$@"'
     for _ in range(2):
-        answer, _ = ask(tiny, *SAMPLED, "--snapshot", kept / "s", command=("unshare", "-m", "sh", "-c", again, "sh", LAUNCHER))
+        answer, _ = ask(
+            tiny, *SAMPLED, "--snapshot", kept / "s", command=("unshare", "-m", "sh", "-c", again, "sh", LAUNCHER)
+        )
         assert answer == plain
         assert ask.log.count("magicheap: committed") <= 3
 
@@ -317,7 +325,10 @@ def test_ctrl_c_and_a_reader_that_goes_away_end_a_resumed_run_as_any(ask):
     arguments = ("--raw", "--temp", 0, "-n", 400, "--prefix-file", "/dev/null", "-p", "Once upon a time")
     model = real_model_path()
     ask(model, *arguments, "-n", 1)
-    for end, status in ((lambda process: process.send_signal(signal.SIGINT), 130), (lambda process: process.stdout.close(), 141)):
+    for end, status in (
+        (lambda process: process.send_signal(signal.SIGINT), 130),
+        (lambda process: process.stdout.close(), 141),
+    ):
         process = ask.start(model, *arguments, stderr=subprocess.DEVNULL, env={"MAGICHEAP_LOG": ""})
         assert process.stdout.read(1) == b","
         end(process)

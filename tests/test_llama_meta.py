@@ -5,7 +5,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from llama_fixtures import N_PIECES, SIZES, elements, meta_name, pickled, random_weights, rounded, text, write_meta, write_pth
+from llama_fixtures import (
+    N_PIECES,
+    SIZES,
+    elements,
+    meta_name,
+    pickled,
+    random_weights,
+    rounded,
+    text,
+    write_meta,
+    write_pth,
+)
 from llama_oracle import Oracle, exact_activations
 
 import llama
@@ -43,7 +54,9 @@ def expected(weights):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_logits_equal_the_oracles(tmp_path, weights, dtype, n_shards, embed_axis):
     write_meta(tmp_path, weights, n_shards, dtype, embed_axis)
-    kept = {name: rounded({name: w.reshape(1, -1)}, DTYPES[dtype])[name].reshape(w.shape) for name, w in weights.items()}
+    kept = {
+        name: rounded({name: w.reshape(1, -1)}, DTYPES[dtype])[name].reshape(w.shape) for name, w in weights.items()
+    }
     assert np.abs(logits(tmp_path) - expected(kept)).max() < BOUND
 
 
@@ -130,7 +143,15 @@ def test_params_that_contradict_the_tensors_are_named(tmp_path, weights, params,
 
 
 def test_params_that_say_nothing_about_the_model_are_left_alone(tmp_path, weights):
-    neutral = {"max_batch_size": 32, "moe": None, "sliding_window": 0, "lora_args": {}, "use_scaled_rope": False, "head_dim": 16, "hidden_dim": 192}
+    neutral = {
+        "max_batch_size": 32,
+        "moe": None,
+        "sliding_window": 0,
+        "lora_args": {},
+        "use_scaled_rope": False,
+        "head_dim": 16,
+        "hidden_dim": 192,
+    }
     llama.load(write_meta(tmp_path, weights, **neutral)).close()
 
 
@@ -144,7 +165,9 @@ def test_a_missing_shard_is_named(tmp_path, weights):
 def test_a_shard_too_few_is_named(tmp_path, weights):
     write_meta(tmp_path, weights, 2)
     (tmp_path / "consolidated.01.pth").unlink()
-    with pytest.raises(llama.ModelError, match="in 1 shards, expected .*: it looks like 1 of 2 shards, and the others are missing"):
+    with pytest.raises(
+        llama.ModelError, match=r"in 1 shards, expected .*: it looks like 1 of 2 shards, and the others are missing"
+    ):
         llama.load(tmp_path)
 
 
@@ -182,12 +205,14 @@ def test_a_directory_of_another_layout_is_named(tmp_path, files, message):
 def test_a_file_that_is_alone_in_its_key_is_named(tmp_path, weights):
     write_meta(tmp_path, weights)
     write_pth(tmp_path / "consolidated.00.pth", {}, program=b"\x80\x02}(" + text("model") + b"}u.")
-    with pytest.raises(llama.ModelError, match="has no tensors but model: save the dict of tensors that is in it by itself"):
+    with pytest.raises(
+        llama.ModelError, match="has no tensors but model: save the dict of tensors that is in it by itself"
+    ):
         llama.load(tmp_path)
 
 
 def test_an_empty_directory_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="params.json"):
+    with pytest.raises(FileNotFoundError, match=r"params\.json"):
         llama.load(tmp_path)
 
 

@@ -1,4 +1,5 @@
-"""Every value that the parser of options takes can be used: no option ends in a traceback, whatever number it is given."""
+"""Every value that the parser of options takes can be used: no option ends in a traceback, whatever number it is
+given."""
 
 import math
 import shlex
@@ -18,7 +19,25 @@ NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
     st.sampled_from([2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, 2**64, 0, -1, 1, -2]).map(str),
     st.floats().map(repr),
-    st.sampled_from(["1e39", "1e300", "1e-46", "1e-320", "nan", "inf", "-inf", "-0.0", repr(LARGEST), "1_0", "٣", "", " 1 ", "0x1", "9" * 5000]),
+    st.sampled_from(
+        [
+            "1e39",
+            "1e300",
+            "1e-46",
+            "1e-320",
+            "nan",
+            "inf",
+            "-inf",
+            "-0.0",
+            repr(LARGEST),
+            "1_0",
+            "٣",
+            "",
+            " 1 ",
+            "0x1",
+            "9" * 5000,
+        ]
+    ),
 )
 
 
@@ -27,7 +46,7 @@ def parse(words):
     try:
         return parser().parse_args(["-m", "m", "-p", "x", *words])
     except SystemExit as end:
-        assert end.code == 2
+        assert end.code == 2  # noqa: PT017 - the other end of an option is to be accepted
         return None
 
 
@@ -41,7 +60,11 @@ def session(tmp_path_factory):
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.sampled_from(["--temp", "--top-k", "--top-p", "--min-p", "--seed", "-n"]), NUMBERS, st.sampled_from(["0.8", "0", "5"]))
+@given(
+    st.sampled_from(["--temp", "--top-k", "--top-p", "--min-p", "--seed", "-n"]),
+    NUMBERS,
+    st.sampled_from(["0.8", "0", "5"]),
+)
 @example("--top-p", "0", "0.8")
 @example("--temp", "1e39", "0.8")
 @example("--temp", repr(LARGEST), "0.8")
@@ -66,7 +89,8 @@ def test_whatever_the_parser_takes_the_sampler_takes(session, option, number, te
 @example("-c", str(2**31 - 1))
 @example("-t", str(2**31 - 1))
 def test_whatever_context_and_threads_the_parser_takes_a_session_takes_or_memory_ends(session, option, number):
-    if (args := parse([f"{option}={number}"])) is None or (args.ctx or 1) > 1 << 20 and args.ctx < 1 << 30:  # what a machine may hold or not
+    # what a machine may hold or not
+    if (args := parse([f"{option}={number}"])) is None or ((args.ctx or 1) > 1 << 20 and args.ctx < 1 << 30):
         return
     try:
         with llama.Session(session.model, n_ctx=args.ctx, n_threads=args.threads) as other:
@@ -78,7 +102,13 @@ def test_whatever_context_and_threads_the_parser_takes_a_session_takes_or_memory
 
 @pytest.mark.parametrize(
     ("words", "kept"),
-    [("--seed -1", -1), (f"--seed {2**64 - 1}", 2**64 - 1), ("--seed 0", 0), ("--top-p 0", 0.0), ("--temp 1e-300", 1e-300)],
+    [
+        ("--seed -1", -1),
+        (f"--seed {2**64 - 1}", 2**64 - 1),
+        ("--seed 0", 0),
+        ("--top-p 0", 0.0),
+        ("--temp 1e-300", 1e-300),
+    ],
 )
 def test_edges_that_users_give_are_taken(words, kept):
     args = parse(shlex.split(words))
@@ -86,7 +116,16 @@ def test_edges_that_users_give_are_taken(words, kept):
 
 
 @pytest.mark.parametrize(
-    "words", ["--seed -2", f"--seed {2**64}", "--temp 1e39", "--top-p 1.0000001", "--min-p -1e-300", "-n 2147483648", "--temp -1"]
+    "words",
+    [
+        "--seed -2",
+        f"--seed {2**64}",
+        "--temp 1e39",
+        "--top-p 1.0000001",
+        "--min-p -1e-300",
+        "-n 2147483648",
+        "--temp -1",
+    ],
 )
 def test_what_no_sampler_takes_is_refused_by_the_parser(words):
     assert parse(shlex.split(words)) is None

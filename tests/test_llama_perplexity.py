@@ -1,4 +1,5 @@
-"""What the kernels round costs SmolLM2 next to nothing: its perplexity is nearly that of float32 arithmetic (llama_oracle.py).
+"""What the kernels round costs SmolLM2 next to nothing: its perplexity is nearly that of float32 arithmetic
+(llama_oracle.py).
 
 The text is a piece of Python's documentation, kept here because installed copies differ between patch releases. Both
 sides foretell the same tokens with the same weights, so their ratio is far steadier than a perplexity is.
@@ -17,8 +18,8 @@ sys.path.append(str(Path(__file__).parent.parent / "bench"))
 
 from perplexity import TEXT, WINDOW, by_kernels, by_reference, cut, perplexity, surprises
 
-# Of the ratio. Activations rounded to 8 bits in blocks of 32 move it by 0.001 to 0.004, with how their scales are rounded;
-# minima that are 1 % off, by 0.035.
+# Of the ratio. Activations rounded to 8 bits in blocks of 32 move it by 0.001 to 0.004, with how their scales are
+# rounded; minima that are 1 % off, by 0.035.
 BOUND = 0.005
 
 

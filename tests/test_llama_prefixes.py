@@ -34,13 +34,18 @@ def test_what_a_prefix_says_counts_not_where_it_is_written(ask, tiny, tmp_path):
     assert ask(tiny, "--prefix-file", first)[1][2] == "resumed"
 
 
-@pytest.mark.parametrize("changed", [("--system", "b"), ("-c", 200), ("--cache-type", "q8_0"), ("--quantize", "q8_0"), ("--raw",)])
+@pytest.mark.parametrize(
+    "changed", [("--system", "b"), ("-c", 200), ("--cache-type", "q8_0"), ("--quantize", "q8_0"), ("--raw",)]
+)
 def test_a_prefix_is_evaluated_anew_for_other_settings(ask, tiny, tmp_path, changed):
     (tmp_path / "prefix").write_text("one two three")
     arguments = ("--prefix-file", tmp_path / "prefix", *SAMPLED)
     ask(tiny, *arguments)
     plain, _ = ask(tiny, *arguments, *changed, env={"MAGICHEAP_DISABLE": "1"})
-    assert ask(tiny, *arguments, *changed) == (plain, ["resumed", "made" if "--quantize" in changed else "resumed", "made"])
+    assert ask(tiny, *arguments, *changed) == (
+        plain,
+        ["resumed", "made" if "--quantize" in changed else "resumed", "made"],
+    )
     assert ask(tiny, *arguments, *changed) == (plain, ["resumed"] * 3)
     assert ask(tiny, *arguments)[1] == ["resumed"] * 3
 
@@ -58,7 +63,9 @@ def test_a_prefix_that_cannot_be_used_is_said(ask, tiny, tmp_path):
 
 
 def prefixes(ask):
-    return sorted(path.name.removesuffix(".magic").endswith(".more") for path in ask.layers() if "-prefix-" in path.name)
+    return sorted(
+        path.name.removesuffix(".magic").endswith(".more") for path in ask.layers() if "-prefix-" in path.name
+    )
 
 
 @pytest.mark.parametrize("way", [("--raw",), (), ("--system", "Be brief."), ("--cache-type", "q8_0"), ("-c", 200)])
@@ -68,7 +75,10 @@ def test_a_history_that_grows_is_evaluated_line_by_line_and_answered_as_ever(ask
     arguments = (*SAMPLED, *way, "-p", "<bot>", "-n", 8)
     for turn in range(5):
         plain, _ = ask(tiny, *arguments, "--prefix-file", history, env={"MAGICHEAP_DISABLE": "1"})
-        assert ask(tiny, *arguments, "--prefix-file", history) == (plain, ["resumed" if turn else "made"] * 2 + ["made"])
+        assert ask(tiny, *arguments, "--prefix-file", history) == (
+            plain,
+            ["resumed" if turn else "made"] * 2 + ["made"],
+        )
         found = re.search(r"prefix +(\d+) tokens extended by (\d+), evaluated", ask.log)
         assert bool(found) == (turn > 0)
         assert turn == 0 or 0 < int(found[2]) < 30 <= int(found[1])

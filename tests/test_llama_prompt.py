@@ -1,4 +1,5 @@
-"""What the prompt is: the words of -p, and standard input where there are none or a - asks for it; and who is told of waiting."""
+"""What the prompt is: the words of -p, and standard input where there are none or a - asks for it; and who is told of
+waiting."""
 
 import os
 import pty
@@ -102,7 +103,13 @@ def test_a_pipe_that_nobody_closes_is_not_waited_for_where_there_is_a_prompt(tin
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
 def test_whoever_waits_for_standard_input_says_so(tiny, kind):
-    ours, theirs = pty.openpty() if kind == "terminal" else [end.detach() for end in socket.socketpair()] if kind == "socket" else os.pipe()[::-1]
+    ours, theirs = (
+        pty.openpty()
+        if kind == "terminal"
+        else [end.detach() for end in socket.socketpair()]
+        if kind == "socket"
+        else os.pipe()[::-1]
+    )
     process = start(tiny, "-", stdin=theirs)
     os.close(theirs)
     assert process.stderr.readline().startswith(WAITING)

@@ -52,7 +52,7 @@ def test_closing_twice_is_harmless_and_use_after_it_an_error(path):
     model.close()
     model.close()
     with pytest.raises(ValueError, match="the model is closed"):
-        model.config
+        _ = model.config
     assert repr(model) == "<llama.Model closed>"
 
 
@@ -189,7 +189,9 @@ def test_a_seed_fixes_the_text_and_another_changes_it(model):
     def sample(seed):
         with llama.Session(model, n_ctx=64) as session:
             session.feed(PROMPT)
-            return list(session.generate(llama.Sampler(seed=seed, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0), limit=40))
+            return list(
+                session.generate(llama.Sampler(seed=seed, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0), limit=40)
+            )
 
     assert sample(7) == sample(7)
     assert sample(7) != sample(8)

@@ -21,7 +21,8 @@ PROGRAM = """
 
 @pytest.fixture
 def ask(program):
-    """Run the program; return (whether it was warm, the tokens it sampled: one changed bit of a logit would soon change them)."""
+    """Run the program; return (whether it was warm, the tokens it sampled: one changed bit of a logit would soon change
+    them)."""
     wanted = program(PROGRAM)
 
     def ask(*arguments):

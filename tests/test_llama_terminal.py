@@ -1,4 +1,5 @@
-"""magic-llama -i: turns that are typed at a terminal, remembered, evaluated once, and in the end forgotten, oldest first."""
+"""magic-llama -i: turns that are typed at a terminal, remembered, evaluated once, and in the end forgotten, oldest
+first."""
 
 import os
 import re
@@ -57,14 +58,17 @@ def test_a_chat_that_outgrows_its_context_goes_on_without_its_oldest_turns(tiny,
 
 def test_what_is_forgotten_leaves_system_message_prefix_and_template_whole(tiny):
     model = llama.load(tiny)
-    dialogue = Dialogue(model, SimpleNamespace(system="Be brief.", raw=False, ctx=200, cache_type="i16", n=8), "prefix ")
+    dialogue = Dialogue(
+        model, SimpleNamespace(system="Be brief.", raw=False, ctx=200, cache_type="i16", n=8), "prefix "
+    )
     dialogue._limit, dialogue._forgets = 8, True
     dialogue._script.turns = [(f"question {i}", f"answer {i}") for i in range(20)]
     turns, tokens = dialogue._fitted("last")
     assert 0 < len(turns) < 20
     assert turns == dialogue._script.turns[-len(turns) :]
     text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nprefix " + "".join(
-        f"{asked}<|im_end|>\n<|im_start|>assistant\n{answered}<|im_end|>\n<|im_start|>user\n" for asked, answered in turns
+        f"{asked}<|im_end|>\n<|im_start|>assistant\n{answered}<|im_end|>\n<|im_start|>user\n"
+        for asked, answered in turns
     )
     assert tokens == model.tokenizer.encode(f"{text}last<|im_end|>\n<|im_start|>assistant\n", special=True)
     assert len(tokens) <= 100
@@ -153,5 +157,5 @@ def test_ctrl_c_ends_an_answer_but_not_the_chat(way, tmp_path):
     assert os.read(terminal.process.stdout.fileno(), 1)
     terminal.process.send_signal(signal.SIGINT)
     terminal.wait_for_prompt()
-    out, status = terminal.end()
+    _out, status = terminal.end()
     assert status == 0

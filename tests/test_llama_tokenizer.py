@@ -1,5 +1,6 @@
 """Token ids against a byte-pair oracle that is as dumb as the definition, Hugging Face's BPE, and sentencepiece."""
 
+import itertools
 import re
 import unicodedata
 
@@ -51,7 +52,7 @@ class DumbBytePairs:
         units = [self.alphabet[byte] for byte in word.encode()]
         units = [unit for unit in units if unit in self.ids]
         while True:
-            pairs = [(self.ranks.get(pair, 1 << 30), i) for i, pair in enumerate(zip(units, units[1:]))]
+            pairs = [(self.ranks.get(pair, 1 << 30), i) for i, pair in enumerate(itertools.pairwise(units))]
             rank, i = min(pairs, default=(1 << 30, 0))
             if rank == 1 << 30:
                 return units
@@ -190,8 +191,14 @@ def spm(tmp_path_factory, pieces):
     ids = range(pieces.get_piece_size())
     kinds = [2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 6 if pieces.is_byte(i) else 1 for i in ids]
     changes = {
-        "model": "llama", "pre": None, "merges": None, "tokens": [pieces.id_to_piece(i) for i in ids],
-        "scores": [pieces.get_score(i) for i in ids], "token_type": kinds, "bos_token_id": 1, "eos_token_id": 2,
+        "model": "llama",
+        "pre": None,
+        "merges": None,
+        "tokens": [pieces.id_to_piece(i) for i in ids],
+        "scores": [pieces.get_score(i) for i in ids],
+        "token_type": kinds,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     }
     changes = {f"tokenizer__ggml__{name}": value for name, value in changes.items()}
     path = tmp_path_factory.mktemp("spm") / "m.gguf"

@@ -1,4 +1,5 @@
-"""No resumed process has the process id of one whose memory it is: a small parent has it instead, and nothing else is different."""
+"""No resumed process has the process id of one whose memory it is: a small parent has it instead, and nothing else is
+different."""
 
 import os
 import shutil
@@ -26,14 +27,18 @@ exec(sys.argv[1])
 """
 SHOW = "print(os.getpid(), os.getppid(), flush=True)"
 DRAW = (
-    "print(ssl.RAND_bytes(8).hex(), uuid.uuid1().clock_seq, uuid.uuid4(), random.random(), made.random(), rng.random(), numpy.random.random(), "
+    "print(ssl.RAND_bytes(8).hex(), uuid.uuid1().clock_seq, uuid.uuid4(), random.random(), made.random(), "
+    "rng.random(), numpy.random.random(), "
     "*db.execute('select random()').fetchone())"
 )
 N_PROCESSES = 50
 
 
 def can_unshare():
-    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode == 0
+    )
 
 
 pytestmark = pytest.mark.skipif(not can_unshare(), reason="this user may make no process namespaces")
@@ -84,7 +89,10 @@ print(os.getpid())
 
 def test_no_child_of_a_resumed_process_has_a_known_id_either(life):
     life.write(PROGRAM)
-    start = "import subprocess, sys; [subprocess.run(['true']) for _ in range(int(sys.argv[1]))]; sys.exit(subprocess.run(sys.argv[2:]).returncode)"
+    start = (
+        "import subprocess, sys; [subprocess.run(['true']) for _ in range(int(sys.argv[1]))]; "
+        "sys.exit(subprocess.run(sys.argv[2:]).returncode)"
+    )
     command = ["unshare", "-pf", "--mount-proc", str(PYTHON), "-c", start]
     assert life.run(*command, 5, LAUNCHER, "program.py", "print(os.getpid())").out == "body\n7\n"
     code = """
@@ -98,7 +106,17 @@ for status in range(8):
         os._exit(status)
     assert os.waitpid(child, 0) == (child, status << 8)
 """
-    assert life.warm(*command, 0, LAUNCHER, "program.py", code).split() == ["2", "3", "4", "5", "6", "8", "9", "10", "11"]
+    assert life.warm(*command, 0, LAUNCHER, "program.py", code).split() == [
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "8",
+        "9",
+        "10",
+        "11",
+    ]
 
 
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
@@ -109,14 +127,19 @@ def test_exit_status_is_that_of_the_program(container, status):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV"])
 def test_process_one_that_cannot_end_by_a_signal_ends_with_its_number(container, name):
     number = getattr(signal, name)
-    container.run(*container.in_container, f"signal.signal({number}, 0) if {number} != 9 else 0; os.kill(os.getpid(), {number})", status=128 + number)
+    container.run(
+        *container.in_container,
+        f"signal.signal({number}, 0) if {number} != 9 else 0; os.kill(os.getpid(), {number})",
+        status=128 + number,
+    )
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV"])
 def test_parent_that_is_not_process_one_ends_by_the_signal_of_the_program(life, name):
     number = getattr(signal, name)
     life.write(PROGRAM)
-    start = "import subprocess, sys; print(subprocess.run(sys.argv[1:]).returncode)"  # process 1; the program is process 2
+    # process 1; the program is process 2
+    start = "import subprocess, sys; print(subprocess.run(sys.argv[1:]).returncode)"
     command = ["unshare", "-pf", "--mount-proc", str(PYTHON), "-c", start, str(LAUNCHER), "program.py"]
     assert life.run(*command, SHOW).out == "body\n2 1\n0\n"
     code = f"{SHOW}; signal.signal({number}, 0) if {number} != 9 else 0; os.kill(os.getpid(), {number})"
@@ -175,7 +198,9 @@ sys.exit(5)
 
 
 def test_signals_reach_the_program(container):
-    code = "signal.signal(signal.SIGUSR1, lambda *_: (os.write(1, b'got it'), os._exit(3))); print('ready', flush=True)\n"
+    code = (
+        "signal.signal(signal.SIGUSR1, lambda *_: (os.write(1, b'got it'), os._exit(3))); print('ready', flush=True)\n"
+    )
     code += "while True: time.sleep(0.01)"  # a signal just before a long one is handled behind it
     with container.start(*container.in_container, code) as process:
         assert process.stdout.readline() == "ready\n"
@@ -207,7 +232,9 @@ def wait_until(is_true):
 
 
 def test_parent_holds_nothing_open(container):
-    with container.start(*container.in_container, "print('ready', flush=True); os.close(0); os.close(1); os.close(2); time.sleep(60)") as process:
+    with container.start(
+        *container.in_container, "print('ready', flush=True); os.close(0); os.close(1); os.close(2); time.sleep(60)"
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         (inner,) = children(process.pid)
         wait_until(lambda: os.listdir(f"/proc/{inner}/fd") == [])
@@ -232,13 +259,19 @@ print(sorted(int(name) for name in os.listdir("/proc") if name.isdigit()))
 
 def test_ignored_and_blocked_signals_are_those_of_the_start(container):
     show = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith(('SigBlk', 'SigIgn'))])"
-    exotic = "import os, signal, sys; signal.signal(17, signal.SIG_IGN); signal.pthread_sigmask(0, [10]); os.execvp(sys.argv[1], sys.argv[1:])"
+    exotic = (
+        "import os, signal, sys; signal.signal(17, signal.SIG_IGN); signal.pthread_sigmask(0, [10]); "
+        "os.execvp(sys.argv[1], sys.argv[1:])"
+    )
     start = [str(PYTHON), "-c", exotic]
-    plain = container.run(*start, *container.in_container, show, env={"MAGICHEAP_DISABLE": "1"}.items()).out.replace("body\n", "")
+    plain = container.run(*start, *container.in_container, show, env={"MAGICHEAP_DISABLE": "1"}.items()).out.replace(
+        "body\n", ""
+    )
     assert container.warm(*start, *container.in_container, show) == plain
 
 
 def test_processes_that_are_each_process_one_draw_different_numbers(container):
     found = [container.warm(*container.in_container, DRAW).split() for _ in range(N_PROCESSES)]
     for i, column in enumerate(zip(*found, strict=True)):
-        assert len(set(column)) == N_PROCESSES or (i == 1 and len(set(column)) > N_PROCESSES - 5)  # clock sequences have 14 bits
+        # clock sequences have 14 bits
+        assert len(set(column)) == N_PROCESSES or (i == 1 and len(set(column)) > N_PROCESSES - 5)

@@ -6,7 +6,8 @@ import textwrap
 import pytest
 from resumed_harness import PRELUDE
 
-# numpy brings OpenBLAS, sentencepiece an OpenMP; a parallel region of the latter is begun by the function that compilers call
+# numpy brings OpenBLAS, sentencepiece an OpenMP; a parallel region of the latter is begun by the function that
+# compilers call
 LOAD = """
 import ctypes, glob, threading
 import numpy, sentencepiece
@@ -30,7 +31,9 @@ def sizes():
 
 @pytest.fixture
 def run(program):
-    return lambda source, **options: program(f"{PRELUDE}\n{LOAD}\n{textwrap.dedent(source)}").run(**options)[0].splitlines()
+    return lambda source, **options: (
+        program(f"{PRELUDE}\n{LOAD}\n{textwrap.dedent(source)}").run(**options)[0].splitlines()
+    )
 
 
 def test_openmp_ends_at_the_commit_and_starts_again(run):

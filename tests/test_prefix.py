@@ -1,4 +1,5 @@
-"""What stands before the package is imported: understood is only what asks nothing, or asks in a way that is known; and what a program brings is compared by value."""
+"""What stands before the package is imported: understood is only what asks nothing, or asks in a way that is known; and
+what a program brings is compared by value."""
 
 import os
 import subprocess
@@ -33,7 +34,12 @@ def asked(directory, source, **modules):
         ("", set(), False, False),
         ('"""Words."""\nfrom __future__ import annotations\nimport os, sys\nimport numpy as np', set(), False, False),
         ("import os\nA, B = 1, os.environ.get('ONE', '2')", {"ONE"}, False, False),
-        ("import os\nA = os.environ['ONE'] if 'TWO' in os.environ else os.getenv('THREE')", {"ONE", "TWO", "THREE"}, False, False),
+        (
+            "import os\nA = os.environ['ONE'] if 'TWO' in os.environ else os.getenv('THREE')",
+            {"ONE", "TWO", "THREE"},
+            False,
+            False,
+        ),
         ("import os\nos.environ['OMP_NUM_THREADS'] = '1'", set(), False, False),
         ("import sys\nname = sys.argv[1] if len(sys.argv) > 1 else 'x'", set(), True, False),
         ("import sys\nname = sys.orig_argv[1:]", set(), True, False),
@@ -116,7 +122,10 @@ def test_what_calls_unknown_code_is_not_understood(tmp_path, source):
 def test_what_was_imported_is_read_too(tmp_path):
     assert asked(tmp_path, "import helper", helper="import os\nX = os.environ.get('ONE')") == ({"ONE"}, False, False)
     assert asked(tmp_path, "import helper", helper="X = open('f').read()") is None
-    assert asked(tmp_path, "import helper\nX = helper.thing", helper="def __getattr__(name):\n    return open(name)") is None
+    assert (
+        asked(tmp_path, "import helper\nX = helper.thing", helper="def __getattr__(name):\n    return open(name)")
+        is None
+    )
     assert asked(tmp_path, "import helper", helper="X = (") is None
 
 
@@ -167,20 +176,28 @@ def cycle(length, end=None):
 
 
 VALUES = [
-    None, True, 1, 1.0, 1j, "1", b"1", bytearray(b"1"), (1,), [1], {1}, frozenset((1,)), {1: 2}, {2: 1}, [[1], [2]], [[2], [1]], [1, [2]],
-    {"a": [1]}, {"a": [2]}, float("nan"), float("inf"), -0.0, 0.0, "ä", "a\0", "\ud800", range(3), range(4), len, os.path.join, int, os,
-    list(range(100_000)), [*range(99_999), 0], "x" * 1_000_000, "x" * 999_999 + "y", cycle(1), cycle(2), slice(1, 2), slice(1, 3),
+    None, True, 1, 1.0, 1j, "1", b"1", bytearray(b"1"), (1,), [1], {1}, frozenset((1,)), {1: 2}, {2: 1}, [[1], [2]],
+    [[2], [1]], [1, [2]], {"a": [1]}, {"a": [2]}, float("nan"), float("inf"), -0.0, 0.0, "ä", "a\0", "\ud800", range(3),
+    range(4), len, os.path.join, int, os, list(range(100_000)), [*range(99_999), 0], "x" * 1_000_000,
+    "x" * 999_999 + "y", cycle(1), cycle(2), slice(1, 2), slice(1, 3),
 ]  # fmt: skip
 
 
 def test_values_that_differ_are_told_apart():
     described = [brought(value) for value in VALUES]
-    assert len(set(described)) == len(VALUES), [VALUES[i] for i in range(len(VALUES)) if described.count(described[i]) > 1]
+    assert len(set(described)) == len(VALUES), [
+        VALUES[i] for i in range(len(VALUES)) if described.count(described[i]) > 1
+    ]
 
 
 def test_values_that_are_equal_are_not_told_apart():
     shared = [1]
-    alike = [([shared, shared], [[1], [1]]), ({"b": 1, "a": 2}, dict(b=1, a=2)), ({"a", "b", "c"}, {"c", "b", "a"}), (cycle(3), cycle(3))]
+    alike = [
+        ([shared, shared], [[1], [1]]),
+        ({"b": 1, "a": 2}, {"a": 2, "b": 1}),
+        ({"a", "b", "c"}, {"c", "b", "a"}),
+        (cycle(3), cycle(3)),
+    ]
     for one, other in alike:
         assert brought(one) == brought(other)
 
@@ -188,9 +205,12 @@ def test_values_that_are_equal_are_not_told_apart():
 DESCRIBE = """
 import sys, decimal, pathlib, re, datetime, collections, fractions
 from magicheap import _brought
-values = [{"one", "two", "three"}, frozenset("abc"), {"k": {1.5, "x"}}, decimal.Decimal("1.10"), pathlib.Path("a"), re.compile("a+"), object(),
-          datetime.date(2020, 1, 1), collections.OrderedDict(a=1), collections.Counter("abca"), fractions.Fraction(1, 3), lambda: 1, print, sys,
-          (each for each in ()), open("/dev/null"), {1: None, None: 1}, Exception("x")]
+values = [
+    {"one", "two", "three"}, frozenset("abc"), {"k": {1.5, "x"}}, decimal.Decimal("1.10"), pathlib.Path("a"),
+    re.compile("a+"), object(), datetime.date(2020, 1, 1), collections.OrderedDict(a=1), collections.Counter("abca"),
+    fractions.Fraction(1, 3), lambda: 1, print, sys, (each for each in ()), open("/dev/null"), {1: None, None: 1},
+    Exception("x"),
+]
 a = []; a.append(a)
 print(*_brought.describe(sys._getframe(), True))
 """
@@ -198,7 +218,16 @@ print(*_brought.describe(sys._getframe(), True))
 
 def test_a_description_is_the_same_in_every_process_whatever_its_hashes():
     env = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
-    runs = [subprocess.run([sys.executable, "-P", "-c", DESCRIBE], env={**env, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True) for seed in ("0", "1", "random")]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-P", "-c", DESCRIBE],
+            env={**env, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for seed in ("0", "1", "random")
+    ]
     assert len({run.stdout for run in runs}) == 1, [run.stdout for run in runs]
 
 

@@ -1,4 +1,5 @@
-"""What counts as a question of the body's: another answer makes the run cold; what only looks like one leaves it warm."""
+"""What counts as a question of the body's: another answer makes the run cold; what only looks like one leaves it
+warm."""
 
 import pytest
 
@@ -12,11 +13,34 @@ PROGRAM = """
         {}
     print("end")
 """
-COPIES = ["os.environ.copy()", "dict(os.environ)", "{**os.environ}", "os.environb.copy()", "os.environ | {}", "dict(**os.environ)", "subprocess.run(['true'], env=os.environ)"]
-LOOKS = ["os.environ['NAME']", "os.environb[b'NAME']", "os.getenvb(b'NAME')", "'NAME' in os.environ", "dict(os.environ); os.environ['NAME']"]
-WALKS = ["[os.environ[name] for name in os.environ]", "list(os.environ.items())", "{name.lower(): value for name, value in os.environ.items()}", "sorted(os.environ)",
-         "for name in os.environ.keys(): pass", "[value for value in os.environ.values()]", "dict(os.environ.items())", "str(os.environ)", "any(name == 'NAME' for name in os.environb)",
-         "[name for name in os.environ if name.startswith('NAME') or name.startswith('ELSE')]"]  # fmt: skip
+COPIES = [
+    "os.environ.copy()",
+    "dict(os.environ)",
+    "{**os.environ}",
+    "os.environb.copy()",
+    "os.environ | {}",
+    "dict(**os.environ)",
+    "subprocess.run(['true'], env=os.environ)",
+]
+LOOKS = [
+    "os.environ['NAME']",
+    "os.environb[b'NAME']",
+    "os.getenvb(b'NAME')",
+    "'NAME' in os.environ",
+    "dict(os.environ); os.environ['NAME']",
+]
+WALKS = [
+    "[os.environ[name] for name in os.environ]",
+    "list(os.environ.items())",
+    "{name.lower(): value for name, value in os.environ.items()}",
+    "sorted(os.environ)",
+    "for name in os.environ.keys(): pass",
+    "[value for value in os.environ.values()]",
+    "dict(os.environ.items())",
+    "str(os.environ)",
+    "any(name == 'NAME' for name in os.environb)",
+    "[name for name in os.environ if name.startswith('NAME') or name.startswith('ELSE')]",
+]
 WANTS = {  # loops that want the variables called MY_*, in any case
     "a comprehension": "{name: value for name, value in os.environ.items() if name.startswith('MY_')}",
     "with more": "[name for name in os.environ if name.lower().startswith('my_') and len(name) > 3]",
@@ -24,8 +48,15 @@ WANTS = {  # loops that want the variables called MY_*, in any case
     "a variable": "read_settings('MY_')",
     "one of two": "[name for name in os.environ if name.startswith(('MY_', 'YOUR_'))]",
     "tqdm": "import tqdm; tqdm.utils.envwrap('MY')",
-    "a statement": "for name, value in os.environ.items():\n            if name.startswith('MY_'):\n                found = value\n            else:\n                continue",
-    "a guard": "for name in os.environ:\n            if not name.startswith('MY_'):\n                continue\n            found = name",
+    "a statement": """for name, value in os.environ.items():
+            if name.startswith('MY_'):
+                found = value
+            else:
+                continue""",
+    "a guard": """for name in os.environ:
+            if not name.startswith('MY_'):
+                continue
+            found = name""",
 }
 
 
@@ -49,7 +80,12 @@ def test_who_walks_through_the_environment_asks_for_all_of_it(life, walk):
     life.write(PROGRAM.format(walk))
     life.cold("python", "program.py", env={"NAME": "one"})
     life.warm("magic", "program.py", env={"NAME": "one", "SHLVL": "7", "OLDPWD": "/"})
-    life.cold("python", "program.py", env={"NAME": "one", "MORE": ""}, why="environment variable MORE has changed: it was not set")
+    life.cold(
+        "python",
+        "program.py",
+        env={"NAME": "one", "MORE": ""},
+        why="environment variable MORE has changed: it was not set",
+    )
     life.cold("magic", "program.py", env={"NAME": "two"}, why="has changed")  # of several variants one is named
     life.warm("magic", "program.py", env={"NAME": "one"})
 
@@ -59,7 +95,12 @@ def test_a_loop_that_wants_a_prefix_asks_for_the_variables_that_have_it(life, lo
     life.write(PROGRAM.format(loop))
     life.cold("python", "program.py", env={"MY_NAME": "one", "NAME": "one"})
     life.warm("magic", "program.py", env={"MY_NAME": "one", "MORE": "", "NAME": "two"})
-    life.cold("magic", "program.py", env={"MY_NAME": "one", "MY_OTHER": ""}, why="environment variable MY_OTHER has changed: it was not set")
+    life.cold(
+        "magic",
+        "program.py",
+        env={"MY_NAME": "one", "MY_OTHER": ""},
+        why="environment variable MY_OTHER has changed: it was not set",
+    )
     life.cold("python", "program.py", env={"MY_NAME": "two"}, why="has changed")
 
 
@@ -67,7 +108,12 @@ def test_the_proxies_that_were_looked_for_are_the_variables_that_are_called_so(l
     life.write(PROGRAM.format("import urllib.request; urllib.request.getproxies()"))
     life.cold("python", "program.py", env={"no_proxy": "*"})
     life.warm("magic", "program.py", env={"no_proxy": "*", "MORE": ""})
-    life.cold("magic", "program.py", env={"no_proxy": "*", "FTP_Proxy": "http://somewhere"}, why="environment variable FTP_Proxy has changed")
+    life.cold(
+        "magic",
+        "program.py",
+        env={"no_proxy": "*", "FTP_Proxy": "http://somewhere"},
+        why="environment variable FTP_Proxy has changed",
+    )
 
 
 def test_a_look_behind_a_copy_is_a_question(life):
@@ -77,7 +123,12 @@ def test_a_look_behind_a_copy_is_a_question(life):
 
 
 def test_the_arguments_go_to_other_processes_as_a_plain_list(life):
-    life.write(PROGRAM.format("import pickle; text = pickle.dumps(sys.argv); assert b'magicheap' not in text and pickle.loads(text) == sys.argv"))
+    life.write(
+        PROGRAM.format(
+            "import pickle; text = pickle.dumps(sys.argv); assert b'magicheap' not in text and "
+            "pickle.loads(text) == sys.argv"
+        )
+    )
     life.cold("python", "program.py", "a")
     life.warm("python", "program.py", "a")
 
@@ -116,9 +167,14 @@ def test_the_import_of_multiprocessing_does_not_ask_where_its_workers_will_be(li
 
 def test_a_directory_that_the_body_went_to_is_that_of_workers(life):
     (life.directory / "below").mkdir()
-    life.write(SPAWNS.format(path=str(life.directory / "x.magic"), before=f"os.chdir({str(life.directory / 'below')!r})"))
+    life.write(
+        SPAWNS.format(path=str(life.directory / "x.magic"), before=f"os.chdir({str(life.directory / 'below')!r})")
+    )
     assert life.cold("python", life.directory / "program.py").replace("body\n", "") == "below\n"
-    assert life.run("python", life.directory / "program.py", cwd="/", env={"MAGICHEAP_DISABLE": "1"}).out == "body\nbelow\n"
+    assert (
+        life.run("python", life.directory / "program.py", cwd="/", env={"MAGICHEAP_DISABLE": "1"}).out
+        == "body\nbelow\n"
+    )
     assert life.run("python", life.directory / "program.py", cwd="/").out.replace("body\n", "") == "below\n"
 
 
@@ -133,7 +189,8 @@ KEEPS = """
         pass
     database.executescript("pragma temp_store = 1; pragma cache_size = 10; create temp table t (x)")
     database.executemany("insert into t values (?)", (("x" * 1000,) for _ in range(2000)))
-    open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{fd}")]
     print([os.path.basename(os.path.dirname(path)) for path in open_files if "etilqs" in path])
 """
 

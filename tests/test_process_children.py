@@ -1,4 +1,5 @@
-"""How a resumed process ends, and what it may start: children, threads, event loops; and open files go on where they were."""
+"""How a resumed process ends, and what it may start: children, threads, event loops; and open files go on where they
+were."""
 
 import os
 import pty
@@ -49,7 +50,11 @@ def test_exit_status(life, after, status, errors):
 
 
 def test_ctrl_c_reaches_a_resumed_process(life):
-    life.write(program("try:\n    print('waits', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')"))
+    life.write(
+        program(
+            "try:\n    print('waits', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')"
+        )
+    )
     with life.start("python", "program.py") as process:
         assert [process.stdout.readline(), process.stdout.readline()] == ["body\n", "waits\n"]
         process.send_signal(signal.SIGINT)
@@ -69,11 +74,16 @@ def test_output_that_nobody_reads_any_more(life):
             process.stdout.readline()
             process.stdout.close()
             results.append((process.stderr.read().splitlines()[-2:], process.wait(timeout=TIMEOUT_S)))
-    assert results[0][1] == results[1][1] == 1 and results[0][0][-1] == results[1][0][-1] == "BrokenPipeError: [Errno 32] Broken pipe"
+    assert (
+        results[0][1] == results[1][1] == 1
+        and results[0][0][-1] == results[1][0][-1] == "BrokenPipeError: [Errno 32] Broken pipe"
+    )
 
 
 def test_what_was_to_be_done_at_exit_is_done_once_in_each_run(life):
-    life.write(program("atexit.register(print, 'second')\nprint('unflushed', end=' ')", body="atexit.register(print, 'first')"))
+    life.write(
+        program("atexit.register(print, 'second')\nprint('unflushed', end=' ')", body="atexit.register(print, 'first')")
+    )
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == "unflushed second\nfirst\n"
 
 
@@ -93,6 +103,7 @@ def test_the_end_of_a_transaction_closes_no_descriptor_of_a_resumed_process(life
 
 
 # ---- what it starts ----
+
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(life, method):
@@ -117,20 +128,26 @@ def test_multiprocessing(life, method):
         ("print(subprocess.run([sys.executable, '-c', 'import sys; sys.exit(4)']).returncode)", "4\n"),
         ("print(os.waitstatus_to_exitcode(os.system('exit 6')))", "6\n"),
         (
-            "child = os.fork()\nif not child:\n    os._exit(len(loaded) // 200)\n"
-            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
+            (
+                "child = os.fork()\nif not child:\n    os._exit(len(loaded) // 200)\n"
+                "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+            ),
             "5\n",
         ),
         ("print(list(ThreadPoolExecutor(4).map(loaded.__getitem__, range(5))))", "[0, 1, 2, 3, 4]\n"),
         ("threading.Timer(0.01, print, ['timer']).start()", "timer\n"),
         (
-            "async def main():\n    await asyncio.sleep(0.001)\n    return await asyncio.to_thread(sum, loaded)\n"
-            "print(asyncio.run(main()))",
+            (
+                "async def main():\n    await asyncio.sleep(0.001)\n    return await asyncio.to_thread(sum, loaded)\n"
+                "print(asyncio.run(main()))"
+            ),
             "499500\n",
         ),
         (
-            "async def main():\n    child = await asyncio.create_subprocess_exec('/bin/echo', 'x', stdout=-1)\n"
-            "    return (await child.communicate())[0]\nprint(asyncio.run(main()))",
+            (
+                "async def main():\n    child = await asyncio.create_subprocess_exec('/bin/echo', 'x', stdout=-1)\n"
+                "    return (await child.communicate())[0]\nprint(asyncio.run(main()))"
+            ),
             "b'x\\n'\n",
         ),
     ],
@@ -165,18 +182,33 @@ def test_input_and_output_are_those_of_each_run(life):
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "01", "012"])
 def test_streams_that_are_closed(life, closed):
-    life.write(program("open('seen', 'w').write(repr([name for name in ('stdin', 'stdout', 'stderr') if getattr(sys, name) is None]))"))
+    life.write(
+        program(
+            "open('seen', 'w').write(repr([name for name in ('stdin', 'stdout', 'stderr') if getattr(sys, "
+            "name) is None]))"
+        )
+    )
     life.cold("python", "program.py")
     closing = " ".join(f"{number}>&-" for number in closed)
     seen = []
     for disabled in ("1", "0"):
-        life.run("/bin/sh", "-c", f"exec {LAUNCHER} program.py {closing}", env={"MAGICHEAP_DISABLE": disabled, "MAGICHEAP_LOG": ""})
+        life.run(
+            "/bin/sh",
+            "-c",
+            f"exec {LAUNCHER} program.py {closing}",
+            env={"MAGICHEAP_DISABLE": disabled, "MAGICHEAP_LOG": ""},
+        )
         seen.append((life.directory / "seen").read_text())
     assert seen[0] == seen[1] and seen[0].count("std") == len(closed)
 
 
 def test_a_terminal(life):
-    life.write(program("print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stdout.line_buffering, os.get_terminal_size().columns >= 0, input('? '))"))
+    life.write(
+        program(
+            "print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stdout.line_buffering, "
+            "os.get_terminal_size().columns >= 0, input('? '))"
+        )
+    )
     (life.directory / "in.txt").write_text("answer\n")
     outputs = []
     for _ in range(2):  # cold, then warm
@@ -188,7 +220,9 @@ def test_a_terminal(life):
             process.wait(timeout=TIMEOUT_S)
         outputs.append(os.read(controller, 65536).decode().replace("\r\n", "\n").replace("body\n", ""))
         os.close(controller)
-    assert "warm: " in errors and outputs[0] == outputs[1] and outputs[1].endswith("True True True True answer\n"), outputs
+    assert "warm: " in errors and outputs[0] == outputs[1] and outputs[1].endswith("True True True True answer\n"), (
+        outputs
+    )
 
 
 # ---- open files ----
@@ -198,9 +232,20 @@ def test_open_files_go_on_where_they_were(life):
     (life.directory / "read.txt").write_text("0123456789")
     life.write(
         program(
-            "print(reads.read(3), reads.tell())\nlog.write('again\\n'); log.close()\nprint(os.get_inheritable(reads.fileno()))",
-            body="reads = open('read.txt'); start = reads.read(4); log = open('log.txt', 'a'); log.write('body\\n'); log.flush()",
+            (
+                "print(reads.read(3), reads.tell())\nlog.write('again\\n'); log.close()\n"
+                "print(os.get_inheritable(reads.fileno()))"
+            ),
+            body=(
+                "reads = open('read.txt'); start = reads.read(4); log = open('log.txt', 'a'); "
+                "log.write('body\\n'); log.flush()"
+            ),
         )
     )
-    assert life.cold("python", "program.py") == life.warm("magic", "program.py") == life.warm("python", "program.py") == "456 7\nFalse\n"
+    assert (
+        life.cold("python", "program.py")
+        == life.warm("magic", "program.py")
+        == life.warm("python", "program.py")
+        == "456 7\nFalse\n"
+    )
     assert (life.directory / "log.txt").read_text() == "body\nagain\n" * 3, "as after three plain runs"

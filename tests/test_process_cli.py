@@ -30,7 +30,9 @@ def made(life, magicheap):
     life.cold("python", "program.py")
 
     def command(*arguments, **options):
-        return magicheap(*arguments, env={"XDG_CACHE_HOME": str(life.directory / "cache"), **options.pop("env", {})}, **options)
+        return magicheap(
+            *arguments, env={"XDG_CACHE_HOME": str(life.directory / "cache"), **options.pop("env", {})}, **options
+        )
 
     return life, command
 
@@ -141,10 +143,19 @@ def test_nothing_of_ours_is_left_when_all_is_removed(life, magicheap, tmp_path):
     for place in places.values():
         (tmp_path / place).mkdir(exist_ok=True)
     env = {name: str(tmp_path / place) for name, place in places.items()}
-    life.write("import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n    os.environ.get('WHICH')\n")
+    life.write(
+        "import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n"
+        "    os.environ.get('WHICH')\n"
+    )
     for which in range(12):  # more than there are places for
         life.run("python", "program.py", env={**env, "WHICH": str(which)})
-    life.write("import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    held = os.popen('cat', 'w')\n", "warns.py")
+    life.write(
+        (
+            "import os\nfrom magicheap import magic_transaction\nwith magic_transaction():\n"
+            "    held = os.popen('cat', 'w')\n"
+        ),
+        "warns.py",
+    )
     life.run("python", "warns.py", env={**env, "MAGICHEAP_LOG": ""})
     assert {"commands", "warned"} < set(os.listdir(life.cache)) and list(life.cache.glob("*.seen"))
     for path in ("runtime/magicheap-warned", f"temporary/magicheap-warned-{os.geteuid()}"):
@@ -169,7 +180,8 @@ ASKS = """
     with magic_transaction():
         print("body")
         import helper
-        os.path.exists("/nowhere/at/all"), os.path.isdir("seen"), os.listdir("seen"), os.getcwd(), os.getuid(), os.uname().nodename, len(sys.argv)
+        os.path.exists("/nowhere/at/all"), os.path.isdir("seen"), os.listdir("seen"), os.getcwd(), os.getuid()
+        os.uname().nodename, len(sys.argv)
         os.isatty(1), os.system("true"), os.readlink("link")
         try:
             os.get_terminal_size(2)
@@ -187,8 +199,10 @@ def test_info_tells_each_question_by_name_and_in_words(life, magicheap):
     lines = magicheap("info", life.snapshot(), env=life.env).splitlines()
     here = life.directory
     assert {
-        "absent\t/nowhere", f"listing\t{here}/seen: all names", f"listing\t{here}: what could be imported", f"place\t{here}",
-        f"user\t{os.getuid()}", "terminal\tstandard output: no terminal", "size\tstandard error: no terminal", f"present\t{here}/link: a link",
+        "absent\t/nowhere", f"listing\t{here}/seen: all names", f"listing\t{here}: what could be imported",
+        f"place\t{here}",
+        f"user\t{os.getuid()}", "terminal\tstandard output: no terminal", "size\tstandard error: no terminal",
+        f"present\t{here}/link: a link",
         "note\ta child process (true)",
     } <= set(lines)  # fmt: skip
     for start in ("host\tname and kernel, digest ", "arguments\tdigest ", "directory\t/", "names\t__future__, "):
@@ -198,14 +212,21 @@ def test_info_tells_each_question_by_name_and_in_words(life, magicheap):
 
 
 def test_ls_tells_in_which_answers_variants_differ(life, magicheap):
-    life.write("import sys\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body', file=open('/dev/stdout', 'w'))\n    len(sys.argv)\n"
-               "    import os; os.getcwd()\n")
+    life.write(
+        "import sys\nfrom magicheap import magic_transaction\nwith magic_transaction():\n"
+        "    print('body', file=open('/dev/stdout', 'w'))\n    len(sys.argv)\n"
+        "    import os; os.getcwd()\n"
+    )
     (life.directory / "b").mkdir()
     life.cold("python", "program.py")
     life.cold("python", "../program.py", cwd=life.directory / "b")
     life.cold("python", "program.py", "more")
     variants = [line.split("\t")[3] for line in magicheap("ls", env=life.env).splitlines()[1:-1]]
-    assert f"run from {life.directory}/b" in variants[1] and "run from" in variants[0] and "arguments digest " in variants[2], variants
+    assert (
+        f"run from {life.directory}/b" in variants[1]
+        and "run from" in variants[0]
+        and "arguments digest " in variants[2]
+    ), variants
 
 
 def test_doctor_makes_the_users_cache_and_succeeds(magicheap, tmp_path):
@@ -216,7 +237,9 @@ def test_doctor_makes_the_users_cache_and_succeeds(magicheap, tmp_path):
 def test_doctor_commits_and_resumes_a_process(magicheap, tmp_path):
     probes = json.loads(magicheap("doctor", tmp_path, "--json"))
     tried = {probe["name"]: probe for probe in probes if probe["kind"] == "process"}
-    assert {"interpreter with its launcher", "commit and resume of a small process", "vdso that can be moved"} <= set(tried)
+    assert {"interpreter with its launcher", "commit and resume of a small process", "vdso that can be moved"} <= set(
+        tried
+    )
     assert not any(probe["obstacle"] for probe in probes) and os.listdir(tmp_path) == []
 
 
@@ -231,5 +254,14 @@ def test_a_locale_that_python_chose_itself_changes_nothing(life):
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
     life.write('from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    pass\n')
     subprocess.run([sys.executable, "-P", "program.py"], cwd=life.directory, env=bare, check=True)
-    done = subprocess.run([sys.executable, "-P", "-m", "magicheap", "info", life.directory / "x.magic"], env=bare, capture_output=True, text=True)
-    assert "environment\tLC_CTYPE" not in done.stdout and "LC_CTYPE" not in rows(done.stdout)["state"] and done.returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "magicheap", "info", life.directory / "x.magic"],
+        env=bare,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        "environment\tLC_CTYPE" not in done.stdout
+        and "LC_CTYPE" not in rows(done.stdout)["state"]
+        and done.returncode == 0
+    )

@@ -6,9 +6,12 @@ import zipapp
 from pathlib import Path
 
 import pytest
+
 from magicheap._code import code_digest
 
-SOURCE = 'from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    print("body")\nprint("{word}")\n'
+SOURCE = (
+    'from magicheap import magic_transaction\nwith magic_transaction("x.magic"):\n    print("body")\nprint("{word}")\n'
+)
 
 
 def test_programs_on_standard_input_are_told_apart(life):
@@ -26,7 +29,9 @@ RUNNERS = {
     "exec": 'exec(compile(open("part.py").read(), "part.py", "exec"))',
     "exec of a text": 'exec(open("part.py").read())',
     "runpy": 'import runpy; runpy.run_path("part.py")',
-    "a function made from text": 'names = {}; exec("def run(): exec(" + repr(open("part.py").read()) + ")", names); names["run"]()',
+    "a function made from text": (
+        'names = {}; exec("def run(): exec(" + repr(open("part.py").read()) + ")", names); names["run"]()'
+    ),
 }
 
 
@@ -34,7 +39,11 @@ RUNNERS = {
 @pytest.mark.parametrize("edit", ["text", "lines", "default"])
 def test_code_that_was_edited_is_not_resumed_as_it_was(life, how, edit):
     source = SOURCE.format(word="one") + "def unused(argument=1): return lambda: (argument, 2)\n"
-    edited = {"text": source.replace("one", "two"), "lines": source + "\n\nassert True\n", "default": source.replace("2)", "3)")}[edit]
+    edited = {
+        "text": source.replace("one", "two"),
+        "lines": source + "\n\nassert True\n",
+        "default": source.replace("2)", "3)"),
+    }[edit]
     life.write(RUNNERS[how])
     life.write(source, "part.py")
     life.run("python", "-c", "import os; os.utime('part.py', (1, 1))")
@@ -85,7 +94,11 @@ def test_digests_depend_on_nothing_but_the_code(tmp_path):
     found = set()
     for seed in range(4):
         done = subprocess.run(
-            [sys.executable, "-P", "-c", DIGEST, tmp_path / "hot.py"], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": str(seed)}
+            [sys.executable, "-P", "-c", DIGEST, tmp_path / "hot.py"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": str(seed)},
         )
         found |= set(done.stdout.split())
     assert len(found) == 1
@@ -96,9 +109,38 @@ def compiled(text):
 
 
 def test_any_difference_of_the_code_makes_another_digest():
-    texts = ["x = 1", "x = 2", "x = True", "x = 1.0", "x = '1'", "x = b'1'", "x = 1j", "x = None", "y = 1", "x = (1,)", "x = ((1,),)"]
-    texts += ["x = -0.0", "x = 0.0", "\nx = 1", "x[1:2]", "x[1:3]", "x[1:2:1]", "x in {1, 2}", "x in {1, 3}", "x in (1, 2)"]
-    texts += ["def f(): return 1", "def f(): return 2", "def g(): return 1", "async def f(): return 1", "def f(x): return 1", "def f(*, x): return 1"]
+    texts = [
+        "x = 1",
+        "x = 2",
+        "x = True",
+        "x = 1.0",
+        "x = '1'",
+        "x = b'1'",
+        "x = 1j",
+        "x = None",
+        "y = 1",
+        "x = (1,)",
+        "x = ((1,),)",
+    ]
+    texts += [
+        "x = -0.0",
+        "x = 0.0",
+        "\nx = 1",
+        "x[1:2]",
+        "x[1:3]",
+        "x[1:2:1]",
+        "x in {1, 2}",
+        "x in {1, 3}",
+        "x in (1, 2)",
+    ]
+    texts += [
+        "def f(): return 1",
+        "def f(): return 2",
+        "def g(): return 1",
+        "async def f(): return 1",
+        "def f(x): return 1",
+        "def f(*, x): return 1",
+    ]
     texts += ["try: x\nexcept A: y", "try: x\nexcept: y"]
     assert len({code_digest(compiled(text)) for text in texts}) == len(texts)
 
@@ -117,9 +159,14 @@ def test_what_no_compiler_makes_is_not_known(life):
     with pytest.raises(ValueError, match="unmarshallable"):
         code_digest(compiled("f()").replace(co_consts=(object(),)))
     life.write("""
-        text = 'from magicheap import magic_transaction\\nwith magic_transaction("x.magic") as magic: pass\\nprint(magic.committed)'
+        text = 'from magicheap import magic_transaction\\n'
+        text += 'with magic_transaction("x.magic") as magic: pass\\nprint(magic.committed)'
         code = compile(text, "x", "exec")
         exec(code.replace(co_consts=(*code.co_consts, object())))
     """)
     ran = life.run("python", "program.py")
-    assert ran.out == "False\n" and "can't be told from other code" in ran.reason and not Path(life.directory, "x.magic").exists()
+    assert (
+        ran.out == "False\n"
+        and "can't be told from other code" in ran.reason
+        and not Path(life.directory, "x.magic").exists()
+    )

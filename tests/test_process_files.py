@@ -1,4 +1,5 @@
-"""Files that C code opens by itself in the body of a process transaction: what was read is watched, what was written is not."""
+"""Files that C code opens by itself in the body of a process transaction: what was read is watched, what was written is
+not."""
 
 import io
 import os
@@ -71,7 +72,9 @@ def train(directory, vocab_size):
     """Put a new model in the place of the one that is there, as a download does."""
     model = io.BytesIO()
     lines = iter(f"word {i} of {i % 7} words" for i in range(500))
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, vocab_size=vocab_size, minloglevel=2)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=model, vocab_size=vocab_size, minloglevel=2
+    )
     (directory / "new.model").write_bytes(model.getvalue())
     os.replace(directory / "new.model", directory / "m.model")
 
@@ -97,10 +100,13 @@ def test_a_file_that_a_library_read_and_that_was_edited(life, reader):
 
 
 def test_a_file_counts_as_it_was_when_the_library_opened_it(life):
-    life.write(READERS["zlib"].format("os.system('test -e edited || echo other > data.txt; touch edited')"))  # somebody else's edit
+    # somebody else's edit
+    life.write(READERS["zlib"].format("os.system('test -e edited || echo other > data.txt; touch edited')"))
     write_data(life.directory, "data")
     ran = life.run("python", "program.py")
-    assert ran.out == "body\ndata\n" and not ran.has_committed and "data.txt changed while it was being loaded" in ran.err
+    assert (
+        ran.out == "body\ndata\n" and not ran.has_committed and "data.txt changed while it was being loaded" in ran.err
+    )
     assert life.cold("python", "program.py") == life.warm("python", "program.py") == "other\n\n"
 
 
@@ -114,14 +120,20 @@ def test_what_the_body_writes_is_output_though_libraries_read_it(life):
             files = tempfile.TemporaryDirectory()  # which goes when the program ends
             by_cpp, by_python = f"{files.name}/m.model", f"{files.name}/copy.model"
             lines = iter(f"word {i} of {i % 7} words" for i in range(500))
-            sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_prefix=f"{files.name}/m", vocab_size=40, minloglevel=2)
+            sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_prefix=f"{files.name}/m",
+                vocab_size=40, minloglevel=2)
             trained = sentencepiece.SentencePieceProcessor(model_file=by_cpp)
             with open(by_python, "wb") as file:
                 file.write(trained.serialized_model_proto())
             pieces = sentencepiece.SentencePieceProcessor(model_file=by_python)
         print(len(pieces))
     """)
-    assert life.cold("python", "program.py") == life.warm("magic", "program.py") == life.warm("python", "program.py") == "40\n"
+    assert (
+        life.cold("python", "program.py")
+        == life.warm("magic", "program.py")
+        == life.warm("python", "program.py")
+        == "40\n"
+    )
 
 
 def test_only_what_is_read_inside_a_transaction_belongs_to_it(life):

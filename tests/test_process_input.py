@@ -1,4 +1,5 @@
-"""What is read from where each run has something of its own, before the end of the body, is no later run's: there is no snapshot, and it says why."""
+"""What is read from where each run has something of its own, before the end of the body, is no later run's: there is no
+snapshot, and it says why."""
 
 import os
 
@@ -19,9 +20,12 @@ WAYS = {
     "a copy": "said = os.fdopen(os.dup(0)).read()",
     "its name": "said = open('/dev/stdin').read()",
     "several pieces": "b = bytearray(9); n = os.readv(0, [b]); said = b[:n].decode()",
-    "C's descriptor": "import ctypes; b = ctypes.create_string_buffer(9); ctypes.CDLL(None).read(0, b, 9); said = b.value.decode()",
+    "C's descriptor": (
+        "import ctypes; b = ctypes.create_string_buffer(9); ctypes.CDLL(None).read(0, b, 9); said = b.value.decode()"
+    ),
     "C's stream": "import ctypes; c = ctypes.CDLL(None); said = chr(c.getchar()) + chr(c.getchar())",
-    "a stream that C opens": "import ctypes; c = ctypes.CDLL(None); c.fopen.restype = p = ctypes.c_void_p; f = c.fopen(b'/dev/stdin', b'r'); "
+    "a stream that C opens": "import ctypes; c = ctypes.CDLL(None); c.fopen.restype = p = ctypes.c_void_p; f = "
+    "c.fopen(b'/dev/stdin', b'r'); "
     "c.fgetc.argtypes = c.fclose.argtypes = [p]; said = chr(c.fgetc(f)) + chr(c.fgetc(f)); c.fclose(f)",
 }
 
@@ -88,7 +92,10 @@ def test_what_a_named_pipe_brings(life):
 LOOKS = {
     "select": "import select; said = bool(select.select([0], [], [], 0)[0])",
     "poll": "import select; poll = select.poll(); poll.register(0, select.POLLIN); said = bool(poll.poll(0))",
-    "epoll": "import select; wait = select.epoll(); wait.register(0, select.EPOLLIN); said = bool(wait.poll(0)); wait.close()",
+    "epoll": (
+        "import select; wait = select.epoll(); wait.register(0, select.EPOLLIN); said = bool(wait.poll(0)); "
+        "wait.close()"
+    ),
     "FIONREAD": "import fcntl, termios; said = fcntl.ioctl(0, termios.FIONREAD, bytes(4)) != bytes(4)",
 }
 
@@ -110,6 +117,12 @@ def test_whether_there_is_something_to_read_is_an_answer_too(life, how, look):
 @pytest.mark.parametrize("how", ["magic", "python"])
 def test_what_the_process_makes_and_reads_itself_prevents_nothing(life, how):
     life.write(
-        PROGRAM.format(before="", body="print('body'); r, w = os.pipe(); os.write(w, b'1'); said = os.read(r, 1); os.close(r); os.close(w); open(os.devnull).read()")
+        PROGRAM.format(
+            before="",
+            body=(
+                "print('body'); r, w = os.pipe(); os.write(w, b'1'); said = os.read(r, 1); os.close(r); "
+                "os.close(w); open(os.devnull).read()"
+            ),
+        )
     )
     assert life.cold(how, "program.py") == life.warm(how, "program.py") == "b'1'\n"

@@ -1,4 +1,5 @@
-"""What the program changes that the kernel keeps, and no memory: each resumed run has it, or there is no snapshot, or the run is cold."""
+"""What the program changes that the kernel keeps, and no memory: each resumed run has it, or there is no snapshot, or
+the run is cold."""
 
 import os
 import resource
@@ -19,9 +20,17 @@ with magic_transaction():
 
 CARRIED = {
     "directory": ("os.chdir('/usr')", "print(os.getcwd(), os.path.abspath('x'))", "/usr /usr/x\n"),
-    "directory by descriptor": ("fd = os.open('/usr', os.O_RDONLY); os.fchdir(fd); os.close(fd)", "print(os.getcwd())", "/usr\n"),
+    "directory by descriptor": (
+        "fd = os.open('/usr', os.O_RDONLY); os.fchdir(fd); os.close(fd)",
+        "print(os.getcwd())",
+        "/usr\n",
+    ),
     "umask": ("os.umask(0o053)", "print(oct(os.umask(0)))", "0o53\n"),
-    "limit": ("resource.setrlimit(resource.RLIMIT_NOFILE, (70, 90))", "print(resource.getrlimit(resource.RLIMIT_NOFILE))", "(70, 90)\n"),
+    "limit": (
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (70, 90))",
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))",
+        "(70, 90)\n",
+    ),
     "nice": ("os.setpriority(os.PRIO_PROCESS, 0, 19)", "print(os.nice(0))", "19\n"),
     "cpus": ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", "print(len(os.sched_getaffinity(0)))", "1\n"),
     "closed stream": ("os.close(0)", "print(os.path.exists('/proc/self/fd/0'))", "False\n"),
@@ -44,7 +53,7 @@ def write(life, after, before="", body=""):
     return life.write(PROGRAM.format(after=after, before=before, body=body))
 
 
-@pytest.mark.parametrize("change, after, expected", CARRIED.values(), ids=CARRIED)
+@pytest.mark.parametrize(("change", "after", "expected"), CARRIED.values(), ids=CARRIED)
 def test_what_the_body_changed_is_changed_in_every_resumed_run(life, change, after, expected):
     write(life, after, body=change)
     assert life.cold("magic", "program.py") == expected
@@ -94,7 +103,11 @@ def test_a_directory_that_is_gone_makes_the_run_cold(life):
 
 def test_a_limit_that_is_another_to_begin_with_makes_the_run_cold(life):
     limit = "resource.RLIMIT_NOFILE"
-    write(life, f"print(resource.getrlimit({limit})[0])", body=f"resource.setrlimit({limit}, (resource.getrlimit({limit})[0] // 2,) * 2)")
+    write(
+        life,
+        f"print(resource.getrlimit({limit})[0])",
+        body=f"resource.setrlimit({limit}, (resource.getrlimit({limit})[0] // 2,) * 2)",
+    )
     life.cold("magic", "program.py")
     for how in ("magic", "python"):
         ran = life.run(how, "program.py", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)))
@@ -115,15 +128,17 @@ def test_what_nobody_changed_is_that_of_the_run(life):
 
 
 def test_a_layer_has_what_both_bodies_changed(life):
-    life.write("""
+    life.write(
+        """
     import os
     from magicheap import magic_transaction
     with magic_transaction("a.magic"):
         os.chdir("/usr")
-    with magic_transaction("%s/b.magic"):
+    with magic_transaction("DIRECTORY/b.magic"):
         os.umask(0o053)
     print(os.getcwd(), oct(os.umask(0)))
-    """ % life.directory)
+    """.replace("DIRECTORY", str(life.directory))
+    )
     for how in ("magic", "magic", "magic", "python"):
         ran = life.run(how, "program.py")
         assert ran.out == "/usr 0o53\n"
@@ -146,7 +161,11 @@ def test_a_body_that_told_no_time_serves_every_time_zone(life):
 
 
 def test_files_that_the_body_made_are_made_by_its_umask(life):
-    write(life, "file.close(); print(oct(os.stat('made').st_mode & 0o777)); os.remove('made')", body="os.umask(0o027); file = open('made', 'w')")
+    write(
+        life,
+        "file.close(); print(oct(os.stat('made').st_mode & 0o777)); os.remove('made')",
+        body="os.umask(0o027); file = open('made', 'w')",
+    )
     assert life.cold("magic", "program.py") == "0o640\n"
     assert life.warm("magic", "program.py") == life.warm("python", "program.py") == "0o640\n"
 

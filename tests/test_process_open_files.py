@@ -1,6 +1,8 @@
-"""Files that are open, or temporary, as a process is committed: each later run leaves on the disk what a plain run would.
+"""Files that are open, or temporary, as a process is committed: each later run leaves on the disk what a plain run
+would.
 
-Every program runs in two directories that begin alike: in one by itself, in the other with snapshots. After each run both hold the same.
+Every program runs in two directories that begin alike: in one by itself, in the other with snapshots. After each run
+both hold the same.
 """
 
 import fcntl
@@ -28,19 +30,46 @@ WRITERS = {
     "w-over-old": ("out = open('old', 'w'); out.write('h')", "out.write(word)"),
     "w-binary-unbuffered": ("out = open('out', 'wb', 0); out.write(b'head')", "out.write(word.encode())"),
     "w+": ("out = open('old', 'w+'); out.write('head'); out.seek(1)", "print(out.read()); out.write(word)"),
-    "w-twice": ("out = open('out', 'w'); out.write('one'); out.flush(); more = open('out', 'a')", "out.write(word); more.write(word + word)"),
-    "w-then-a": ("open('out', 'w').write('head\\n'); out = open('out', 'a'); out.write('body\\n'); out.flush()", "out.write(word)"),
-    "w-truncated-by-hand": ("out = open('out', 'w'); out.write('long head'); out.truncate(4); out.flush()", "out.write(word)"),
+    "w-twice": (
+        "out = open('out', 'w'); out.write('one'); out.flush(); more = open('out', 'a')",
+        "out.write(word); more.write(word + word)",
+    ),
+    "w-then-a": (
+        "open('out', 'w').write('head\\n'); out = open('out', 'a'); out.write('body\\n'); out.flush()",
+        "out.write(word)",
+    ),
+    "w-truncated-by-hand": (
+        "out = open('out', 'w'); out.write('long head'); out.truncate(4); out.flush()",
+        "out.write(word)",
+    ),
     "a": ("out = open('old', 'a')", "out.write(word)"),
     "a-new": ("out = open('out', 'a')", "out.write(word)"),
     "a-with-body": ("out = open('old', 'a'); out.write('body\\n'); out.flush()", "out.write(word)"),
-    "a-with-body-new": ("out = open('out', 'a'); out.write('body\\n'); out.flush()", "out.write(word); print(out.tell())"),
-    "a-twice": ("one = open('old', 'a'); one.write('1'); one.flush(); two = open('old', 'a'); two.write('2'); two.flush()", "one.write(word)"),
-    "os-open": ("out = os.open('out', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600); os.write(out, b'head')", "os.write(out, word.encode())"),
-    "csv": ("file = open('out', 'w', newline=''); out = csv.writer(file); out.writerow(['id'])", "out.writerows([[i] for i in range(len(word))])"),
-    "logging-w": ("logging.basicConfig(filename='out', filemode='w', format='%(message)s'); logging.warning('head')", "logging.warning(word)"),
+    "a-with-body-new": (
+        "out = open('out', 'a'); out.write('body\\n'); out.flush()",
+        "out.write(word); print(out.tell())",
+    ),
+    "a-twice": (
+        "one = open('old', 'a'); one.write('1'); one.flush(); two = open('old', 'a'); two.write('2'); two.flush()",
+        "one.write(word)",
+    ),
+    "os-open": (
+        "out = os.open('out', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600); os.write(out, b'head')",
+        "os.write(out, word.encode())",
+    ),
+    "csv": (
+        "file = open('out', 'w', newline=''); out = csv.writer(file); out.writerow(['id'])",
+        "out.writerows([[i] for i in range(len(word))])",
+    ),
+    "logging-w": (
+        "logging.basicConfig(filename='out', filemode='w', format='%(message)s'); logging.warning('head')",
+        "logging.warning(word)",
+    ),
     "logging-a": ("logging.basicConfig(filename='out', format='%(message)s')", "logging.warning(word)"),
-    "logging-a-with-body": ("logging.basicConfig(filename='out', format='%(message)s'); logging.warning('body')", "logging.warning(word)"),
+    "logging-a-with-body": (
+        "logging.basicConfig(filename='out', format='%(message)s'); logging.warning('body')",
+        "logging.warning(word)",
+    ),
     "zip": (
         "out = zipfile.ZipFile('out', 'w'); out.writestr(zipfile.ZipInfo('a'), 'text')",
         "out.writestr(zipfile.ZipInfo(word), word); out.close()",
@@ -130,7 +159,9 @@ def test_a_log_that_is_rotated_begins_anew_and_runs_stay_warm(twins):
 
 
 def test_a_file_that_must_not_exist_is_made_or_the_run_fails_as_a_plain_one(twins):
-    both = twins("out = open('out', 'x'); out.write('head')", "out.write(word); out.close()\nif word != 'keep': os.unlink('out')")
+    both = twins(
+        "out = open('out', 'x'); out.write('head')", "out.write(word); out.close()\nif word != 'keep': os.unlink('out')"
+    )
     assert both.run("1").has_committed
     assert is_warm(both.run("12"))
     assert is_warm(both.run("keep"))
@@ -166,7 +197,10 @@ def test_a_file_that_is_read_and_could_be_written_is_opened_if_it_is_the_same(tw
 
 REFUSED = {
     "r+": "out = open('old', 'r+'); out.write('X'); out.flush()",
-    "by-c": "libc = ctypes.CDLL(None); libc.fopen.restype = ctypes.c_void_p; out = ctypes.c_void_p(libc.fopen(b'out', b'w')); libc.fputs(b'x', out)",
+    "by-c": (
+        "libc = ctypes.CDLL(None); libc.fopen.restype = ctypes.c_void_p; out = "
+        "ctypes.c_void_p(libc.fopen(b'out', b'w')); libc.fputs(b'x', out)"
+    ),
     "renamed": "out = open('part', 'w'); out.write('x'); out.flush(); os.rename('part', 'out')",
     "too-large": "out = open('out', 'wb'); out.write(bytes(40 << 20)); out.flush()",
     "lock-for-writing": "import fcntl; out = open('old'); fcntl.flock(out, fcntl.LOCK_EX)",
@@ -177,7 +211,14 @@ REFUSED = {
         "m = mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ)"
     ),
 }
-NAMES = {"r+": "/old", "by-c": "/out", "renamed": "/out", "too-large": "/out", "lock-for-writing": "/old", "fifo-in-temporary": "/fifo"}
+NAMES = {
+    "r+": "/old",
+    "by-c": "/out",
+    "renamed": "/out",
+    "too-large": "/out",
+    "lock-for-writing": "/old",
+    "fifo-in-temporary": "/fifo",
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -228,7 +269,12 @@ def test_a_lock_for_reading_is_taken_again_or_the_run_is_cold(life, kind):
         print(subprocess.run([sys.executable, "-c", other.format(call)], stderr=-3).returncode)
     """)
     (life.directory / "data").write_text("data")
-    assert life.cold("python", "program.py") == life.warm("magic", "program.py") == life.warm("python", "program.py") == "1\n"
+    assert (
+        life.cold("python", "program.py")
+        == life.warm("magic", "program.py")
+        == life.warm("python", "program.py")
+        == "1\n"
+    )
     with open(life.directory / "data", "r+") as file:
         (fcntl.flock if kind == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
         if kind == "flock":
@@ -255,13 +301,21 @@ def test_copies_share_their_offset_and_streams_are_copied_from_the_runs_own(life
     """)
     (life.directory / "data").write_text("abcdefgh")
     expected = "b'cd' b'ef' b'abc' 6\nsaved\n"
-    assert life.cold("python", "program.py") == life.warm("magic", "program.py") == life.warm("python", "program.py") == expected
+    assert (
+        life.cold("python", "program.py")
+        == life.warm("magic", "program.py")
+        == life.warm("python", "program.py")
+        == expected
+    )
 
 
 # ---- temporary files ----
 
 TEMPORARY = {
-    "directory": "kept = tempfile.TemporaryDirectory(); path = kept.name + '/file'; os.makedirs(kept.name + '/a/b'); open(path, 'w').write('built')",
+    "directory": (
+        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/file'; os.makedirs(kept.name + '/a/b'); "
+        "open(path, 'w').write('built')"
+    ),
     "mkdtemp": (
         "name = tempfile.mkdtemp(); path = name + '/file'; open(path, 'w').write('built'); import atexit; "
         "atexit.register(shutil.rmtree, name)"
@@ -269,14 +323,18 @@ TEMPORARY = {
     "named": "kept = tempfile.NamedTemporaryFile('w+'); kept.write('built'); kept.flush(); path = kept.name",
     "named-and-lost": (
         ""
-        "path = (lambda kept: (kept.write('built'), kept.flush(), globals().update(also=kept), kept.name)[-1])(tempfile.NamedTemporaryFile('w+'))"
+        "path = (lambda kept: (kept.write('built'), kept.flush(), globals().update(also=kept), "
+        "kept.name)[-1])(tempfile.NamedTemporaryFile('w+'))"
     ),
     "mkstemp": "fd, path = tempfile.mkstemp(); os.write(fd, b'built'); import atexit; atexit.register(os.unlink, path)",
     "open-inside": (
-        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/f'; out = open(path, 'w'); out.write('built'); out.flush(); "
+        "kept = tempfile.TemporaryDirectory(); path = kept.name + '/f'; out = open(path, 'w'); "
+        "out.write('built'); out.flush(); "
         "back = open(path)"
     ),
-    "multiprocessing": "import multiprocessing.util as util; path = util.get_temp_dir() + '/file'; open(path, 'w').write('built')",
+    "multiprocessing": (
+        "import multiprocessing.util as util; path = util.get_temp_dir() + '/file'; open(path, 'w').write('built')"
+    ),
     "unpacked": (
         "kept = tempfile.TemporaryDirectory(); path = kept.name + '/old'; shutil.copy('old', path); open(path).read(); "
         "open(path, 'w').write('built')"
@@ -298,34 +356,57 @@ def test_what_is_temporary_is_there_in_every_run_and_gone_behind_it(life, tmp_pa
         assert os.listdir(place) == []
 
 
-@pytest.mark.parametrize("kind", ["tempfile.TemporaryFile('w+')", "tempfile.SpooledTemporaryFile(1, 'w+')", "unlinked()"])
+@pytest.mark.parametrize(
+    "kind", ["tempfile.TemporaryFile('w+')", "tempfile.SpooledTemporaryFile(1, 'w+')", "unlinked()"]
+)
 def test_a_deleted_file_is_private_to_each_run(life, kind):
     helper = "def unlinked():\n    file = open('gone', 'w+')\n    os.unlink('gone')\n    return file"
     body = f"print('body'); out = {kind}; out.write('built'); out.flush(); out.seek(2)"
-    life.write(FRAME.format(before=helper, body=body, tail="print(out.read()); out.write(word); out.seek(0); print(out.read())"))
+    life.write(
+        FRAME.format(
+            before=helper, body=body, tail="print(out.read()); out.write(word); out.seek(0); print(out.read())"
+        )
+    )
     for how, number in (("python", 0), ("magic", 1), ("python", 2)):
         run = life.cold if number == 0 else life.warm
         assert run(how, "program.py", number) == f"ilt\nbuilt{number}\n"
 
 
 def test_two_runs_at_once_never_share_what_is_temporary(life):
-    life.write(FRAME.format(
-        before="",
-        body="print('body', flush=True); kept = tempfile.TemporaryDirectory(); open(kept.name + '/n', 'w').write('0')",
-        tail="open(kept.name + '/n', 'a').write(word); print(kept.name, flush=True); sys.stdin.readline(); print(open(kept.name + '/n').read())",
-    ))
+    life.write(
+        FRAME.format(
+            before="",
+            body=(
+                "print('body', flush=True); kept = tempfile.TemporaryDirectory(); open(kept.name + '/n', "
+                "'w').write('0')"
+            ),
+            tail=(
+                "open(kept.name + '/n', 'a').write(word); print(kept.name, flush=True); sys.stdin.readline(); "
+                "print(open(kept.name + '/n').read())"
+            ),
+        )
+    )
     life.run("python", "program.py", "1")
     with life.start("magic", "program.py", "1", stdin=-1) as one:
         first = one.stdout.readline()
         ran = life.run("magic", "program.py", "2")
-        assert "in use by another run" in ran.reason and ran.out.endswith("\n02\n") and not ran.has_committed and ran.err == ""
+        assert (
+            "in use by another run" in ran.reason
+            and ran.out.endswith("\n02\n")
+            and not ran.has_committed
+            and ran.err == ""
+        )
         out, _ = one.communicate("\n")
         assert out == "01\n" and first not in ran.out
     assert life.run("magic", "program.py", "3").is_warm
 
 
 def test_what_nobody_removes_is_told_once_a_second_snapshot_did_not_help(life):
-    life.write(FRAME.format(before="", body="print('body'); name = tempfile.mkdtemp()", tail="print(name); open(name + '/' + word, 'w')"))
+    life.write(
+        FRAME.format(
+            before="", body="print('body'); name = tempfile.mkdtemp()", tail="print(name); open(name + '/' + word, 'w')"
+        )
+    )
     ran = life.run("magic", "program.py", "1")
     assert ran.has_committed
     again = life.run("magic", "program.py", "2")
@@ -339,9 +420,13 @@ def test_what_nobody_removes_is_told_once_a_second_snapshot_did_not_help(life):
 
 
 def test_after_a_run_that_was_killed_the_next_commits_anew(life):
-    life.write(FRAME.format(
-        before="", body="print('body', flush=True); kept = tempfile.TemporaryDirectory()", tail="print(kept.name, flush=True); sys.stdin.readline()"
-    ))
+    life.write(
+        FRAME.format(
+            before="",
+            body="print('body', flush=True); kept = tempfile.TemporaryDirectory()",
+            tail="print(kept.name, flush=True); sys.stdin.readline()",
+        )
+    )
     life.run("python", "program.py", "1")
     with life.start("magic", "program.py", "1", stdin=-1) as one:
         name = one.stdout.readline().strip()
@@ -355,7 +440,11 @@ def test_after_a_run_that_was_killed_the_next_commits_anew(life):
 
 @pytest.mark.parametrize("made", ["os.makedirs('work/in', exist_ok=True)", "open('made', 'w').write('x')"])
 def test_what_the_body_made_and_somebody_removed_makes_the_run_cold(life, made):
-    life.write(FRAME.format(before="", body=f"print('body'); {made}", tail="print(os.path.exists('work/in') or open('made').read())"))
+    life.write(
+        FRAME.format(
+            before="", body=f"print('body'); {made}", tail="print(os.path.exists('work/in') or open('made').read())"
+        )
+    )
     (life.directory / "work").mkdir()
     life.cold("python", "program.py", "1")
     life.warm("magic", "program.py", "1")
@@ -366,13 +455,21 @@ def test_what_the_body_made_and_somebody_removed_makes_the_run_cold(life, made):
 
 
 def test_what_is_made_before_the_with_is_made_once_though_python_comes_there_itself(twins):
-    both = twins("pass", "out.write(word); out.close(); os.unlink('out')", before="out = open('out', 'x'); kept = tempfile.TemporaryDirectory()")
+    both = twins(
+        "pass",
+        "out.write(word); out.close(); os.unlink('out')",
+        before="out = open('out', 'x'); kept = tempfile.TemporaryDirectory()",
+    )
     both.run("1")
     assert is_warm(both.run("1", "python")) and is_warm(both.run("1", "magic"))
 
 
 def test_what_was_added_before_the_with_is_added_once(twins):
-    both = twins("pass", "logging.warning(word)", before="logging.basicConfig(filename='old', format='%(message)s'); logging.warning('start')")
+    both = twins(
+        "pass",
+        "logging.warning(word)",
+        before="logging.basicConfig(filename='old', format='%(message)s'); logging.warning('start')",
+    )
     both.run("1")
     assert is_warm(both.run("2", "magic"))
     ran = both.run("3", "python")
@@ -395,12 +492,13 @@ def test_a_layer_carries_what_the_snapshot_below_it_carries(life):
         out.write(sys.argv[1])
         print(open(kept.name + "/f").read())
     """)
+
     def left(word):
         ran = life.run("python", "program.py", word)
         assert ran.err == "" and (life.directory / "out").read_text() == f"base\nlayer\n{word}"
         return ran.out
+
     assert left("first run") == "body\nlayer\nlayer\n"
     (life.directory / "layer.magic").unlink()
     assert left("a layer") == "layer\nlayer\n"
     assert left("warm") == "layer\n"
-

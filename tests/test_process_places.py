@@ -1,4 +1,5 @@
-"""Places where a snapshot can't be kept, can't be resumed, or must not be made: it costs nothing but the speed, and the reason names the place.
+"""Places where a snapshot can't be kept, can't be resumed, or must not be made: it costs nothing but the speed, and the
+reason names the place.
 
 Mounts and namespaces are this process's own (unshare), for which root is needed.
 """
@@ -6,13 +7,13 @@ Mounts and namespaces are this process's own (unshare), for which root is needed
 import os
 import pwd
 import shutil
-import subprocess
 import sys
 import venv
 from pathlib import Path
 
-import magicheap
 import pytest
+
+import magicheap
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and give files away")
 
@@ -63,7 +64,9 @@ def test_a_good_snapshot_that_can_not_be_resumed_here_is_kept(alone, how):
     alone.cold("python", "program.py")
     before = alone.snapshot().stat()
     for _ in range(2):
-        ran = alone.unshared(["-m"], "mount --bind cache cache && mount -o remount,bind,noexec cache", how, "program.py")
+        ran = alone.unshared(
+            ["-m"], "mount --bind cache cache && mount -o remount,bind,noexec cache", how, "program.py"
+        )
         assert ran.out == "body\nFalse False\n" and "noexec" in ran.reason
         assert ran.err.count("MagicHeapWarning") == 1 and "is kept" in ran.err
     assert os.path.samestat(alone.snapshot().stat(), before)
@@ -108,7 +111,9 @@ def test_without_a_home_python_and_magic_find_one_place(alone):
 def test_without_any_home_it_runs_cold_and_says_so(alone, how):
     (alone.directory / "users").write_text("other:x:1:1::/home/other:/bin/sh\n")
     for home in (None, "~"):
-        ran = alone.unshared(["-m"], "mount --bind users /etc/passwd", how, "program.py", env={"XDG_CACHE_HOME": None, "HOME": home})
+        ran = alone.unshared(
+            ["-m"], "mount --bind users /etc/passwd", how, "program.py", env={"XDG_CACHE_HOME": None, "HOME": home}
+        )
         assert ran.out == "body\nFalse False\n" and "neither XDG_CACHE_HOME, HOME nor /etc/passwd" in ran.reason
     assert sorted(os.listdir(alone.directory)) == ["program.py", "users"]
 
@@ -168,7 +173,8 @@ def test_in_a_pid_namespace_with_the_old_proc_it_commits_and_resumes(alone):
 
 @pytest.fixture
 def apart(life):
-    """An interpreter that has magicheap not beside it, but in a prefix of its own, as pip --user and Debian's pip put it."""
+    """An interpreter that has magicheap not beside it, but in a prefix of its own, as pip --user and Debian's pip put
+    it."""
     life.write(PROGRAM)
     venv.create(life.directory / "venv", with_pip=False)
     python, prefix = life.directory / "venv/bin/python", life.directory / "prefix"
@@ -178,7 +184,9 @@ def apart(life):
         shutil.copy(found, site)
     info = site / f"magicheap-{magicheap.__version__}.dist-info"
     info.mkdir()
-    (info / "RECORD").write_text("magicheap/magic,sha256=x,1\n../../commands/magic,sha256=x,1\n../../commands/magicheap,,\n")
+    (info / "RECORD").write_text(
+        "magicheap/magic,sha256=x,1\n../../commands/magic,sha256=x,1\n../../commands/magicheap,,\n"
+    )
     (prefix / "commands").mkdir()
     shutil.copy(ours / "magic", prefix / "commands")
     (prefix / "commands/magicheap").write_text(f"#!{python}\nimport sys\n")
@@ -192,7 +200,9 @@ def test_what_is_installed_apart_commits_and_resumes_by_python_and_by_magic(apar
     assert life.warm(magic, "program.py") == life.warm(python, "program.py") == "True False\n"
 
 
-@pytest.mark.parametrize("line", ["#!/bin/sh\n'''exec' {} \"$0\" \"$@\"\n' '''\n", "#!/bin/sh\n'''exec' \"{}\" \"$0\" \"$@\"\n' '''\n"])
+@pytest.mark.parametrize(
+    "line", ["#!/bin/sh\n'''exec' {} \"$0\" \"$@\"\n' '''\n", "#!/bin/sh\n'''exec' \"{}\" \"$0\" \"$@\"\n' '''\n"]
+)
 def test_the_interpreter_of_a_long_first_line_is_found(apart, line):
     life, python, magic = apart
     magic.with_name("magicheap").write_text(line.format(python))
@@ -200,7 +210,9 @@ def test_the_interpreter_of_a_long_first_line_is_found(apart, line):
     assert life.run(magic, "who.py").out == f"{python}\n"
 
 
-@pytest.mark.parametrize("line", ["", "#!", "#!relative\n", "#!/nowhere/python\n", "#!/" + "x" * 9000, "#!/bin/sh\n'''exec' ", "\0\0"])
+@pytest.mark.parametrize(
+    "line", ["", "#!", "#!relative\n", "#!/nowhere/python\n", "#!/" + "x" * 9000, "#!/bin/sh\n'''exec' ", "\0\0"]
+)
 def test_a_first_line_that_names_no_interpreter_is_passed_over(apart, line):
     life, python, magic = apart
     magic.with_name("magicheap").write_text(line)

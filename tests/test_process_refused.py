@@ -1,4 +1,5 @@
-"""What can't be carried, and machines that can't do it: the program goes on without a snapshot, and one warning says why."""
+"""What can't be carried, and machines that can't do it: the program goes on without a snapshot, and one warning says
+why."""
 
 import pytest
 from process_fixtures import LAUNCHER
@@ -19,10 +20,19 @@ REFUSED = {
     "pipe": ("kept = os.pipe()", "pipe"),
     "epoll": ("kept = select.epoll()", "epoll"),
     "eventfd": ("kept = os.eventfd(0)", "eventfd"),
-    "file-written-in-place": ("open('m', 'wb').write(b'x'); os.rename('m', 'n'); kept = open('n', 'r+b', 0); kept.write(b'y')", "/n"),
-    "shared-mapping": ("open('m', 'wb').write(b'x' * 4096); file = open('m', 'r+b'); kept = mmap.mmap(file.fileno(), 0)", "shared"),
+    "file-written-in-place": (
+        "open('m', 'wb').write(b'x'); os.rename('m', 'n'); kept = open('n', 'r+b', 0); kept.write(b'y')",
+        "/n",
+    ),
+    "shared-mapping": (
+        "open('m', 'wb').write(b'x' * 4096); file = open('m', 'r+b'); kept = mmap.mmap(file.fileno(), 0)",
+        "shared",
+    ),
     "memfd": ("kept = os.memfd_create('mine')", "memfd"),
-    "thread": ("event = threading.Event(); kept = threading.Thread(target=event.wait, daemon=True); kept.start()", "thread"),
+    "thread": (
+        "event = threading.Event(); kept = threading.Thread(target=event.wait, daemon=True); kept.start()",
+        "thread",
+    ),
     "child": ("kept = subprocess.Popen(['/bin/sleep', '1000'])", "child process"),
 }
 AFTER = {"child": "kept.kill(); kept.wait()", "thread": "event.set(); kept.join()"}
@@ -40,7 +50,11 @@ def test_what_cannot_be_carried_is_named_in_one_warning(life, what):
 
 
 def test_what_was_closed_in_the_body_is_no_obstacle(life):
-    life.write(FRAME.format(body="[os.close(fd) for fd in os.pipe()]; subprocess.run(['/bin/true']); socket.socket().close()", after=""))
+    life.write(
+        FRAME.format(
+            body="[os.close(fd) for fd in os.pipe()]; subprocess.run(['/bin/true']); socket.socket().close()", after=""
+        )
+    )
     assert life.cold("python", "program.py") == "goes on True\n"
     assert life.warm("magic", "program.py") == "goes on False\n"
 
@@ -51,7 +65,9 @@ def test_a_file_that_was_open_and_is_replaced(life):
     (life.directory / "new.txt").write_text("")  # beside the old one, so that it can't get its inode
     (life.directory / "new.txt").replace(life.directory / "log.txt")
     ran = life.run("magic", "program.py")
-    assert ran.out == "body\ngoes on True\n" and "log.txt, which was open at the commit, has been replaced" in ran.reason
+    assert (
+        ran.out == "body\ngoes on True\n" and "log.txt, which was open at the commit, has been replaced" in ran.reason
+    )
     assert ran.err == ""
 
 
@@ -133,4 +149,6 @@ def test_a_sandbox_that_denies_a_system_call(life, name):
     (life.directory / "x.magic").unlink()
     for _ in range(2):
         ran = life.run(*inside)
-        assert ran.out.endswith(expected) and (ran.is_warm or ran.has_committed or ran.err.count("MagicHeapWarning") == 1), ran
+        assert ran.out.endswith(expected) and (
+            ran.is_warm or ran.has_committed or ran.err.count("MagicHeapWarning") == 1
+        ), ran

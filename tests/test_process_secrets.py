@@ -29,7 +29,8 @@ USES = {
 }
 
 
-ASKS = {"read", "read by getenv", "read as bytes", "held and dropped", "removed"}  # so that another secret is another run
+# so that another secret is another run
+ASKS = {"read", "read by getenv", "read as bytes", "held and dropped", "removed"}
 
 
 @pytest.mark.parametrize("use", USES)

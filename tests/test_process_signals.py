@@ -1,4 +1,5 @@
-"""Signals that come while a process is being resumed: none is lost, and none is heard before the program can act on it."""
+"""Signals that come while a process is being resumed: none is lost, and none is heard before the program can act on
+it."""
 
 import os
 import random
@@ -112,7 +113,12 @@ def test_a_stopped_run_goes_on(life):
     for how in (LAUNCHER, PYTHON):
         for _ in range(15):
             process = subprocess.Popen(
-                [how, "program.py", "0.01"], cwd=life.directory, env=life.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+                [how, "program.py", "0.01"],
+                cwd=life.directory,
+                env=life.env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
             )
             time.sleep(rng.random() * 0.004)
             process.send_signal(signal.SIGTSTP)

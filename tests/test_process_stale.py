@@ -8,9 +8,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import magicheap as installed
 import pytest
 from snapshot_bytes import Snapshot
+
+import magicheap as installed
 
 PROGRAM = """
     import sys
@@ -89,7 +90,8 @@ def test_a_file_that_is_gone(loaded):
 )
 def test_a_variable_that_was_set(loaded, name, value):
     out = expect_cold_once(loaded, name, env={name: value})
-    assert loaded.warm("magic", "program.py") == loaded.warm("magic", "program.py", env={name: value}) == out  # each has its own
+    # each has its own
+    assert loaded.warm("magic", "program.py") == loaded.warm("magic", "program.py", env={name: value}) == out
 
 
 def test_a_variable_that_means_nothing_here(loaded):
@@ -140,7 +142,11 @@ def test_an_input_that_changes_while_it_is_loaded_prevents_the_commit(life):
         print(data, magic.committed)
     """)
     ran = life.run("python", "program.py")
-    assert ran.out == "body\none False\n" and ran.err.count("MagicHeapWarning") == 1 and "data.txt changed while" in ran.err
+    assert (
+        ran.out == "body\none False\n"
+        and ran.err.count("MagicHeapWarning") == 1
+        and "data.txt changed while" in ran.err
+    )
 
 
 # ---- layers ----
@@ -216,6 +222,9 @@ def test_three_layers(life, magicheap):
     for n in range(4):  # the first run commits them all, each as a whole
         for i in range(max(n, 1), 3):
             (life.directory / f"{i}.magic").unlink(missing_ok=True)
-        assert life.run("python", "program.py").out == "".join(f"body {i}\n" for i in range(n, 3)) + "[1000000, 1000000, 1000000]\n"
+        assert (
+            life.run("python", "program.py").out
+            == "".join(f"body {i}\n" for i in range(n, 3)) + "[1000000, 1000000, 1000000]\n"
+        )
     parents = [json.loads(magicheap("info", life.directory / f"{i}.magic", "--json"))["parent"] for i in range(3)]
     assert parents == ["", str(life.directory / "0.magic"), str(life.directory / "1.magic")]

@@ -7,7 +7,6 @@ import signal
 import pytest
 from process_fixtures import LAUNCHER
 
-
 START = """
 import ctypes, json, os, resource, signal, subprocess, sys, threading
 from magicheap import magic_transaction
@@ -46,7 +45,11 @@ os.system("echo $MINE")
 
 
 def test_no_secret_of_the_committing_environment_is_in_the_file(life):
-    life.write(program("", ))
+    life.write(
+        program(
+            "",
+        )
+    )
     life.cold("python", "program.py", env={"MY_TOKEN": "secret-0123456789abcdef"})
     assert b"secret-0123456789abcdef" not in (life.directory / "x.magic").read_bytes()
 
@@ -56,7 +59,9 @@ def test_working_directory(life):
     path.write_text(path.read_text().replace('"x.magic"', repr(str(life.directory / "x.magic"))))
     life.cold("python", path)
     (life.directory / "other").mkdir()
-    assert life.warm("magic", path, cwd=life.directory / "other") == f"{life.directory}/other {life.directory}/other/x\n"
+    assert (
+        life.warm("magic", path, cwd=life.directory / "other") == f"{life.directory}/other {life.directory}/other/x\n"
+    )
 
 
 def test_a_working_directory_that_is_gone(life):
@@ -85,7 +90,8 @@ def test_process_and_thread_ids(life):
 thread = threading.Thread(target=lambda: print(threading.get_native_id() != os.getpid()))
 thread.start(); thread.join()
 libc = ctypes.CDLL(None)
-print(os.getpid(), threading.get_native_id(), threading.main_thread().native_id, libc.gettid(), os.path.basename(os.readlink("/proc/self")))
+print(os.getpid(), threading.get_native_id(), threading.main_thread().native_id, libc.gettid(),
+    os.path.basename(os.readlink("/proc/self")))
 print(os.getppid(), os.getsid(0) == os.getsid(os.getppid()))
 """)
     )
@@ -152,7 +158,9 @@ def test_the_stack_grows_to_its_limit(life, limit_mb, depth):
         resource.setrlimit(resource.RLIMIT_STACK, (limit_mb << 20, resource.RLIM_INFINITY))
 
     life.cold("python", "program.py", 10)
-    plain = life.run("python", "program.py", depth, env={"MAGICHEAP_DISABLE": "1"}, preexec_fn=limit).out.replace("body\n", "")
+    plain = life.run("python", "program.py", depth, env={"MAGICHEAP_DISABLE": "1"}, preexec_fn=limit).out.replace(
+        "body\n", ""
+    )
     assert life.warm("magic", "program.py", depth, preexec_fn=limit) == plain == f"{depth} bottom\n"
 
 

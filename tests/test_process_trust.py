@@ -1,4 +1,5 @@
-"""A process snapshot that somebody else could have made, that is damaged, or replaced while others use it: at worst a cold run."""
+"""A process snapshot that somebody else could have made, that is damaged, or replaced while others use it: at worst a
+cold run."""
 
 import os
 import random
@@ -129,7 +130,18 @@ def test_a_lie_with_sound_checksums_about_a_segment(made):
     life, path = made
     segments = Snapshot(path).table(1)
     sound = path.read_bytes()
-    lies = [(8, 0), (8, 1 << 46), (8, 0x2000_0000_0000), (16, 1), (16, 1 << 50), (24, 1 << 60), (24, 3), (0, 9), (4, 64), (48, 77)]
+    lies = [
+        (8, 0),
+        (8, 1 << 46),
+        (8, 0x2000_0000_0000),
+        (16, 1),
+        (16, 1 << 50),
+        (24, 1 << 60),
+        (24, 3),
+        (0, 9),
+        (4, 64),
+        (48, 77),
+    ]
     for offset, value in lies:
         path.write_bytes(sound)
         forged = Snapshot(path)
@@ -211,5 +223,11 @@ def test_a_load_that_is_ended_leaves_what_there_was(made, number):
         assert [process.stdout.readline(), process.stdout.readline()] == ["body\n", "in it\n"]
         process.send_signal(number)
         process.communicate(timeout=TIMEOUT_S)
-    assert path.read_bytes() == before and set(os.listdir(life.directory)) <= {"program.py", "other.py", "x.magic", "x.magic.lock", "cache"}
+    assert path.read_bytes() == before and set(os.listdir(life.directory)) <= {
+        "program.py",
+        "other.py",
+        "x.magic",
+        "x.magic.lock",
+        "cache",
+    }
     life.warm("magic", "program.py")

@@ -52,7 +52,10 @@ def test_a_launcher_that_is_named_after_a_module(life):
 
 
 def test_a_command_given_as_text(life):
-    text = "from magicheap import magic_transaction as begin\nwith begin('x.magic'):\n    print('body')\nimport sys\nprint(sys.argv)\n"
+    text = (
+        "from magicheap import magic_transaction as begin\nwith begin('x.magic'):\n    print('body')\n"
+        "import sys\nprint(sys.argv)\n"
+    )
     assert life.cold("python", "-c", text, "a") == "['-c', 'a']\n"
     assert life.warm("python", "-c", text, "b") == "['-c', 'b']\n"
 
@@ -150,7 +153,11 @@ def test_a_relative_path_means_the_working_directory_however_a_run_starts(life):
         place.mkdir()
         assert life.cold("python", "../program.py", cwd=place, why="no snapshot") == f"{place.name}\n"
     for place in places * 2:
-        assert life.warm("magic", "../program.py", cwd=place) == life.warm("python", "../program.py", cwd=place) == f"{place.name}\n"
+        assert (
+            life.warm("magic", "../program.py", cwd=place)
+            == life.warm("python", "../program.py", cwd=place)
+            == f"{place.name}\n"
+        )
     (places[0] / "x.magic").unlink()
     assert life.cold("magic", "../program.py", cwd=places[0]) == "a\n"
     assert life.warm("magic", "../program.py", "x", cwd=places[0]) == "a\n"
@@ -205,7 +212,9 @@ def test_two_places_with_one_path_never_resume_each_other(life):
             assert life.warm(how, "program.py", place) == f"came out at {place}\n"
 
 
-@pytest.mark.parametrize(("ending", "status"), [("raise ValueError('no')", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", -2)])
+@pytest.mark.parametrize(
+    ("ending", "status"), [("raise ValueError('no')", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", -2)]
+)
 def test_an_exception_in_the_body_commits_nothing(life, ending, status):
     life.write(f"""
         import sys
@@ -225,7 +234,8 @@ def test_a_refresh_runs_cold_and_replaces(life):
         import os
         from magicheap import magic_transaction
         from magicheap._native import lib
-        with magic_transaction("x.magic", refresh=(lib.mh_pause(True), os.read(0, 5), lib.mh_pause(False))[1] == b"again"):
+        with magic_transaction("x.magic", refresh=(lib.mh_pause(True), os.read(0, 5),
+            lib.mh_pause(False))[1] == b"again"):
             print("body")
             loader = os.getpid()
         print(loader)
@@ -263,7 +273,9 @@ def test_many_resumes_in_a_row_and_sixteen_at_a_time(life):
     for i in range(200):
         assert life.warm("magic", "program.py", i) == f"499500 True False program.py {i}\n"
     running = [life.start("magic", "program.py", i) for i in range(16)]
-    assert [process.communicate(timeout=60)[0] for process in running] == [f"499500 True False program.py {i}\n" for i in range(16)]
+    assert [process.communicate(timeout=60)[0] for process in running] == [
+        f"499500 True False program.py {i}\n" for i in range(16)
+    ]
     assert [process.returncode for process in running] == [0] * 16
 
 

@@ -1,7 +1,9 @@
-"""Whatever a program asks of the world: where the answer has changed the run is never warm, and prints what a plain one would; else it always is.
+"""Whatever a program asks of the world: where the answer has changed the run is never warm, and prints what a plain one
+would; else it always is.
 
-A generated family: each question of question_table.py, asked in the body, before the package is imported, and between that and the `with`; by
-runs that `python` starts and that `magic` starts, in turns, so that each comes behind the other.
+A generated family: each question of question_table.py, asked in the body, before the package is imported, and between
+that and the `with`; by runs that `python` starts and that `magic` starts, in turns, so that each comes behind the
+other.
 """
 
 import contextlib
@@ -21,9 +23,18 @@ from process_fixtures import LAUNCHER, PYTHON, Life
 from question_table import QUESTIONS, Start, imports_of, is_missing
 
 PROGRAMS = {
-    "in the body": "{imports}from magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n{indented}\nprint('answer', answer)\n",
-    "before the import": "{imports}{asks}\nfrom magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\nprint('answer', answer)\n",
-    "before the with": "import magicheap\n{imports}{asks}\nwith magicheap.magic_transaction():\n    print('body')\nprint('answer', answer)\n",
+    "in the body": (
+        "{imports}from magicheap import magic_transaction\nwith magic_transaction():\n    print('body')\n"
+        "{indented}\nprint('answer', answer)\n"
+    ),
+    "before the import": (
+        "{imports}{asks}\nfrom magicheap import magic_transaction\nwith magic_transaction():\n"
+        "    print('body')\nprint('answer', answer)\n"
+    ),
+    "before the with": (
+        "import magicheap\n{imports}{asks}\nwith magicheap.magic_transaction():\n    print('body')\n"
+        "print('answer', answer)\n"
+    ),
 }
 UNWATCHED = "before anybody watched"
 TIMEOUT_S = 60  # arbitrary
@@ -47,7 +58,9 @@ class World:
         self.life, self.question, self.directory = Life(directory), question, directory / "world"
         self.directory.mkdir()
         unset = ("LC_ALL", "LANG", "TZ", "COLUMNS", "LINES", "TERM")
-        self.life.env = {name: value for name, value in self.life.env.items() if name not in unset} | {"PYTHONDONTWRITEBYTECODE": "1"}
+        self.life.env = {name: value for name, value in self.life.env.items() if name not in unset} | {
+            "PYTHONDONTWRITEBYTECODE": "1"
+        }
         imports = f"{imports_of(question)}D, ASKER = {str(self.directory)!r}, {str(asker)!r}\nF = D + '/f.txt'\n"
         indented = "\n".join(f"    {line}" for line in question.asks.splitlines())
         self.program = self.directory / "program.py"
@@ -141,8 +154,12 @@ def ask_again_and_again(directory, question, when, asker):
 def test_a_changed_answer_is_never_warm_and_an_unchanged_one_always(question, tmp_path, asker):
     if why := is_missing(question.needs):
         pytest.skip(why)
-    whens = [when for when in PROGRAMS if when == "in the body" or not question.name.startswith("C ")]  # who asks in C is watched, or not, as Python is
+    # who asks in C is watched, or not, as Python is
+    whens = [when for when in PROGRAMS if when == "in the body" or not question.name.startswith("C ")]
     with ThreadPoolExecutor() as pool:
-        asked = {when: pool.submit(ask_again_and_again, tmp_path / when.replace(" ", "-"), question, when, asker) for when in whens}
+        asked = {
+            when: pool.submit(ask_again_and_again, tmp_path / when.replace(" ", "-"), question, when, asker)
+            for when in whens
+        }
     failed = {when: each.exception() for when, each in asked.items() if each.exception()}
     assert not failed

@@ -71,7 +71,8 @@ import uuid
 node = uuid.uuid1().node
 commit(n=3)
 first, second = uuid.uuid1(), uuid.uuid1()
-print(first.node == node, first.variant == uuid.RFC_4122, first.version, first.time < second.time, first.clock_seq == second.clock_seq)
+print(first.node == node, first.variant == uuid.RFC_4122, first.version, first.time < second.time,
+    first.clock_seq == second.clock_seq)
 """)
     assert lines == ["True True 1 True True"] * 3
 
@@ -99,4 +100,6 @@ numpy.random.mtrand._rand = None
 try: _reseed.take_up(kept)
 except _reseed.ReseedError as error: print(error)
 """)
-    assert lines == ["numpy.random.mtrand could not be reseeded: AttributeError: 'NoneType' object has no attribute '_bit_generator'"]
+    assert lines == [
+        "numpy.random.mtrand could not be reseeded: AttributeError: 'NoneType' object has no attribute '_bit_generator'"
+    ]

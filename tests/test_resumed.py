@@ -1,4 +1,5 @@
-"""What else a resumed process finds as if it had been started itself. Streams, environment, randomness, pools: see their own tests."""
+"""What else a resumed process finds as if it had been started itself. Streams, environment, randomness, pools: see
+their own tests."""
 
 import textwrap
 
@@ -24,11 +25,26 @@ SIGNALS = {
     "ignored now": ("pass", {"SIGHUP", "SIGINT"}, "SIGINT", "SIG_IGN"),
     "ignored now, default before": ("pass", {"SIGHUP"}, "SIGHUP", "SIG_IGN"),
     "handled by the program": ("signal.signal(signal.SIGHUP, print)", {"SIGHUP"}, "SIGHUP", "print"),
-    "ignored before": ("ignored.add(signal.SIGHUP); signal.signal(signal.SIGHUP, signal.SIG_IGN)", set(), "SIGHUP", "SIG_DFL"),
-    "Ctrl-C, ignored before": ("ignored.add(signal.SIGINT); signal.signal(signal.SIGINT, signal.SIG_IGN)", set(), "SIGINT", "default_int_handler"),
+    "ignored before": (
+        "ignored.add(signal.SIGHUP); signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+        set(),
+        "SIGHUP",
+        "SIG_DFL",
+    ),
+    "Ctrl-C, ignored before": (
+        "ignored.add(signal.SIGINT); signal.signal(signal.SIGINT, signal.SIG_IGN)",
+        set(),
+        "SIGINT",
+        "default_int_handler",
+    ),
     "ignored by the program": ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", set(), "SIGHUP", "SIG_IGN"),
     "a pipe": ("pass", {"SIGPIPE"}, "SIGPIPE", "SIG_IGN"),
-    "a pipe, default by the program": ("signal.signal(signal.SIGPIPE, signal.SIG_DFL)", {"SIGPIPE"}, "SIGPIPE", "SIG_DFL"),
+    "a pipe, default by the program": (
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)",
+        {"SIGPIPE"},
+        "SIGPIPE",
+        "SIG_DFL",
+    ),
     "nothing": ("pass", set(), "SIGINT", "default_int_handler"),
 }
 

@@ -25,7 +25,8 @@ ROUND_TRIP = """
 SAME_ARRAY = """
     got = magic.root
     assert type(got) is type(wanted), type(got)
-    assert (got.shape, got.dtype, got.strides) == (wanted.shape, wanted.dtype, wanted.strides), (got.shape, got.dtype, got.strides)
+    found = got.shape, got.dtype, got.strides
+    assert found == (wanted.shape, wanted.dtype, wanted.strides), found
     assert got.flags.writeable == wanted.flags.writeable
     assert numpy.array_equal(got, wanted)
     if got.flags.writeable and got.size:
@@ -102,10 +103,12 @@ def test_arrays_that_share_memory_go_on_sharing_it(program):
         with magic_transaction("x.magic", process=False) as magic:
             if not magic.was_committed:
                 inside = numpy.arange(100)
-                magic.root = [(base[40:60], base, base[::-2], base.reshape(10, 10).T, base[60:]) for base in (before, inside)]
+                magic.root = [(base[40:60], base, base[::-2], base.reshape(10, 10).T, base[60:])
+                    for base in (before, inside)]
         for middle, base, back, square, rest in magic.root:
             base[50], base[61] = -5, -6
-            print(middle[10], back[19], back[24], square[0, 5], square[1, 6], rest[1], numpy.shares_memory(middle, rest))
+            print(middle[10], back[19], back[24], square[0, 5], square[1, 6], rest[1],
+                numpy.shares_memory(middle, rest))
         print(numpy.shares_memory(magic.root[0][1], magic.root[1][1]))
     """)
     expected = ["-5", "-6", "51", "-5", "-6", "-6", "False"] * 2 + ["False"]
@@ -132,7 +135,8 @@ def test_random_views_come_back_equal_and_share_what_they_shared(program):
 
         def make(seed):
             rng = random.Random(seed)
-            bases = [numpy.arange(rng.choice([1, 24, 5040])).astype(rng.choice(["u1", "i2", ">f4", "f8"])) for _ in range(6)]
+            bases = [numpy.arange(rng.choice([1, 24, 5040])).astype(rng.choice(["u1", "i2", ">f4", "f8"]))
+                for _ in range(6)]
             cuts = [base.reshape(-1, 4, 3) if base.size > 12 else base for base in bases]
             return [view(rng.choice(cuts), rng) for _ in range(60)]
 
@@ -177,7 +181,8 @@ def test_numbers_and_text_that_look_like_addresses_are_kept_as_they_are(program)
         from magicheap import magic_transaction
         def make():
             addresses = [heap, code] * 50
-            return [numpy.array(addresses * 100), outside, [b"x" * i + struct.pack("<100Q", *addresses) for i in range(8)]]
+            shifted = [b"x" * i + struct.pack("<100Q", *addresses) for i in range(8)]
+            return [numpy.array(addresses * 100), outside, shifted]
         libc = ctypes.CDLL(None)
         heap, code = id(object()), ctypes.cast(libc.puts, ctypes.c_void_p).value
         outside = numpy.array([heap, code] * 50)
@@ -255,7 +260,8 @@ POINTERS = """
     with magic_transaction("x.magic", process=False) as magic:
         if not magic.was_committed:
             out = ffi.new("mk_model **")
-            sizes = dict(n_layers=2, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8, rope_theta=1e4)
+            sizes = dict(n_layers=2, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8,
+                rope_theta=1e4)
             config = ffi.new("mk_config *", sizes)
             assert lib.mk_model_new(out, config, 0) == lib.MK_OK
             model = out[0]
@@ -293,7 +299,8 @@ def test_pointers_of_many_types_come_back_in_one_graph(program):
     model, name, layer, null, token, tokens, config = magic.root
     wanted = ["mk_model *", "char *", "mk_layer", "void *", "mk_token *", "mk_token *", "mk_config"]
     assert [ffi.typeof(each) for each in magic.root] == [ffi.typeof(each) for each in wanted]
-    print(magic.was_committed, name == model.name, ffi.addressof(layer) == model.layers + 1, null == ffi.NULL, token == ffi.NULL,
+    print(magic.was_committed, name == model.name, ffi.addressof(layer) == model.layers + 1, null == ffi.NULL,
+        token == ffi.NULL,
           tokens == model.tokens, config.dim)
     """
     pointers = program(POINTERS.format(root=root, check=check))

@@ -1,4 +1,5 @@
-"""A snapshot that this process has already is had again: as the file has it, whatever the program did to the first one."""
+"""A snapshot that this process has already is had again: as the file has it, whatever the program did to the first
+one."""
 
 import pytest
 
@@ -93,7 +94,8 @@ def test_what_another_process_has_replaced_is_not_given_as_it_was(loads, program
 
 def test_two_keys_are_loaded_by_turns(loads):
     turns = loads("""
-    print(*(f"{each.was_committed} {each.root}" for key in ("a", "b", "a", "b") for each in [load(lambda: key, key=key)]))
+    print(*(f"{each.was_committed} {each.root}" for key in ("a", "b", "a", "b")
+        for each in [load(lambda: key, key=key)]))
     """)
     assert turns() == ["False", "a", "False", "b", "True", "a", "True", "b"]
     assert turns() == ["True", "a", "True", "b", "True", "a", "True", "b"]

@@ -1,4 +1,5 @@
-"""Random graphs go through a real commit and come back in another process as they were, and a second time after that process wrote to them."""
+"""Random graphs go through a real commit and come back in another process as they were, and a second time after that
+process wrote to them."""
 
 import json
 from pathlib import Path
@@ -47,8 +48,16 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("graphs")
 
 
-# Without shrinking, which would take two processes for each of thousands of attempts: what failed prints its own recipe.
-@settings(max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+# Without shrinking, which would take two processes for each of thousands of attempts: what failed prints its own
+# recipe.
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(recipes=recipes)
 def test_random_graphs_come_back_in_another_process(scratch, recipes):
     from conftest import Program

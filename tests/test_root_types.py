@@ -35,8 +35,10 @@ magic.root = [first, second[0], parsed.cast("void *", first), parsed.NULL]
 """
 CHECK_LIST = """
     pointer, content, plain, null = magic.root
-    assert parsed.typeof(pointer) is parsed.typeof("struct node *") and parsed.typeof(content) is parsed.typeof("struct node")
-    print(magic.was_committed, pointer.v, pointer.next.v, parsed.addressof(content) == pointer.next, plain == pointer, null == parsed.NULL)
+    assert parsed.typeof(pointer) is parsed.typeof("struct node *")
+    assert parsed.typeof(content) is parsed.typeof("struct node")
+    print(magic.was_committed, pointer.v, pointer.next.v, parsed.addressof(content) == pointer.next, plain == pointer,
+        null == parsed.NULL)
 """
 KEPT = ["False", "5", "6", "True", "True", "True", "True", "5", "6", "True", "True", "True"]
 
@@ -67,7 +69,9 @@ with magic_transaction("x.magic", process=False) as magic:
 
 
 LATE = {
-    "of a function": "def make():" + PARSED.replace("\n", "\n    ") + "\n    return parsed, C\nparsed, C = make(); late = [parsed]; ",
+    "of a function": "def make():"
+    + PARSED.replace("\n", "\n    ")
+    + "\n    return parsed, C\nparsed, C = make(); late = [parsed]; ",
     "set in the body": PARSED + "late = parsed; ",
 }
 
@@ -92,9 +96,7 @@ def test_the_way_out_works(program):
 
 def test_a_pointer_to_memory_that_was_freed_is_refused(program):
     body = 'magic.root = parsed.cast("struct node *", C.malloc(16)); C.free(magic.root)'
-    loads = program(
-        LOADS.format(before=PARSED.replace("\n", "\n    "), body=body, check="print(magic.committed)")
-    )
+    loads = program(LOADS.format(before=PARSED.replace("\n", "\n    "), body=body, check="print(magic.committed)"))
     out, err = loads.run()
     assert out.split() == ["False"] and "memory that has been freed" in err
 
@@ -116,7 +118,8 @@ text = allocate(ctypes.c_char_p)
 ctypes.memmove(text, b"words", 6)
 first[0].v, first[0].next, first[0].text, second[0].v = 5, second, text, 6
 handle = allocate(ctypes.POINTER(ctypes.POINTER(ctypes.c_int)))
-magic.root = [first, second.contents, text, ctypes.cast(first, ctypes.c_void_p), ctypes.c_void_p(), ctypes.POINTER(Node)(), handle,
+magic.root = [first, second.contents, text, ctypes.cast(first, ctypes.c_void_p), ctypes.c_void_p(),
+    ctypes.POINTER(Node)(), handle,
               Point(1.5, 2.5), ctypes.c_int(3)]
 """
 CTYPES_CHECK = """
@@ -124,7 +127,8 @@ CTYPES_CHECK = """
     kinds = [ctypes.POINTER(Node), Node, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(Node),
              ctypes.POINTER(ctypes.POINTER(ctypes.c_int)), Point, ctypes.c_int]
     assert [type(each) for each in magic.root] == kinds
-    assert not null and not typed_null and handle and not handle[0] and (point.x, point.y, number.value) == (1.5, 2.5, 3)
+    assert not null and not typed_null and handle and not handle[0]
+    assert (point.x, point.y, number.value) == (1.5, 2.5, 3)
     second.v += 1
     print(magic.was_committed, first[0].v, first[0].next[0].v, first[0].text.decode(), text.value.decode(),
           plain.value == ctypes.addressof(first[0]))

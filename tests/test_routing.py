@@ -1,4 +1,5 @@
-"""Routing, on libraries that nobody here wrote: where their memory lies, loaded before the transaction or inside of it."""
+"""Routing, on libraries that nobody here wrote: where their memory lies, loaded before the transaction or inside of
+it."""
 
 from textwrap import dedent, indent
 
@@ -44,32 +45,47 @@ zlib = ctypes.CDLL("libz.so.1")
 
 # For each library: something to do with it, and how many bytes of the arena must be its own afterwards.
 USES = {
-    "_multiarray_umath": ("""
+    "_multiarray_umath": (
+        """
         array = numpy.arange(100_000.0)
         assert routed.holds(array.ctypes.data) and routed.holds((array * 2).ctypes.data)
-    """, 800_000),
-    "_sentencepiece": ("""
+    """,
+        800_000,
+    ),
+    "_sentencepiece": (
+        """
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(f"word {i} of {i % 7} words" for i in range(500)),
             model_writer=model, vocab_size=50, minloglevel=2)
         pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
         assert pieces.decode(pieces.encode("word 7 of 3 words")) == "word 7 of 3 words"
-    """, 10_000),
-    "libz": ("""
+    """,
+        10_000,
+    ),
+    "libz": (
+        """
         stream = ctypes.create_string_buffer(112)  # sizeof(z_stream)
         zlib.zlibVersion.restype = ctypes.c_char_p
         assert zlib.deflateInit_(stream, 9, zlib.zlibVersion(), 112) == 0
-    """, 200_000),  # a window and hash chains
-    "sqlite3": ("""
+    """,
+        200_000,
+    ),  # a window and hash chains
+    "sqlite3": (
+        """
         connection = sqlite3.connect(":memory:")
         connection.execute("create table t(x)")
         connection.executemany("insert into t values (?)", [(f"row {i}" * 10,) for i in range(2000)])
         assert connection.execute("select count(*) from t").fetchone() == (2000,)
-    """, 100_000),
-    "etree": ("""
+    """,
+        100_000,
+    ),
+    "etree": (
+        """
         document = lxml.etree.fromstring("<a>" + "<b c='d'>text</b>" * 1000 + "</a>")
-    """, 100_000),  # libxml2 is part of it
+    """,
+        100_000,
+    ),  # libxml2 is part of it
 }
 
 
@@ -109,7 +125,10 @@ def test_functions_that_ctypes_finds_are_routed(program):
 
 def test_blocks_of_many_libraries_cross_the_boundary_in_many_threads(program):
     """What is made before, inside and after transactions is resized and freed at any time."""
-    source = PRELUDE + IMPORTS + dedent("""
+    source = (
+        PRELUDE
+        + IMPORTS
+        + dedent("""
         import random
 
         def work(seed):
@@ -119,7 +138,8 @@ def test_blocks_of_many_libraries_cross_the_boundary_in_many_threads(program):
                 connection = sqlite3.connect(":memory:")
                 connection.execute("create table t(x)")
                 connection.execute("insert into t values (?)", ("x" * chance.randrange(10_000),))
-                kept.append((document, connection, numpy.zeros(chance.randrange(100_000)), lxml.etree.tostring(document)))
+                kept.append((document, connection, numpy.zeros(chance.randrange(100_000)),
+                    lxml.etree.tostring(document)))
                 if len(kept) > 20:
                     for _ in range(10):
                         document, connection, array, text = kept.pop(chance.randrange(len(kept)))
@@ -141,4 +161,5 @@ def test_blocks_of_many_libraries_cross_the_boundary_in_many_threads(program):
             thread.join()
         print("survived")
     """)
+    )
     assert program(source)() == ["survived"]

@@ -17,14 +17,16 @@ PROGRAM = """
     sys.path.insert(0, ".")
     from magicheap import magic_transaction
     import helper
-    with magic_transaction("x.magic", process=False, env=["MY_SETTING"], inputs=["named.txt"], key=sys.argv[1]) as magic:
+    with magic_transaction("x.magic", process=False, env=["MY_SETTING"], inputs=["named.txt"],
+        key=sys.argv[1]) as magic:
         if not magic.was_committed:
             import package.part
             os.makedirs("out", exist_ok=True)
             open("out/written.txt", "w").write("first written")
             open("out/temporary.txt", "w").close()
             magic.root = [open("data.txt").read(), open("out/written.txt").read(), open("out/temporary.txt").read(),
-                          len(open("/proc/self/maps").read()), open("/dev/null").read(), helper.VALUE, package.part.VALUE]
+                          len(open("/proc/self/maps").read()), open("/dev/null").read(), helper.VALUE,
+                          package.part.VALUE]
             os.unlink("out/temporary.txt")
             if os.path.exists("consumed.txt"):
                 magic.root.append(open("consumed.txt").read())
@@ -42,7 +44,8 @@ UNSET = (
     "PYTHONOPTIMIZE",
     "PYTHONDONTWRITEBYTECODE",
 )
-VARIABLES = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1", **dict.fromkeys(UNSET)}  # Python sets LC_CTYPE by itself otherwise
+# Python sets LC_CTYPE by itself otherwise
+VARIABLES = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1", **dict.fromkeys(UNSET)}
 
 
 @pytest.fixture
@@ -73,7 +76,9 @@ def expect_cold_once(load, what, **settings):
     assert load(**settings) == (True, "")
 
 
-@pytest.mark.parametrize("name", ["data.txt", "named.txt", "helper.py", "package/__init__.py", "package/part.py", "program.py"])
+@pytest.mark.parametrize(
+    "name", ["data.txt", "named.txt", "helper.py", "package/__init__.py", "package/part.py", "program.py"]
+)
 def test_a_file_that_was_edited(load, tmp_path, name):
     with open(tmp_path / name, "a") as file:
         file.write("# more\n" if name.endswith(".py") else "more")
@@ -126,7 +131,9 @@ def test_another_key(load):
 
 
 def test_another_way_to_run_the_interpreter(load):
-    expect_cold_once(load, "run with the interpreter's option optimize=1, the snapshot was made with optimize=0", flags=["-O"])
+    expect_cold_once(
+        load, "run with the interpreter's option optimize=1, the snapshot was made with optimize=0", flags=["-O"]
+    )
     assert load() == load(flags=["-O"]) == (True, "")
 
 

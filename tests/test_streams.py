@@ -81,7 +81,9 @@ class Descriptors:
             return given
         path = directory / f"{kind}{fd}"
         path.write_bytes(b"0123456789\n" * 10)
-        flags = {"null": os.O_RDWR, "file": os.O_RDWR, "append": os.O_RDWR | os.O_APPEND, "read only": os.O_RDONLY}[kind]
+        flags = {"null": os.O_RDWR, "file": os.O_RDWR, "append": os.O_RDWR | os.O_APPEND, "read only": os.O_RDONLY}[
+            kind
+        ]
         given = os.open("/dev/null" if kind == "null" else path, flags)
         if kind == "file":
             os.lseek(given, 15, os.SEEK_SET)
@@ -105,7 +107,9 @@ def run(source, arguments, descriptors, more=(), flags=(), env=()):
 
     given = [subprocess.DEVNULL if fd is None else fd for fd in descriptors.given]
     command = [sys.executable, "-P", *flags, "-c", source, *map(str, arguments)]
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONIOENCODING")}
+    environ = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONIOENCODING")
+    }
     status = subprocess.call(
         command, stdin=given[0], stdout=given[1], stderr=given[2], pass_fds=more, preexec_fn=close_the_closed,
         env={**environ, **dict(env)}, timeout=TIMEOUT_S,
@@ -114,7 +118,8 @@ def run(source, arguments, descriptors, more=(), flags=(), env=()):
 
 
 def plain_and_resumed(tmp_path, committed, resumed, body="", **options):
-    """Return what a plain interpreter reports with descriptors `resumed`, and what one does that was committed with others."""
+    """Return what a plain interpreter reports with descriptors `resumed`, and what one does that was committed with
+    others."""
     reports = tmp_path / "plain", tmp_path / "resumed"
     with Descriptors(tmp_path, resumed) as new:
         run(f"{REPORT}{body}\nreport(sys.argv[1])", [reports[0]], new, **options)
@@ -127,7 +132,11 @@ def plain_and_resumed(tmp_path, committed, resumed, body="", **options):
 
 KINDS = ["terminal", "pipe", "file", "append", "null", "read only", "closed"]
 COMMITTED = [("terminal",) * 3, ("pipe",) * 3, ("pipe", "closed", "closed"), ("closed", "file", "null")]
-RESUMED = [(kind,) * 3 for kind in KINDS] + [("terminal", "pipe", "terminal"), ("null", "terminal", "file"), ("closed", "pipe", "pipe")]
+RESUMED = [(kind,) * 3 for kind in KINDS] + [
+    ("terminal", "pipe", "terminal"),
+    ("null", "terminal", "file"),
+    ("closed", "pipe", "pipe"),
+]
 
 
 @pytest.mark.parametrize("resumed", RESUMED, ids=" ".join)
@@ -138,7 +147,9 @@ def test_every_attribute_is_that_of_a_plain_interpreter(tmp_path, committed, res
 
 
 @pytest.mark.parametrize("resumed", ["terminal", "pipe", "closed"])
-@pytest.mark.parametrize("flags, env", [(["-u"], {}), ([], {"PYTHONIOENCODING": "latin-1:replace"}), (["-X", "utf8"], {})])
+@pytest.mark.parametrize(
+    ("flags", "env"), [(["-u"], {}), ([], {"PYTHONIOENCODING": "latin-1:replace"}), (["-X", "utf8"], {})]
+)
 def test_options_and_variables_of_the_interpreter_count(tmp_path, resumed, flags, env):
     plain, found = plain_and_resumed(tmp_path, ("pipe", "pipe", "closed"), (resumed,) * 3, flags=flags, env=env)
     assert found == plain
@@ -154,7 +165,11 @@ sys.stderr.reconfigure(line_buffering=False)
     plain, found = plain_and_resumed(tmp_path, (committed,) * 3, (committed,) * 3, body)
     assert found == plain
     _, found = plain_and_resumed(tmp_path, (committed,) * 3, (resumed,) * 3, body)
-    assert (found[1][0]["encoding"], found[1][0]["errors"], found[1][0]["line_buffering"]) == ("ascii", "replace", committed == "pipe")
+    assert (found[1][0]["encoding"], found[1][0]["errors"], found[1][0]["line_buffering"]) == (
+        "ascii",
+        "replace",
+        committed == "pipe",
+    )
     assert not found[2][0]["line_buffering"]
 
 
@@ -162,7 +177,8 @@ SCRIPT = f"import os, sys\n{RESUME}"
 
 
 def written(tmp_path, body, stdin=b"", committed=("pipe", "pipe", "pipe")):
-    """Run `body` in a process whose resumed child has a file as stdout and stderr; return what the child wrote there."""
+    """Run `body` in a process whose resumed child has a file as stdout and stderr; return what the child wrote
+    there."""
     source, target = tmp_path / "in", tmp_path / "out"
     source.write_bytes(stdin)
     with Descriptors(tmp_path, committed) as old, source.open("rb") as new_in, target.open("wb") as new_out:
@@ -265,7 +281,10 @@ sys.__stdout__.write(f'{sys.stdout is own} {own.getvalue()}')"""
 
 @pytest.mark.parametrize("take", ["buffer", "detach()"])
 def test_a_wrapper_of_the_programs_own_writes_to_the_new_descriptor(tmp_path, take):
-    body = f"import io\nsys.stdout = io.TextIOWrapper(sys.stdout.{take}, 'ascii', 'replace'); print('before'); commit(); print('\\u00e9')"
+    body = (
+        f"import io\nsys.stdout = io.TextIOWrapper(sys.stdout.{take}, 'ascii', 'replace'); print('before'); "
+        "commit(); print('\\u00e9')"
+    )
     assert written(tmp_path, body) == "?\n"
 
 

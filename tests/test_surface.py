@@ -40,11 +40,13 @@ def test_every_status_of_the_header_becomes_its_own_exception():
     kinds = set()
     for name in statuses:
 
-        def fail(err):
+        def fail(err, name=name):
             err.sys_errno, err.detail = 13, b"found, expected, what to do"
             return getattr(lib, name)
 
-        with pytest.raises((magicheap.MagicHeapError, OSError, ValueError), match="found, expected, what to do") as raised:
+        with pytest.raises(
+            (magicheap.MagicHeapError, OSError, ValueError), match="found, expected, what to do"
+        ) as raised:
             _errors.call(fail, path="/x")
         kinds.add(raised.type)
     assert len(kinds) == len(statuses)
@@ -70,4 +72,6 @@ def test_import_is_light():
     script = "import sys; before = set(sys.modules); import magicheap; print(*sorted(set(sys.modules) - before))"
     out = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True).stdout
     loaded = set(out.split())
-    assert loaded <= {"__future__", "_cffi_backend", "magicheap"} | {name for name in loaded if name.startswith("magicheap.")}
+    assert loaded <= {"__future__", "_cffi_backend", "magicheap"} | {
+        name for name in loaded if name.startswith("magicheap.")
+    }

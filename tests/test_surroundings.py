@@ -41,12 +41,21 @@ def test_a_plain_run_is_fine(script):
 REASONS = {
     "interactive": ["import sys; sys.ps1 = '>>> '", "environ: PYTHONINSPECT", "flag: -i"],
     "a debugger or coverage is tracing": ["import sys; sys.settrace(lambda *_: None)"],
-    "a profiler is active": ["import cProfile; cProfile.Profile().enable()", "import sys; sys.setprofile(lambda *_: None)"],
-    "standard input has been read from": ["input()", "import sys; sys.stdin.buffer.read(1)", "import sys; sys.stdin.detach()"],
+    "a profiler is active": [
+        "import cProfile; cProfile.Profile().enable()",
+        "import sys; sys.setprofile(lambda *_: None)",
+    ],
+    "standard input has been read from": [
+        "input()",
+        "import sys; sys.stdin.buffer.read(1)",
+        "import sys; sys.stdin.detach()",
+    ],
 }
 
 
-@pytest.mark.parametrize("reason, source", [(reason, source) for reason, sources in REASONS.items() for source in sources])
+@pytest.mark.parametrize(
+    ("reason", "source"), [(reason, source) for reason, sources in REASONS.items() for source in sources]
+)
 def test_the_reason_is_told(tmp_path, reason, source):
     kind, _, value = source.partition(": ")
     flags, env, before = [], {}, ""
@@ -58,7 +67,12 @@ def test_the_reason_is_told(tmp_path, reason, source):
         before = source
     (tmp_path / "in").write_text("first\nsecond\n")
     with open(tmp_path / "in") as stdin:
-        assert reason in ask(f"{before}\n{ASK}\nimport os; os._exit(0)" if env or flags else f"{before}\n{ASK}", *flags, env=env, stdin=stdin)
+        assert reason in ask(
+            f"{before}\n{ASK}\nimport os; os._exit(0)" if env or flags else f"{before}\n{ASK}",
+            *flags,
+            env=env,
+            stdin=stdin,
+        )
 
 
 @pytest.mark.parametrize("before", ["", "import sys; sys.stdin.reconfigure(errors='replace')"])
@@ -106,8 +120,15 @@ def test_under_a_runner_it_is_told_which(script, runner):
             print("why:", why_not())
     if __name__ == "__main__": test_one()
     '''
-    done = subprocess.run([sys.executable, *RUNNERS[runner], script(source, "test_it.py")], capture_output=True, text=True, cwd=script("").parent)
-    assert f"{runner} runs the program" in done.stdout or (runner == "a profiler" and "why: a profiler" in done.stdout), done.stdout
+    done = subprocess.run(
+        [sys.executable, *RUNNERS[runner], script(source, "test_it.py")],
+        capture_output=True,
+        text=True,
+        cwd=script("").parent,
+    )
+    assert f"{runner} runs the program" in done.stdout or (
+        runner == "a profiler" and "why: a profiler" in done.stdout
+    ), done.stdout
 
 
 def test_a_program_that_only_imports_pytest_is_fine():
@@ -117,7 +138,9 @@ def test_a_program_that_only_imports_pytest_is_fine():
 @pytest.mark.parametrize("tool", ["pdb", "trace"])
 def test_a_tracer_of_the_standard_library_is_seen(script, tool):
     flags = ["-c", "continue"] if tool == "pdb" else ["--count", "--no-report"]
-    out = subprocess.run([sys.executable, "-m", tool, *flags, script(ASK)], input="q\n", capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-m", tool, *flags, script(ASK)], input="q\n", capture_output=True, text=True
+    ).stdout
     assert "a debugger" in out or "a profiler runs" in out
 
 
@@ -130,7 +153,9 @@ def test_a_running_loop_is_seen():
 
 
 def test_another_thread_is_refused():
-    assert "not the main thread" in ask(f"import threading; {WHY}; threading.Thread(target=lambda: print(why_not())).start()")
+    assert "not the main thread" in ask(
+        f"import threading; {WHY}; threading.Thread(target=lambda: print(why_not())).start()"
+    )
 
 
 def test_a_subinterpreter_is_refused():

@@ -12,7 +12,8 @@ DANGLES = """
     with magic_transaction("x.magic", process=False, audit=sys.argv[1]) as magic:
         if not magic.was_committed:
             out = ffi.new("mk_model **")
-            sizes = dict(n_layers=1, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8, rope_theta=1e4)
+            sizes = dict(n_layers=1, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8,
+                rope_theta=1e4)
             config = ffi.new("mk_config *", sizes)
             assert lib.mk_model_new(out, config, 0) == lib.MK_OK
             magic.root = out[0]
@@ -20,7 +21,8 @@ DANGLES = """
                 magic.root.tokens[3].bytes = ffi.cast("char *", OUTSIDE)
     audit = magic.audit
     if audit:
-        print(magic.committed, audit.n_findings, audit.live_blocks > 2, *(found.owner.split("/")[-1] for found in audit.findings))
+        print(magic.committed, audit.n_findings, audit.live_blocks > 2,
+            *(found.owner.split("/")[-1] for found in audit.findings))
     else:
         print(magic.was_committed, magic.root.config.n_vocab)
 """

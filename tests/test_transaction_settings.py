@@ -53,8 +53,18 @@ with magic_transaction(process={process}) as magic:
     magic.root = 1
 print(repr(magic.path), magic.reason)
 """
-    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "MAGICHEAP_DISABLE": disabled})
-    reason = "MAGICHEAP_DISABLE is set" if disabled else "there is no script to name the snapshot after: pass magic_transaction a path"
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "MAGICHEAP_DISABLE": disabled},
+    )
+    reason = (
+        "MAGICHEAP_DISABLE is set"
+        if disabled
+        else "there is no script to name the snapshot after: pass magic_transaction a path"
+    )
     assert (done.stdout, done.stderr, done.returncode) == (f"'' {reason}\n", "", 0)
 
 
@@ -123,17 +133,21 @@ def test_the_log_says_why_a_run_is_cold_and_otherwise_nothing(program, tmp_path)
     assert len(lines) == 2
     assert numbers.run(env={"MAGICHEAP_LOG": "info"})[1] == f"magicheap: warm: {tmp_path}/x.magic\n"
     numbers.path.write_text(numbers.path.read_text() + "# edited\n")
-    out, err = numbers.run(env={"MAGICHEAP_LOG": "info"})
+    _out, err = numbers.run(env={"MAGICHEAP_LOG": "info"})
     assert err.startswith("magicheap: cold: ") and str(numbers.path) in err.splitlines()[0]
 
 
 def test_debug_names_every_input(program):
     numbers = program(NUMBERS)
     inputs = [
-        line for line in numbers.run(env={"MAGICHEAP_LOG": "debug"})[1].splitlines() if line.startswith("magicheap: input: ")
+        line
+        for line in numbers.run(env={"MAGICHEAP_LOG": "debug"})[1].splitlines()
+        if line.startswith("magicheap: input: ")
     ]
     assert f"magicheap: input: {numbers.path}" in inputs
-    assert any("numpy" in line for line in inputs) and not any("/json/" in line or ": /proc/" in line for line in inputs)
+    assert any("numpy" in line for line in inputs) and not any(
+        "/json/" in line or ": /proc/" in line for line in inputs
+    )
 
 
 def test_the_programs_own_logging_receives_the_reason(program):

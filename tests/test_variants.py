@@ -6,9 +6,10 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-import magicheap as installed
 import pytest
 from process_fixtures import LAUNCHER, PYTHON
+
+import magicheap as installed
 
 PROGRAM = """\
 import sys
@@ -82,7 +83,14 @@ def test_a_module_run_from_several_directories_takes_turns(bare):
         place.mkdir()
     there = {"PYTHONPATH": str(bare.directory)}
     for place in places:
-        bare.cold("python", "-m", "program", cwd=place, env=there, why=f"run from {place}, the snapshot was made in " if place.name > "a" else "no snapshot")
+        bare.cold(
+            "python",
+            "-m",
+            "program",
+            cwd=place,
+            env=there,
+            why=f"run from {place}, the snapshot was made in " if place.name > "a" else "no snapshot",
+        )
     for place in places * 2:
         for how in ("python", "magic"):
             bare.warm(how, "-m", "program", cwd=place, env=there)

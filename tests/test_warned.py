@@ -1,4 +1,5 @@
-"""Warnings are for the author of a program: told once, ended by nobody's filter, and not about what is nothing wrong."""
+"""Warnings are for the author of a program: told once, ended by nobody's filter, and not about what is nothing
+wrong."""
 
 import os
 import time
@@ -12,7 +13,8 @@ PREVENTED = """
     {before}
     with magic_transaction() as magic:
         print("body")
-        threading.Thread(target=time.sleep, args=(0.2,), daemon=True, name=sys.argv[1] if len(sys.argv) > 1 else "one").start()
+        threading.Thread(target=time.sleep, args=(0.2,), daemon=True, name=sys.argv[1] if len(sys.argv) > 1
+            else "one").start()
     print("went on", magic.committed)
 """
 

@@ -1,4 +1,5 @@
-"""A script that names the package is watched from its first instruction, also by `python`: what libraries asked before its import of ours counts."""
+"""A script that names the package is watched from its first instruction, also by `python`: what libraries asked before
+its import of ours counts."""
 
 import pytest
 
@@ -45,5 +46,8 @@ def test_arguments_that_were_looked_at_before_the_with_make_no_difference_where_
 
 
 def test_other_programs_start_without_the_package(life):
-    life.write("import sys; print([name for name in sys.modules if name.startswith(('magic' + 'heap', 'cffi', '_cffi'))])", "other.py")
+    life.write(
+        "import sys; print([name for name in sys.modules if name.startswith(('magic' + 'heap', 'cffi', '_cffi'))])",
+        "other.py",
+    )
     assert life.run("python", "other.py").out == "['magicheap_start']\n"

@@ -23,7 +23,8 @@ def why(life, magicheap):
         wanted = {**life.env, **dict(env)}
         found = subprocess.run(
             [*magicheap.command, "why", *map(str, words)],
-            cwd=life.directory, env={name: value for name, value in wanted.items() if value is not None}, capture_output=True, text=True, timeout=60,
+            cwd=life.directory, env={name: value for name, value in wanted.items() if value is not None},
+            capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert found.returncode == status, found
         return found.stdout.splitlines() if status == 0 else found.stderr
@@ -31,7 +32,11 @@ def why(life, magicheap):
     return ask
 
 
-COMMANDS = {"magic": ["magic", "program.py"], "its path": [LAUNCHER, "program.py"], "the script": ["program.py", "x", "-m"]}
+COMMANDS = {
+    "magic": ["magic", "program.py"],
+    "its path": [LAUNCHER, "program.py"],
+    "the script": ["program.py", "x", "-m"],
+}
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
@@ -53,7 +58,10 @@ def test_of_each_variant_that_does_not_answer_it_names_the_first_difference(why,
     life.cold("python", "program.py")
     life.cold("python", "program.py", env={"LANG": "C"})
     _, other, last = why("magic", "program.py", env={"LANG": "C"})
-    assert other == f"passes over {life.snapshot()}: another variant: environment variable LANG has changed: it was not set"
+    assert (
+        other
+        == f"passes over {life.snapshot()}: another variant: environment variable LANG has changed: it was not set"
+    )
     assert last == f"resumes {life.snapshot()}.v1"
     assert life.run("magic", "program.py", env={"LANG": "C"}).is_warm
     *_, last = why("magic", "program.py", env={"LANG": "C.UTF-8"})
@@ -69,7 +77,11 @@ def test_it_names_the_file_that_has_changed(why, life):
     assert last.startswith(f"runs cold: {life.directory}/program.py has changed")
 
 
-@pytest.mark.parametrize("words", [["-m", "program"], ["magic", "-m", "program", "x"], [PYTHON, "-m", "program"]], ids=["-m", "magic -m", "python -m"])
+@pytest.mark.parametrize(
+    "words",
+    [["-m", "program"], ["magic", "-m", "program", "x"], [PYTHON, "-m", "program"]],
+    ids=["-m", "magic -m", "python -m"],
+)
 def test_a_module(why, life, words):
     life.cold("magic", "-m", "program")
     assert why(*words)[-1] == f"resumes {life.snapshot()}"
@@ -80,7 +92,9 @@ def test_a_launcher_that_is_named_after_a_module(why, life):
     named.symlink_to(LAUNCHER)
     env = {"PYTHONPATH": "."}
     life.cold(named, env=env)
-    assert why(named, "x", env=env)[-1] == why(PYTHON, "-P", "-m", "program", env=env)[-1] == f"resumes {life.snapshot()}"
+    assert (
+        why(named, "x", env=env)[-1] == why(PYTHON, "-P", "-m", "program", env=env)[-1] == f"resumes {life.snapshot()}"
+    )
 
 
 def test_of_python_it_says_what_only_the_run_can_tell(why, life):
@@ -89,7 +103,11 @@ def test_of_python_it_says_what_only_the_run_can_tell(why, life):
     assert "only the run can tell" in answer[0] and answer[-1] == f"resumes {life.snapshot()}"
 
 
-@pytest.mark.parametrize("words", [["nothing-like-that"], [PYTHON, "-O", "program.py"], [PYTHON, "-c", "pass"], ["/no/such/python", "x.py"]], ids=str)
+@pytest.mark.parametrize(
+    "words",
+    [["nothing-like-that"], [PYTHON, "-O", "program.py"], [PYTHON, "-c", "pass"], ["/no/such/python", "x.py"]],
+    ids=str,
+)
 def test_what_can_not_be_asked_is_said(why, words):
     assert why(*words, status=2).startswith("magicheap: ")
 

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Print an interpreter that has CPython's own tests: PYTHON, or one of the same version that sees what is installed for PYTHON.
+# Print an interpreter that has CPython's own tests: PYTHON, or one of the same version that sees what is installed for
+# PYTHON.
 #
 #   cpython_suite.sh PYTHON DIRECTORY
 #
-# Debian keeps the tests in libpython3.x-testsuite, of which few machines have any. They are unpacked below DIRECTORY together with
-# Python as Debian has it today, since its security updates change tests and library alike: neither root nor an installation
-# is needed. An environment there leads to the packages of PYTHON's, and has its launcher.
+# Debian keeps the tests in libpython3.x-testsuite, of which few machines have any. They are unpacked below DIRECTORY
+# together with Python as Debian has it today, since its security updates change tests and library alike: neither root
+# nor an installation is needed. An environment there leads to the packages of PYTHON's, and has its launcher.
 set -eu
 python=$1
 directory=$2
@@ -24,7 +25,8 @@ unpack_python() {
         echo "No test package in $library: use an interpreter that was installed with its tests." >&2
         exit 1
     fi
-    echo "No test package in $library: unpacking Debian's libpython$version-testsuite into $directory (nothing is installed)" >&2
+    echo "No test package in $library: unpacking Debian's libpython$version-testsuite into $directory" \
+        "(nothing is installed)" >&2
     mkdir -p "$directory/lists/partial" "$directory/cache/archives/partial" "$directory/root"
     apt() {
         apt-get -qq -o Dir::State::lists="$directory/lists" -o Dir::Cache="$directory/cache" \
@@ -32,7 +34,8 @@ unpack_python() {
     }
     apt update
     lib=libpython$version
-    (cd "$directory" && apt download "python$version-minimal" $lib-minimal $lib-stdlib $lib-testsuite python3-distutils python3-lib2to3)
+    (cd "$directory" && apt download "python$version-minimal" $lib-minimal $lib-stdlib $lib-testsuite \
+        python3-distutils python3-lib2to3)
     for package in "$directory"/*.deb; do dpkg -x "$package" "$directory/root"; done
 }
 
@@ -43,7 +46,8 @@ if [ ! -f "$directory/complete" ]; then
     found=$("$directory/venv/bin/python3" -c 'import platform; print(platform.python_version())')
     wanted=$(ask '__import__("platform").python_version()')
     if [ "$found" != "$wanted" ]; then
-        echo "Debian's tests are of Python $found, expected $wanted: update the system, or use an interpreter that has its tests." >&2
+        echo "Debian's tests are of Python $found, expected $wanted: update the system, or use an interpreter" \
+            "that has its tests." >&2
         exit 1
     fi
     packages=$directory/venv/lib/python$version/site-packages
@@ -53,7 +57,8 @@ if [ ! -f "$directory/complete" ]; then
     rm -rf "$directory/lists" "$directory/cache" "$directory"/*.deb
     touch "$directory/complete"
 fi
-# The launcher looks for the interpreter beside itself, so it must be here; anew each time, since PYTHON's may have been built again.
+# The launcher looks for the interpreter beside itself, so it must be here; anew each time, since PYTHON's may have been
+# built again.
 cp -f "$(dirname "$python")/magic" "$directory/venv/bin/magic.part"
 mv "$directory/venv/bin/magic.part" "$directory/venv/bin/magic"
 echo "$directory/venv/bin/python3"

@@ -3,8 +3,8 @@
 #
 #   python_headers.sh PYTHON DIRECTORY
 #
-# Debian keeps Python.h in libpython3.x-dev, which a machine with only python3 and gcc lacks. The package is unpacked below
-# DIRECTORY, with a package index of our own there, so that neither root nor an installation is needed.
+# Debian keeps Python.h in libpython3.x-dev, which a machine with only python3 and gcc lacks. The package is unpacked
+# below DIRECTORY, with a package index of our own there, so that neither root nor an installation is needed.
 set -eu
 python=$1
 directory=$2

@@ -2,10 +2,11 @@
  *
  *     replay_arena TRACE THREADS    the functions of magicheap, on an arena
  *     replay_malloc TRACE THREADS   those of the process: glibc's, or what LD_PRELOAD names
- *     replay_routed TRACE THREADS   those of the process inside a transaction, as its users get them: routed, into an arena on a file
+ *     replay_routed TRACE THREADS   those of the process inside a transaction, as its users get them: routed, into an
+ *     arena on a file
  *
- * The same text three times, with the calls written in directly. Blocks are touched, since untouched memory is free for everyone:
- * the first word, and one byte of every page.
+ * The same text three times, with the calls written in directly. Blocks are touched, since untouched memory is free for
+ * everyone: the first word, and one byte of every page.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -126,7 +127,8 @@ int main(int argc, char **argv)
         workers[i] = (worker){ .t = trace_make(argv[1], (uint64_t)i + 1), .id = i };
         n_calls += (double)workers[i].t.n_ops * workers[i].t.n_passes;
     }
-    for (int i = 0; i < n_threads; i++) /* by mmap: the traces come from the allocator that is measured, the tables need not */
+    /* by mmap: the traces come from the allocator that is measured, the tables need not */
+    for (int i = 0; i < n_threads; i++)
         tables[i] = mmap(NULL, workers[0].t.n_slots * sizeof **tables, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 #ifdef REPLAY_ARENA

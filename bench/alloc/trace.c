@@ -1,4 +1,5 @@
-/* trace.c - the models. Sizes and lifetimes are drawn as the comments say; all but `load` leave no net growth behind. */
+/* trace.c - the models. Sizes and lifetimes are drawn as the comments say; all but `load` leave no net growth behind.
+ * */
 #include "trace.h"
 
 #include <stdio.h>
@@ -51,8 +52,8 @@ static void make_churn(maker *m)
     m->t.n_passes = 5;
 }
 
-/* A server (Larson and Krishnan): 1000 live objects of 10 to 500 bytes in a table; threads hand their tables on after each pass,
- * so that everyone frees what another one allocated. */
+/* A server (Larson and Krishnan): 1000 live objects of 10 to 500 bytes in a table; threads hand their tables on after
+ * each pass, so that everyone frees what another one allocated. */
 static void make_server(maker *m)
 {
     for (int i = 0; i < 200000; i++)
@@ -61,7 +62,8 @@ static void make_server(maker *m)
     m->t.n_passes = 30;
 }
 
-/* cfrac, espresso: numbers and lists of 16 to 64 bytes that live for a few calls, last in, first out for the most part. */
+/* cfrac, espresso: numbers and lists of 16 to 64 bytes that live for a few calls, last in, first out for the most part.
+ * */
 static void make_short(maker *m)
 {
     int depth = 0;
@@ -77,7 +79,8 @@ static void make_short(maker *m)
     m->t.n_passes = 20;
 }
 
-/* Loading a vocabulary: 400,000 strings of 2 to 25 bytes, each with a node of 40 and a table that doubles. Kept: fresh memory counts. */
+/* Loading a vocabulary: 400,000 strings of 2 to 25 bytes, each with a node of 40 and a table that doubles. Kept: fresh
+ * memory counts. */
 static void make_load(maker *m)
 {
     const size_t n = 400000;
@@ -93,7 +96,8 @@ static void make_load(maker *m)
     m->t.n_passes = 1;
 }
 
-/* Vectors that grow by realloc, half of them by half their size, half by a line at a time, to between 1 KiB and 4 MiB. */
+/* Vectors that grow by realloc, half of them by half their size, half by a line at a time, to between 1 KiB and 4 MiB.
+ * */
 static void make_vectors(maker *m)
 {
     enum { VECTORS = 32 };
@@ -145,7 +149,7 @@ static void make_mixed(maker *m)
 static const struct {
     const char *name;
     void (*make)(maker *m);
-} models[] = { { "churn", make_churn }, { "server", make_server },   { "short", make_short }, { "load", make_load },
+} models[] = { { "churn", make_churn },     { "server", make_server },   { "short", make_short }, { "load", make_load },
                { "vectors", make_vectors }, { "buffers", make_buffers }, { "mixed", make_mixed } };
 
 trace trace_make(const char *name, uint64_t seed)

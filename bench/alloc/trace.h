@@ -1,4 +1,5 @@
-/* trace.h - a sequence of allocator calls, made once by a model of real behaviour and replayed against every allocator. */
+/* trace.h - a sequence of allocator calls, made once by a model of real behaviour and replayed against every allocator.
+ * */
 #ifndef TRACE_H
 #define TRACE_H
 #include <stddef.h>
@@ -15,7 +16,7 @@ typedef struct {
     const char *name;
     op *ops;
     size_t n_ops, n_slots; /* n_slots is the same for every seed */
-    int n_passes; /* how often it is replayed; what it leaves in the slots is found there by the next pass */
+    int n_passes;          /* how often it is replayed; what it leaves in the slots is found there by the next pass */
 } trace;
 
 /* The same for the same name and seed, on every machine. Exits for want of memory: this is a benchmark. */

@@ -1,7 +1,8 @@
 """Build llama.cpp's own programs, once, from the sources that the source package of llama-cpp-python carries.
 
-Everything is fetched through pip and kept in one directory of the user's cache; nothing is installed. The package is the
-one whose SHA-256 stands here, or is refused. The programs get their name last: a build that was interrupted begins anew.
+Everything is fetched through pip and kept in one directory of the user's cache; nothing is installed. The package is
+the one whose SHA-256 stands here, or is refused. The programs get their name last: a build that was interrupted begins
+anew.
 """
 
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 
 VERSION = "0.3.36"
 PACKAGE = f"llama-cpp-python=={VERSION} --hash=sha256:832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-TOOLS = ("cmake==4.4.4", "ninja==1.13.2", "scikit-build-core==1.1.2")  # the last, because pip asks the package for its name
+# the last, because pip asks the package for its name
+TOOLS = ("cmake==4.4.4", "ninja==1.13.2", "scikit-build-core==1.1.2")
 PROGRAMS = ("llama-bench", "llama-completion", "llama-quantize")
 OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
@@ -30,7 +32,8 @@ N_JOBS = str(len(os.sched_getaffinity(0)))
 
 
 def programs(cache: Path) -> Path:
-    """Return the directory of PROGRAMS, which is made below `cache` if it isn't there. CalledProcessError if that fails."""
+    """Return the directory of PROGRAMS, which is made below `cache` if it isn't there. CalledProcessError if that
+    fails."""
     target = cache / "bin"
     if target.is_dir():
         return target

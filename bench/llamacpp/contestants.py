@@ -1,4 +1,5 @@
-"""Who is compared, and what one sample of each is: a process of its own, so that samples of different contestants can take turns."""
+"""Who is compared, and what one sample of each is: a process of its own, so that samples of different contestants can
+take turns."""
 
 import json
 import os
@@ -64,14 +65,16 @@ class MagicLlama(NamedTuple):
     has_rates: bool = True
 
     def rates(self, case: Case, n_threads: int) -> tuple[float, float]:
-        """Return tokens per second of a prompt and of a generation; the first time, make the snapshot that this needs."""
+        """Return tokens per second of a prompt and of a generation; the first time, make the snapshot that this
+        needs."""
         command = [str(MAGIC), str(SAMPLE), str(self.file), str(n_threads)]
         sizes = [str(case.n_prompt), str(case.n_generated)]
         prompt, generation = self._warm([*command, *sizes], cold=[*command, "1", "1"]).output.split()
         return float(prompt), float(generation)
 
     def start_s(self, n_threads: int) -> float:
-        """Return the seconds of a whole process that answers with one token; the first time, make the snapshots before."""
+        """Return the seconds of a whole process that answers with one token; the first time, make the snapshots
+        before."""
         command = self._command(n_threads, 1)
         return self._warm(command, cold=command).whole_s
 
@@ -85,7 +88,8 @@ class MagicLlama(NamedTuple):
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def _warm(self, command, cold) -> Run:
-        """Run the command, which must start from snapshots; if there are none yet, run `cold` before, which makes them."""
+        """Run the command, which must start from snapshots; if there are none yet, run `cold` before, which makes
+        them."""
         if not self._snapshots():
             self._timed(cold)
         before = self._snapshots()

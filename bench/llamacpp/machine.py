@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gguf import GGUFReader
-
 from spawn import timed
 
 SOURCE = Path(__file__).parent.parent / "ceilings.c"
@@ -53,7 +52,9 @@ def parse_ceilings(output: str) -> Ceilings:
 
 def weights(file: Path) -> Weights:
     matrices = {tensor.name: tensor for tensor in GGUFReader(file).tensors if len(tensor.shape) == 2}
-    read = [tensor for name, tensor in matrices.items() if name != "token_embd.weight" or "output.weight" not in matrices]
+    read = [
+        tensor for name, tensor in matrices.items() if name != "token_embd.weight" or "output.weight" not in matrices
+    ]
     blocks = [tensor for name, tensor in matrices.items() if name.startswith("blk.")]
     return Weights(sum(int(each.n_bytes) for each in read), 2 * sum(int(each.n_elements) for each in blocks))
 

@@ -1,8 +1,8 @@
 """Model files for the comparison: SmolLM2 as Q4_0, and one of LLaMA-7B's shape whose weights are random.
 
-The shape is that of "LLaMA: Open and Efficient Foundation Language Models" (arXiv 2302.13971), table 2; the types are those that
-llama.cpp's quantisation gives it: Q4_0, and Q6_K for the output. What such a model says is noise, but its numbers stay
-those of a real one: each matrix keeps the size of what passes through it.
+The shape is that of "LLaMA: Open and Efficient Foundation Language Models" (arXiv 2302.13971), table 2; the types are
+those that llama.cpp's quantisation gives it: Q4_0, and Q6_K for the output. What such a model says is noise, but its
+numbers stay those of a real one: each matrix keeps the size of what passes through it.
 
 A file gets its name when it is complete.
 """
@@ -17,7 +17,6 @@ from typing import NamedTuple
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
-
 from llamacpp.build import say
 
 
@@ -38,7 +37,8 @@ Q6_K_SCALE = 64  # of sub-blocks: of their int8, so that the block's own stays a
 
 
 def smollm2_q4_0(source: Path, target: Path, programs: Path) -> Path:
-    """Return the file at `target`, made from `source` by llama.cpp's own quantisation: its best case for its kernels' speed."""
+    """Return the file at `target`, made from `source` by llama.cpp's own quantisation: its best case for its kernels'
+    speed."""
     if not target.exists():
         part = target.with_suffix(".part")
         command = [programs / "llama-quantize", "--allow-requantize", source, part, "Q4_0"]
@@ -154,14 +154,20 @@ def add_fields(writer: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def vocabulary(n_vocab: int) -> tuple[list[str], list[int]]:
-    """Return spellings and kinds as a sentencepiece model has them: control, bytes, then pieces made of pieces, shortest first."""
+    """Return spellings and kinds as a sentencepiece model has them: control, bytes, then pieces made of pieces,
+    shortest first."""
     kind = gguf.TokenType
     start = "\u2581"  # of a word
     control = [("<unk>", kind.UNKNOWN), ("<s>", kind.CONTROL), ("</s>", kind.CONTROL)]
     raw = [(f"<0x{byte:02X}>", kind.BYTE) for byte in range(256)]
     letters = string.ascii_lowercase
     single = [*string.ascii_letters, *string.digits, *string.punctuation, start]
-    words = (prefix + "".join(word) for n in itertools.count(1) for prefix in ("", start) for word in itertools.product(letters, repeat=n))
+    words = (
+        prefix + "".join(word)
+        for n in itertools.count(1)
+        for prefix in ("", start)
+        for word in itertools.product(letters, repeat=n)
+    )
     pieces = itertools.chain(single, (word for word in words if len(word) > 1))
     normal = [(piece, kind.NORMAL) for piece in itertools.islice(pieces, n_vocab - len(control) - len(raw))]
     spellings, kinds = zip(*control, *raw, *normal)

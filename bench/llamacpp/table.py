@@ -1,7 +1,7 @@
 """The tables of bench_llama_cpp.py, of samples that were taken in turns.
 
-Samples are lists by contestant, those of one round at the same place. A value is a median, and a ratio the median of the rounds'
-own ratios, which a drift of the machine's speed does not touch.
+Samples are lists by contestant, those of one round at the same place. A value is a median, and a ratio the median of
+the rounds' own ratios, which a drift of the machine's speed does not touch.
 """
 
 from statistics import median
@@ -27,7 +27,12 @@ def markdown(title: str, contestants: list[str], rows: list[Row]) -> str:
 
 def cells(row: Row, contestants: list[str]) -> list[str]:
     values = {name: f"{median(samples):.{row.decimals}f}" for name, samples in row.samples.items()}
-    return [row.what, *(values.get(name, "") for name in contestants), ratio(row, contestants[-1]), share(row, contestants[-1])]
+    return [
+        row.what,
+        *(values.get(name, "") for name in contestants),
+        ratio(row, contestants[-1]),
+        share(row, contestants[-1]),
+    ]
 
 
 def ratio(row: Row, ours: str) -> str:

@@ -2,8 +2,9 @@
  *
  *     words TEXT WORD...
  *
- * load() is ordinary C: it knows nothing of magicheap, and neither does the C library that allocates for it. The snapshot lies
- * beside the text. When the text changes, the next run reads it anew: whatever load() opened is an input of the snapshot.
+ * load() is ordinary C: it knows nothing of magicheap, and neither does the C library that allocates for it. The
+ * snapshot lies beside the text. When the text changes, the next run reads it anew: whatever load() opened is an input
+ * of the snapshot.
  */
 #include <ctype.h>
 #include <stdio.h>

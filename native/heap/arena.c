@@ -23,7 +23,8 @@ static int make_side(mh_arena **arena, uint64_t data_capacity, mh_error *err)
     void *side;
     int result = mhi_sys_mmap(&side, NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (result < 0)
-        return mhi_fail_sys(err, result, "cannot reserve %llu bytes for the live map of an arena", (unsigned long long)bytes);
+        return mhi_fail_sys(err, result, "cannot reserve %llu bytes for the live map of an arena",
+                            (unsigned long long)bytes);
     result = mhi_sys_mprotect(side, head, PROT_READ | PROT_WRITE);
     if (result < 0) {
         mhi_sys_munmap(side, bytes);
@@ -52,15 +53,18 @@ static int register_arena(mh_arena *arena, mh_error *err)
     pthread_mutex_lock(&mhi_registry_lock);
     bool added = mhi_region_add(arena);
     pthread_mutex_unlock(&mhi_registry_lock);
-    return added ? MH_OK : mhi_fail(err, MH_ERR_BUSY, 0, "another arena lies at 0x%llx", (unsigned long long)arena->address);
+    return added ? MH_OK
+                 : mhi_fail(err, MH_ERR_BUSY, 0, "another arena lies at 0x%llx", (unsigned long long)arena->address);
 }
 
 int mhi_arena_create(mh_arena **arena, const mhi_arena_config *config, mh_error *err)
 {
-    uint64_t capacity = mhi_round_up(config->capacity_bytes != 0 ? config->capacity_bytes : MHI_DEFAULT_CAPACITY, MHI_GROWTH_STEP);
+    uint64_t capacity =
+        mhi_round_up(config->capacity_bytes != 0 ? config->capacity_bytes : MHI_DEFAULT_CAPACITY, MHI_GROWTH_STEP);
     uint64_t data_offset = mhi_round_up(meta_bytes(capacity), MHI_GROWTH_STEP), address;
     *arena = NULL;
-    if (config->capacity_bytes > MHI_CAPACITY_MAX || capacity <= data_offset || config->file_offset % MHI_GROWTH_STEP != 0)
+    if (config->capacity_bytes > MHI_CAPACITY_MAX || capacity <= data_offset ||
+        config->file_offset % MHI_GROWTH_STEP != 0)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "an arena of %llu bytes: between 4 MiB and 4 TiB are possible",
                         (unsigned long long)config->capacity_bytes);
     int status = mhi_cache_init(true, err);
@@ -122,7 +126,10 @@ void mh_arena_delete(mh_arena *arena)
 
 /* ---- Figures ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t data_bytes(const mh_arena *arena) { return arena->live != NULL ? (uint64_t)arena->n_pages * MHI_PAGE : mhi_limit(arena); }
+static uint64_t data_bytes(const mh_arena *arena)
+{
+    return arena->live != NULL ? (uint64_t)arena->n_pages * MHI_PAGE : mhi_limit(arena);
+}
 
 /* Paused or sealed. */
 static void count(const mh_arena *arena, mh_arena_stats *stats)
@@ -167,8 +174,12 @@ void mhi_arena_read_layout(const mh_arena *arena, mhi_arena_layout *layout)
     else
         stats.live_blocks = control_of(arena)->live_blocks;
     uint64_t bytes = data_bytes(arena);
-    *layout = (mhi_arena_layout){ .address = arena->address, .capacity_bytes = arena->capacity_bytes, .meta_bytes = meta_bytes(bytes),
-                                  .data_offset = arena->data_offset, .data_bytes = bytes, .live_blocks = stats.live_blocks };
+    *layout = (mhi_arena_layout){ .address = arena->address,
+                                  .capacity_bytes = arena->capacity_bytes,
+                                  .meta_bytes = meta_bytes(bytes),
+                                  .data_offset = arena->data_offset,
+                                  .data_bytes = bytes,
+                                  .live_blocks = stats.live_blocks };
     mhi_resume(shared);
 }
 
@@ -185,9 +196,13 @@ int mhi_arena_seal(mh_arena *arena, mh_error *err)
         mhi_cache_detach_all(arena, true);
         mhi_span_drop_last(arena);
         count(arena, &stats);
-        *control_of(arena) = (mhi_control){ .magic = CONTROL_MAGIC, .version = CONTROL_VERSION, .classes = MHI_CLASSES,
-                                            .address = arena->address, .data_offset = arena->data_offset,
-                                            .data_bytes = data_bytes(arena), .live_blocks = stats.live_blocks };
+        *control_of(arena) = (mhi_control){ .magic = CONTROL_MAGIC,
+                                            .version = CONTROL_VERSION,
+                                            .classes = MHI_CLASSES,
+                                            .address = arena->address,
+                                            .data_offset = arena->data_offset,
+                                            .data_bytes = data_bytes(arena),
+                                            .live_blocks = stats.live_blocks };
         atomic_fetch_or(&arena->gate, MHI_GATE_SEALED);
     }
     mhi_resume(arena);
@@ -223,22 +238,25 @@ int mhi_arena_make_private(mh_arena *arena, mh_error *err)
 static bool layout_is_sound(const mhi_arena_layout *layout)
 {
     uint64_t end;
-    return layout->address >= MHI_REGION_START && layout->address < MHI_REGION_END && layout->address % MHI_SLOT_BYTES == 0
-        && layout->data_bytes % MHI_PAGE == 0 && layout->data_offset % MHI_PAGE == 0 && layout->data_bytes < MHI_CAPACITY_MAX
-        && !__builtin_add_overflow(layout->data_offset, layout->data_bytes, &end) && end <= MHI_REGION_END - layout->address
-        && meta_bytes(layout->data_bytes) <= layout->meta_bytes && layout->meta_bytes <= layout->data_offset;
+    return layout->address >= MHI_REGION_START && layout->address < MHI_REGION_END &&
+           layout->address % MHI_SLOT_BYTES == 0 && layout->data_bytes % MHI_PAGE == 0 &&
+           layout->data_offset % MHI_PAGE == 0 && layout->data_bytes < MHI_CAPACITY_MAX &&
+           !__builtin_add_overflow(layout->data_offset, layout->data_bytes, &end) &&
+           end <= MHI_REGION_END - layout->address && meta_bytes(layout->data_bytes) <= layout->meta_bytes &&
+           layout->meta_bytes <= layout->data_offset;
 }
 
 static bool control_agrees(const mhi_arena_layout *layout)
 {
     mhi_control control;
     memcpy(&control, (const void *)layout->address, sizeof control);
-    return control.magic == CONTROL_MAGIC && control.version == CONTROL_VERSION && control.classes == MHI_CLASSES
-        && control.address == layout->address - layout->moved_bytes && control.data_offset == layout->data_offset
-        && control.data_bytes == layout->data_bytes && control.live_blocks == layout->live_blocks;
+    return control.magic == CONTROL_MAGIC && control.version == CONTROL_VERSION && control.classes == MHI_CLASSES &&
+           control.address == layout->address - layout->moved_bytes && control.data_offset == layout->data_offset &&
+           control.data_bytes == layout->data_bytes && control.live_blocks == layout->live_blocks;
 }
 
-/* The fork handlers must be there before the lock is first held, or a child could inherit it held by a thread that it does not have. */
+/* The fork handlers must be there before the lock is first held, or a child could inherit it held by a thread that it
+ * does not have. */
 int mhi_arena_begin_adopting(mh_error *err)
 {
     int status = mhi_cache_init(false, err);

@@ -1,9 +1,9 @@
 /* audit.c - marks what the roots lead to, and judges every word that leads out.
  *
- * Marking is conservative: a word with the address of any byte of a live block keeps that block. What nothing leads to (caches of
- * libraries, blocks that were leaked) is litter: it is saved, but a later run cannot reach it, so where it points does not matter. By
- * the same argument a pointer that is hidden (compressed, XORed, in a block marked as data) makes its block litter, whose pointers out
- * are then not adjusted; mh_keep is for those.
+ * Marking is conservative: a word with the address of any byte of a live block keeps that block. What nothing leads to
+ * (caches of libraries, blocks that were leaked) is litter: it is saved, but a later run cannot reach it, so where it
+ * points does not matter. By the same argument a pointer that is hidden (compressed, XORed, in a block marked as data)
+ * makes its block litter, whose pointers out are then not adjusted; mh_keep is for those.
  */
 #define _GNU_SOURCE
 #include "heap/audit.h"
@@ -32,18 +32,18 @@ typedef struct {
     mhi_arena_layout layout;
     uint64_t data_start;
     mhi_targets targets;
-    uint64_t *marks;            /* one bit per 16 bytes of data: the live block that begins there was reached */
+    uint64_t *marks; /* one bit per 16 bytes of data: the live block that begins there was reached */
     size_t marks_bytes;
-    mhi_block *pending;         /* reached, not yet read */
+    mhi_block *pending; /* reached, not yet read */
     size_t n_pending, pending_capacity;
-    candidate *candidates;      /* of the block being read */
+    candidate *candidates; /* of the block being read */
     size_t n_candidates, candidates_capacity;
-    size_t n_against;           /* words of it that look like addresses but are none */
+    size_t n_against; /* words of it that look like addresses but are none */
     uint64_t relocations_capacity;
-    uint32_t *module_numbers;   /* of targets.modules in the result, plus one; 0: not there yet */
+    uint32_t *module_numbers; /* of targets.modules in the result, plus one; 0: not there yet */
     uint64_t n_reached;
     mhi_audit *audit;
-    bool is_short;              /* memory ran out: the result is worthless */
+    bool is_short; /* memory ran out: the result is worthless */
 } auditor;
 
 /* Room for one more item: the array, perhaps moved, or NULL with is_short set. */
@@ -118,7 +118,8 @@ static void consider(auditor *a, const mhi_block *block, uint64_t offset, uint64
 static void add_relocation(auditor *a, const mhi_block *block, const candidate *c)
 {
     mhi_audit *audit = a->audit;
-    mhi_relocation *relocations = grow(a, audit->relocations, audit->n_relocations, &a->relocations_capacity, sizeof *relocations);
+    mhi_relocation *relocations =
+        grow(a, audit->relocations, audit->n_relocations, &a->relocations_capacity, sizeof *relocations);
     if (relocations == NULL)
         return;
     audit->relocations = relocations;
@@ -138,7 +139,10 @@ static void add_finding(auditor *a, const mhi_block *block, const candidate *c)
     if (audit->n_findings == MHI_FINDINGS_MAX)
         return;
     mh_finding *finding = &audit->findings[audit->n_findings++];
-    *finding = (mh_finding){ .block = block->address, .block_bytes = block->size_bytes, .offset = c->offset, .value = c->word,
+    *finding = (mh_finding){ .block = block->address,
+                             .block_bytes = block->size_bytes,
+                             .offset = c->offset,
+                             .value = c->word,
                              .target = c->target.kind };
     const char *name = c->target.mapping->name;
     snprintf(finding->owner, sizeof finding->owner, "%s", mhi_route_owner_path(block->owner));

@@ -1,9 +1,9 @@
 /* audit.h - finds every pointer that leaves an arena, before a commit makes it permanent.
  *
- * Starting from the root and the kept addresses it follows, conservatively, every aligned word of every live block that may hold pointers.
- * A word that points into a loaded module becomes a relocation; one that points into the ordinary heap, a stack or any other
- * mapping of this process is a finding: a later run could not follow it. Live blocks that nothing leads to are litter: counted, saved, but
- * not judged, since a later run has no way to reach them.
+ * Starting from the root and the kept addresses it follows, conservatively, every aligned word of every live block that
+ * may hold pointers. A word that points into a loaded module becomes a relocation; one that points into the ordinary
+ * heap, a stack or any other mapping of this process is a finding: a later run could not follow it. Live blocks that
+ * nothing leads to are litter: counted, saved, but not judged, since a later run has no way to reach them.
  */
 #ifndef MHI_AUDIT_H
 #define MHI_AUDIT_H
@@ -12,35 +12,39 @@
 enum { MHI_BUILD_ID_MAX = 32, MHI_FINDINGS_MAX = 64 };
 
 typedef struct {
-    char *path;                        /* as the dynamic linker knows it; the executable's real path for the program itself */
+    /* as the dynamic linker knows it; the executable's real path for the program itself */
+    char *path;
     uint8_t build_id[MHI_BUILD_ID_MAX];
-    uint32_t build_id_bytes;           /* 0: none */
-    uint64_t base;                     /* load address in this process */
-    uint64_t size_bytes;               /* of its address range */
+    uint32_t build_id_bytes; /* 0: none */
+    uint64_t base;           /* load address in this process */
+    uint64_t size_bytes;     /* of its address range */
     uint64_t n_relocations;
 } mhi_module;
 
 typedef struct {
-    uint64_t place;   /* of the word: offset from the arena's address */
-    uint64_t target;  /* offset from the module's base */
-    uint32_t module;  /* index */
+    uint64_t place;  /* of the word: offset from the arena's address */
+    uint64_t target; /* offset from the module's base */
+    uint32_t module; /* index */
 } mhi_relocation;
 
 typedef struct {
     mh_audit_summary summary;
-    mhi_module *modules;          /* only those pointed into; a program at a fixed address is without relocations here */
+    /* only those pointed into; a program at a fixed address is without relocations here */
+    mhi_module *modules;
     uint32_t n_modules;
-    mhi_relocation *relocations;  /* by place */
+    mhi_relocation *relocations; /* by place */
     uint64_t n_relocations;
-    mh_finding *findings;         /* the first MHI_FINDINGS_MAX */
+    mh_finding *findings; /* the first MHI_FINDINGS_MAX */
     uint32_t n_findings;
 } mhi_audit;
 
-/* Audits a sealed arena. roots: addresses in it. Fails only for want of memory or of /proc/self/maps; findings are a result. */
+/* Audits a sealed arena. roots: addresses in it. Fails only for want of memory or of /proc/self/maps; findings are a
+ * result. */
 int mhi_audit_run(mhi_audit *audit, const mh_arena *arena, const uint64_t *roots, size_t n_roots, mh_error *err);
 void mhi_audit_release(mhi_audit *audit); /* zeroed structs are allowed */
 
-/* Every module loaded in this process, for the inputs of a snapshot: calls visit with a transient mhi_module; false stops. */
+/* Every module loaded in this process, for the inputs of a snapshot: calls visit with a transient mhi_module; false
+ * stops. */
 void mhi_modules_each(bool (*visit)(void *context, const mhi_module *module), void *context);
 
 #endif

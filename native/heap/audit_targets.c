@@ -1,33 +1,39 @@
 /* audit_targets.c - telling pointers from numbers.
  *
- * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a pointer is harmful
- * in two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer lets a later run crash. Which
- * numbers can be addresses at all? On x86-64 the two upper bytes of an address are zero, so floats, quantised weights and text hardly ever
- * are (one random word in 65,536 passes, and must then hit a few hundred MB out of 128 TiB). What remains are pairs of small integers,
- * when the upper of the two (say 0x7f12 of 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a
- * program that is not position-independent, 64-bit integers of some millions, since its heap and data begin right behind 0x400000.
+ * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a
+ * pointer is harmful in two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer
+ * lets a later run crash. Which numbers can be addresses at all? On x86-64 the two upper bytes of an address are zero,
+ * so floats, quantised weights and text hardly ever are (one random word in 65,536 passes, and must then hit a few
+ * hundred MB out of 128 TiB). What remains are pairs of small integers, when the upper of the two (say 0x7f12 of
+ * 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a program that is not
+ * position-independent, 64-bit integers of some millions, since its heap and data begin right behind 0x400000.
  *
- * E1  In a small block (below LARGE_BLOCK) such pairs are few, and pointers many: every word into a module's segments is taken, and every
- *     8-aligned one into other memory. (malloc aligns to 16; an object that keeps unaligned pointers into ordinary memory keeps
- *     aligned ones too, if it keeps several.)
+ * E1  In a small block (below LARGE_BLOCK) such pairs are few, and pointers many: every word into a module's segments
+ *     is taken, and every 8-aligned one into other memory. (malloc aligns to 16; an object that keeps unaligned
+ *     pointers into ordinary memory keeps aligned ones too, if it keeps several.)
  * E2  Large blocks may be arrays of numbers, where chance has many tries. A word there counts
  *     - as certain: at the first byte of a function, by .eh_frame_hdr;
- *     - as evident: 8-aligned in a module's data (vtables, statics), 8-aligned or behind a NUL byte in its constants (string literals),
- *       16-aligned in other memory;
+ *     - as evident: 8-aligned in a module's data (vtables, statics), 8-aligned or behind a NUL byte in its constants
+ *       (string literals), 16-aligned in other memory;
  *     - as weak: anything else.
- *     Arrays of pointers are evident for the most part, chance is weak for the most part: it meets these conditions in one case of 3 to 16.
- *     So the block votes: if evident words outnumber those that are weak or fail E3, all but the latter count; else only the certain.
- * E3  A word below 4 GiB into [heap] counts, in blocks of any size, only where malloc's own chunk headers say that a block in use begins, or
- *     where a Python object in such a block begins (behind its garbage collector's header) or has its bytes.
- * E4  A word into a program that is not position-independent needs no judgement: the program lies at the same address for ever, so it is
- *     only noted that it is needed. Nor does one between the segments of a module, or behind the last in its page, where nothing is.
+ *     Arrays of pointers are evident for the most part, chance is weak for the most part: it meets these conditions in
+ *     one case of 3 to 16. So the block votes: if evident words outnumber those that are weak or fail E3, all but the
+ *     latter count; else only the certain.
+ * E3  A word below 4 GiB into [heap] counts, in blocks of any size, only where malloc's own chunk headers say that a
+ *     block in use begins, or where a Python object in such a block begins (behind its garbage collector's header) or
+ *     has its bytes.
+ * E4  A word into a program that is not position-independent needs no judgement: the program lies at the same address
+ *     for ever, so it is only noted that it is needed. Nor does one between the segments of a module, or behind the
+ *     last in its page, where nothing is.
  *
- * Measured with CPython (not position-independent), numpy and sentencepiece loaded, how many numbers were taken for pointers: of 64 MB
- * each of random int32, int32 below 49,152 and int8, whether in one block or in blocks of 1 KiB, and of fp16 and fp32 in one, none; of
- * int64 below 200 million in one block none, in blocks of 1 KiB one in 10 ** 5 (none in nine processes out of ten, whose [heap] lies
- * higher). Of 2 ** 20 words made of the upper half of a library's address and a random lower half, in one block, one to seven.
+ * Measured with CPython (not position-independent), numpy and sentencepiece loaded, how many numbers were taken for
+ * pointers: of 64 MB each of random int32, int32 below 49,152 and int8, whether in one block or in blocks of 1 KiB, and
+ * of fp16 and fp32 in one, none; of int64 below 200 million in one block none, in blocks of 1 KiB one in 10 ** 5 (none
+ * in nine processes out of ten, whose [heap] lies higher). Of 2 ** 20 words made of the upper half of a library's
+ * address and a random lower half, in one block, one to seven.
  *
- * Memory outside the arena is read through /proc/self/mem, where what another thread unmaps meanwhile is an error and not a signal.
+ * Memory outside the arena is read through /proc/self/mem, where what another thread unmaps meanwhile is an error and
+ * not a signal.
  */
 #define _GNU_SOURCE
 #include "heap/audit_targets.h"
@@ -41,7 +47,9 @@
 #include "error.h"
 #include "sys/sys.h"
 
-enum { GUARD_MAX = 64 << 10 /* a thread's stack lies above a guard of a page or so; what malloc reserves is megabytes */ };
+enum {
+    GUARD_MAX = 64 << 10 /* a thread's stack lies above a guard of a page or so; what malloc reserves is megabytes */
+};
 
 /* ---- Reading ---- */
 
@@ -61,7 +69,8 @@ static bool copy_module(mhi_target_module *copy, const mhi_elf *elf)
     char path[4096]; /* PATH_MAX */
     if (!mhi_elf_path(elf, path, sizeof path))
         path[0] = '\0';
-    *copy = (mhi_target_module){ .module = { .base = elf->start, .size_bytes = elf->end - elf->start }, .n_headers = elf->n_headers,
+    *copy = (mhi_target_module){ .module = { .base = elf->start, .size_bytes = elf->end - elf->start },
+                                 .n_headers = elf->n_headers,
                                  .bias = elf->bias };
     copy->module.build_id_bytes = mhi_elf_build_id(elf, copy->module.build_id);
     copy->module.path = strdup(path);
@@ -130,7 +139,8 @@ int mhi_targets_read(mhi_targets *targets, mh_error *err)
         return status;
     }
     read_windows(targets);
-    targets->memory_fd = mhi_sys_open("/proc/self/mem", O_RDONLY, 0); /* refused: nothing is evident that needs a look */
+    /* refused: nothing is evident that needs a look */
+    targets->memory_fd = mhi_sys_open("/proc/self/mem", O_RDONLY, 0);
     return MH_OK;
 }
 
@@ -151,10 +161,11 @@ void mhi_targets_release(mhi_targets *targets)
 
 /* ---- Finding ---- */
 
-static const ElfW(Phdr) *find_segment(const mhi_target_module *module, uint64_t word)
+static const ElfW(Phdr) * find_segment(const mhi_target_module *module, uint64_t word)
 {
     for (size_t i = 0; i < module->n_headers; i++)
-        if (module->headers[i].p_type == PT_LOAD && word - module->bias - module->headers[i].p_vaddr < module->headers[i].p_memsz)
+        if (module->headers[i].p_type == PT_LOAD &&
+            word - module->bias - module->headers[i].p_vaddr < module->headers[i].p_memsz)
             return &module->headers[i];
     return NULL;
 }
@@ -175,7 +186,9 @@ static bool find_in_modules(const mhi_targets *targets, uint64_t word, mhi_targe
     uint64_t end = (module->module.base + module->module.size_bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
     target->segment = find_segment(module, word);
     target->module = low - 1;
-    target->kind = target->segment == NULL ? MHI_TARGET_NONE : module->bias == 0 ? MHI_TARGET_PROGRAM : MHI_TARGET_MODULE;
+    target->kind = target->segment == NULL ? MHI_TARGET_NONE
+                   : module->bias == 0     ? MHI_TARGET_PROGRAM
+                                           : MHI_TARGET_MODULE;
     return word < end;
 }
 
@@ -184,8 +197,8 @@ static bool is_stack(const mhi_targets *targets, const mhi_mapping *mapping)
     const mhi_mapping *guard = mapping - 1;
     if (strcmp(mapping->name, "[stack]") == 0)
         return true;
-    return mapping > targets->maps.items && mapping->name[0] == '\0' && guard->prot == PROT_NONE && guard->end == mapping->start &&
-           guard->end - guard->start <= GUARD_MAX;
+    return mapping > targets->maps.items && mapping->name[0] == '\0' && guard->prot == PROT_NONE &&
+           guard->end == mapping->start && guard->end - guard->start <= GUARD_MAX;
 }
 
 mhi_target mhi_targets_find(const mhi_targets *targets, uint64_t word)
@@ -209,14 +222,20 @@ mhi_target mhi_targets_find(const mhi_targets *targets, uint64_t word)
 
 /* ---- Weighing ---- */
 
-/* .eh_frame_hdr: version 1, three encodings, pointer, count, then a sorted table of {function, description}, here always 32-bit and relative
- * to the header (DW_EH_PE_datarel | DW_EH_PE_sdata4), with a 32-bit count (DW_EH_PE_udata4): what all linkers write. */
+/* .eh_frame_hdr: version 1, three encodings, pointer, count, then a sorted table of {function, description}, here
+ * always 32-bit and relative to the header (DW_EH_PE_datarel | DW_EH_PE_sdata4), with a 32-bit count (DW_EH_PE_udata4):
+ * what all linkers write. */
 static void read_functions(const mhi_targets *targets, mhi_target_module *module)
 {
-    struct { uint8_t version, pointer_encoding, count_encoding, table_encoding; int32_t pointer; uint32_t count; } head;
+    struct {
+        uint8_t version, pointer_encoding, count_encoding, table_encoding;
+        int32_t pointer;
+        uint32_t count;
+    } head;
     uint64_t at = module->frames_at;
     module->frames_at = 0;
-    if (!read_memory(targets, &head, at, sizeof head) || head.version != 1 || head.count_encoding != 0x03 || head.table_encoding != 0x3b)
+    if (!read_memory(targets, &head, at, sizeof head) || head.version != 1 || head.count_encoding != 0x03 ||
+        head.table_encoding != 0x3b)
         return;
     int32_t *table = reallocarray(NULL, head.count, 8);
     if (table == NULL || !read_memory(targets, table, at + sizeof head, (size_t)head.count * 8)) {
@@ -266,7 +285,8 @@ static bool looks_like_object(const mhi_targets *targets, const uint64_t *words)
            mhi_targets_find(targets, words[1]).kind != MHI_TARGET_NONE;
 }
 
-/* Where in the block at `at` a pointer may lead, as bits. PyBytes keeps its bytes at 32, PyUnicode and cffi's data theirs at 48. */
+/* Where in the block at `at` a pointer may lead, as bits. PyBytes keeps its bytes at 32, PyUnicode and cffi's data
+ * theirs at 48. */
 static void add_block(mhi_targets *targets, const uint64_t *heap, uint64_t at, uint64_t size)
 {
     set_bit(targets->blocks, at / 16);
@@ -280,8 +300,9 @@ static void add_block(mhi_targets *targets, const uint64_t *heap, uint64_t at, u
         set_bit(targets->blocks, at / 16 + 1);
 }
 
-/* Walks glibc's chunks: {size of the one before, own size with three flags, block}, each beginning where the last one ends; the lowest flag
- * says that the one before is in use. Where another allocator has the heap the first sizes make no sense, and nothing is learnt. */
+/* Walks glibc's chunks: {size of the one before, own size with three flags, block}, each beginning where the last one
+ * ends; the lowest flag says that the one before is in use. Where another allocator has the heap the first sizes make
+ * no sense, and nothing is learnt. */
 static void read_blocks(mhi_targets *targets)
 {
     uint64_t start = targets->brk->start, size = targets->brk->end - start;
@@ -312,7 +333,7 @@ static bool is_in_low_block(mhi_targets *targets, uint64_t word)
 mhi_evidence mhi_targets_weigh(mhi_targets *targets, uint64_t word, const mhi_target *target, bool in_large_block)
 {
     if (target->kind == MHI_TARGET_MODULE)
-        return in_large_block ? weigh_in_module(targets, word, target) : MHI_CERTAIN; /* E1, E2 */
+        return in_large_block ? weigh_in_module(targets, word, target) : MHI_CERTAIN;          /* E1, E2 */
     if (target->mapping == targets->brk && word >> 32 == 0 && !is_in_low_block(targets, word)) /* E3 */
         return MHI_NO_POINTER;
     if (!in_large_block)

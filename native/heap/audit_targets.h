@@ -4,13 +4,17 @@
 #include "heap/maps.h"
 #include "heap/modules.h"
 
-enum { MHI_TARGET_NONE = 0, MHI_TARGET_MODULE = -1, MHI_TARGET_PROGRAM = -2 /* one at a fixed address */ /* else MH_TARGET_* */ };
+enum {
+    MHI_TARGET_NONE = 0,
+    MHI_TARGET_MODULE = -1,
+    MHI_TARGET_PROGRAM = -2 /* one at a fixed address */ /* else MH_TARGET_* */
+};
 
 typedef struct {
     int kind;
-    uint32_t module;              /* of MHI_TARGET_MODULE and MHI_TARGET_PROGRAM */
-    const ElfW(Phdr) *segment;    /* likewise: a copy */
-    const mhi_mapping *mapping;   /* else */
+    uint32_t module;            /* of MHI_TARGET_MODULE and MHI_TARGET_PROGRAM */
+    const ElfW(Phdr) * segment; /* likewise: a copy */
+    const mhi_mapping *mapping; /* else */
 } mhi_target;
 
 /* See audit_targets.c for what they rest on. */
@@ -18,23 +22,24 @@ typedef enum { MHI_NO_POINTER, MHI_WEAK, MHI_EVIDENT, MHI_CERTAIN } mhi_evidence
 
 typedef struct {
     mhi_module module;
-    ElfW(Phdr) *headers;
+    ElfW(Phdr) * headers;
     size_t n_headers;
     uint64_t bias;
-    int32_t *functions;       /* where functions begin, from frames_at; sorted; read when first asked for */
+    int32_t *functions; /* where functions begin, from frames_at; sorted; read when first asked for */
     uint32_t n_functions;
-    uint64_t frames_at;       /* .eh_frame_hdr, or 0 */
+    uint64_t frames_at; /* .eh_frame_hdr, or 0 */
 } mhi_target_module;
 
 typedef struct {
     mhi_target_module *modules; /* by address */
     uint32_t n_modules;
     mhi_maps maps;
-    uint64_t lowest, span_bytes;   /* everything mapped lies here */
-    uint8_t windows[1 << 15];      /* of 4 GiB each: is anything mapped there? */
-    int memory_fd;                 /* /proc/self/mem */
-    const mhi_mapping *brk;        /* "[heap]", or NULL */
-    uint64_t *blocks;              /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
+    uint64_t lowest, span_bytes; /* everything mapped lies here */
+    uint8_t windows[1 << 15];    /* of 4 GiB each: is anything mapped there? */
+    int memory_fd;               /* /proc/self/mem */
+    const mhi_mapping *brk;      /* "[heap]", or NULL */
+    /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
+    uint64_t *blocks;
     bool brk_was_read;
 } mhi_targets;
 

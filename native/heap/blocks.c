@@ -4,8 +4,8 @@
 #include "error.h"
 #include "heap/cache.h"
 
-/* Free runs of at least so many pages become holes, shorter ones are overwritten with zeros. On ext4 a hole takes 80 us whatever its
- * length; zeros take 0.2 to 0.6 us a page to write and 2 us to reach the disk. */
+/* Free runs of at least so many pages become holes, shorter ones are overwritten with zeros. On ext4 a hole takes 80 us
+ * whatever its length; zeros take 0.2 to 0.6 us a page to write and 2 us to reach the disk. */
 enum { PUNCH_PAGES = 32 };
 
 /* The bytes of an adopted arena's page table are hostile: every value is checked before it leads anywhere. */
@@ -15,7 +15,8 @@ bool mhi_block_around(const mh_arena *arena, uint64_t offset, uint64_t *start, u
     uint32_t entry = mhi_load_entry(arena, page);
     if (mhi_entry_kind(entry) == MHI_SLAB) {
         uint32_t c = mhi_entry_class(entry), index = mhi_entry_index(entry);
-        if (c >= MHI_CLASSES || index >= mhi_classes[c].n_pages || index > page || page - index + mhi_classes[c].n_pages > n_pages)
+        if (c >= MHI_CLASSES || index >= mhi_classes[c].n_pages || index > page ||
+            page - index + mhi_classes[c].n_pages > n_pages)
             return false;
         uint64_t base = (page - index) * MHI_PAGE, block = mhi_block_index(&mhi_classes[c], offset - base);
         *start = base + block * mhi_classes[c].block_bytes;
@@ -48,7 +49,9 @@ bool mhi_arena_find_block(const mh_arena *arena, uint64_t address, mhi_block *bl
         owner = mhi_load_live(arena, start);
     if (owner == 0)
         return false;
-    *block = (mhi_block){ .address = arena->data + start, .size_bytes = size_bytes, .owner = owner & MHI_OWNER_MASK,
+    *block = (mhi_block){ .address = arena->data + start,
+                          .size_bytes = size_bytes,
+                          .owner = owner & MHI_OWNER_MASK,
                           .is_data = (owner & MHI_BLOCK_DATA) != 0 };
     return true;
 }
@@ -58,7 +61,8 @@ bool mhi_arena_mark_data(mh_arena *arena, const void *address)
     mhi_block block;
     if (arena->live == NULL || !mhi_arena_find_block(arena, (uintptr_t)address, &block))
         return false;
-    atomic_fetch_or_explicit(&arena->live[(block.address - arena->data) / MHI_GRAIN], MHI_BLOCK_DATA, memory_order_relaxed);
+    atomic_fetch_or_explicit(&arena->live[(block.address - arena->data) / MHI_GRAIN], MHI_BLOCK_DATA,
+                             memory_order_relaxed);
     return true;
 }
 
@@ -72,7 +76,9 @@ static bool visit_block(const mh_arena *arena, uint64_t offset, uint64_t size_by
                         bool (*visit)(void *context, const mhi_block *block), void *context)
 {
     uint8_t owner = mhi_load_live(arena, offset);
-    mhi_block block = { .address = arena->data + offset, .size_bytes = size_bytes, .owner = owner & MHI_OWNER_MASK,
+    mhi_block block = { .address = arena->data + offset,
+                        .size_bytes = size_bytes,
+                        .owner = owner & MHI_OWNER_MASK,
                         .is_data = (owner & MHI_BLOCK_DATA) != 0 };
     return owner == 0 || visit(context, &block);
 }
@@ -82,7 +88,8 @@ void mhi_blocks_each(const mh_arena *arena, bool (*visit)(void *context, const m
     for (uint32_t page = 0; page < arena->n_pages; page += mhi_span_pages(arena, page)) {
         uint32_t entry = mhi_load_entry(arena, page);
         uint64_t offset = (uint64_t)page * MHI_PAGE;
-        if (mhi_entry_kind(entry) == MHI_LARGE && !visit_block(arena, offset, (uint64_t)mhi_entry_value(entry) * MHI_PAGE, visit, context))
+        if (mhi_entry_kind(entry) == MHI_LARGE &&
+            !visit_block(arena, offset, (uint64_t)mhi_entry_value(entry) * MHI_PAGE, visit, context))
             return;
         if (mhi_entry_kind(entry) != MHI_SLAB)
             continue;

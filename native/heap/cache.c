@@ -4,15 +4,16 @@
  *     (1) stores busy = 1      (2) loads gate: goes on if it is open, else steps back (busy = 0) and waits or gives up;
  * whoever pauses
  *     (a) stores gate = closed (b) membarrier          (c) waits until busy is 0.
- * The membarrier makes every running thread of the process execute a full barrier between (a) and (c). In the order of one
- * thread it falls before (2), and then (2) sees the gate closed; or behind (2), hence behind (1), and then (c) sees busy = 1 and
- * waits for the thread to leave. So from the end of (c) nobody is inside, and nobody comes in. Without it, (1) could linger in a
- * store buffer while (2) is done. Where the kernel has no membarrier, the gate is never quite open (MHI_GATE_FENCED), and everyone who
- * finds it so makes a fence and looks at it again, which does the same at 20 ns a call.
- * The caches themselves need no atomics: leaving is a release that (c) acquires, and so is opening the gate to (2).
+ * The membarrier makes every running thread of the process execute a full barrier between (a) and (c). In the order of
+ * one thread it falls before (2), and then (2) sees the gate closed; or behind (2), hence behind (1), and then (c) sees
+ * busy = 1 and waits for the thread to leave. So from the end of (c) nobody is inside, and nobody comes in. Without it,
+ * (1) could linger in a store buffer while (2) is done. Where the kernel has no membarrier, the gate is never quite
+ * open (MHI_GATE_FENCED), and everyone who finds it so makes a fence and looks at it again, which does the same at 20
+ * ns a call. The caches themselves need no atomics: leaving is a release that (c) acquires, and so is opening the gate
+ * to (2).
  *
- * A seal is a pause that never ends. A fork is a pause around the fork: no lock is held and no list half-changed at that
- * moment in either process, whatever the other threads were doing.
+ * A seal is a pause that never ends. A fork is a pause around the fork: no lock is held and no list half-changed at
+ * that moment in either process, whatever the other threads were doing.
  */
 #define _GNU_SOURCE
 #include "heap/cache.h"
@@ -28,7 +29,7 @@ mhi_cache *mhi_caches;
 __thread mhi_cache *mhi_thread_cache = &mhi_spare_cache;
 
 static __thread bool thread_is_exiting;
-static mhi_cache *unused;  /* list by ring; registry lock */
+static mhi_cache *unused; /* list by ring; registry lock */
 static bool has_membarrier;
 static pthread_key_t exit_key;
 
@@ -107,8 +108,8 @@ static mhi_cache *attach(mh_arena *arena)
     return cache;
 }
 
-/* Everything but the case that mhi_enter deals with. The spare cache is used under the registry lock, which keeps both other users
- * and pauses away; it serves threads that cannot have a cache of their own, one call at a time. */
+/* Everything but the case that mhi_enter deals with. The spare cache is used under the registry lock, which keeps both
+ * other users and pauses away; it serves threads that cannot have a cache of their own, one call at a time. */
 mhi_cache *mhi_enter_slow(mh_arena *arena)
 {
     mhi_cache *cache = mhi_thread_cache;
@@ -257,7 +258,8 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&mhi_adoption_lock);
 }
 
-/* The snapshot is the parent's to make. The child keeps what the arena holds as a private copy, sealed; other arenas go on in it. */
+/* The snapshot is the parent's to make. The child keeps what the arena holds as a private copy, sealed; other arenas go
+ * on in it. */
 static void leave_file_to_parent(mh_arena *arena)
 {
     mhi_backing_make_private(arena); /* where that failed before the fork */

@@ -20,15 +20,17 @@ struct mhi_cache {
     uintptr_t data;
     _Atomic uint8_t *live;
     _Atomic uint32_t *table;
-    uint64_t limit_bytes;      /* as it was when the thread last took the slow way in: 0 for the spare cache, which has no blocks */
-    bool is_orphan;            /* in a forked child: no thread here owns it */
-    mhi_cache *ring;           /* the thread's next cache, circular; or the next unused one */
-    mhi_cache *next;           /* all caches there are: they are reused, never unmapped */
+    /* as it was when the thread last took the slow way in: 0 for the spare cache, which has no blocks */
+    uint64_t limit_bytes;
+    bool is_orphan;  /* in a forked child: no thread here owns it */
+    mhi_cache *ring; /* the thread's next cache, circular; or the next unused one */
+    mhi_cache *next; /* all caches there are: they are reused, never unmapped */
     mhi_bin bins[MHI_CLASSES];
     void *blocks[MHI_CACHE_BLOCKS];
 };
 
-/* The cache this thread used last; &mhi_spare_cache, which serves no arena, if it has none. initial-exec: one instruction to reach. */
+/* The cache this thread used last; &mhi_spare_cache, which serves no arena, if it has none. initial-exec: one
+ * instruction to reach. */
 extern __thread mhi_cache *mhi_thread_cache __attribute__((tls_model("initial-exec")));
 extern mhi_cache mhi_spare_cache;
 extern mh_arena mhi_no_arena; /* its gate is closed for ever */
@@ -38,7 +40,8 @@ void mhi_leave_spare(mh_arena *arena);
 
 static inline void mhi_leave_quickly(mhi_cache *cache) { atomic_store_explicit(&cache->busy, 0, memory_order_release); }
 
-/* The usual way in, with a cache that serves the arena; steps (1) and (2) in cache.c. False if there is anything to wait for. */
+/* The usual way in, with a cache that serves the arena; steps (1) and (2) in cache.c. False if there is anything to
+ * wait for. */
 static inline bool mhi_enter_quickly(mh_arena *arena, mhi_cache *cache)
 {
     atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
@@ -49,7 +52,10 @@ static inline bool mhi_enter_quickly(mh_arena *arena, mhi_cache *cache)
     return false;
 }
 
-static inline mh_arena *mhi_cache_arena(const mhi_cache *cache) { return atomic_load_explicit(&cache->arena, memory_order_relaxed); }
+static inline mh_arena *mhi_cache_arena(const mhi_cache *cache)
+{
+    return atomic_load_explicit(&cache->arena, memory_order_relaxed);
+}
 
 /* NULL: the arena is sealed. Waits while it is paused. */
 static inline mhi_cache *mhi_enter(mh_arena *arena)
@@ -68,15 +74,17 @@ static inline void mhi_leave(mh_arena *arena, mhi_cache *cache)
     mhi_leave_quickly(cache);
 }
 
-/* Stops all threads at the door of the arena until mhi_resume; the registry lock is held in between. Afterwards nobody is inside,
- * and the caches may be read and changed. MH_ERR_SYSTEM if the kernel refuses the barrier: then it is likely, but not proved. */
+/* Stops all threads at the door of the arena until mhi_resume; the registry lock is held in between. Afterwards nobody
+ * is inside, and the caches may be read and changed. MH_ERR_SYSTEM if the kernel refuses the barrier: then it is
+ * likely, but not proved. */
 int mhi_pause(mh_arena *arena, mh_error *err);
 void mhi_resume(mh_arena *arena);
 /* Arena paused or being deleted: empties its caches, into the slabs if drain, and takes them from it. */
 void mhi_cache_detach_all(mh_arena *arena, bool drain);
 /* All caches, for a paused arena's invariants and sums. */
 extern mhi_cache *mhi_caches;
-/* Once per process: fork handlers, thread-exit handler and, before the first arena that allocates, membarrier. MH_ERR_SYSTEM. */
+/* Once per process: fork handlers, thread-exit handler and, before the first arena that allocates, membarrier.
+ * MH_ERR_SYSTEM. */
 int mhi_cache_init(bool allocates, mh_error *err);
 uint32_t mhi_cache_gate(void); /* what the gate of an arena says from the beginning */
 

@@ -1,7 +1,7 @@
 /* check.c - mh_check: walks everything and proves the invariants, S1 to S4 of span.c and B1, B2 of slab.c.
  *
- * Blocks in caches are found by marking them in the live map with a value that no live block has, so that one in two caches, or in
- * a cache and free, or in none of the three states of B1 is seen. The marks are gone at the end.
+ * Blocks in caches are found by marking them in the live map with a value that no live block has, so that one in two
+ * caches, or in a cache and free, or in none of the three states of B1 is seen. The marks are gone at the end.
  */
 #include <errno.h>
 
@@ -13,7 +13,7 @@ enum { IN_CACHE = MHI_BLOCK_DATA }; /* data of no owner */
 typedef struct {
     const mh_arena *arena;
     mh_error *err;
-    bool was_free;                   /* the span before */
+    bool was_free; /* the span before */
     uint64_t free_spans, live_small, live_large, large_bytes;
     uint64_t slabs[MHI_CLASSES], partial_slabs[MHI_CLASSES], free_blocks[MHI_CLASSES];
 } walk;
@@ -25,12 +25,16 @@ typedef struct {
 static int mark_cached(walk *w, uint32_t c, const void *block)
 {
     uint64_t offset = (uintptr_t)block - w->arena->data, start, size_bytes;
-    if (offset >= (uint64_t)w->arena->n_pages * MHI_PAGE || !mhi_block_around(w->arena, offset, &start, &size_bytes) || start != offset)
+    if (offset >= (uint64_t)w->arena->n_pages * MHI_PAGE || !mhi_block_around(w->arena, offset, &start, &size_bytes) ||
+        start != offset)
         return BROKEN(w, "cached %p is no block", block);
-    if (size_bytes != mhi_classes[c].block_bytes || mhi_entry_kind(mhi_load_entry(w->arena, offset / MHI_PAGE)) != MHI_SLAB)
-        return BROKEN(w, "%p of %llu bytes is cached as one of %u", block, (unsigned long long)size_bytes, mhi_classes[c].block_bytes);
+    if (size_bytes != mhi_classes[c].block_bytes ||
+        mhi_entry_kind(mhi_load_entry(w->arena, offset / MHI_PAGE)) != MHI_SLAB)
+        return BROKEN(w, "%p of %llu bytes is cached as one of %u", block, (unsigned long long)size_bytes,
+                      mhi_classes[c].block_bytes);
     if (mhi_load_live(w->arena, offset) != 0)
-        return BROKEN(w, "%p is in a cache and %s", block, mhi_load_live(w->arena, offset) == IN_CACHE ? "in a cache" : "live");
+        return BROKEN(w, "%p is in a cache and %s", block,
+                      mhi_load_live(w->arena, offset) == IN_CACHE ? "in a cache" : "live");
     mhi_store_live((mh_arena *)w->arena, offset, IN_CACHE);
     return MH_OK;
 }
@@ -82,7 +86,8 @@ static int check_free(walk *w, uint32_t page, uint32_t n_pages)
         return BROKEN(w, "free span at page %u does not end with its length", page);
     if (dirty_pages > n_pages)
         return BROKEN(w, "free span at page %u has %u dirty pages of %u", page, dirty_pages, n_pages);
-    if (dirty_pages == 0 && !mhi_is_zero((void *)(arena->data + (uint64_t)page * MHI_PAGE), (uint64_t)n_pages * MHI_PAGE))
+    if (dirty_pages == 0 &&
+        !mhi_is_zero((void *)(arena->data + (uint64_t)page * MHI_PAGE), (uint64_t)n_pages * MHI_PAGE))
         return BROKEN(w, "free span at page %u is called zero and is not", page);
     if (count_live_bytes(arena, page, n_pages) != 0)
         return BROKEN(w, "free span at page %u has live blocks", page);
@@ -117,13 +122,16 @@ static int check_blocks(walk *w, uint32_t page, uint32_t c)
         uint8_t live = mhi_load_live(arena, offset);
         if (is_free == (live != 0))
             return BROKEN(w, "block %u of the slab at page %u is %s", i, page,
-                          !is_free ? "in no state" : live == IN_CACHE ? "free and in a cache" : "free and live");
+                          !is_free           ? "in no state"
+                          : live == IN_CACHE ? "free and in a cache"
+                                             : "free and live");
         n_free += is_free;
         n_marked += live != 0;
         w->live_small += live != 0 && live != IN_CACHE;
     }
     if (n_free != arena->spans[page].n_free)
-        return BROKEN(w, "slab at page %u has %llu free blocks and says %u", page, (unsigned long long)n_free, arena->spans[page].n_free);
+        return BROKEN(w, "slab at page %u has %llu free blocks and says %u", page, (unsigned long long)n_free,
+                      arena->spans[page].n_free);
     if (n_marked != count_live_bytes(arena, page, class->n_pages))
         return BROKEN(w, "slab at page %u has a live mark inside a block", page);
     w->free_blocks[c] += n_free;
@@ -172,9 +180,10 @@ static int check_list(walk *w, const char *what, uint32_t i, uint32_t head, uint
         if (page >= arena->n_pages || arena->spans[page].prev != before || ++*length > arena->n_pages)
             return BROKEN(w, "%s %u: its list is broken at page %u", what, i, page);
         uint32_t entry = mhi_load_entry(arena, page);
-        bool belongs = mhi_entry_kind(entry) == kind
-                    && (kind == MHI_FREE ? mhi_bin_of(mhi_entry_value(entry)) == i
-                                         : mhi_entry_class(entry) == i && mhi_entry_index(entry) == 0 && arena->spans[page].n_free > 0);
+        bool belongs = mhi_entry_kind(entry) == kind &&
+                       (kind == MHI_FREE ? mhi_bin_of(mhi_entry_value(entry)) == i
+                                         : mhi_entry_class(entry) == i && mhi_entry_index(entry) == 0 &&
+                                               arena->spans[page].n_free > 0);
         if (!belongs)
             return BROKEN(w, "%s %u: the span at page %u does not belong in its list", what, i, page);
     }
@@ -191,7 +200,9 @@ static int check_bins(walk *w)
         if (status != MH_OK)
             return status;
     }
-    return n == w->free_spans ? MH_OK : BROKEN(w, "%llu free spans, %llu in bins", (unsigned long long)w->free_spans, (unsigned long long)n);
+    return n == w->free_spans
+               ? MH_OK
+               : BROKEN(w, "%llu free spans, %llu in bins", (unsigned long long)w->free_spans, (unsigned long long)n);
 }
 
 static int check_classes(walk *w)
@@ -203,8 +214,9 @@ static int check_classes(walk *w)
         if (status != MH_OK)
             return status;
         if (n != w->partial_slabs[c] || state->n_slabs != w->slabs[c] || state->n_free != w->free_blocks[c])
-            return BROKEN(w, "class %u counts %u slabs with %llu free blocks, there are %llu with %llu", c, state->n_slabs,
-                          (unsigned long long)state->n_free, (unsigned long long)w->slabs[c], (unsigned long long)w->free_blocks[c]);
+            return BROKEN(w, "class %u counts %u slabs with %llu free blocks, there are %llu with %llu", c,
+                          state->n_slabs, (unsigned long long)state->n_free, (unsigned long long)w->slabs[c],
+                          (unsigned long long)w->free_blocks[c]);
     }
     return MH_OK;
 }

@@ -21,7 +21,10 @@ static bool append(mhi_slot **slots, size_t *n_slots, mhi_slot slot)
     return true;
 }
 
-static bool is_slot_type(uint64_t type) { return type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64; }
+static bool is_slot_type(uint64_t type)
+{
+    return type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64;
+}
 
 bool mhi_got_collect(mhi_slot **slots, size_t *n_slots, const mhi_elf *elf, int (*lookup)(const char *name))
 {
@@ -36,7 +39,8 @@ bool mhi_got_collect(mhi_slot **slots, size_t *n_slots, const mhi_elf *elf, int 
             int symbol = lookup(elf->strings + elf->symbols[ELF64_R_SYM(rela->r_info)].st_name);
             if (symbol < 0)
                 continue;
-            mhi_slot slot = { elf->bias + rela->r_offset, (uint32_t)symbol, type != R_X86_64_64, type == R_X86_64_JUMP_SLOT };
+            mhi_slot slot = { elf->bias + rela->r_offset, (uint32_t)symbol, type != R_X86_64_64,
+                              type == R_X86_64_JUMP_SLOT };
             if (!append(slots, n_slots, slot)) {
                 free(*slots);
                 *slots = NULL;

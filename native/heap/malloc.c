@@ -1,9 +1,9 @@
 /* malloc.c - the malloc family.
  *
- * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks the block up
- * there, then its class in the page table, and puts it on top of a bin: no lock, no atomic read-modify-write, no touch of the block.
- * Whatever else there is to do, the quick functions change nothing and leave all to the general ones, in tail position: so they need no
- * stack and no saved registers.
+ * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks
+ * the block up there, then its class in the page table, and puts it on top of a bin: no lock, no atomic
+ * read-modify-write, no touch of the block. Whatever else there is to do, the quick functions change nothing and leave
+ * all to the general ones, in tail position: so they need no stack and no saved registers.
  */
 #include <errno.h>
 #include <string.h>
@@ -46,7 +46,8 @@ static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
 {
     uint32_t c = MHI_CLASSES;
     if (align_bytes <= MHI_PAGE && size_bytes <= MHI_SMALL_MAX)
-        for (c = mhi_class_of(mhi_max(size_bytes, align_bytes)); c < MHI_CLASSES && mhi_classes[c].block_bytes % align_bytes != 0;)
+        for (c = mhi_class_of(mhi_max(size_bytes, align_bytes));
+             c < MHI_CLASSES && mhi_classes[c].block_bytes % align_bytes != 0;)
             c++;
     return c;
 }
@@ -70,7 +71,8 @@ static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
 
 /* ---- The family ---------------------------------------------------------------------------------------------- */
 
-/* align_bytes is a power of two. Sizes beyond PTRDIFF_MAX are refused with all others beyond MHI_CAPACITY_MAX, by mhi_span_alloc. */
+/* align_bytes is a power of two. Sizes beyond PTRDIFF_MAX are refused with all others beyond MHI_CAPACITY_MAX, by
+ * mhi_span_alloc. */
 static void *allocate(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner, bool *is_zero)
 {
     mhi_cache *cache = mhi_enter(arena);
@@ -97,7 +99,8 @@ __attribute__((noinline)) static void *malloc_slowly(mh_arena *arena, size_t siz
 static inline void *malloc_quickly(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
     mhi_cache *cache = mhi_thread_cache;
-    if (__builtin_expect(mhi_cache_arena(cache) != arena || size_bytes > MHI_SMALL_MAX || !mhi_enter_quickly(arena, cache), 0))
+    if (__builtin_expect(
+            mhi_cache_arena(cache) != arena || size_bytes > MHI_SMALL_MAX || !mhi_enter_quickly(arena, cache), 0))
         return malloc_slowly(arena, size_bytes, owner);
     mhi_bin *bin = &cache->bins[mhi_class_of(size_bytes)];
     if (__builtin_expect(bin->n == 0, 0))
@@ -108,7 +111,10 @@ static inline void *malloc_quickly(mh_arena *arena, size_t size_bytes, uint8_t o
     return block;
 }
 
-void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner) { return malloc_quickly(arena, size_bytes, owner); }
+void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
+{
+    return malloc_quickly(arena, size_bytes, owner);
+}
 
 void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner)
 {
@@ -161,8 +167,8 @@ __attribute__((noinline)) static void free_slowly(void *block)
     mhi_leave(arena, cache);
 }
 
-/* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it stays
- * large: then the pages behind it are free at once. */
+/* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it
+ * stays large: then the pages behind it are free at once. */
 static bool resize_in_place(mh_arena *arena, uint64_t offset, size_t size_bytes)
 {
     uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
@@ -246,7 +252,9 @@ void mh_free(void *block)
 {
     mhi_cache *cache = mhi_thread_cache;
     uint64_t offset = (uintptr_t)block - cache->data, grain = offset / MHI_GRAIN;
-    if (__builtin_expect(offset >= cache->limit_bytes || offset % MHI_GRAIN != 0 || !mhi_enter_quickly(mhi_cache_arena(cache), cache), 0))
+    if (__builtin_expect(offset >= cache->limit_bytes || offset % MHI_GRAIN != 0 ||
+                             !mhi_enter_quickly(mhi_cache_arena(cache), cache),
+                         0))
         return free_slowly(block);
     if (__builtin_expect(atomic_load_explicit(&cache->live[grain], memory_order_relaxed) == 0, 0))
         return free_slowly(block);

@@ -49,10 +49,12 @@ static bool parse_line(mhi_mapping *mapping, char *line)
 {
     char prot[5];
     int name_at = 0;
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %*s %" SCNu64 " %n", &mapping->start, &mapping->end, prot, &mapping->inode,
-               &name_at) != 4 || name_at == 0)
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %*s %" SCNu64 " %n", &mapping->start, &mapping->end, prot,
+               &mapping->inode, &name_at) != 4 ||
+        name_at == 0)
         return false;
-    mapping->prot = (prot[0] == 'r' ? PROT_READ : 0) | (prot[1] == 'w' ? PROT_WRITE : 0) | (prot[2] == 'x' ? PROT_EXEC : 0);
+    mapping->prot =
+        (prot[0] == 'r' ? PROT_READ : 0) | (prot[1] == 'w' ? PROT_WRITE : 0) | (prot[2] == 'x' ? PROT_EXEC : 0);
     mapping->name = line + name_at;
     return true;
 }

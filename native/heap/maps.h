@@ -5,15 +5,15 @@
 
 typedef struct {
     uint64_t start, end;
-    int prot;          /* PROT_READ and so on */
-    uint64_t inode;    /* 0: of no file */
-    const char *name;  /* a path, "[heap]" and the like, or "" */
+    int prot;         /* PROT_READ and so on */
+    uint64_t inode;   /* 0: of no file */
+    const char *name; /* a path, "[heap]" and the like, or "" */
 } mhi_mapping;
 
 typedef struct {
     mhi_mapping *items; /* by address */
     size_t n_items;
-    char *text;         /* what the names point into */
+    char *text; /* what the names point into */
 } mhi_maps;
 
 /* A moment of them: other threads may map and unmap meanwhile. Fails for want of memory or of /proc. */

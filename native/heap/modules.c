@@ -27,8 +27,9 @@ static void read_segments(mhi_elf *elf)
     }
 }
 
-/* The linker has turned most of these into addresses already; a read-only dynamic section still has what the file says. */
-static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) *entry)
+/* The linker has turned most of these into addresses already; a read-only dynamic section still has what the file says.
+ * */
+static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) * entry)
 {
     uint64_t value = entry->d_un.d_ptr;
     return (const void *)(value < elf->bias ? value + elf->bias : value);
@@ -59,7 +60,9 @@ static void read_dynamic(mhi_elf *elf)
 
 bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info)
 {
-    *elf = (mhi_elf){ .bias = info->dlpi_addr, .path = info->dlpi_name, .headers = info->dlpi_phdr, .n_headers = info->dlpi_phnum };
+    *elf = (mhi_elf){
+        .bias = info->dlpi_addr, .path = info->dlpi_name, .headers = info->dlpi_phdr, .n_headers = info->dlpi_phnum
+    };
     read_segments(elf);
     if (elf->dynamic == NULL || elf->start == getauxval(AT_SYSINFO_EHDR))
         return false;
@@ -67,8 +70,8 @@ bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info)
     return true;
 }
 
-/* The linker enters a module into this lookup as the last step before its constructors run, and takes it out before unmapping it: unlike
- * the list that dl_iterate_phdr walks, it never shows half-loaded modules. */
+/* The linker enters a module into this lookup as the last step before its constructors run, and takes it out before
+ * unmapping it: unlike the list that dl_iterate_phdr walks, it never shows half-loaded modules. */
 bool mhi_elf_is_ready(const mhi_elf *elf)
 {
     struct dl_find_object found;
@@ -77,9 +80,10 @@ bool mhi_elf_is_ready(const mhi_elf *elf)
 
 enum { VERSION_HIDDEN = 0x8000 }; /* of a version that only programs linked long ago ask for */
 
-/* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from first_symbol on;
- * a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not hidden. */
-static const ElfW(Sym) *find_symbol(const mhi_elf *elf, const char *name)
+/* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from
+ * first_symbol on; a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not
+ * hidden. */
+static const ElfW(Sym) * find_symbol(const mhi_elf *elf, const char *name)
 {
     if (elf->hash == NULL || elf->symbols == NULL || elf->strings == NULL)
         return NULL;
@@ -119,10 +123,11 @@ uint64_t mhi_elf_find_plt(const mhi_elf *elf, const char *name)
 
 bool mhi_elf_contains(const mhi_elf *elf, uint64_t address) { return address >= elf->start && address < elf->end; }
 
-const ElfW(Phdr) *mhi_elf_segment(const mhi_elf *elf, uint64_t address)
+const ElfW(Phdr) * mhi_elf_segment(const mhi_elf *elf, uint64_t address)
 {
     for (size_t i = 0; i < elf->n_headers; i++)
-        if (elf->headers[i].p_type == PT_LOAD && address - elf->bias - elf->headers[i].p_vaddr < elf->headers[i].p_memsz)
+        if (elf->headers[i].p_type == PT_LOAD &&
+            address - elf->bias - elf->headers[i].p_vaddr < elf->headers[i].p_memsz)
             return &elf->headers[i];
     return NULL;
 }
@@ -150,8 +155,8 @@ uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id)
     return 0;
 }
 
-/* The executable has no name in the linker's list. /proc tells it, but in a process that was resumed that is the launcher's: so it is asked
- * as the library is loaded. */
+/* The executable has no name in the linker's list. /proc tells it, but in a process that was resumed that is the
+ * launcher's: so it is asked as the library is loaded. */
 static char executable[PATH_MAX];
 
 __attribute__((constructor)) static void remember_executable(void)
@@ -175,14 +180,14 @@ typedef struct {
 static int visit_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    const visitor *visitor = context;
+    const visitor *to = context;
     char path[PATH_MAX];
     mhi_elf elf;
     if (!mhi_elf_read(&elf, info) || !mhi_elf_path(&elf, path, sizeof path))
         return 0;
     mhi_module module = { .path = path, .base = elf.start, .size_bytes = elf.end - elf.start };
     module.build_id_bytes = mhi_elf_build_id(&elf, module.build_id);
-    return !visitor->visit(visitor->context, &module);
+    return !to->visit(to->context, &module);
 }
 
 void mhi_modules_each(bool (*visit)(void *context, const mhi_module *module), void *context)

@@ -1,7 +1,7 @@
 /* modules.h - the loaded objects of this process, as the dynamic linker maps them.
  *
- * Everything here points into memory that dlclose may take away: use it inside the call of dl_iterate_phdr that it came from, which
- * holds the lock that dlclose needs.
+ * Everything here points into memory that dlclose may take away: use it inside the call of dl_iterate_phdr that it came
+ * from, which holds the lock that dlclose needs.
  */
 #ifndef MHI_MODULES_H
 #define MHI_MODULES_H
@@ -11,32 +11,34 @@
 #include "heap/audit.h"
 
 typedef struct {
-    uint64_t bias;              /* what the linker added to every address in the file */
-    uint64_t start, end;        /* of its segments in memory */
-    const char *path;           /* "" for the program itself */
-    const ElfW(Phdr) *headers;
+    uint64_t bias;       /* what the linker added to every address in the file */
+    uint64_t start, end; /* of its segments in memory */
+    const char *path;    /* "" for the program itself */
+    const ElfW(Phdr) * headers;
     size_t n_headers;
-    const ElfW(Dyn) *dynamic;
-    const ElfW(Sym) *symbols;   /* NULL: without dynamic symbols */
+    const ElfW(Dyn) * dynamic;
+    const ElfW(Sym) * symbols; /* NULL: without dynamic symbols */
     const char *strings;
-    const uint32_t *hash;       /* DT_GNU_HASH, or NULL */
-    const uint16_t *versions;   /* DT_VERSYM: of each symbol, or NULL */
-    const ElfW(Rela) *relas[2]; /* those of data, and those of the PLT */
+    const uint32_t *hash;        /* DT_GNU_HASH, or NULL */
+    const uint16_t *versions;    /* DT_VERSYM: of each symbol, or NULL */
+    const ElfW(Rela) * relas[2]; /* those of data, and those of the PLT */
     size_t n_relas[2];
 } mhi_elf;
 
 /* False for what is no module to us: the vdso, and objects without a dynamic section. */
 bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info);
-/* The linker has relocated it and protected its read-only data: before that, its slots hold nothing yet and must not be touched. */
+/* The linker has relocated it and protected its read-only data: before that, its slots hold nothing yet and must not be
+ * touched. */
 bool mhi_elf_is_ready(const mhi_elf *elf);
 /* Address of the symbol that the module itself defines under this name, or 0. */
 uint64_t mhi_elf_find(const mhi_elf *elf, const char *name);
-/* The PLT entry by which the program knows another module's function, or 0. A program that is not position-independent and takes
- * the address of such a function makes its PLT entry the function's address for everybody: Debian's python does so to malloc. */
+/* The PLT entry by which the program knows another module's function, or 0. A program that is not position-independent
+ * and takes the address of such a function makes its PLT entry the function's address for everybody: Debian's python
+ * does so to malloc. */
 uint64_t mhi_elf_find_plt(const mhi_elf *elf, const char *name);
 bool mhi_elf_contains(const mhi_elf *elf, uint64_t address);
 /* The segment around an address, or NULL. */
-const ElfW(Phdr) *mhi_elf_segment(const mhi_elf *elf, uint64_t address);
+const ElfW(Phdr) * mhi_elf_segment(const mhi_elf *elf, uint64_t address);
 /* Copies the build-id (at most MHI_BUILD_ID_MAX bytes) and returns its length; 0 without one. */
 uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id);
 /* Writes the module's path, which for the program itself is where /proc/self/exe leads; false if it does not fit. */

@@ -1,7 +1,8 @@
 /* questions.c - the table of what was asked: append-only, read and written without locks.
  *
- * A question is entered in three steps: its name goes to the pool, a record of its own is filled, and last a slot of the hash table is given
- * the record's number. Two threads that ask the same at once may both enter it: it then counts twice, which changes nothing.
+ * A question is entered in three steps: its name goes to the pool, a record of its own is filled, and last a slot of
+ * the hash table is given the record's number. Two threads that ask the same at once may both enter it: it then counts
+ * twice, which changes nothing.
  */
 #define _GNU_SOURCE
 #include "heap/questions.h"
@@ -15,16 +16,17 @@
 #include "sys/sys.h"
 
 enum {
-    QUESTIONS_MAX = 24576,     /* an import of torch asks about 3,000 paths */
-    OUTPUTS_MAX = QUESTIONS_MAX / 2, /* no file that is output takes a place behind this: they must not crowd out what is read */
-    SLOTS = 1 << 16,               /* a power of two, at least twice as many: probing stays short */
-    POOL_BYTES = 4 << 20,      /* 170 bytes a name; untouched pages cost nothing */
+    QUESTIONS_MAX = 24576, /* an import of torch asks about 3,000 paths */
+    /* no file that is output takes a place behind this: they must not crowd out what is read */
+    OUTPUTS_MAX = QUESTIONS_MAX / 2,
+    SLOTS = 1 << 16,      /* a power of two, at least twice as many: probing stays short */
+    POOL_BYTES = 4 << 20, /* 170 bytes a name; untouched pages cost nothing */
 };
 
-static char pool[POOL_BYTES];               /* names, one after the other */
+static char pool[POOL_BYTES]; /* names, one after the other */
 static mhi_question questions[QUESTIONS_MAX];
-static atomic_uint hashes[QUESTIONS_MAX];   /* never 0; stored last: 0 is one that a thread is just entering */
-static atomic_uint slots[SLOTS];            /* number of a question + 1 */
+static atomic_uint hashes[QUESTIONS_MAX];          /* never 0; stored last: 0 is one that a thread is just entering */
+static atomic_uint slots[SLOTS];                   /* number of a question + 1 */
 static atomic_uint n_questions, pool_used, n_lost; /* n_questions may run past QUESTIONS_MAX */
 static atomic_bool is_noting;
 static _Thread_local unsigned n_pauses;
@@ -63,10 +65,12 @@ static mhi_question *find(mhi_asked kind, const char *name, uint32_t hash, uint3
     return NULL;
 }
 
-static void add(mhi_asked kind, const char *name, uint32_t hash, uint32_t slot, const struct stat *found, unsigned uses, uint64_t digest)
+static void add(mhi_asked kind, const char *name, uint32_t hash, uint32_t slot, const struct stat *found, unsigned uses,
+                uint64_t digest)
 {
     bool is_output = uses & MHI_FILE_OUTPUT;
-    const char *copy = atomic_load(&n_questions) < (is_output ? OUTPUTS_MAX : QUESTIONS_MAX) ? copy_to_pool(name) : NULL;
+    const char *copy =
+        atomic_load(&n_questions) < (is_output ? OUTPUTS_MAX : QUESTIONS_MAX) ? copy_to_pool(name) : NULL;
     uint32_t i = copy == NULL ? QUESTIONS_MAX : atomic_fetch_add(&n_questions, 1);
     if (i >= QUESTIONS_MAX) {
         atomic_fetch_add(&n_lost, !is_output);
@@ -103,9 +107,15 @@ static void note(mhi_asked kind, const char *name, const struct stat *found, uns
         atomic_fetch_or(&known->uses, MHI_FILE_CHANGED);
 }
 
-void mhi_question_note(mhi_asked kind, const char *name, const struct stat *found, unsigned uses) { note(kind, name, found, uses, 0); }
+void mhi_question_note(mhi_asked kind, const char *name, const struct stat *found, unsigned uses)
+{
+    note(kind, name, found, uses, 0);
+}
 
-void mhi_question_note_listing(mhi_asked kind, const char *path, const struct stat *found, uint64_t digest) { note(kind, path, found, 0, digest); }
+void mhi_question_note_listing(mhi_asked kind, const char *path, const struct stat *found, uint64_t digest)
+{
+    note(kind, path, found, 0, digest);
+}
 
 /* `path` as seen from a directory descriptor or AT_FDCWD; false if it can't be told. */
 static bool make_absolute(char *absolute, int directory, const char *path)
@@ -168,11 +178,15 @@ void mhi_questions_mark_output(const struct stat *found)
 {
     for (uint32_t i = 0; i < mhi_questions_count(); i++) {
         const mhi_question *each = mhi_question_at(i);
-        if (each != NULL && each->kind == MHI_ASKED_PATH && each->found.st_ino == found->st_ino && each->found.st_dev == found->st_dev)
+        if (each != NULL && each->kind == MHI_ASKED_PATH && each->found.st_ino == found->st_ino &&
+            each->found.st_dev == found->st_dev)
             atomic_fetch_or(&questions[i].uses, MHI_FILE_OUTPUT);
     }
 }
 
 uint32_t mhi_questions_count(void) { return smaller(n_questions, QUESTIONS_MAX); }
-const mhi_question *mhi_question_at(uint32_t i) { return i < QUESTIONS_MAX && atomic_load(&hashes[i]) != 0 ? &questions[i] : NULL; }
+const mhi_question *mhi_question_at(uint32_t i)
+{
+    return i < QUESTIONS_MAX && atomic_load(&hashes[i]) != 0 ? &questions[i] : NULL;
+}
 uint32_t mhi_questions_lost(void) { return n_lost; }

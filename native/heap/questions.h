@@ -1,7 +1,8 @@
-/* questions.h - what the process asked of the world between begin and end, each question once, with what matters of its first answer.
+/* questions.h - what the process asked of the world between begin and end, each question once, with what matters of its
+ * first answer.
  *
- * Asked through the functions that route_files.c and route_asks.c stand in for, by any thread and by signal handlers, so notes are taken without
- * locks or allocation. What becomes of a question at the commit, snapshot/inputs.c says.
+ * Asked through the functions that route_files.c and route_asks.c stand in for, by any thread and by signal handlers,
+ * so notes are taken without locks or allocation. What becomes of a question at the commit, snapshot/inputs.c says.
  */
 #ifndef MHI_QUESTIONS_H
 #define MHI_QUESTIONS_H
@@ -11,18 +12,18 @@
 #include <sys/stat.h>
 
 typedef enum {
-    MHI_ASKED_PATH,      /* what is there: opened, stat, access */
-    MHI_ASKED_LINK,      /* where a symbolic link leads */
-    MHI_ASKED_LISTING,   /* the names in a directory */
-    MHI_ASKED_METADATA,  /* those in it that tell of installed packages */
-    MHI_ASKED_VARIABLE,  /* of the environment */
-    MHI_ASKED_PLACE,     /* the working directory: also by any relative path */
-    MHI_ASKED_TERMINAL,  /* whether standard input, output or error is one; name: its number */
-    MHI_ASKED_SIZE,      /* of that terminal */
-    MHI_ASKED_HOST,      /* uname, gethostname */
-    MHI_ASKED_KERNEL,    /* of what uname tells all but the host's name */
-    MHI_ASKED_USER,      /* getuid and its like, and the groups */
-    MHI_ASKED_RIGHTS,    /* whether a file may be read, written, executed */
+    MHI_ASKED_PATH,     /* what is there: opened, stat, access */
+    MHI_ASKED_LINK,     /* where a symbolic link leads */
+    MHI_ASKED_LISTING,  /* the names in a directory */
+    MHI_ASKED_METADATA, /* those in it that tell of installed packages */
+    MHI_ASKED_VARIABLE, /* of the environment */
+    MHI_ASKED_PLACE,    /* the working directory: also by any relative path */
+    MHI_ASKED_TERMINAL, /* whether standard input, output or error is one; name: its number */
+    MHI_ASKED_SIZE,     /* of that terminal */
+    MHI_ASKED_HOST,     /* uname, gethostname */
+    MHI_ASKED_KERNEL,   /* of what uname tells all but the host's name */
+    MHI_ASKED_USER,     /* getuid and its like, and the groups */
+    MHI_ASKED_RIGHTS,   /* whether a file may be read, written, executed */
 } mhi_asked;
 
 /* How a file was opened, besides for reading. */
@@ -33,15 +34,17 @@ enum {
 
 typedef struct {
     mhi_asked kind;
-    const char *name;   /* an absolute path, a variable's name, or "" */
-    struct stat found;  /* PATH, LISTING: at the first question; st_mode 0: nothing was there */
-    atomic_uint uses;   /* MHI_FILE_* */
-    uint64_t digest;    /* LISTING: of the names, where they were known at the first question; else 0. RIGHTS: those granted */
+    const char *name;  /* an absolute path, a variable's name, or "" */
+    struct stat found; /* PATH, LISTING: at the first question; st_mode 0: nothing was there */
+    atomic_uint uses;  /* MHI_FILE_* */
+    /* LISTING: of the names, where they were known at the first question; else 0. RIGHTS: those granted */
+    uint64_t digest;
 } mhi_question;
 
 /* Forgets what was asked, and takes notes from here on; nothing happens where notes are taken already. */
 void mhi_questions_begin(void);
-/* What the interpreter asks about this path, by this very text, is not noted: the program's own file, which its command names. NULL: none. */
+/* What the interpreter asks about this path, by this very text, is not noted: the program's own file, which its command
+ * names. NULL: none. */
 void mhi_questions_leave_out(const char *path);
 void mhi_questions_end(void);
 

@@ -1,20 +1,25 @@
 /* route.c - which modules are routed, how their slots get patched, and when.
  *
- * P1  Every scan happens inside dl_iterate_phdr, whose lock guards the bookkeeping too and keeps dlclose from unmapping what we patch.
- * P2  A module's slots are found once, from its relocations; every scan compares their values again, and replaces those that hold the
- *     real function, or the linker's resolver that would find it. So a slot that the resolver wrote at the same moment, a library that was
- *     closed and opened again, and a module that came half-loaded are all mended by the next scan.
+ * P1  Every scan happens inside dl_iterate_phdr, whose lock guards the bookkeeping too and keeps dlclose from unmapping
+ *     what we patch.
+ * P2  A module's slots are found once, from its relocations; every scan compares their values again, and replaces those
+ *     that hold the real function, or the linker's resolver that would find it. So a slot that the resolver wrote at
+ *     the same moment, a library that was closed and opened again, and a module that came half-loaded are all mended by
+ *     the next scan.
  * P3  A slot that holds anything else is left alone: a library with a malloc or operator new of its own keeps it.
- * P4  Patching may happen while other threads call through the slot, one word at a time in any order: a block made by a patched
- *     slot could reach an unpatched free. So all are patched, and compared once more, before the first allocation is routed.
- * P5  The C library's fork does not wait for the lock of dl_iterate_phdr: a child that is made while another thread walks finds it held
- *     for ever. So a fork waits for our walks, which share a lock that prefers them: one that is made in the middle of somebody's walk,
- *     and so has that lock, must not wait for a fork that waits for others. A fork in the middle of a walk would; it gives up after a time.
+ * P4  Patching may happen while other threads call through the slot, one word at a time in any order: a block made by a
+ *     patched slot could reach an unpatched free. So all are patched, and compared once more, before the first
+ *     allocation is routed.
+ * P5  The C library's fork does not wait for the lock of dl_iterate_phdr: a child that is made while another thread
+ *     walks finds it held for ever. So a fork waits for our walks, which share a lock that prefers them: one that is
+ *     made in the middle of somebody's walk, and so has that lock, must not wait for a fork that waits for others. A
+ *     fork in the middle of a walk would; it gives up after a time.
  *
- * Libraries that arrive later. The caller of dlopen gets at what it loaded through dlsym; so both are replaced, act first, and
- * then jump to the real function, which sees its true caller (its RUNPATH and $ORIGIN are looked up by return address). A library whose
- * constructors hand out its functions is used without dlsym: for its sake the allocations that follow a dlopen look at the linker's
- * count of modules too, until the next dlsym or until there were RECHECKS of them. That finds what libc loads by itself (iconv, nss) also.
+ * Libraries that arrive later. The caller of dlopen gets at what it loaded through dlsym; so both are replaced, act
+ * first, and then jump to the real function, which sees its true caller (its RUNPATH and $ORIGIN are looked up by
+ * return address). A library whose constructors hand out its functions is used without dlsym: for its sake the
+ * allocations that follow a dlopen look at the linker's count of modules too, until the next dlsym or until there were
+ * RECHECKS of them. That finds what libc loads by itself (iconv, nss) also.
  */
 #define _GNU_SOURCE
 #include "heap/route.h"
@@ -34,32 +39,33 @@
 #include "heap/route_entropy.h"
 #include "heap/route_reads.h"
 
-enum { WALKS_S = 2 };      /* arbitrary: far more than a walk takes */
-enum { RECHECKS = 10000 }; /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
+enum { WALKS_S = 2 }; /* arbitrary: far more than a walk takes */
+/* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
+enum { RECHECKS = 10000 };
 
 /* OURS is KEPT, but only its GOT: its data holds the addresses of the real functions, which must stay. */
 typedef enum { ALONE, OURS, KEPT, ROUTED } policy;
 
-typedef struct module {
+typedef struct module_entry {
     uint64_t start, end;
     char *path;
     policy policy;
-    uint8_t owner;       /* owner byte of its blocks, MHI_BLOCK_DATA included */
+    uint8_t owner; /* owner byte of its blocks, MHI_BLOCK_DATA included */
     mhi_slot *slots;
     size_t n_slots;
-    uint64_t scan;       /* the last scan that saw it */
-} module;
+    uint64_t scan; /* the last scan that saw it */
+} module_entry;
 
 /* Guarded by the lock of dl_iterate_phdr, as P1 says. */
 static struct {
-    module *modules;
+    module_entry *modules;
     size_t n_modules;
-    uint64_t scan;                    /* number of the current scan */
+    uint64_t scan; /* number of the current scan */
     bool scanning;
-    unsigned long long adds, subs;    /* the linker's counts when the last complete scan was made */
-    uint64_t real[MHI_N_CALLS];       /* the functions themselves; 0: not known yet */
-    uint64_t plt[MHI_N_CALLS];        /* the program's PLT entry where it passes for the function, or 0 */
-    bool is_first[MHI_N_CALLS];       /* `real` is what a slot that is still lazy will be bound to */
+    unsigned long long adds, subs; /* the linker's counts when the last complete scan was made */
+    uint64_t real[MHI_N_CALLS];    /* the functions themselves; 0: not known yet */
+    uint64_t plt[MHI_N_CALLS];     /* the program's PLT entry where it passes for the function, or 0 */
+    bool is_first[MHI_N_CALLS];    /* `real` is what a slot that is still lazy will be bound to */
 } state;
 
 static char *copy_text(const char *text)
@@ -73,21 +79,21 @@ static char *copy_text(const char *text)
 static char *_Atomic owner_paths[MHI_OWNER_LAST + 1];
 static atomic_bool begun;
 
-typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } extent;
+typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } scan_extent;
 
 typedef struct {
-    extent extent;
-    bool is_complete;  /* every module in the list was ready */
+    scan_extent extent;
+    bool is_complete; /* every module in the list was ready */
     mhi_got_pass pass;
     int status;
     mh_error *err;
-} scan;
+} module_scan;
 
 typedef void (*function)(void);
 
 static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
 
-static atomic_bool patches_raw;    /* MHI_RAW, for good, too */
+static atomic_bool patches_raw; /* MHI_RAW, for good, too */
 
 static bool is_watched(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS || role == MHI_DRAWS; }
 
@@ -111,8 +117,9 @@ typedef struct {
     bool is_defined[MHI_N_CALLS]; /* by a module before this one */
 } resolution;
 
-/* The definition that the linker gives to an ordinary library is the first in the order of loading: so is an LD_PRELOADed one or ASan's.
- * Of operator new only libstdc++'s is real, since only that one is known to have a delete that ends in free. */
+/* The definition that the linker gives to an ordinary library is the first in the order of loading: so is an
+ * LD_PRELOADed one or ASan's. Of operator new only libstdc++'s is real, since only that one is known to have a delete
+ * that ends in free. */
 static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
@@ -134,7 +141,8 @@ static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *conte
     return 0;
 }
 
-/* Anew for every scan: libstdc++ may come late, and go. What stays the same is not unknown for a moment: mhi_before_dlsym reads it. */
+/* Anew for every scan: libstdc++ may come late, and go. What stays the same is not unknown for a moment:
+ * mhi_before_dlsym reads it. */
 static void resolve(void)
 {
     resolution found = { 0 };
@@ -164,11 +172,13 @@ static uint8_t owner_of(const char *path)
 /* numpy keeps structures of its own in the interpreter's memory; what it asks malloc for are elements of arrays. */
 static bool allocates_data_only(const char *path)
 {
-    return strstr(path, "/numpy/_core/_multiarray_umath.") != NULL || strstr(path, "/numpy/core/_multiarray_umath.") != NULL;
+    return strstr(path, "/numpy/_core/_multiarray_umath.") != NULL ||
+           strstr(path, "/numpy/core/_multiarray_umath.") != NULL;
 }
 
-/* Known by what they define: ourselves (what libc allocates for us, as strdup does, may be an arena block, which our free must know); the
- * linker (it frees only what it allocated); an allocator that replaces libc's (its calls are not those of a user); Python. */
+/* Known by what they define: ourselves (what libc allocates for us, as strdup does, may be an arena block, which our
+ * free must know); the linker (it frees only what it allocated); an allocator that replaces libc's (its calls are not
+ * those of a user); Python. */
 static policy policy_of(const mhi_elf *elf)
 {
     uint64_t real_malloc = state.real[mhi_call_lookup("malloc")];
@@ -182,10 +192,10 @@ static policy policy_of(const mhi_elf *elf)
     return mhi_elf_find(elf, "PyMem_RawMalloc") != 0 ? KEPT : ROUTED;
 }
 
-static bool learn_module(module *module, const mhi_elf *elf)
+static bool learn_module(module_entry *module, const mhi_elf *elf)
 {
     char path[PATH_MAX];
-    *module = (struct module){ .start = elf->start, .end = elf->end, .policy = policy_of(elf) };
+    *module = (module_entry){ .start = elf->start, .end = elf->end, .policy = policy_of(elf) };
     if (!mhi_elf_path(elf, path, sizeof path) || (module->path = copy_text(path)) == NULL)
         return false;
     if (module->policy == ROUTED)
@@ -197,7 +207,7 @@ static bool learn_module(module *module, const mhi_elf *elf)
     return true;
 }
 
-static void forget_module(module *module)
+static void forget_module(module_entry *module)
 {
     free(module->slots);
     free(module->path);
@@ -205,14 +215,15 @@ static void forget_module(module *module)
 }
 
 /* The record of a module, made if there is none; NULL for want of memory. */
-static module *find_module(const mhi_elf *elf)
+static module_entry *find_module(const mhi_elf *elf)
 {
     for (size_t i = 0; i < state.n_modules; i++) {
-        module *known = &state.modules[i];
-        if (known->start == elf->start && known->end == elf->end && (elf->path[0] == '\0' || strcmp(known->path, elf->path) == 0))
+        module_entry *known = &state.modules[i];
+        if (known->start == elf->start && known->end == elf->end &&
+            (elf->path[0] == '\0' || strcmp(known->path, elf->path) == 0))
             return known;
     }
-    module *larger = reallocarray(state.modules, state.n_modules + 1, sizeof *larger);
+    module_entry *larger = reallocarray(state.modules, state.n_modules + 1, sizeof *larger);
     if (larger == NULL)
         return NULL;
     state.modules = larger;
@@ -234,22 +245,24 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 }
 
 /* 0: nothing, in this module. */
-static uint64_t replacement(const module *module, uint32_t call)
+static uint64_t replacement(const module_entry *module, uint32_t call)
 {
-    if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_watched(mhi_calls[call].role))) /* what we ask, the body does not */
+    /* what we ask, the body does not */
+    if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_watched(mhi_calls[call].role)))
         return 0;
     return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
 }
 
-static void patch(scan *scan, const module *module, uint64_t place, uint64_t expected, uint32_t call)
+static void patch(module_scan *scan, const module_entry *module, uint64_t place, uint64_t expected, uint32_t call)
 {
     uint64_t value = replacement(module, call);
-    if (value == 0 || value == expected || scan->status != MH_OK) /* in our own module, replacements look as if they were still lazy */
+    /* in our own module, replacements look as if they were still lazy */
+    if (value == 0 || value == expected || scan->status != MH_OK)
         return;
     scan->status = mhi_got_write(&scan->pass, place, expected, value, scan->err);
 }
 
-static void patch_slots(scan *scan, const module *module, const mhi_elf *elf)
+static void patch_slots(module_scan *scan, const module_entry *module, const mhi_elf *elf)
 {
     for (size_t i = 0; i < module->n_slots; i++) {
         uint64_t value = __atomic_load_n((uint64_t *)module->slots[i].place, __ATOMIC_RELAXED);
@@ -260,7 +273,8 @@ static void patch_slots(scan *scan, const module *module, const mhi_elf *elf)
 
 typedef struct { uint64_t low, high; } range;
 
-/* From the lowest to the highest address of the hook functions among these: a few kilobytes of libc, or of the program's PLT. */
+/* From the lowest to the highest address of the hook functions among these: a few kilobytes of libc, or of the
+ * program's PLT. */
 static range hook_range(const uint64_t *addresses)
 {
     range r = { UINT64_MAX, 0 };
@@ -282,9 +296,11 @@ static int find_hook(uint64_t value)
     return -1;
 }
 
-/* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or its like. (The
- * interpreter's lead to functions of its own.) Reads all of it, what AddressSanitizer puts between variables too. */
-__attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, const module *module, const mhi_elf *elf)
+/* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or
+ * its like. (The interpreter's lead to functions of its own.) Reads all of it, what AddressSanitizer puts between
+ * variables too. */
+__attribute__((no_sanitize("address"))) static void patch_hooks(module_scan *scan, const module_entry *module,
+                                                                const mhi_elf *elf)
 {
     range real = hook_range(state.real), plt = hook_range(state.plt);
     for (size_t i = 0; i < elf->n_headers; i++) {
@@ -308,7 +324,7 @@ __attribute__((no_sanitize("address"))) static void patch_hooks(scan *scan, cons
 static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    scan *scan = context;
+    module_scan *scan = context;
     mhi_elf elf;
     if (!mhi_elf_read(&elf, info))
         return 0;
@@ -317,7 +333,7 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
         return 0;
     }
     size_t n_known = state.n_modules;
-    module *module = find_module(&elf);
+    module_entry *module = find_module(&elf);
     if (module == NULL) {
         scan->status = mhi_fail(scan->err, MH_ERR_SYSTEM, ENOMEM, "no memory to route %s", elf.path);
         return 1;
@@ -332,13 +348,14 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
     return scan->status != MH_OK;
 }
 
-/* Called by the outer dl_iterate_phdr for its first module only: the walk over all of them is made inside, so that P1 holds for the whole.
- * `scanning` turns away the recursion of an allocator below us that calls dlsym. */
+/* Called by the outer dl_iterate_phdr for its first module only: the walk over all of them is made inside, so that P1
+ * holds for the whole. `scanning` turns away the recursion of an allocator below us that calls dlsym. */
 static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
-    scan *scan = context;
-    if (state.scanning || (scan->extent == SCAN_IF_CHANGED && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
+    module_scan *scan = context;
+    if (state.scanning ||
+        (scan->extent == SCAN_IF_CHANGED && info->dlpi_adds == state.adds && info->dlpi_subs == state.subs))
         return 1;
     state.scanning = true;
     state.scan++;
@@ -357,11 +374,12 @@ static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 }
 
 static pthread_rwlock_t walks = PTHREAD_RWLOCK_INITIALIZER; /* P5: of the kind that prefers readers */
-static _Thread_local bool has_walks __attribute__((tls_model("initial-exec"))); /* of a fork, by the thread that makes it */
+/* of a fork, by the thread that makes it */
+static _Thread_local bool has_walks __attribute__((tls_model("initial-exec")));
 
-static int scan_all(extent extent, mh_error *err)
+static int scan_all(scan_extent extent, mh_error *err)
 {
-    scan scan = { .extent = extent, .is_complete = true, .err = err };
+    module_scan scan = { .extent = extent, .is_complete = true, .err = err };
     pthread_rwlock_rdlock(&walks);
     dl_iterate_phdr(scan_locked, &scan);
     pthread_rwlock_unlock(&walks);
@@ -425,7 +443,8 @@ void *mhi_before_dlsym(void *handle, const char *name)
 
 static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
-/* Slots lead into this library from here on: it must not be unloaded. (Of the program itself dlopen finds no file, or it does no harm.) */
+/* Slots lead into this library from here on: it must not be unloaded. (Of the program itself dlopen finds no file, or
+ * it does no harm.) */
 static void stay_loaded(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;

@@ -1,7 +1,7 @@
 /* route_asks.c - what is asked without opening a file: the real function, then a note of the question.
  *
- * The C library's own calls inside itself are not seen. So what realpath walks through and what getpwuid reads are noted as their outcome
- * depends on them: the path that was asked, and the list of users.
+ * The C library's own calls inside itself are not seen. So what realpath walks through and what getpwuid reads are
+ * noted as their outcome depends on them: the path that was asked, and the list of users.
  */
 #define _GNU_SOURCE
 #include "heap/route_asks.h"
@@ -33,7 +33,8 @@ static int seen(int result, int directory, const char *path, const struct stat *
     int error = errno;
     if (mhi_questions_are_noted() && path != NULL && *path != '\0' && (result == 0 || is_absent(error))) {
         bool is_link = result == 0 && is_of_link && S_ISLNK(found->st_mode);
-        mhi_question_note_path(is_link ? MHI_ASKED_LINK : MHI_ASKED_PATH, directory, path, result == 0 ? found : &(struct stat){ 0 }, 0);
+        mhi_question_note_path(is_link ? MHI_ASKED_LINK : MHI_ASKED_PATH, directory, path,
+                               result == 0 ? found : &(struct stat){ 0 }, 0);
     }
     errno = error;
     return result;
@@ -49,8 +50,14 @@ static void see(int directory, const char *path)
     errno = error;
 }
 
-int mhi_routed_stat(const char *path, struct stat *found) { return seen(stat(path, found), AT_FDCWD, path, found, false); }
-int mhi_routed_lstat(const char *path, struct stat *found) { return seen(lstat(path, found), AT_FDCWD, path, found, true); }
+int mhi_routed_stat(const char *path, struct stat *found)
+{
+    return seen(stat(path, found), AT_FDCWD, path, found, false);
+}
+int mhi_routed_lstat(const char *path, struct stat *found)
+{
+    return seen(lstat(path, found), AT_FDCWD, path, found, true);
+}
 
 int mhi_routed_fstatat(int directory, const char *path, struct stat *found, int flags)
 {
@@ -63,13 +70,20 @@ int mhi_routed_statx(int directory, const char *path, int flags, unsigned mask, 
     struct stat same;
     int error = errno;
     if (mhi_questions_are_noted() && path != NULL && *path != '\0')
-        seen(fstatat(directory, path, &same, flags & AT_SYMLINK_NOFOLLOW), directory, path, &same, flags & AT_SYMLINK_NOFOLLOW);
+        seen(fstatat(directory, path, &same, flags & AT_SYMLINK_NOFOLLOW), directory, path, &same,
+             flags & AT_SYMLINK_NOFOLLOW);
     errno = error;
     return result;
 }
 
-int mhi_routed_xstat(int version, const char *path, struct stat *found) { return (void)version, mhi_routed_stat(path, found); }
-int mhi_routed_lxstat(int version, const char *path, struct stat *found) { return (void)version, mhi_routed_lstat(path, found); }
+int mhi_routed_xstat(int version, const char *path, struct stat *found)
+{
+    return (void)version, mhi_routed_stat(path, found);
+}
+int mhi_routed_lxstat(int version, const char *path, struct stat *found)
+{
+    return (void)version, mhi_routed_lstat(path, found);
+}
 
 int mhi_routed_fxstatat(int version, int directory, const char *path, struct stat *found, int flags)
 {
@@ -125,7 +139,10 @@ static ssize_t read_link(ssize_t length, int directory, const char *path)
     return length;
 }
 
-ssize_t mhi_routed_readlink(const char *path, char *target, size_t size) { return read_link(readlink(path, target, size), AT_FDCWD, path); }
+ssize_t mhi_routed_readlink(const char *path, char *target, size_t size)
+{
+    return read_link(readlink(path, target, size), AT_FDCWD, path);
+}
 
 ssize_t mhi_routed_readlinkat(int directory, const char *path, char *target, size_t size)
 {
@@ -241,7 +258,7 @@ int mhi_routed_glob(const char *pattern, int flags, int (*failed)(const char *, 
     if (!mhi_questions_are_noted() || flags & GLOB_ALTDIRFUNC)
         return glob(pattern, flags, failed, found);
     found->gl_closedir = close_directory;
-    found->gl_readdir = (struct dirent *(*)(void *))readdir;
+    found->gl_readdir = (struct dirent * (*)(void *)) readdir;
     found->gl_opendir = (void *(*)(const char *))mhi_routed_opendir;
     found->gl_lstat = mhi_routed_lstat;
     found->gl_stat = mhi_routed_stat;
@@ -270,7 +287,10 @@ char *mhi_routed_getcwd(char *path, size_t size)
     return getcwd(path, size);
 }
 
-char *mhi_routed_getcwd_chk(char *path, size_t size, size_t room) { return size > room ? (abort(), NULL) : mhi_routed_getcwd(path, size); }
+char *mhi_routed_getcwd_chk(char *path, size_t size, size_t room)
+{
+    return size > room ? (abort(), NULL) : mhi_routed_getcwd(path, size);
+}
 
 char *mhi_routed_get_current_dir_name(void)
 {
@@ -296,13 +316,17 @@ void mhi_note_zone(void)
         mhi_question_note(MHI_ASKED_VARIABLE, "TZDIR", NULL, 0);
     if (directory == NULL || *directory == '\0')
         directory = "/usr/share/zoneinfo";
-    int length = is_named ? snprintf(path, sizeof path, "%s/%s", directory, zone) : snprintf(path, sizeof path, "%s", zone == NULL ? "/etc/localtime" : zone);
+    int length = is_named ? snprintf(path, sizeof path, "%s/%s", directory, zone)
+                          : snprintf(path, sizeof path, "%s", zone == NULL ? "/etc/localtime" : zone);
     if (length > 0 && length < (int)sizeof path)
         see(AT_FDCWD, path);
 }
 
 struct tm *mhi_routed_localtime(const time_t *time) { return mhi_note_zone(), localtime(time); }
-struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *parts) { return mhi_note_zone(), localtime_r(time, parts); }
+struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *parts)
+{
+    return mhi_note_zone(), localtime_r(time, parts);
+}
 time_t mhi_routed_mktime(struct tm *parts) { return mhi_note_zone(), mktime(parts); }
 void mhi_routed_tzset(void) { mhi_note_zone(), tzset(); }
 
@@ -344,7 +368,8 @@ int mhi_routed_tcgetattr(int fd, struct termios *settings)
 
 /* ---- host and user ---- */
 
-/* OpenBLAS compares the kernel's version, in every program that imports numpy; what others read of the structure nobody can see. */
+/* OpenBLAS compares the kernel's version, in every program that imports numpy; what others read of the structure nobody
+ * can see. */
 static bool asks_for_kernel(const void *caller)
 {
     Dl_info info;
@@ -354,7 +379,8 @@ static bool asks_for_kernel(const void *caller)
 int mhi_routed_uname(struct utsname *name)
 {
     if (mhi_questions_are_noted())
-        mhi_question_note(asks_for_kernel(__builtin_return_address(0)) ? MHI_ASKED_KERNEL : MHI_ASKED_HOST, "", NULL, 0);
+        mhi_question_note(asks_for_kernel(__builtin_return_address(0)) ? MHI_ASKED_KERNEL : MHI_ASKED_HOST, "", NULL,
+                          0);
     return uname(name);
 }
 
@@ -364,7 +390,10 @@ int mhi_routed_gethostname(char *name, size_t size)
     return gethostname(name, size);
 }
 
-int mhi_routed_gethostname_chk(char *name, size_t size, size_t room) { return size > room ? (abort(), -1) : mhi_routed_gethostname(name, size); }
+int mhi_routed_gethostname_chk(char *name, size_t size, size_t room)
+{
+    return size > room ? (abort(), -1) : mhi_routed_gethostname(name, size);
+}
 
 static void see_user(void) { mhi_question_note(MHI_ASKED_USER, "", NULL, 0); }
 

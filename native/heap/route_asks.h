@@ -30,7 +30,8 @@ ssize_t mhi_routed_readlinkat_chk(int directory, const char *path, char *target,
 char *mhi_routed_realpath(const char *path, char *resolved);
 char *mhi_routed_realpath_chk(const char *path, char *resolved, size_t room);
 DIR *mhi_routed_opendir(const char *path);
-int mhi_routed_scandir(const char *path, struct dirent ***names, int (*filter)(const struct dirent *), int (*compare)(const struct dirent **, const struct dirent **));
+int mhi_routed_scandir(const char *path, struct dirent ***names, int (*filter)(const struct dirent *),
+                       int (*compare)(const struct dirent **, const struct dirent **));
 DIR *mhi_routed_fdopendir(int fd);
 int mhi_routed_glob(const char *pattern, int flags, int (*failed)(const char *, int), glob_t *found);
 char *mhi_routed_getenv(const char *name);

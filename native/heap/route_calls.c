@@ -1,18 +1,22 @@
 /* route_calls.c - what malloc and its family do in libraries that are routed.
  *
  * R1  Allocations go to the arena while there is one, else, and when it is full, to the real function.
- * R2  free, realloc and malloc_usable_size know a block by its address, whoever made it and whenever: arena blocks go to the arena that
- *     holds them, all others to the real function. These replacements stay for good, so blocks may cross the boundary in both directions.
- * R3  realloc within a transaction leaves the block in the arena, even if it began as an ordinary one: the library is about to store the
- *     result in a structure, and a snapshot must be complete. Outside of one it leaves it in ordinary memory.
- * R4  Blocks come zeroed to their very end, unless they are data, which nobody reads for pointers: what the last user of the memory left in
- *     words that the next one never writes would count as pointers at the audit, and refuse a good commit. (Not so past the first
- *     megabyte by which realloc extends a block: growing a large one would cost as much as filling it.)
- * R5  PyMem_RawMalloc and its family are malloc under another name to libraries that use the interpreter's (numpy does so for elements of
- *     arrays), and are routed like it. A block of the arena may then be freed or resized by the interpreter itself, whose PyMem_RawFree ends
- *     in free, and PyMem_RawRealloc in realloc, and these know it (R2). That they end there is true of the interpreter's own allocator,
- *     also under tracemalloc, which forgets what it never saw; but not of the debugging one, which looks for what it writes around each of its
- *     blocks, nor maybe of another that an embedding program sets. Where one of these is at work, nothing of this family is replaced.
+ * R2  free, realloc and malloc_usable_size know a block by its address, whoever made it and whenever: arena blocks go
+ *     to the arena that holds them, all others to the real function. These replacements stay for good, so blocks may
+ *     cross the boundary in both directions.
+ * R3  realloc within a transaction leaves the block in the arena, even if it began as an ordinary one: the library is
+ *     about to store the result in a structure, and a snapshot must be complete. Outside of one it leaves it in
+ *     ordinary memory.
+ * R4  Blocks come zeroed to their very end, unless they are data, which nobody reads for pointers: what the last user
+ *     of the memory left in words that the next one never writes would count as pointers at the audit, and refuse a
+ *     good commit. (Not so past the first megabyte by which realloc extends a block: growing a large one would cost as
+ *     much as filling it.)
+ * R5  PyMem_RawMalloc and its family are malloc under another name to libraries that use the interpreter's (numpy does
+ *     so for elements of arrays), and are routed like it. A block of the arena may then be freed or resized by the
+ *     interpreter itself, whose PyMem_RawFree ends in free, and PyMem_RawRealloc in realloc, and these know it (R2).
+ *     That they end there is true of the interpreter's own allocator, also under tracemalloc, which forgets what it
+ *     never saw; but not of the debugging one, which looks for what it writes around each of its blocks, nor maybe of
+ *     another that an embedding program sets. Where one of these is at work, nothing of this family is replaced.
  */
 #define _GNU_SOURCE
 #include "heap/route_calls.h"
@@ -32,9 +36,10 @@
 _Atomic(mh_arena *) mhi_route_target;
 atomic_int mhi_route_rechecks;
 
-/* The functions themselves. Until routing begins our own bindings will do; it then looks up better ones: in a program that is not position-
- * independent our binding may be a PLT entry of the program, which leads through a slot that is about to be patched. Operators new
- * are known only once some libstdc++ is loaded, PyMem_Raw* only where there is an interpreter, and neither is replaced before. */
+/* The functions themselves. Until routing begins our own bindings will do; it then looks up better ones: in a program
+ * that is not position- independent our binding may be a PLT entry of the program, which leads through a slot that is
+ * about to be patched. Operators new are known only once some libstdc++ is loaded, PyMem_Raw* only where there is an
+ * interpreter, and neither is replaced before. */
 static struct {
     void *(*malloc)(size_t);
     void *(*calloc)(size_t, size_t);
@@ -55,8 +60,25 @@ static struct {
     void *(*raw_calloc)(size_t, size_t);
     void *(*raw_realloc)(void *, size_t);
     void (*raw_free)(void *);
-} real = { malloc, calloc, realloc, reallocarray, memalign, posix_memalign, aligned_alloc, valloc, pvalloc, free, malloc_usable_size,
-           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+} real = { malloc,
+           calloc,
+           realloc,
+           reallocarray,
+           memalign,
+           posix_memalign,
+           aligned_alloc,
+           valloc,
+           pvalloc,
+           free,
+           malloc_usable_size,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL,
+           NULL };
 
 /* For route_stubs.S. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
@@ -72,17 +94,21 @@ static inline mh_arena *target(void)
     return arena;
 }
 
-/* The owner byte of an aligned block. Whoever asks C for at least a page at the alignment of a vector register or more wants it for vector
- * loads of numbers (tensors, audio, images): structures full of pointers have no use for it, and C++ objects that are over-aligned
- * come through operator new, which does not pass here. The upper bound leaves out aligned slabs of allocators, which are made of
- * pointers. 32 is an AVX register: 16 is what malloc gives anyway, so asking for it says nothing. */
+/* The owner byte of an aligned block. Whoever asks C for at least a page at the alignment of a vector register or more
+ * wants it for vector loads of numbers (tensors, audio, images): structures full of pointers have no use for it, and
+ * C++ objects that are over-aligned come through operator new, which does not pass here. The upper bound leaves out
+ * aligned slabs of allocators, which are made of pointers. 32 is an AVX register: 16 is what malloc gives anyway, so
+ * asking for it says nothing. */
 static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_bytes)
 {
     bool is_data = align_bytes >= 32 && align_bytes <= 2 << 20 && size_bytes >= MHI_PAGE;
     return is_data ? owner | MHI_BLOCK_DATA : owner;
 }
 
-enum { TAIL_MAX = 1 << 20 /* see R4 */, SMALL_MAX = 32 << 10 /* larger aligned blocks are left as they are: nearly all are buffers */ };
+enum {
+    TAIL_MAX = 1 << 20 /* see R4 */,
+    SMALL_MAX = 32 << 10 /* larger aligned blocks are left as they are: nearly all are buffers */
+};
 
 /* A block as R4 has it, or NULL: no arena, or it is full. */
 static inline void *take(mh_arena *arena, size_t size, uint8_t owner)
@@ -123,7 +149,8 @@ size_t mhi_routed_malloc_usable_size(void *block)
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Moves an arena block to where allocations go now. A pointer that is no live block's has no size to copy, and may be anything: refused. */
+/* Moves an arena block to where allocations go now. A pointer that is no live block's has no size to copy, and may be
+ * anything: refused. */
 static void *move_arena_block(void *block, size_t size, uint8_t owner)
 {
     size_t old_size = mh_usable_size(block);
@@ -217,7 +244,8 @@ static void *arena_memalign(size_t align, size_t size, uint8_t owner)
     if (align <= _Alignof(max_align_t))
         return take(arena, size, owner);
     void *block = mhi_arena_memalign(arena, align, size, owner);
-    return block == NULL || owner & MHI_BLOCK_DATA || size > SMALL_MAX ? block : memset(block, 0, mh_usable_size(block));
+    return block == NULL || owner & MHI_BLOCK_DATA || size > SMALL_MAX ? block
+                                                                       : memset(block, 0, mh_usable_size(block));
 }
 
 void *mhi_routed_memalign(size_t align, size_t size, uint8_t owner)
@@ -257,7 +285,8 @@ void *mhi_routed_pvalloc(size_t size, uint8_t owner)
     return block != NULL ? block : real.pvalloc(size);
 }
 
-/* The operators fall through to libstdc++'s, which throw as they should. Those in turn call malloc through a slot that is patched too. */
+/* The operators fall through to libstdc++'s, which throw as they should. Those in turn call malloc through a slot that
+ * is patched too. */
 void *mhi_routed_new(size_t size, uint8_t owner)
 {
     void *block = take(target(), size, owner);
@@ -346,8 +375,8 @@ bool mhi_raw_is_plain(void)
     if (read == NULL)
         return false;
     read(0 /* PYMEM_DOMAIN_RAW */, &allocator);
-    return allocator.context == NULL && dladdr((void *)read, &interpreter) != 0 && dladdr(allocator.functions[0], &functions) != 0 &&
-           interpreter.dli_fbase == functions.dli_fbase;
+    return allocator.context == NULL && dladdr((void *)read, &interpreter) != 0 &&
+           dladdr(allocator.functions[0], &functions) != 0 && interpreter.dli_fbase == functions.dli_fbase;
 }
 
 typedef void (*function)(void);
@@ -358,12 +387,17 @@ void mhi_routed_dlvsym(void);
 
 #define STUB(name, column, member) { name, MHI_ALLOCATES, column, NULL, NULL, (function *)(member) }
 #define KEPT(name, column, kept, member) { name, MHI_ALLOCATES, column, NULL, (function)(kept), (function *)(member) }
-#define BOTH(name, plain, member) { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
-#define LINK(name, plain, member) { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
-#define FILES(name, plain, member) { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define BOTH(name, plain, member) \
+    { name, MHI_ALLOCATES, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define LINK(name, plain, member) \
+    { name, MHI_LINKS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+#define FILES(name, plain, member) \
+    { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), (function)(plain), NULL }
-#define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL } /* of the interpreter, Python code knows more */
-#define DRAWS(name, plain, member) { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
+/* of the interpreter, Python code knows more */
+#define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL }
+#define DRAWS(name, plain, member) \
+    { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define RAW(name, column, plain, member) { name, MHI_RAW, column, (function)(plain), NULL, (function *)(member) }
 #define CXX(name, column, member) { name, MHI_OPERATOR, column, NULL, NULL, (function *)(member) }
 

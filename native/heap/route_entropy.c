@@ -1,13 +1,13 @@
-/* route_entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and equal in all who
- * resume it.
+/* route_entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and
+ * equal in all who resume it.
  *
- * As route_files.c, without locks or allocation. The module is that of the return address. What a processor's own instruction draws
- * (rdrand), and a system call that is written into a module, is not seen.
+ * As route_files.c, without locks or allocation. The module is that of the return address. What a processor's own
+ * instruction draws (rdrand), and a system call that is written into a module, is not seen.
  *
- * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust the keys of its hash
- *     tables, which stay shared like the interpreter's.
- * E2  Of what was drawn a digest is kept, never the bytes: so that a seed can be recognised as drawn. At most DIGEST_BYTES long: longer ones
- *     are no seed that anybody keeps.
+ * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust
+ *     the keys of its hash tables, which stay shared like the interpreter's.
+ * E2  Of what was drawn a digest is kept, never the bytes: so that a seed can be recognised as drawn. At most
+ *     DIGEST_BYTES long: longer ones are no seed that anybody keeps.
  */
 #define _GNU_SOURCE
 #include "heap/route_entropy.h"
@@ -27,12 +27,12 @@
 #include "magicheap.h"
 
 enum {
-    DRAWERS_MAX = 128,      /* modules; arbitrary */
-    PATH_BYTES = 1024,      /* of a module's path; arbitrary */
-    DIGESTS_MAX = 1 << 15,  /* untouched pages cost nothing; arbitrary */
-    DIGEST_BYTES = 64,      /* 512 bits: what a generator takes as a seed */
-    DIGEST_BYTES_MIN = 8,   /* shorter ones would be recognised by chance */
-    INSECURE = 4,           /* GRND_INSECURE, getrandom(2) */
+    DRAWERS_MAX = 128,     /* modules; arbitrary */
+    PATH_BYTES = 1024,     /* of a module's path; arbitrary */
+    DIGESTS_MAX = 1 << 15, /* untouched pages cost nothing; arbitrary */
+    DIGEST_BYTES = 64,     /* 512 bits: what a generator takes as a seed */
+    DIGEST_BYTES_MIN = 8,  /* shorter ones would be recognised by chance */
+    INSECURE = 4,          /* GRND_INSECURE, getrandom(2) */
 };
 
 /* ---- the functions themselves ---- */
@@ -49,15 +49,15 @@ long (*mhi_real_syscall)(long, ...) = syscall;
 /* ---- notes ---- */
 
 typedef struct {
-    atomic_uintptr_t start;   /* of the module; stored last: 0 is one that a thread is just entering */
-    atomic_size_t size;       /* bytes of each draw, if all are alike; else 0 */
-    char path[PATH_BYTES];    /* "" : the program */
+    atomic_uintptr_t start; /* of the module; stored last: 0 is one that a thread is just entering */
+    atomic_size_t size;     /* bytes of each draw, if all are alike; else 0 */
+    char path[PATH_BYTES];  /* "" : the program */
 } drawer;
 
 static drawer drawers[DRAWERS_MAX];
-static atomic_uint n_drawers; /* may run past DRAWERS_MAX */
+static atomic_uint n_drawers;                      /* may run past DRAWERS_MAX */
 static atomic_uint_least64_t digests[DIGESTS_MAX]; /* never 0 */
-static atomic_uint n_digests; /* may run past DIGESTS_MAX */
+static atomic_uint n_digests;                      /* may run past DIGESTS_MAX */
 static atomic_bool is_noting;
 
 static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -198,7 +198,10 @@ void mhi_entropy_end(void) { atomic_store(&is_noting, false); }
 
 uint32_t mh_drawer_count(void) { return smaller(atomic_load(&n_drawers), DRAWERS_MAX); }
 
-const char *mh_drawer_path(uint32_t i) { return i < DRAWERS_MAX && atomic_load(&drawers[i].start) != 0 ? drawers[i].path : NULL; }
+const char *mh_drawer_path(uint32_t i)
+{
+    return i < DRAWERS_MAX && atomic_load(&drawers[i].start) != 0 ? drawers[i].path : NULL;
+}
 
 uint64_t mh_drawer_size(uint32_t i) { return i < DRAWERS_MAX ? atomic_load(&drawers[i].size) : 0; }
 

@@ -1,7 +1,8 @@
 /* route_files.c - the open family: the real function, then a note of what was asked.
  *
- * A file that was created, emptied or only written is output, and stays that when it is read afterwards. One that was there and could be
- * written, by O_RDWR, is not: a database that is only read is opened so. Whether it was changed the commit sees.
+ * A file that was created, emptied or only written is output, and stays that when it is read afterwards. One that was
+ * there and could be written, by O_RDWR, is not: a database that is only read is opened so. Whether it was changed the
+ * commit sees.
  */
 #define _GNU_SOURCE
 #include "heap/route_files.h"
@@ -61,13 +62,13 @@ static inline __attribute__((always_inline)) int noted(int fd, int directory, co
     return fd;
 }
 
-#define MODE_ARGUMENT(mode, flags)                                          \
-    mode_t mode = 0;                                                        \
-    if ((flags) & O_CREAT || ((flags) & O_TMPFILE) == O_TMPFILE) {          \
-        va_list arguments;                                                  \
-        va_start(arguments, flags);                                         \
-        mode = va_arg(arguments, mode_t);                                   \
-        va_end(arguments);                                                  \
+#define MODE_ARGUMENT(mode, flags)                                 \
+    mode_t mode = 0;                                               \
+    if ((flags) & O_CREAT || ((flags) & O_TMPFILE) == O_TMPFILE) { \
+        va_list arguments;                                         \
+        va_start(arguments, flags);                                \
+        mode = va_arg(arguments, mode_t);                          \
+        va_end(arguments);                                         \
     }
 
 int mhi_routed_open(const char *path, int flags, ...)
@@ -84,7 +85,10 @@ int mhi_routed_openat(int directory, const char *path, int flags, ...)
     return noted(mhi_real_openat(directory, path, flags, mode), directory, path, flags, creates);
 }
 
-int mhi_routed_open_2(const char *path, int flags) { return noted(mhi_real_open(path, flags), AT_FDCWD, path, flags, false); }
+int mhi_routed_open_2(const char *path, int flags)
+{
+    return noted(mhi_real_open(path, flags), AT_FDCWD, path, flags, false);
+}
 
 int mhi_routed_openat_2(int directory, const char *path, int flags)
 {
@@ -94,7 +98,8 @@ int mhi_routed_openat_2(int directory, const char *path, int flags)
 static void note_stream(FILE *file, const char *path, const char *mode, bool creates)
 {
     bool may_read = strchr(mode, '+') != NULL;
-    unsigned uses = mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;
+    unsigned uses =
+        mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;
     note(file == NULL ? -1 : fileno(file), AT_FDCWD, path, uses);
     if (file != NULL && (mode[0] == 'r' || may_read))
         mhi_see_read(fileno(file)); /* the C library's own calls are not seen */

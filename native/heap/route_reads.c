@@ -20,7 +20,9 @@ enum { HANDED_MAX = 64 }; /* descriptors that a process is started with; of more
 
 typedef enum { NOTHING, STANDARD_INPUT, HANDED, NAMED_PIPE, TERMINAL } source;
 
-static const char *const subjects[] = { NULL, "standard input", "a file, pipe or socket that the process was started with", "a named pipe", "a terminal" };
+static const char *const subjects[] = { NULL, "standard input",
+                                        "a file, pipe or socket that the process was started with", "a named pipe",
+                                        "a terminal" };
 
 static struct stat handed[HANDED_MAX]; /* st_mode 0: not open */
 static bool had_buffer;                /* C's standard input, when we began */
@@ -30,7 +32,8 @@ void mhi_reads_begin(bool is_first_instruction)
 {
     int saved_errno = errno;
     for (int fd = 0; fd < HANDED_MAX; fd++) {
-        bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0); /* the interpreter reads a .pth file */
+        /* the interpreter reads a .pth file */
+        bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0);
         if (!is_considered || fstat(fd, &handed[fd]) < 0)
             handed[fd] = (struct stat){ 0 };
     }
@@ -43,13 +46,15 @@ void mhi_reads_begin(bool is_first_instruction)
 static bool is_terminal(const struct stat *found)
 {
     unsigned number = major(found->st_rdev);
-    return S_ISCHR(found->st_mode) && (number == 4 || (number == 5 && minor(found->st_rdev) < 2) || (number >= 136 && number <= 143));
+    return S_ISCHR(found->st_mode) &&
+           (number == 4 || (number == 5 && minor(found->st_rdev) < 2) || (number >= 136 && number <= 143));
 }
 
 static bool is_handed(int fd, const struct stat *found, int as)
 {
     bool is_device = S_ISCHR(found->st_mode) && !is_terminal(found); /* anybody opens /dev/null */
-    return handed[as].st_mode != 0 && handed[as].st_ino == found->st_ino && handed[as].st_dev == found->st_dev && (!is_device || fd == as);
+    return handed[as].st_mode != 0 && handed[as].st_ino == found->st_ino && handed[as].st_dev == found->st_dev &&
+           (!is_device || fd == as);
 }
 
 static source source_of(int fd)
@@ -63,7 +68,8 @@ static source source_of(int fd)
     for (int as = STDIN_FILENO + 1; as < HANDED_MAX; as++)
         if (is_handed(fd, &found, as))
             return HANDED;
-    if (S_ISFIFO(found.st_mode) && fstatfs(fd, &system) == 0 && system.f_type != PIPEFS_MAGIC) /* others are the process's own */
+    /* others are the process's own */
+    if (S_ISFIFO(found.st_mode) && fstatfs(fd, &system) == 0 && system.f_type != PIPEFS_MAGIC)
         return NAMED_PIPE;
     return is_terminal(&found) ? TERMINAL : NOTHING;
 }
@@ -78,15 +84,24 @@ void mhi_see_read(int fd)
 
 const char *mhi_reads_what(void)
 {
-    source found = atomic_load(&first);
+    source found = (source)atomic_load(&first); /* which holds nothing else */
     return subjects[found == NOTHING && !had_buffer && __fbufsize(stdin) > 0 ? STANDARD_INPUT : found];
 }
 
 ssize_t mhi_routed_read(int fd, void *buffer, size_t size) { return mhi_see_read(fd), read(fd, buffer, size); }
-ssize_t mhi_routed_read_chk(int fd, void *buffer, size_t size, size_t room) { return size > room ? (abort(), -1) : mhi_routed_read(fd, buffer, size); }
-ssize_t mhi_routed_pread(int fd, void *buffer, size_t size, off_t offset) { return mhi_see_read(fd), pread(fd, buffer, size, offset); }
+ssize_t mhi_routed_read_chk(int fd, void *buffer, size_t size, size_t room)
+{
+    return size > room ? (abort(), -1) : mhi_routed_read(fd, buffer, size);
+}
+ssize_t mhi_routed_pread(int fd, void *buffer, size_t size, off_t offset)
+{
+    return mhi_see_read(fd), pread(fd, buffer, size, offset);
+}
 ssize_t mhi_routed_readv(int fd, const struct iovec *pieces, int n) { return mhi_see_read(fd), readv(fd, pieces, n); }
-ssize_t mhi_routed_preadv(int fd, const struct iovec *pieces, int n, off_t offset) { return mhi_see_read(fd), preadv(fd, pieces, n, offset); }
+ssize_t mhi_routed_preadv(int fd, const struct iovec *pieces, int n, off_t offset)
+{
+    return mhi_see_read(fd), preadv(fd, pieces, n, offset);
+}
 
 ssize_t mhi_routed_pread_chk(int fd, void *buffer, size_t size, off_t offset, size_t room)
 {
@@ -112,12 +127,16 @@ int mhi_routed_select(int n, fd_set *readable, fd_set *writable, fd_set *excepti
     return see_set(n, readable), select(n, readable, writable, exceptional, timeout);
 }
 
-int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout, const sigset_t *mask)
+int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout,
+                       const sigset_t *mask)
 {
     return see_set(n, readable), pselect(n, readable, writable, exceptional, timeout, mask);
 }
 
-int mhi_routed_poll(struct pollfd *waited, nfds_t n, int timeout_ms) { return see_waited(waited, n), poll(waited, n, timeout_ms); }
+int mhi_routed_poll(struct pollfd *waited, nfds_t n, int timeout_ms)
+{
+    return see_waited(waited, n), poll(waited, n, timeout_ms);
+}
 
 int mhi_routed_poll_chk(struct pollfd *waited, nfds_t n, int timeout_ms, size_t room)
 {

@@ -1,6 +1,8 @@
-/* route_reads.h - what is read from where every run has something of its own: standard input, a pipe, a terminal, a descriptor that was handed over.
+/* route_reads.h - what is read from where every run has something of its own: standard input, a pipe, a terminal, a
+ * descriptor that was handed over.
  *
- * No later run can be asked whether it would read the same, and what was read is gone: a process that has read from there can't be committed.
+ * No later run can be asked whether it would read the same, and what was read is gone: a process that has read from
+ * there can't be committed.
  */
 #ifndef MHI_ROUTE_READS_H
 #define MHI_ROUTE_READS_H
@@ -13,16 +15,19 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* Notes what the process was handed: standard streams, and, where nothing of the program has run yet, everything that is open. */
+/* Notes what the process was handed: standard streams, and, where nothing of the program has run yet, everything that
+ * is open. */
 void mhi_reads_begin(bool is_first_instruction);
 /* Notes it if this descriptor, which is about to be read, leads there. */
 void mhi_see_read(int fd);
-/* What was read from first, as the subject of a sentence; or NULL. Sees what C's standard input has in its buffer, too. */
+/* What was read from first, as the subject of a sentence; or NULL. Sees what C's standard input has in its buffer, too.
+ * */
 const char *mhi_reads_what(void);
 
 /* Whether there is something to read is an answer, too. */
 int mhi_routed_select(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout);
-int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout, const sigset_t *mask);
+int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout,
+                       const sigset_t *mask);
 int mhi_routed_poll(struct pollfd *waited, nfds_t n, int timeout_ms);
 int mhi_routed_poll_chk(struct pollfd *waited, nfds_t n, int timeout_ms, size_t room);
 int mhi_routed_ppoll(struct pollfd *waited, nfds_t n, const struct timespec *timeout, const sigset_t *mask);

@@ -1,7 +1,8 @@
 /* route_stubs.S - the entry points that slots are patched with.
  *
- * The table: one row of 16 stubs for each owner byte, one stub of 16 bytes for each column of route_calls.h. A stub puts its row number
- * behind the caller's own arguments and jumps. A process touches the rows of its libraries only, 256 bytes each.
+ * The table: one row of 16 stubs for each owner byte, one stub of 16 bytes for each column of route_calls.h. A stub
+ * puts its row number behind the caller's own arguments and jumps. A process touches the rows of its libraries only,
+ * 256 bytes each.
  */
     .text
 
@@ -42,8 +43,8 @@ mhi_route_stubs:
     .cfi_endproc
     .size mhi_route_stubs, . - mhi_route_stubs
 
-/* dlopen and dlsym look at their return address: the caller's RUNPATH, $ORIGIN, namespace and RTLD_NEXT hang on it. So these do their
- * part first and then jump, with the caller's arguments, stack and return address as they were. */
+/* dlopen and dlsym look at their return address: the caller's RUNPATH, $ORIGIN, namespace and RTLD_NEXT hang on it. So
+ * these do their part first and then jump, with the caller's arguments, stack and return address as they were. */
     .macro jumping name, before, real, may_answer
     .balign 16
     .globl \name

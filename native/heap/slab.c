@@ -1,19 +1,22 @@
 /* slab.c - small blocks: slabs of equal blocks, and a bit per block that says it is free.
  *
- * B1  A block of a slab is in exactly one state: free (its bit is set), in one thread's cache, or live (its live map byte is not 0).
+ * B1  A block of a slab is in exactly one state: free (its bit is set), in one thread's cache, or live (its live map
+ *     byte is not 0).
  * B2  A slab is in its class's partial list exactly if it has free blocks.
  *
- * Threads take and give blocks by the dozen, so the lock of a class and the search for bits are paid once for many blocks.
+ * Threads take and give blocks by the dozen, so the lock of a class and the search for bits are paid once for many
+ * blocks.
  */
 #include <assert.h>
 #include <string.h>
 
 #include "heap/heap.h"
 
-/* A slab holds at least this many blocks and is at least so large; arbitrary: few enough pages that a program that wants
- * one block of each class stays small, enough blocks that a slab is rarely made. */
+/* A slab holds at least this many blocks and is at least so large; arbitrary: few enough pages that a program that
+ * wants one block of each class stays small, enough blocks that a slab is rarely made. */
 enum { SLAB_BLOCKS_MIN = 8, SLAB_PAGES_MIN = 8 };
-/* A thread keeps at most so many blocks of a class, and so many bytes (but 8 blocks, so that it need not go to the slabs every time). */
+/* A thread keeps at most so many blocks of a class, and so many bytes (but 8 blocks, so that it need not go to the
+ * slabs every time). */
 enum { CACHE_BLOCKS_MAX = 256, CACHE_BLOCKS_MIN = 8, CACHE_BYTES = 65536 };
 
 mhi_class mhi_classes[MHI_CLASSES];
@@ -23,7 +26,8 @@ static uint32_t block_bytes_of(uint32_t c) { return c < 4 ? MHI_GRAIN * (c + 1) 
 /* The smallest number of pages that wastes at most a sixteenth at its end. */
 static uint32_t slab_pages_of(uint32_t block_bytes)
 {
-    uint32_t n_pages = (uint32_t)mhi_max(mhi_round_up(SLAB_BLOCKS_MIN * block_bytes, MHI_PAGE) / MHI_PAGE, SLAB_PAGES_MIN);
+    uint32_t n_pages =
+        (uint32_t)mhi_max(mhi_round_up(SLAB_BLOCKS_MIN * block_bytes, MHI_PAGE) / MHI_PAGE, SLAB_PAGES_MIN);
     while (n_pages * MHI_PAGE % block_bytes > n_pages * MHI_PAGE / 16)
         n_pages++;
     return n_pages;
@@ -35,9 +39,13 @@ void mhi_slab_init_classes(void)
     for (uint32_t c = 0; c < MHI_CLASSES; c++) {
         mhi_class *class = &mhi_classes[c];
         uint32_t bytes = block_bytes_of(c), n_pages = slab_pages_of(bytes), in_cache = CACHE_BYTES / bytes;
-        *class = (mhi_class){ .block_bytes = bytes, .n_pages = n_pages, .n_blocks = n_pages * MHI_PAGE / bytes, .cache_first = cache_first };
+        *class = (mhi_class){
+            .block_bytes = bytes, .n_pages = n_pages, .n_blocks = n_pages * MHI_PAGE / bytes, .cache_first = cache_first
+        };
         class->reciprocal = ((1u << 31) + bytes / MHI_GRAIN - 1) / (bytes / MHI_GRAIN);
-        class->cache_blocks = in_cache > CACHE_BLOCKS_MAX ? CACHE_BLOCKS_MAX : in_cache < CACHE_BLOCKS_MIN ? CACHE_BLOCKS_MIN : in_cache;
+        class->cache_blocks = in_cache > CACHE_BLOCKS_MAX   ? CACHE_BLOCKS_MAX
+                              : in_cache < CACHE_BLOCKS_MIN ? CACHE_BLOCKS_MIN
+                                                            : in_cache;
         cache_first += class->cache_blocks;
     }
     assert(cache_first == MHI_CACHE_BLOCKS);
@@ -78,8 +86,8 @@ static void drop_slab(mh_arena *arena, uint32_t c, uint32_t page)
     mhi_span_free(arena, page, mhi_classes[c].n_pages);
 }
 
-/* Up to n free blocks of one slab; returns how many. The lowest comes last: a cache hands out its last block first, and addresses
- * that rise are what processors and page faults like. */
+/* Up to n free blocks of one slab; returns how many. The lowest comes last: a cache hands out its last block first, and
+ * addresses that rise are what processors and page faults like. */
 static uint32_t take_from(mh_arena *arena, uint32_t page, uint32_t block_bytes, void **blocks, uint32_t n)
 {
     mhi_span *slab = &arena->spans[page];

@@ -9,7 +9,8 @@
  */
 #include "heap/heap.h"
 
-/* Free memory is kept for reuse up to this much in one span, then given back to the kernel. glibc's upper bound for the same decision. */
+/* Free memory is kept for reuse up to this much in one span, then given back to the kernel. glibc's upper bound for the
+ * same decision. */
 enum { KEEP_PAGES = (32 << 20) / MHI_PAGE };
 /* Spans of one bin that are compared for the best fit. Arbitrary; bins of up to 64 pages hold only equals. */
 enum { LOOK = 32 };
@@ -100,7 +101,8 @@ static uint32_t next_bin(const mh_arena *arena, uint32_t bin)
 static uint32_t find_fit(const mh_arena *arena, uint32_t n_pages)
 {
     uint32_t page = MHI_NO_PAGE;
-    for (uint32_t bin = next_bin(arena, mhi_bin_of(n_pages)); bin < MHI_BINS && page == MHI_NO_PAGE; bin = next_bin(arena, bin + 1))
+    for (uint32_t bin = next_bin(arena, mhi_bin_of(n_pages)); bin < MHI_BINS && page == MHI_NO_PAGE;
+         bin = next_bin(arena, bin + 1))
         page = best_in_bin(arena, bin, n_pages);
     return page;
 }
@@ -167,10 +169,10 @@ static void mark_slab(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t
         mhi_store_entry(arena, page + i, mhi_entry(MHI_SLAB, mhi_slab_value(size_class, i)));
 }
 
-/* Marks n_pages in the middle of the pages [page, page + n_pages + slack) as a span and puts the rest back. Marking comes first:
- * put looks at the entries next to what it puts, and those inside a former free span may say anything. */
-static uint32_t carve(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t slack, uint32_t dirty_pages, uint32_t kind,
-                      uint32_t size_class)
+/* Marks n_pages in the middle of the pages [page, page + n_pages + slack) as a span and puts the rest back. Marking
+ * comes first: put looks at the entries next to what it puts, and those inside a former free span may say anything. */
+static uint32_t carve(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t slack, uint32_t dirty_pages,
+                      uint32_t kind, uint32_t size_class)
 {
     uint64_t number = arena->data / MHI_PAGE + page;
     uint32_t skip = (uint32_t)(mhi_round_up(number, (uint64_t)slack + 1) - number), start = page + skip;
@@ -185,7 +187,8 @@ static uint32_t carve(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t
     return start;
 }
 
-uint32_t mhi_span_alloc(mh_arena *arena, uint64_t n_pages, uint64_t align_bytes, uint32_t kind, uint32_t size_class, bool *is_zero)
+uint32_t mhi_span_alloc(mh_arena *arena, uint64_t n_pages, uint64_t align_bytes, uint32_t kind, uint32_t size_class,
+                        bool *is_zero)
 {
     uint64_t slack = align_bytes > MHI_PAGE ? align_bytes / MHI_PAGE - 1 : 0;
     uint32_t dirty_pages;
@@ -233,7 +236,8 @@ bool mhi_span_resize(mh_arena *arena, uint32_t page, uint64_t n_pages)
     pthread_mutex_lock(&arena->page_lock);
     uint32_t old_pages = mhi_entry_value(mhi_load_entry(arena, page));
     if (n_pages > old_pages)
-        done = n_pages <= MHI_CAPACITY_MAX / MHI_PAGE && take_behind(arena, page + old_pages, (uint32_t)n_pages - old_pages);
+        done = n_pages <= MHI_CAPACITY_MAX / MHI_PAGE &&
+               take_behind(arena, page + old_pages, (uint32_t)n_pages - old_pages);
     if (done) {
         mark_large(arena, page, old_pages, (uint32_t)n_pages);
         arena->large_bytes += (n_pages - old_pages) * MHI_PAGE;

@@ -1,9 +1,11 @@
-/* magicheap.h - load once; every later run maps what the first one loaded, or goes on as the process that had loaded it.
+/* magicheap.h - load once; every later run maps what the first one loaded, or goes on as the process that had loaded
+ * it.
  *
- * How to think of it ("Process snapshots", below, tells what is different there). An *arena* is a region at a fixed address that allocations come from. A *transaction*
- * routes every malloc of the process into one arena, until *commit* turns the arena into a *snapshot*: a file
- * that later processes *attach* at the same address, so that all pointers in it stay true. The *root* is the
- * pointer a later run starts from. A run is *cold* when it loads and *warm* when it attaches:
+ * How to think of it ("Process snapshots", below, tells what is different there). An *arena* is a region at a fixed
+ * address that allocations come from. A *transaction* routes every malloc of the process into one arena, until *commit*
+ * turns the arena into a *snapshot*: a file that later processes *attach* at the same address, so that all pointers in
+ * it stay true. The *root* is the pointer a later run starts from. A run is *cold* when it loads and *warm* when it
+ * attaches:
  *
  *     mh_transaction *tx;
  *     if (mh_open(&tx, "magic.dat", NULL, &err) != MH_OK) return fail(&err);
@@ -19,8 +21,8 @@
  * Caveats
  * - Attached memory stays mapped until the process ends: nobody can know who still points into it.
  * - Everyone maps the file privately. Writes after the commit stay in the process that made them.
- * - What the commit of a heap holds is memory only: no threads, descriptors or statics of libraries. A block that leads to the
- *   ordinary heap or a stack would dangle in a later run, so the audit refuses to commit it.
+ * - What the commit of a heap holds is memory only: no threads, descriptors or statics of libraries. A block that leads
+ *   to the ordinary heap or a stack would dangle in a later run, so the audit refuses to commit it.
  * - No other thread may write to the arena while mh_commit runs; if one does, the process is unharmed but the
  *   snapshot holds an arbitrary moment of what it wrote.
  * - Attaching a snapshot gives its author the power to run code, as loading a library does. Files of other users,
@@ -71,12 +73,13 @@ const char *mh_strerror(int status);
 typedef struct mh_arena mh_arena;
 
 typedef struct {
-    uint64_t address;         /* where the arena begins */
-    uint64_t capacity_bytes;  /* address space it may grow into */
-    uint64_t mapped_bytes;    /* of which memory was ever asked for, metadata included */
-    uint64_t live_bytes;      /* in live blocks, rounded to their size classes; 0 in an attached arena, whose lists are gone */
+    uint64_t address;        /* where the arena begins */
+    uint64_t capacity_bytes; /* address space it may grow into */
+    uint64_t mapped_bytes;   /* of which memory was ever asked for, metadata included */
+    /* in live blocks, rounded to their size classes; 0 in an attached arena, whose lists are gone */
+    uint64_t live_bytes;
     uint64_t live_blocks;
-    uint64_t free_bytes;      /* in free blocks and free spans below the high-water mark; 0 in an attached arena */
+    uint64_t free_bytes; /* in free blocks and free spans below the high-water mark; 0 in an attached arena */
 } mh_arena_stats;
 
 /* Reserves an arena of `capacity_bytes` (0: 256 GiB) in a free slot, anonymous memory. */
@@ -110,20 +113,25 @@ typedef struct mh_transaction mh_transaction;
 enum { MH_AUDIT_REFUSE = 0, MH_AUDIT_WARN = 1 };
 
 typedef struct {
-    uint64_t capacity_bytes;  /* 0: 256 GiB */
-    int audit;                /* MH_AUDIT_REFUSE: dangling pointers prevent the commit; MH_AUDIT_WARN: they are only counted */
-    const char *key;          /* a snapshot with another key is stale; NULL: "" */
-    const char *const *env;   /* NULL-terminated names of variables that also make it stale; NULL: none */
-    bool ignore_snapshot;     /* run cold even if there is a snapshot, and replace it */
-    bool process;             /* a snapshot of the whole process: see "Process snapshots" */
-    const char *program;      /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
+    uint64_t capacity_bytes; /* 0: 256 GiB */
+    /* MH_AUDIT_REFUSE: dangling pointers prevent the commit; MH_AUDIT_WARN: they are only counted */
+    int audit;
+    const char *key;        /* a snapshot with another key is stale; NULL: "" */
+    const char *const *env; /* NULL-terminated names of variables that also make it stale; NULL: none */
+    bool ignore_snapshot;   /* run cold even if there is a snapshot, and replace it */
+    bool process;           /* a snapshot of the whole process: see "Process snapshots" */
+    /* process: what the launcher executes when a run goes cold: the interpreter's path; NULL: "" */
+    const char *program;
     const char *const *environment; /* process: the environment as it was when this process started; NULL: environ */
-    const char *command;      /* process: the command line by which the launcher finds the snapshot; NULL: by none */
+    const char *command; /* process: the command line by which the launcher finds the snapshot; NULL: by none */
     const char *const *arguments; /* what follows the program's own name; NULL-terminated; NULL: none */
-    bool is_watched;          /* process: mh_watch was called when the program began; it takes no snapshot of one where it was not */
-    const char *standard_library; /* a directory whose files are known by the interpreter's version; site-packages and dist-packages in it are not
-                               * meant; NULL: none */
-    bool is_movable;          /* heap: where this process has the snapshot already, attach it a second time, elsewhere: see mh_moved_bytes */
+    /* process: mh_watch was called when the program began; it takes no snapshot of one where it was not */
+    bool is_watched;
+    /* A directory whose files are known by the interpreter's version; site-packages and dist-packages in it are not
+     * meant; NULL: none. */
+    const char *standard_library;
+    /* heap: where this process has the snapshot already, attach it a second time, elsewhere: see mh_moved_bytes */
+    bool is_movable;
 } mh_options;
 
 /* Attaches the snapshot at `path` if it is sound, trusted and not stale, else prepares a cold run and keeps the reason.
@@ -132,51 +140,60 @@ int mh_open(mh_transaction **tx, const char *path, const mh_options *options, mh
 /* Releases what can be released. The arena stays mapped once it was attached, committed or begun. NULL is allowed. */
 void mh_close(mh_transaction *tx);
 
-bool mh_was_committed(const mh_transaction *tx);      /* warm: attached by mh_open */
-const char *mh_path(const mh_transaction *tx);        /* absolute */
-int mh_variant(const mh_transaction *tx);             /* which file it is: 0: that path, n: with .v<n> behind it; final after mh_begin */
-const char *mh_reason(const mh_transaction *tx);      /* why the run is cold, one sentence; "" when warm */
-int mh_reason_status(const mh_transaction *tx);       /* the same as MH_ERR_*; MH_OK when warm or there was no file */
-void *mh_root(const mh_transaction *tx);              /* NULL until attached or set */
+bool mh_was_committed(const mh_transaction *tx); /* warm: attached by mh_open */
+const char *mh_path(const mh_transaction *tx);   /* absolute */
+/* which file it is: 0: that path, n: with .v<n> behind it; final after mh_begin */
+int mh_variant(const mh_transaction *tx);
+const char *mh_reason(const mh_transaction *tx); /* why the run is cold, one sentence; "" when warm */
+int mh_reason_status(const mh_transaction *tx);  /* the same as MH_ERR_*; MH_OK when warm or there was no file */
+void *mh_root(const mh_transaction *tx);         /* NULL until attached or set */
 mh_arena *mh_transaction_arena(const mh_transaction *tx);
-/* How far from the address that its pointers know the snapshot was attached (wrapping): not 0 only with mh_options.is_movable, in a process that
- * committed this very snapshot or attached it before, and which may have written to that memory since. The second one is as the file has it,
- * and nobody else's. mh_root has moved, too. But every pointer inside leads to the first one: it is for callers who know what is no pointer.
- * It is theirs: mh_arena_delete gives it back. */
+/* How far from the address that its pointers know the snapshot was attached (wrapping): not 0 only with
+ * mh_options.is_movable, in a process that committed this very snapshot or attached it before, and which may have
+ * written to that memory since. The second one is as the file has it, and nobody else's. mh_root has moved, too. But
+ * every pointer inside leads to the first one: it is for callers who know what is no pointer. It is theirs:
+ * mh_arena_delete gives it back. */
 uint64_t mh_moved_bytes(const mh_transaction *tx);
 /* A checksum of memory, to tell whether it has changed. Not cryptographic. */
 uint64_t mh_checksum(const void *memory, uint64_t size_bytes);
 
-/* Cold only: takes the lock, reserves the arena and routes malloc and its family, of all threads and libraries, into it; and notes which
- * files libraries open. On failure (read-only directory, lock held by another run, address space refused, another transaction active) nothing is
- * routed, the program runs on the ordinary heap, and mh_commit will say the same again. */
+/* Cold only: takes the lock, reserves the arena and routes malloc and its family, of all threads and libraries, into
+ * it; and notes which files libraries open. On failure (read-only directory, lock held by another run, address space
+ * refused, another transaction active) nothing is routed, the program runs on the ordinary heap, and mh_commit will say
+ * the same again. */
 int mh_begin(mh_transaction *tx, mh_error *err);
 /* Stops routing and noting; the arena still takes explicit mh_malloc. mh_commit does this by itself. */
 void mh_end(mh_transaction *tx);
 
-/* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. Any other is MH_ERR_ARGUMENT: this run gets it
- * back from mh_root all the same, but mh_commit refuses it. After a mh_begin that failed, any is accepted: nothing will be committed. */
+/* What a later run gets from mh_root: a block of the arena, an address inside one, or NULL. Any other is
+ * MH_ERR_ARGUMENT: this run gets it back from mh_root all the same, but mh_commit refuses it. After a mh_begin that
+ * failed, any is accepted: nothing will be committed. */
 int mh_set_root(mh_transaction *tx, void *root, mh_error *err);
-/* A further address, in a live block of the arena, that a later run will use, though no pointer leads to it from the root. */
+/* A further address, in a live block of the arena, that a later run will use, though no pointer leads to it from the
+ * root. */
 int mh_keep(mh_transaction *tx, const void *address, mh_error *err);
 /* Declares that the block at `address` holds no pointers (numbers, text): it will not be read for any. */
 int mh_mark_data(mh_transaction *tx, const void *address, mh_error *err);
 
-/* Inputs: what makes the snapshot stale when it changes. The libraries mapped, the executable, the CPU, the page size, the
- * C library, the variables that steer the interpreter, the dynamic linker, the locale and numerical libraries (PYTHON*, LD_*, LC_*, OMP_* and
- * others, native/snapshot/environment.c) are recorded without asking, and what was asked of the world between mh_watch or mh_begin and mh_end: files opened, examined, looked for in vain; directories listed; variables, working directory, terminals, host, user. These
- * add to them. A file is recorded as it is at this call. */
+/* Inputs: what makes the snapshot stale when it changes. The libraries mapped, the executable, the CPU, the page size,
+ * the C library, the variables that steer the interpreter, the dynamic linker, the locale and numerical libraries
+ * (PYTHON*, LD_*, LC_*, OMP_* and others, native/snapshot/environment.c) are recorded without asking, and what was
+ * asked of the world between mh_watch or mh_begin and mh_end: files opened, examined, looked for in vain; directories
+ * listed; variables, working directory, terminals, host, user. These add to them. A file is recorded as it is at this
+ * call. */
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err);
 int mh_add_env(mh_transaction *tx, const char *name, mh_error *err);
-/* All variables whose names fit `pattern`, with one * for any letters; but for those that shells set anew for each command. Case doesn't count. */
+/* All variables whose names fit `pattern`, with one * for any letters; but for those that shells set anew for each
+ * command. Case doesn't count. */
 int mh_add_variables(mh_transaction *tx, const char *pattern, mh_error *err);
-/* The names in a directory, or those only that could be taken for a module of mh_add_names, or that tell of installed packages (.dist-info and
- * its like). One that is not there is absent. */
+/* The names in a directory, or those only that could be taken for a module of mh_add_names, or that tell of installed
+ * packages (.dist-info and its like). One that is not there is absent. */
 enum { MH_LISTING_ALL = 0, MH_LISTING_IMPORTS = 1, MH_LISTING_METADATA = 2 };
 int mh_add_listing(mh_transaction *tx, const char *path, int which, mh_error *err);
 /* The same while it is asked, between mh_watch or mh_begin and mh_end. */
 void mh_note_listing(const char *path, int which);
-/* Modules that were looked for: their names without packages and suffixes, each with a slash behind it, or ?/ if in vain. Once. */
+/* Modules that were looked for: their names without packages and suffixes, each with a slash behind it, or ?/ if in
+ * vain. Once. */
 int mh_add_names(mh_transaction *tx, const char *names, mh_error *err);
 /* The options' arguments; and the working directory, as it was at mh_open. */
 int mh_add_arguments(mh_transaction *tx, mh_error *err);
@@ -185,8 +202,9 @@ int mh_add_place(mh_transaction *tx, mh_error *err);
 int mh_add_note(mh_transaction *tx, const char *text, mh_error *err);
 /* What was asked about this path, and what lies below it, is no input: each run has its own there. */
 int mh_leave_out(mh_transaction *tx, const char *path, mh_error *err);
-/* Begins to note what is asked, long before a transaction: for a program that is watched from its first instruction. The next mh_begin goes on
- * with these notes, mh_unwatch drops them. `program`: its file, as the command line names it, about which nothing is noted; NULL: none. */
+/* Begins to note what is asked, long before a transaction: for a program that is watched from its first instruction.
+ * The next mh_begin goes on with these notes, mh_unwatch drops them. `program`: its file, as the command line names it,
+ * about which nothing is noted; NULL: none. */
 int mh_watch(const char *program, mh_error *err);
 void mh_unwatch(void);
 /* Whether the working directory was asked for since mh_watch. */
@@ -199,26 +217,29 @@ void mh_note_host(bool name);
 void mh_note_zone(void);
 /* While it is paused, what the calling thread asks is not noted. */
 void mh_pause(bool is_paused);
-/* Before the commit: the program itself has written this file, so that it is no input though libraries have read it. What libraries write
- * is known without asking. A file that is not there is none. */
+/* Before the commit: the program itself has written this file, so that it is no input though libraries have read it.
+ * What libraries write is known without asking. A file that is not there is none. */
 int mh_add_output(mh_transaction *tx, const char *path, mh_error *err);
 
-/* Before a commit, when all inputs are recorded: whether it is worth its price. Not, with err->detail saying why, if the last snapshots were
- * replaced before any run could take them, or every run is another variant, until two runs have found the same. */
+/* Before a commit, when all inputs are recorded: whether it is worth its price. Not, with err->detail saying why, if
+ * the last snapshots were replaced before any run could take them, or every run is another variant, until two runs have
+ * found the same. */
 int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err);
 /* Audits, then makes the snapshot real: atomically and durably, or not at all. Ends routing and seals the arena.
  * Afterwards the arena is a private mapping, whether this succeeded or not, and the program goes on with it. */
 int mh_commit(mh_transaction *tx, mh_error *err);
 /* Gives the snapshot up: ends routing, seals the arena, leaves the file there was. */
 void mh_abandon(mh_transaction *tx);
-/* Bytes made durable so far and in all; may be read by another thread while mh_commit or mh_commit_child runs. Of a process each byte
- * counts twice, once written and once made durable, and until all are written the sum is an estimate. */
+/* Bytes made durable so far and in all; may be read by another thread while mh_commit or mh_commit_child runs. Of a
+ * process each byte counts twice, once written and once made durable, and until all are written the sum is an estimate.
+ * */
 void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t *total_bytes);
 
 /* ---- Process snapshots ---------------------------------------------------------------------------------------
  *
- * The transaction of a process commits by fork: the child is what later runs resume. It goes through the same states, but has no
- * arena, routes no memory, and has no root; mh_open never attaches, it only tells whether there is something to resume:
+ * The transaction of a process commits by fork: the child is what later runs resume. It goes through the same states,
+ * but has no arena, routes no memory, and has no root; mh_open never attaches, it only tells whether there is something
+ * to resume:
  *
  *     mh_open(&tx, path, &(mh_options){ .process = true }, &err);
  *     if (mh_is_resumable(tx))
@@ -235,37 +256,43 @@ void mh_commit_progress(const mh_transaction *tx, uint64_t *done_bytes, uint64_t
 
 /* mh_open found a snapshot that this process may be exchanged for. */
 bool mh_is_resumable(const mh_transaction *tx);
-/* Exchanges this process for the snapshot, by executing `launcher`. `argv` is the program's whole command line, NULL-terminated, of
- * which n_skipped arguments come before what the program itself is to see; `envp` its environment, as it was when it started.
- * Returns only on failure. */
-int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err);
+/* Exchanges this process for the snapshot, by executing `launcher`. `argv` is the program's whole command line,
+ * NULL-terminated, of which n_skipped arguments come before what the program itself is to see; `envp` its environment,
+ * as it was when it started. Returns only on failure. */
+int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped,
+              const char *const *envp, mh_error *err);
 /* The command line that the snapshot to be resumed answers to, as mh_options.command; "": none. */
 const char *mh_command(const mh_transaction *tx);
 /* Before mh_arm: in place of mh_options.command and is_watched. */
 int mh_set_command(mh_transaction *tx, const char *command, bool is_watched, mh_error *err);
-/* Makes the next fork() of this thread a commit, after mh_begin. What can't be carried is found out now, as far as it can be:
- * MH_ERR_UNSUPPORTED names it, and nothing is armed. */
+/* Makes the next fork() of this thread a commit, after mh_begin. What can't be carried is found out now, as far as it
+ * can be: MH_ERR_UNSUPPORTED names it, and nothing is armed. */
 int mh_arm(mh_transaction *tx, mh_error *err);
-/* Between mh_arm and fork(), of another thread by the kernel's id: it is of `library`. If n_switches is not 0, the commit may lose it, as
- * long as it has rested since it had stopped running that many times (both *_ctxt_switches of /proc/self/task/ID/status) and until the fork is
- * done. Else, and of those beyond some hundreds, its being alive prevents the commit. */
+/* Between mh_arm and fork(), of another thread by the kernel's id: it is of `library`. If n_switches is not 0, the
+ * commit may lose it, as long as it has rested since it had stopped running that many times (both *_ctxt_switches of
+ * /proc/self/task/ID/status) and until the fork is done. Else, and of those beyond some hundreds, its being alive
+ * prevents the commit. */
 int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t n_switches, mh_error *err);
-/* Between mh_arm and fork(): when the child has written the snapshot, it goes on as a resumed process does, with arguments made up, no output,
- * and mh_read_resumed false, and the caller has it do what every resumed process does and call mh_rehearsed, which ends it. So the snapshot
- * knows which pages each of them writes to, and the launcher copies these at once, which is quicker. It has four seconds. */
+/* Between mh_arm and fork(): when the child has written the snapshot, it goes on as a resumed process does, with
+ * arguments made up, no output, and mh_read_resumed false, and the caller has it do what every resumed process does and
+ * call mh_rehearsed, which ends it. So the snapshot knows which pages each of them writes to, and the launcher copies
+ * these at once, which is quicker. It has four seconds. */
 void mh_rehearse(mh_transaction *tx);
 void mh_rehearsed(void);
-/* Between mh_arm and fork(): in a resumed process signals stay blocked until the caller has taken up what is its own and calls
- * mh_release_signals, so that no handler runs before. Without, they come inside fork(). */
+/* Between mh_arm and fork(): in a resumed process signals stay blocked until the caller has taken up what is its own
+ * and calls mh_release_signals, so that no handler runs before. Without, they come inside fork(). */
 void mh_hold_signals(mh_transaction *tx);
 void mh_release_signals(void); /* in a process that was not resumed: nothing */
-/* In a resumed process that is to execute its program anew: what is caught gets its default action, and what was held back comes. */
+/* In a resumed process that is to execute its program anew: what is caught gets its default action, and what was held
+ * back comes. */
 void mh_surrender_signals(void);
 /* What lies at `address` is zero in the snapshot: for secrets. After mh_begin, any number of times. */
 int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err);
-/* After mh_begin: the caller opens this descriptor again in each resumed process, where until then it leads to /dev/null. */
+/* After mh_begin: the caller opens this descriptor again in each resumed process, where until then it leads to
+ * /dev/null. */
 int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err);
-/* Whether a descriptor of this process is the program's: neither the transaction's, nor inherited from whoever started the process. */
+/* Whether a descriptor of this process is the program's: neither the transaction's, nor inherited from whoever started
+ * the process. */
 bool mh_is_carried(const mh_transaction *tx, int fd);
 /* 1: both are descriptors of one open file, as dup makes them; 0: they are not; -errno: the kernel does not tell. */
 int mh_is_same_open(int fd, int other);
@@ -274,22 +301,22 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err);
 
 typedef struct {
     uint64_t argc, envc;
-    char **argv, **envp;       /* NULL-terminated; the C environ is envp already */
-    uint64_t n_skipped;        /* as in mh_resume */
-    uint64_t ignored_signals;  /* bit signal - 1: whoever started the process had it ignored */
-    uint64_t began_ns;         /* CLOCK_MONOTONIC at the launcher's first instruction */
-    const char *path;          /* of the snapshot */
-    const char *strings;       /* all of argv, then all of envp, one behind the other with their NUL bytes */
+    char **argv, **envp;      /* NULL-terminated; the C environ is envp already */
+    uint64_t n_skipped;       /* as in mh_resume */
+    uint64_t ignored_signals; /* bit signal - 1: whoever started the process had it ignored */
+    uint64_t began_ns;        /* CLOCK_MONOTONIC at the launcher's first instruction */
+    const char *path;         /* of the snapshot */
+    const char *strings;      /* all of argv, then all of envp, one behind the other with their NUL bytes */
     uint64_t strings_bytes;
 } mh_resumed;
 /* False in a process that was not resumed, and in a rehearsal. */
 bool mh_read_resumed(mh_resumed *resumed);
-/* A number that is the same for descriptors that a program can't tell apart: terminals, pipes, the same device. 0: closed, or it has a
- * position, as files do. */
+/* A number that is the same for descriptors that a program can't tell apart: terminals, pipes, the same device. 0:
+ * closed, or it has a position, as files do. */
 uint64_t mh_descriptor_kind(int fd);
-/* Which modules drew random bytes of the kernel between mh_begin and mh_end, in this process and those whose memory it is, each once: by
- * getrandom, getentropy, arc4random, /dev/urandom, /dev/random or AT_RANDOM. The path is "" for the program, NULL while a thread is just
- * entering it. Complete: there were not too many to keep (128). */
+/* Which modules drew random bytes of the kernel between mh_begin and mh_end, in this process and those whose memory it
+ * is, each once: by getrandom, getentropy, arc4random, /dev/urandom, /dev/random or AT_RANDOM. The path is "" for the
+ * program, NULL while a thread is just entering it. Complete: there were not too many to keep (128). */
 uint32_t mh_drawer_count(void);
 const char *mh_drawer_path(uint32_t i);
 uint64_t mh_drawer_size(uint32_t i); /* bytes of each of its draws, if all were alike; else, or if unknown, 0 */
@@ -297,36 +324,41 @@ bool mh_drawers_are_complete(void);
 /* Whether such a draw gave just these 8 to 64 bytes: 1, 0, or -1: there were too many to tell (32768). */
 int mh_was_drawn(const void *bytes, uint64_t size_bytes);
 
-/* A number that is the same for processes whose standard streams are of one kind, and which may use the same CPUs and as large a stack. 0:
- * that can't be told. */
+/* A number that is the same for processes whose standard streams are of one kind, and which may use the same CPUs and
+ * as large a stack. 0: that can't be told. */
 uint64_t mh_circumstances(void);
 
-/* What the kernel keeps for this process besides its memory, each as a number that is compared, in the order of magicheap/_kernel.py:
- * as it is, or as it was when the library was loaded, also in a process that was resumed. */
+/* What the kernel keeps for this process besides its memory, each as a number that is compared, in the order of
+ * magicheap/_kernel.py: as it is, or as it was when the library was loaded, also in a process that was resumed. */
 enum { MH_STATE_VALUES = 59 };
 void mh_read_state(bool at_first, int64_t *values);
 
 /* In a CPython process that is to be resumed, before its commit: whether mh_leave may find a way there. */
 bool mh_can_leave(void);
-/* In CPython, with its lock held, from the first garbage collection of Py_FinalizeEx: goes on where that would return 0 to Py_RunMain or
- * Py_Exit. Returns where this can't be done, or where teardown would do more than free memory: functions were given to Py_AtExit, or a
- * file, pipe or socket of the program's own is open for writing. Then nothing has changed. */
+/* In CPython, with its lock held, from the first garbage collection of Py_FinalizeEx: goes on where that would return 0
+ * to Py_RunMain or Py_Exit. Returns where this can't be done, or where teardown would do more than free memory:
+ * functions were given to Py_AtExit, or a file, pipe or socket of the program's own is open for writing. Then nothing
+ * has changed. */
 void mh_leave(void);
 
-/* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the launcher's path;
- * `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P. `arguments`: NULL if the snapshot serves
- * any, else the program's own, NULL-terminated; then the working directory counts, too, as it does where `is_here` says so: the snapshot's
- * path is relative. 128 KiB hold every text that can be found. */
+/* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the
+ * launcher's path; `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P.
+ * `arguments`: NULL if the snapshot serves any, else the program's own, NULL-terminated; then the working directory
+ * counts, too, as it does where `is_here` says so: the snapshot's path is relative. 128 KiB hold every text that can be
+ * found. */
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, bool is_here,
                     const char *const *arguments, mh_error *err);
-/* The user's directory of snapshots, which need not exist, into a buffer of PATH_MAX bytes: as the launcher looks for it. MH_ERR_UNSUPPORTED: there
- * is none, and `path` is "". */
+/* The user's directory of snapshots, which need not exist, into a buffer of PATH_MAX bytes: as the launcher looks for
+ * it. MH_ERR_UNSUPPORTED: there is none, and `path` is "". */
 int mh_cache_directory(char *path, uint64_t size, mh_error *err);
-/* Makes it for the user alone, with what is missing on the way to it; but no home, and nothing in one, or below anything, that is somebody else's. */
+/* Makes it for the user alone, with what is missing on the way to it; but no home, and nothing in one, or below
+ * anything, that is somebody else's. */
 int mh_make_cache_directory(mh_error *err);
-/* The interpreter that the launcher in `directory` runs programs by, if it was installed there: into a buffer of PATH_MAX bytes, "" if not. */
+/* The interpreter that the launcher in `directory` runs programs by, if it was installed there: into a buffer of
+ * PATH_MAX bytes, "" if not. */
 int mh_read_interpreter(char *path, uint64_t size, const char *directory);
-/* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found before. */
+/* From now on the launcher finds the snapshot at `path`, which is absolute, by this command. Replaces what it found
+ * before. */
 int mh_link_command(const char *command, const char *path, mh_error *err);
 
 /* ---- What the audit found (valid from mh_commit to mh_close) ------------------------------------------------- */
@@ -334,26 +366,26 @@ int mh_link_command(const char *command, const char *path, mh_error *err);
 enum { MH_TARGET_HEAP = 1, MH_TARGET_STACK = 2, MH_TARGET_MAPPING = 3, MH_TARGET_ARENA = 4 /* another arena */ };
 
 typedef struct {
-    uint64_t block;         /* address of the block that holds the pointer */
+    uint64_t block; /* address of the block that holds the pointer */
     uint64_t block_bytes;
-    uint64_t offset;        /* of the pointer in the block */
-    uint64_t value;         /* where it points */
-    int target;             /* MH_TARGET_* */
-    char owner[256];        /* path of the library that allocated the block, or "" */
-    char target_name[256];  /* the mapping it points into, as /proc/self/maps names it */
+    uint64_t offset;       /* of the pointer in the block */
+    uint64_t value;        /* where it points */
+    int target;            /* MH_TARGET_* */
+    char owner[256];       /* path of the library that allocated the block, or "" */
+    char target_name[256]; /* the mapping it points into, as /proc/self/maps names it */
 } mh_finding;
 
 typedef struct {
     uint64_t live_blocks;
-    uint64_t scanned_bytes;    /* read as possible pointers */
-    uint64_t data_bytes;       /* known to hold none */
-    uint64_t relocations;      /* pointers into modules, fixed at every attach */
-    uint64_t findings;         /* dangling pointers in blocks that the root leads to */
-    uint64_t litter_blocks;    /* live blocks that nothing leads to */
+    uint64_t scanned_bytes; /* read as possible pointers */
+    uint64_t data_bytes;    /* known to hold none */
+    uint64_t relocations;   /* pointers into modules, fixed at every attach */
+    uint64_t findings;      /* dangling pointers in blocks that the root leads to */
+    uint64_t litter_blocks; /* live blocks that nothing leads to */
 } mh_audit_summary;
 
 typedef struct {
-    char name[256];  /* path of the library; "" for explicit calls */
+    char name[256]; /* path of the library; "" for explicit calls */
     uint64_t blocks;
     uint64_t bytes;
 } mh_owner;
@@ -361,7 +393,8 @@ typedef struct {
 void mh_read_audit(const mh_transaction *tx, mh_audit_summary *summary);
 /* Finding number `i`, of those kept (the first 64); MH_ERR_ARGUMENT past the last. */
 int mh_read_finding(const mh_transaction *tx, uint32_t i, mh_finding *finding);
-/* Live blocks by the library that allocated them, largest first; returns how many owners there are, at most `n_max` are stored. */
+/* Live blocks by the library that allocated them, largest first; returns how many owners there are, at most `n_max` are
+ * stored. */
 int mh_read_owners(mh_arena *arena, mh_owner *owners, int n_max);
 
 /* ---- Snapshot files as such: info and verify ------------------------------------------------------------------ */
@@ -371,24 +404,41 @@ typedef struct mh_image mh_image; /* header and tables of a file, checked */
 enum { MH_KIND_HEAP = 1, MH_KIND_PROCESS = 2 };
 enum { MH_SEGMENT_ARENA = 1, MH_SEGMENT_PAGES = 2, MH_SEGMENT_MEMORY = 3, MH_SEGMENT_FILE = 4, MH_SEGMENT_ZERO = 5 };
 enum {
-    MH_INPUT_FILE = 1, MH_INPUT_LIBRARY = 2, MH_INPUT_ENV = 3, MH_INPUT_KEY = 4, MH_INPUT_CPU = 5, MH_INPUT_SYSTEM = 6, MH_INPUT_ABSENT = 7,
-    MH_INPUT_PRESENT = 8, MH_INPUT_DIRECTORY = 9, MH_INPUT_LISTING = 10, MH_INPUT_NAMES = 11, MH_INPUT_ARGUMENTS = 12, MH_INPUT_PLACE = 13,
-    MH_INPUT_TERMINAL = 14, MH_INPUT_SIZE = 15, MH_INPUT_HOST = 16, MH_INPUT_USER = 17, MH_INPUT_NOTE = 18, MH_INPUT_RIGHTS = 19,
+    MH_INPUT_FILE = 1,
+    MH_INPUT_LIBRARY = 2,
+    MH_INPUT_ENV = 3,
+    MH_INPUT_KEY = 4,
+    MH_INPUT_CPU = 5,
+    MH_INPUT_SYSTEM = 6,
+    MH_INPUT_ABSENT = 7,
+    MH_INPUT_PRESENT = 8,
+    MH_INPUT_DIRECTORY = 9,
+    MH_INPUT_LISTING = 10,
+    MH_INPUT_NAMES = 11,
+    MH_INPUT_ARGUMENTS = 12,
+    MH_INPUT_PLACE = 13,
+    MH_INPUT_TERMINAL = 14,
+    MH_INPUT_SIZE = 15,
+    MH_INPUT_HOST = 16,
+    MH_INPUT_USER = 17,
+    MH_INPUT_NOTE = 18,
+    MH_INPUT_RIGHTS = 19,
     MH_INPUT_VARIABLES = 20
 };
 
 typedef struct {
-    int kind;                 /* MH_KIND_* */
+    int kind; /* MH_KIND_* */
     uint32_t format_version;
-    uint64_t file_bytes;      /* apparent size */
-    uint64_t stored_bytes;    /* without holes */
-    uint64_t address;         /* of the arena */
-    uint64_t root;            /* its address, or 0 */
-    int64_t created_ns;       /* since the epoch */
+    uint64_t file_bytes;   /* apparent size */
+    uint64_t stored_bytes; /* without holes */
+    uint64_t address;      /* of the arena */
+    uint64_t root;         /* its address, or 0 */
+    int64_t created_ns;    /* since the epoch */
     uint32_t n_segments, n_inputs, n_modules;
     uint64_t n_relocations;
     uint64_t live_blocks;
-    uint64_t checksum;        /* of the header, and so of all but the segments' bytes: tells one snapshot from another */
+    /* of the header, and so of all but the segments' bytes: tells one snapshot from another */
+    uint64_t checksum;
 } mh_image_info;
 
 typedef struct {
@@ -401,13 +451,23 @@ typedef struct {
 } mh_process_info;
 
 typedef struct {
-    int kind;                 /* MH_SEGMENT_* */
+    int kind; /* MH_SEGMENT_* */
     uint32_t prot;
     uint64_t address, size_bytes, file_offset, checksum;
-    uint32_t input;           /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
+    uint32_t input; /* MH_SEGMENT_FILE: index of the input that names the file; else 0 */
 } mh_segment_info;
-typedef struct { int kind; char name[512]; uint64_t size_bytes, inode, device; int64_t mtime_ns; uint64_t digest; } mh_input_info;
-typedef struct { char path[512]; char build_id[72]; /* hexadecimal, "" without one */ uint64_t n_relocations; } mh_module_info;
+typedef struct {
+    int kind;
+    char name[512];
+    uint64_t size_bytes, inode, device;
+    int64_t mtime_ns;
+    uint64_t digest;
+} mh_input_info;
+typedef struct {
+    char path[512];
+    char build_id[72]; /* hexadecimal, "" without one */
+    uint64_t n_relocations;
+} mh_module_info;
 
 int mh_image_open(mh_image **image, const char *path, mh_error *err);
 void mh_image_close(mh_image *image);
@@ -423,15 +483,16 @@ uint64_t mh_image_read_key(const mh_image *image, char *key, uint64_t size);
 bool mh_image_is_gone(const mh_image *image);
 /* Reads every byte: MH_ERR_CORRUPT names the segment whose checksum does not match. */
 int mh_image_verify(const mh_image *image, mh_error *err);
-/* MH_OK if a run with these options could take it here and now, else the reason. Takes nothing. `options` NULL, or of a process without a
- * key: of a run with the right key. */
+/* MH_OK if a run with these options could take it here and now, else the reason. Takes nothing. `options` NULL, or of a
+ * process without a key: of a run with the right key. */
 int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err);
 
-/* MH_OK if this machine can do heap snapshots; else MH_ERR_UNSUPPORTED or MH_ERR_SYSTEM with the first obstacle. Each probe is one
- * assumption about the machine, tried for real. i counts from 0; name is a constant; MH_ERR_ARGUMENT past the last. */
+/* MH_OK if this machine can do heap snapshots; else MH_ERR_UNSUPPORTED or MH_ERR_SYSTEM with the first obstacle. Each
+ * probe is one assumption about the machine, tried for real. i counts from 0; name is a constant; MH_ERR_ARGUMENT past
+ * the last. */
 int mh_probe(uint32_t i, const char **name, const char *directory, mh_error *err);
-/* The same for process snapshots, which need all of mh_probe, too. MH_OK with err->detail not empty: the assumption does not hold, but
- * there is another way. */
+/* The same for process snapshots, which need all of mh_probe, too. MH_OK with err->detail not empty: the assumption
+ * does not hold, but there is another way. */
 int mh_process_probe(uint32_t i, const char **name, mh_error *err);
 /* cffi:end */
 #pragma GCC visibility pop

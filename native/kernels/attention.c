@@ -1,8 +1,8 @@
 /* attention.c - attention over the cache, compiled once per instruction set.
  *
- * Scores and sums are the same thing, small matrix products, done in tiles of registers straight from the cache: of pairs of
- * integers, or of floats. As many queries as a tile has rows go through a chunk together, so that what is between its keys
- * and its values stays in first-level cache.
+ * Scores and sums are the same thing, small matrix products, done in tiles of registers straight from the cache: of
+ * pairs of integers, or of floats. As many queries as a tile has rows go through a chunk together, so that what is
+ * between its keys and its values stays in first-level cache.
  */
 #include "attention_cache.h"
 #include "exp2.h"
@@ -13,19 +13,20 @@ enum { AHEAD = 2 }; /* chunks: of 1, 2 and 3, 2 measures best */
 typedef float row[MKI_CHUNK] __attribute__((aligned(64)));
 typedef int32_t sums_row[MKI_CHUNK] __attribute__((aligned(64)));
 
-static const mki_softmax NOTHING = {-INFINITY, 0};
+static const mki_softmax NOTHING = { -INFINITY, 0 };
 
 /* Consecutive queries of one kv head, by token and then by head. Lengths so ascend. */
 typedef struct {
     const mki_attention *a;
     int32_t kv_head, n;
-    int64_t ahead; /* bytes: what of the cache will be wanted next, in order to ask for it in time; 0: it is near anyway */
+    /* bytes: what of the cache will be wanted next, in order to ask for it in time; 0: it is near anyway */
+    int64_t ahead;
     int32_t length[MKI_QUERIES]; /* positions it sees */
     const float *q[MKI_QUERIES];
     float *out[MKI_QUERIES];
     mki_softmax softmax[MKI_QUERIES];
-    int32_t first_rounded;       /* dimension; -1: none */
-    float scale[MKI_QUERIES];    /* of the rounded dimensions */
+    int32_t first_rounded;                                                    /* dimension; -1: none */
+    float scale[MKI_QUERIES];                                                 /* of the rounded dimensions */
     int16_t rounded[MKI_QUERIES * MKI_DIMS_I16] __attribute__((aligned(64))); /* rows follow each other without gaps */
 } queries;
 
@@ -39,17 +40,20 @@ static void begin(queries *s, const mki_attention *a, int32_t kv_head, int32_t f
     s->ahead = 0;
     s->first_rounded = -1;
     for (int32_t i = 0; i < s->n; i++) {
-        int64_t token = (first + i) / group, row = token * a->n_heads + kv_head * group + (first + i) % group;
+        int64_t token = (first + i) / group, at = token * a->n_heads + kv_head * group + (first + i) % group;
         s->length[i] = a->start + (int32_t)token + 1;
-        s->q[i] = a->q + row * a->cache.head_dim;
-        s->out[i] = out + row * a->cache.head_dim;
+        s->q[i] = a->q + at * a->cache.head_dim;
+        s->out[i] = out + at * a->cache.head_dim;
         s->softmax[i] = NOTHING;
         memset(s->out[i], 0, (size_t)a->cache.head_dim * sizeof *out);
     }
 }
 
 /* How many positions of a chunk query i sees. */
-static int32_t n_seen(const queries *s, int32_t i, int32_t chunk) { return least(s->length[i] - chunk * MKI_CHUNK, MKI_CHUNK); }
+static int32_t n_seen(const queries *s, int32_t i, int32_t chunk)
+{
+    return least(s->length[i] - chunk * MKI_CHUNK, MKI_CHUNK);
+}
 
 /* Weights are 2^(score * this). */
 static float scale_of(const mki_attention *a) { return 0x1.715476p0f / sqrtf((float)a->cache.head_dim); }
@@ -62,15 +66,15 @@ typedef struct {
     int64_t stride;
 } float_matrix;
 
-/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is taken
- * in ascending order of i, whatever is computed beside it. */
-INLINE void multiply_float_tile(const int rows, const int vectors, const float *const *factor, int32_t n, float_matrix b,
-                                bool more, float *out)
+/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is
+ * taken in ascending order of i, whatever is computed beside it. */
+INLINE void multiply_float_tile(const int rows, const int vectors, const float *const *factor, int32_t n,
+                                float_matrix b, bool more, float *out)
 {
     vector sum[TILE_ROWS][TILE_VECTORS];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vectors; j++)
-            sum[r][j] = more ? load(out + r * MKI_CHUNK + j * LANES) : (vector){0};
+            sum[r][j] = more ? load(out + r * MKI_CHUNK + j * LANES) : (vector){ 0 };
     for (int32_t i = 0; i < n; i++, b.at += b.stride) {
         vector part[TILE_VECTORS];
         for (int j = 0; j < vectors; j++)
@@ -85,18 +89,19 @@ INLINE void multiply_float_tile(const int rows, const int vectors, const float *
 }
 
 /* The first n_columns, and what is left of a vector. */
-INLINE void multiply_float_rows(const int rows, const float *const *factor, int32_t n, float_matrix b, int32_t n_columns,
-                                bool more, row *out)
+INLINE void multiply_float_rows(const int rows, const float *const *factor, int32_t n, float_matrix b,
+                                int32_t n_columns, bool more, row *out)
 {
     int32_t column = 0;
     for (; column + TILE_VECTORS * LANES <= n_columns; column += TILE_VECTORS * LANES)
-        multiply_float_tile(rows, TILE_VECTORS, factor, n, (float_matrix){b.at + column, b.stride}, more, &out[0][column]);
+        multiply_float_tile(rows, TILE_VECTORS, factor, n, (float_matrix){ b.at + column, b.stride }, more,
+                            &out[0][column]);
     for (; column < n_columns; column += LANES)
-        multiply_float_tile(rows, 1, factor, n, (float_matrix){b.at + column, b.stride}, more, &out[0][column]);
+        multiply_float_tile(rows, 1, factor, n, (float_matrix){ b.at + column, b.stride }, more, &out[0][column]);
 }
 
-static void multiply_floats(int32_t n_rows, const float *const *factor, int32_t n, float_matrix b, int32_t n_columns, bool more,
-                            row *out)
+static void multiply_floats(int32_t n_rows, const float *const *factor, int32_t n, float_matrix b, int32_t n_columns,
+                            bool more, row *out)
 {
     int32_t r = 0;
     for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
@@ -107,8 +112,8 @@ static void multiply_floats(int32_t n_rows, const float *const *factor, int32_t 
 
 /* ---- products of integers ---- */
 
-/* Rows of pairs of integers. Where ahead is not 0, as much further on of each number that is used is called into second-level
- * cache; where there is no such memory, nothing happens. */
+/* Rows of pairs of integers. Where ahead is not 0, as much further on of each number that is used is called into
+ * second-level cache; where there is no such memory, nothing happens. */
 typedef struct {
     const char *at;
     int64_t row_bytes, ahead;
@@ -128,12 +133,12 @@ INLINE pairs load_some(const bool is_bytes, const char *at)
 }
 
 /* sums[r] = sum over i < n of q[r][2i] * b[i][..][0] + q[r][2i + 1] * b[i][..][1], for some vectors of a row. */
-INLINE void multiply_pair_tile(const int rows, const int vectors, const bool is_bytes, const int16_t *const *q, int32_t n,
-                               const pair_matrix *b, int32_t column, int32_t *sums)
+INLINE void multiply_pair_tile(const int rows, const int vectors, const bool is_bytes, const int16_t *const *q,
+                               int32_t n, const pair_matrix *b, int32_t column, int32_t *sums)
 {
     const int pair_bytes = is_bytes ? 2 : 4;
     const char *at = b->at + column * pair_bytes;
-    pairs sum[TILE_ROWS][TILE_VECTORS] = {0};
+    pairs sum[TILE_ROWS][TILE_VECTORS] = { 0 };
     for (int32_t i = 0; i < n; i++, at += b->row_bytes) {
         pairs factor[TILE_ROWS];
         for (int next = 0; b->ahead && next < vectors * LANES * pair_bytes; next += 64)
@@ -152,8 +157,8 @@ INLINE void multiply_pair_tile(const int rows, const int vectors, const bool is_
 }
 
 /* The first n_columns, and what is left of a vector. */
-INLINE void multiply_pair_rows(const int rows, const bool is_bytes, const int16_t *const *q, int32_t n, const pair_matrix *b,
-                               int32_t n_columns, sums_row *sums)
+INLINE void multiply_pair_rows(const int rows, const bool is_bytes, const int16_t *const *q, int32_t n,
+                               const pair_matrix *b, int32_t n_columns, sums_row *sums)
 {
     int32_t column = 0;
     for (; column + TILE_VECTORS * LANES <= n_columns; column += TILE_VECTORS * LANES)
@@ -162,8 +167,8 @@ INLINE void multiply_pair_rows(const int rows, const bool is_bytes, const int16_
         multiply_pair_tile(rows, 1, is_bytes, q, n, b, column, &sums[0][column]);
 }
 
-INLINE void multiply_pairs_as(const bool is_bytes, int32_t n_rows, const int16_t *const *q, int32_t n, const pair_matrix *b,
-                              int32_t n_columns, sums_row *sums)
+INLINE void multiply_pairs_as(const bool is_bytes, int32_t n_rows, const int16_t *const *q, int32_t n,
+                              const pair_matrix *b, int32_t n_columns, sums_row *sums)
 {
     const int half = TILE_ROWS / 2;
     int32_t r = 0;
@@ -176,8 +181,8 @@ INLINE void multiply_pairs_as(const bool is_bytes, int32_t n_rows, const int16_t
 }
 
 /* Not inlined, or the compiler keeps the sums in memory. */
-static __attribute__((noinline)) void sum_pairs(int32_t n_rows, const int16_t *const *q, int32_t n, const pair_matrix *b,
-                                                int32_t n_columns, sums_row *sums)
+static __attribute__((noinline)) void sum_pairs(int32_t n_rows, const int16_t *const *q, int32_t n,
+                                                const pair_matrix *b, int32_t n_columns, sums_row *sums)
 {
     if (b->is_bytes)
         multiply_pairs_as(true, n_rows, q, n, b, n_columns, sums);
@@ -186,15 +191,15 @@ static __attribute__((noinline)) void sum_pairs(int32_t n_rows, const int16_t *c
 }
 
 /* out = the product's first n_columns under all scales, and what is left of a vector; added to out if `more`. */
-static void multiply_pairs(int32_t n_rows, const factors *f, int32_t n, const pair_matrix *b, int32_t n_columns, bool more,
-                           row *out)
+static void multiply_pairs(int32_t n_rows, const factors *f, int32_t n, const pair_matrix *b, int32_t n_columns,
+                           bool more, row *out)
 {
     sums_row sums[TILE_ROWS];
     sum_pairs(n_rows, f->q, n, b, n_columns, sums);
     for (int32_t r = 0; r < n_rows; r++)
         for (int32_t column = 0; column < n_columns; column += LANES) {
             vector scale = b->scales ? load(b->scales + column) : broadcast(1);
-            vector before = more ? load(out[r] + column) : (vector){0};
+            vector before = more ? load(out[r] + column) : (vector){ 0 };
             store(out[r] + column, before + to_floats(load_pairs(sums[r] + column)) * f->scale[r] * scale);
         }
 }
@@ -202,7 +207,7 @@ static void multiply_pairs(int32_t n_rows, const factors *f, int32_t n, const pa
 /* A block's rows of n pairs. */
 static pair_matrix pairs_of(const queries *s, const block *b, int64_t n)
 {
-    return (pair_matrix){b->q, n * 2 * mki_cache_q_bytes(b->type), s->ahead, NULL, b->type == MK_Q8_0};
+    return (pair_matrix){ b->q, n * 2 * mki_cache_q_bytes(b->type), s->ahead, NULL, b->type == MK_Q8_0 };
 }
 
 /* ---- one chunk, for as many queries as a tile has rows, each of which sees some of it ---- */
@@ -249,7 +254,7 @@ static void score_pairs(queries *s, int32_t i, int32_t n, int32_t chunk, row *sc
 static void score_floats(const queries *s, int32_t i, int32_t n, int32_t chunk, row *scores)
 {
     const mki_cache *cache = &s->a->cache;
-    float_matrix keys = {(const float *)keys_of(cache, chunk, s->kv_head), MKI_CHUNK};
+    float_matrix keys = { (const float *)keys_of(cache, chunk, s->kv_head), MKI_CHUNK };
     multiply_floats(n, s->q + i, cache->head_dim, keys, n_seen(s, i + n - 1, chunk), false, scores);
 }
 
@@ -299,7 +304,7 @@ static worth merge_softmax(mki_softmax *into, mki_softmax chunk, float scale)
     float higher = (chunk.peak - into->peak) * scale;
     vector shrink = broadcast(-fabsf(higher));
     mki_exp2(&shrink, 1);
-    worth w = {higher > 0 ? shrink[0] : 1, higher > 0 ? 1 : shrink[0]};
+    worth w = { higher > 0 ? shrink[0] : 1, higher > 0 ? 1 : shrink[0] };
     into->peak = higher > 0 ? chunk.peak : into->peak;
     into->total = into->total * w.before + chunk.total * w.chunk;
     return w;
@@ -311,16 +316,17 @@ static void merge_sums(float *into, const float *sums, int32_t n, worth w)
         into[i] = into[i] * w.before + sums[i] * w.chunk;
 }
 
-/* Weights, under the values' scales, as integers; zeros where a query does not see the value. Theirs is NaN if a scale is. */
-static void round_weights(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *weights, const float *scales,
-                          int16_t (*q)[MKI_CHUNK], factors *f)
+/* Weights, under the values' scales, as integers; zeros where a query does not see the value. Theirs is NaN if a scale
+ * is. */
+static void round_weights(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *weights,
+                          const float *scales, int16_t (*q)[MKI_CHUNK], factors *f)
 {
     row scaled[TILE_ROWS];
     for (int32_t k = 0; k < n; k++) {
         for (int32_t p = 0; p < MKI_CHUNK; p++)
             scaled[k][p] = weights[k][p] * scales[p];
         fill(scaled[k], n_seen(s, i + k, chunk), 0);
-        f->scale[k] = total_of(scaled[k]) / LARGEST;
+        f->scale[k] = total_of(scaled[k]) / (float)LARGEST;
         f->q[k] = q[k];
     }
     for (int32_t k = 0; k < n; k++)
@@ -339,7 +345,8 @@ static void add_pairs(const queries *s, int32_t i, int32_t n, int32_t chunk, con
         row scales, sums[TILE_ROWS];
         load_scales(&b, n_positions, s->ahead, scales);
         round_weights(s, i, n, chunk, scores, scales, q, &f);
-        for (int32_t dim = 0; dim < b.n; dim += MKI_CHUNK, values.at += MKI_CHUNK * 2 * mki_cache_q_bytes(cache->type)) {
+        for (int32_t dim = 0; dim < b.n;
+             dim += MKI_CHUNK, values.at += MKI_CHUNK * 2 * mki_cache_q_bytes(cache->type)) {
             int32_t n_dims = least(b.n - dim, MKI_CHUNK);
             multiply_pairs(n, &f, (n_positions + 1) / 2, &values, n_dims, false, sums);
             for (int32_t k = 0; k < n; k++)
@@ -360,10 +367,10 @@ static void add_floats(const queries *s, int32_t i, int32_t n, int32_t chunk, co
         int32_t n_dims = least(cache->head_dim - dim, MKI_CHUNK);
         for (int32_t k = 0; k < n; k++)
             weights[k] = scores[k];
-        multiply_floats(n, weights, common, (float_matrix){values + dim, stride}, n_dims, false, sums);
+        multiply_floats(n, weights, common, (float_matrix){ values + dim, stride }, n_dims, false, sums);
         for (int32_t k = 0; k < n; k++) {
             const float *rest = scores[k] + common;
-            float_matrix behind = {values + dim + common * stride, stride};
+            float_matrix behind = { values + dim + common * stride, stride };
             multiply_floats(1, &rest, n_seen(s, i + k, chunk) - common, behind, n_dims, true, sums + k);
             merge_sums(s->out[i + k] + dim, sums[k], n_dims, worths[k]);
         }

@@ -9,7 +9,8 @@
 
 enum { LARGEST = 32767 }; /* 16-bit integer, norm of a rounded vector, and sum of a chunk's rounded weights */
 
-static const float MAGIC = 0x1.8p23f; /* added to a float it leaves the nearest integer, ties to even, in its low bits */
+/* added to a float it leaves the nearest integer, ties to even, in its low bits */
+static const float MAGIC = 0x1.8p23f;
 
 INLINE int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
@@ -39,9 +40,12 @@ INLINE block block_of(const mki_cache *c, char *half, int32_t first)
 {
     int64_t left = mki_cache_width(c->head_dim) - first, dims = mki_cache_block_dims(c->type);
     char *at = half + mki_cache_blocks_bytes(c->type, first);
-    return (block){.type = c->type, .first = first, .n = least(c->head_dim - first, (int32_t)dims),
-                   .width = (int32_t)(left < dims ? left : dims), .scales = at,
-                   .q = at + MKI_CHUNK * mki_cache_scale_bytes(c->type)};
+    return (block){ .type = c->type,
+                    .first = first,
+                    .n = least(c->head_dim - first, (int32_t)dims),
+                    .width = (int32_t)(left < dims ? left : dims),
+                    .scales = at,
+                    .q = at + MKI_CHUNK * mki_cache_scale_bytes(c->type) };
 }
 
 /* q = x * inverse, rounded, for a multiple of 16 of numbers below 2^15; others become some 16 bits. */
@@ -56,8 +60,8 @@ INLINE void round_by(const float *x, int32_t n, float inverse, int16_t *q)
         }
 }
 
-/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by. What is
- * not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
+/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by.
+ * What is not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
 INLINE float round_vector(const float *x, int32_t n, int16_t *q)
 {
     _Alignas(64) float padded[MKI_DIMS_I16];
@@ -66,8 +70,8 @@ INLINE float round_vector(const float *x, int32_t n, int16_t *q)
     for (int32_t i = n; i < n_padded; i++)
         padded[i] = 0;
     float squares = sum_of_squares(padded, n_padded), norm = sqrtf(squares);
-    round_by(padded, n_padded, squares >= FLT_MIN ? LARGEST / norm : 0, q);
-    return norm / LARGEST;
+    round_by(padded, n_padded, squares >= FLT_MIN ? (float)LARGEST / norm : 0, q);
+    return norm / (float)LARGEST;
 }
 
 /* What is beyond the range of halves becomes their largest; NaN stays. */
@@ -77,8 +81,8 @@ INLINE uint16_t to_half(float x)
     return mki_to_half(x > largest ? largest : x < -largest ? -largest : x);
 }
 
-/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns the half they are to be multiplied by,
- * which one that is NaN makes NaN. */
+/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns the half they are to be multiplied
+ * by, which one that is NaN makes NaN. */
 INLINE uint16_t round_to_bytes(const float *x, int32_t n, int16_t *q)
 {
     float largest = 0;
@@ -126,7 +130,8 @@ INLINE void remember_value(const block *b, int32_t position, const float *x)
         store_number(b, (position / 2 * b->width + i) * 2 + position % 2, q[i]);
 }
 
-INLINE void remember_floats(const mki_cache *c, float *keys, float *values, int32_t position, const float *key, const float *value)
+INLINE void remember_floats(const mki_cache *c, float *keys, float *values, int32_t position, const float *key,
+                            const float *value)
 {
     for (int64_t i = 0; i < c->head_dim; i++)
         keys[i * MKI_CHUNK + position] = key[i];
@@ -148,8 +153,8 @@ static void remember(const mki_cache *c, int32_t position, int32_t kv_head, cons
     }
 }
 
-/* The block's scales, those of the first n positions at least; what is `ahead` bytes further on is called into second-level
- * cache. */
+/* The block's scales, those of the first n positions at least; what is `ahead` bytes further on is called into
+ * second-level cache. */
 INLINE void load_scales(const block *b, int32_t n, int64_t ahead, float *scales)
 {
     for (int64_t line = 0; ahead && line < n * mki_cache_scale_bytes(b->type); line += 64)

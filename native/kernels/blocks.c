@@ -82,7 +82,9 @@ static void read_q6_k(const mki_q6_k *block, float *out)
 
 void mki_read_row(int32_t type, const void *row, int32_t cols, float *out)
 {
-    int32_t step = type == MK_Q4_K || type == MK_Q5_K || type == MK_Q6_K ? MKI_SUPER : mki_is_block_type(type) ? MKI_BLOCK : 1;
+    int32_t step = type == MK_Q4_K || type == MK_Q5_K || type == MK_Q6_K ? MKI_SUPER
+                   : mki_is_block_type(type)                             ? MKI_BLOCK
+                                                                         : 1;
     for (int32_t i = 0, n = cols / step; i < n; i++, out += step)
         switch (type) {
         case MK_F32: memcpy(out, (const float *)row + i, sizeof *out); break;
@@ -152,7 +154,8 @@ static void quantize_q4_1(const float *x, mki_q4_1 *block)
     block->d = mki_to_half(d);
     block->m = mki_to_half(least);
     for (int i = 0; i < 16; i++)
-        block->q[i] = (uint8_t)(nibble((x[i] - least) * scale + 0.5f) | nibble((x[i + 16] - least) * scale + 0.5f) << 4);
+        block->q[i] =
+            (uint8_t)(nibble((x[i] - least) * scale + 0.5f) | nibble((x[i + 16] - least) * scale + 0.5f) << 4);
 }
 
 static void quantize_q8_0(const float *x, mki_q8_0 *block)

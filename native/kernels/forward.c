@@ -84,7 +84,8 @@ static void rotate_and_remember(void *arg, int32_t first, int32_t last)
 
 static int32_t group(const mk_config *c) { return c->n_heads / c->n_kv_heads; }
 
-/* Items are portion * n_kv_heads + kv head. Later portions see more positions; the pool hands out the last items first. */
+/* Items are portion * n_kv_heads + kv head. Later portions see more positions; the pool hands out the last items first.
+ * */
 static void attend_portions(void *arg, int32_t first, int32_t last)
 {
     batch *b = arg;
@@ -92,7 +93,8 @@ static void attend_portions(void *arg, int32_t first, int32_t last)
     int32_t n_queries = b->n_tokens * group(c);
     for (int32_t i = first; i < last; i++) {
         int32_t from = i / c->n_kv_heads * MKI_QUERIES, left = n_queries - from;
-        b->isa->attention->attend(&b->attention, i % c->n_kv_heads, from, from + (left < MKI_QUERIES ? left : MKI_QUERIES));
+        b->isa->attention->attend(&b->attention, i % c->n_kv_heads, from,
+                                  from + (left < MKI_QUERIES ? left : MKI_QUERIES));
     }
 }
 
@@ -133,7 +135,7 @@ static void swiglu(void *arg, int32_t first, int32_t last)
 
 static void multiply(batch *b, const float *x, int32_t width, const mki_product *products, int32_t n)
 {
-    mki_multiply(b->pool, products, n, (mki_rows){x, width, b->n_tokens}, b->s->rounded);
+    mki_multiply(b->pool, products, n, (mki_rows){ x, width, b->n_tokens }, b->s->rounded);
 }
 
 /* Drops the silent tokens. In the last layer only their keys and values are of use to anybody. */
@@ -156,7 +158,7 @@ static void run_layer(batch *b, const float *next_norm)
     mk_session *s = b->s;
     int32_t q_dim = c->n_heads * c->head_dim;
 
-    mki_product qkv[] = {{&l->wq, s->q, q_dim}, {&l->wk, s->k, kv_dim(c)}, {&l->wv, s->v, kv_dim(c)}};
+    mki_product qkv[] = { { &l->wq, s->q, q_dim }, { &l->wk, s->k, kv_dim(c) }, { &l->wv, s->v, kv_dim(c) } };
     multiply(b, s->normed, c->dim, qkv, 3);
     for_tokens(b, rotate_and_remember);
     if (l == &b->model->layers[c->n_layers - 1])
@@ -164,14 +166,14 @@ static void run_layer(batch *b, const float *next_norm)
     if (b->n_tokens == 0)
         return;
     attend(b);
-    multiply(b, s->attended, q_dim, &(mki_product){&l->wo, s->normed, c->dim}, 1);
+    multiply(b, s->attended, q_dim, &(mki_product){ &l->wo, s->normed, c->dim }, 1);
     b->norm = l->ffn_norm;
     for_tokens(b, add_and_normalize);
 
-    mki_product gate_up[] = {{&l->w_gate, s->gate, c->ffn_dim}, {&l->w_up, s->up, c->ffn_dim}};
+    mki_product gate_up[] = { { &l->w_gate, s->gate, c->ffn_dim }, { &l->w_up, s->up, c->ffn_dim } };
     multiply(b, s->normed, c->dim, gate_up, 2);
     for_tokens(b, swiglu);
-    multiply(b, s->gate, c->ffn_dim, &(mki_product){&l->w_down, s->normed, c->dim}, 1);
+    multiply(b, s->gate, c->ffn_dim, &(mki_product){ &l->w_down, s->normed, c->dim }, 1);
     b->norm = next_norm;
     for_tokens(b, add_and_normalize);
 }
@@ -186,7 +188,7 @@ static void run_layers(batch *b)
     for_tokens(b, normalize);
     for (int32_t i = 0; i < c->n_layers; i++) {
         b->layer = &layers[i];
-        b->attention = (mki_attention){b->s->cache, b->s->q, b->s->attended, b->start, c->n_heads};
+        b->attention = (mki_attention){ b->s->cache, b->s->q, b->s->attended, b->start, c->n_heads };
         b->attention.cache.strips += i * b->s->layer_bytes;
         run_layer(b, i + 1 < c->n_layers ? layers[i + 1].attn_norm : b->model->out_norm);
     }
@@ -195,7 +197,7 @@ static void run_layers(batch *b)
 static int check(const mk_session *s, const mk_model *model, const int32_t *tokens, int32_t n_tokens)
 {
     if (!s || !tokens || n_tokens <= 0 || mk_model_check(model, NULL) ||
-        memcmp(&s->config, &model->config, sizeof s->config))
+        memcmp(&s->config, &model->config, sizeof s->config) != 0)
         return MK_ERR_ARGUMENT;
     for (int32_t t = 0; t < n_tokens; t++)
         if (tokens[t] < 0 || tokens[t] >= model->config.n_vocab)
@@ -207,8 +209,8 @@ static int check(const mk_session *s, const mk_model *model, const int32_t *toke
 static void score(const batch *b, float *logits)
 {
     int64_t dim = b->s->config.dim;
-    mki_product head = {&b->model->output, logits, b->s->config.n_vocab};
-    mki_multiply(b->pool, &head, 1, (mki_rows){b->s->normed, dim, b->n_tokens}, b->s->rounded);
+    mki_product head = { &b->model->output, logits, b->s->config.n_vocab };
+    mki_multiply(b->pool, &head, 1, (mki_rows){ b->s->normed, dim, b->n_tokens }, b->s->rounded);
 }
 
 /* Appends the tokens; logits, unless NULL, are those of the last n_scored. */
@@ -218,7 +220,7 @@ static int append(mk_session *s, const mk_model *model, mk_pool *pool, const int
     int status = check(s, model, tokens, n_tokens);
     if (status)
         return status;
-    batch b = {.s = s, .model = model, .pool = pool, .isa = mki_isa_current()};
+    batch b = { .s = s, .model = model, .pool = pool, .isa = mki_isa_current() };
     int32_t n_silent = logits ? n_tokens - n_scored : n_tokens; /* leading tokens that nobody asks about */
     for (int32_t done = 0, n; done < n_tokens; done += n) {
         n = n_tokens - done < s->n_batch ? n_tokens - done : s->n_batch;
@@ -241,7 +243,8 @@ int mk_eval(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *
     return append(s, model, pool, tokens, n_tokens, 1, logits);
 }
 
-int mk_eval_all(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits)
+int mk_eval_all(mk_session *s, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
+                float *logits)
 {
     return append(s, model, pool, tokens, n_tokens, n_tokens, logits);
 }

@@ -7,10 +7,10 @@
 
 /* Best first; the last one runs anywhere. */
 static const mki_isa isas[] = {
-    {"avx512-vnni", &mki_strips_avx512, &mki_attention_ops_avx512, &mki_stage_ops_avx512},
-    {"avx2-vnni", &mki_strips_avx2_vnni, &mki_attention_ops_avx2, &mki_stage_ops_avx2},
-    {"avx2", &mki_strips_avx2, &mki_attention_ops_avx2, &mki_stage_ops_avx2},
-    {"scalar", &mki_strips_scalar, &mki_attention_ops_scalar, &mki_stage_ops_scalar},
+    { "avx512-vnni", &mki_strips_avx512, &mki_attention_ops_avx512, &mki_stage_ops_avx512 },
+    { "avx2-vnni", &mki_strips_avx2_vnni, &mki_attention_ops_avx2, &mki_stage_ops_avx2 },
+    { "avx2", &mki_strips_avx2, &mki_attention_ops_avx2, &mki_stage_ops_avx2 },
+    { "scalar", &mki_strips_scalar, &mki_attention_ops_scalar, &mki_stage_ops_scalar },
 };
 enum { AVX512_VNNI, AVX2_VNNI, AVX2, SCALAR, N_ISAS };
 
@@ -29,7 +29,8 @@ static bool has(int i)
     switch (i) {
     case AVX512_VNNI:
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni");
     case AVX2_VNNI: return avx2 && has_avx_vnni();
     case AVX2: return avx2;
     }

@@ -31,7 +31,10 @@ INLINE bytes load_bytes(const uint8_t *at) { return _mm512_loadu_si512(at); }
 INLINE bytes low_halves(bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 INLINE bytes high_halves(bytes x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 /* Byte i of each row. */
-INLINE ints byte_of(bytes x, int i) { return _mm512_and_si512(_mm512_srli_epi32(x, (unsigned)(8 * i)), _mm512_set1_epi32(255)); }
+INLINE ints byte_of(bytes x, int i)
+{
+    return _mm512_and_si512(_mm512_srli_epi32(x, (unsigned)(8 * i)), _mm512_set1_epi32(255));
+}
 INLINE ints less(ints x, int y) { return _mm512_sub_epi32(x, _mm512_set1_epi32(y)); }
 
 INLINE sums sums_begin(int32_t bias) { return _mm512_set1_epi32(bias); }

@@ -1,4 +1,5 @@
-/* lanes_scalar.h - 16 rows as arrays, for strips_kernels.h: the judge of the others, and what runs where nothing better does. */
+/* lanes_scalar.h - 16 rows as arrays, for strips_kernels.h: the judge of the others, and what runs where nothing better
+ * does. */
 #ifndef MK_LANES_SCALAR_H
 #define MK_LANES_SCALAR_H
 #include "halves.h"
@@ -102,8 +103,7 @@ INLINE fours load_fours(const int8_t *at)
 INLINE sums sums_add(int bits, sums total, bytes w, fours x)
 {
     (void)bits;
-    ROWS for (int i = 0; i < 4; i++)
-        total.of[r] += w.of[4 * r + i] * x.of[i];
+    ROWS for (int i = 0; i < 4; i++) total.of[r] += w.of[4 * r + i] * x.of[i];
     return total;
 }
 INLINE ints sums_end(int bits, sums total, int32_t bias)

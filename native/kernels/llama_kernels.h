@@ -26,28 +26,44 @@ enum {
     MK_ERR_VALUE = -4,    /* a weight or logit is not finite, or too large for the type that it should become */
 };
 
-/* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says. */
-enum { MK_F32 = 0, MK_F16 = 1, MK_Q4_0 = 2, MK_Q4_1 = 3, MK_Q8_0 = 8, MK_Q4_K = 12, MK_Q5_K = 13, MK_Q6_K = 14,
-       MK_BF16 = 30 };
+/* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says.
+ * */
+enum {
+    MK_F32 = 0,
+    MK_F16 = 1,
+    MK_Q4_0 = 2,
+    MK_Q4_1 = 3,
+    MK_Q8_0 = 8,
+    MK_Q4_K = 12,
+    MK_Q5_K = 13,
+    MK_Q6_K = 14,
+    MK_BF16 = 30
+};
 /* A cache type that no weight has; ggml's number for such integers. */
 enum { MK_I16 = 25 };
 
 /* Token kinds, numbered as in GGUF's tokenizer.ggml.token_type. */
-enum { MK_TOKEN_NORMAL = 1, MK_TOKEN_UNKNOWN = 2, MK_TOKEN_CONTROL = 3, MK_TOKEN_USER = 4,
-       MK_TOKEN_UNUSED = 5, MK_TOKEN_BYTE = 6 };
+enum {
+    MK_TOKEN_NORMAL = 1,
+    MK_TOKEN_UNKNOWN = 2,
+    MK_TOKEN_CONTROL = 3,
+    MK_TOKEN_USER = 4,
+    MK_TOKEN_UNUSED = 5,
+    MK_TOKEN_BYTE = 6
+};
 
 typedef struct {
-    int32_t type;  /* MK_F32 ..., none of the K types */
-    int32_t rows;  /* outputs */
-    int32_t cols;  /* inputs; a multiple of the type's block size */
-    void *data;    /* packed, 64-byte aligned; NULL when absent */
+    int32_t type; /* MK_F32 ..., none of the K types */
+    int32_t rows; /* outputs */
+    int32_t cols; /* inputs; a multiple of the type's block size */
+    void *data;   /* packed, 64-byte aligned; NULL when absent */
 } mk_tensor;
 
 typedef struct {
     int32_t n_layers;
-    int32_t dim;         /* width of the residual stream */
-    int32_t n_heads;     /* query heads */
-    int32_t n_kv_heads;  /* key and value heads; divides n_heads */
+    int32_t dim;        /* width of the residual stream */
+    int32_t n_heads;    /* query heads */
+    int32_t n_kv_heads; /* key and value heads; divides n_heads */
     int32_t head_dim;
     int32_t ffn_dim;
     int32_t n_vocab;
@@ -59,34 +75,34 @@ typedef struct {
 } mk_config;
 
 typedef struct {
-    float *attn_norm;             /* (dim) */
-    mk_tensor wq, wk, wv, wo;     /* (n_heads*head_dim, dim) (n_kv_heads*head_dim, dim) same (dim, n_heads*head_dim) */
-    float *ffn_norm;              /* (dim) */
+    float *attn_norm;         /* (dim) */
+    mk_tensor wq, wk, wv, wo; /* (n_heads*head_dim, dim) (n_kv_heads*head_dim, dim) same (dim, n_heads*head_dim) */
+    float *ffn_norm;          /* (dim) */
     mk_tensor w_gate, w_up, w_down; /* (ffn_dim, dim) same (dim, ffn_dim) */
 } mk_layer;
 
 typedef struct {
-    char *bytes;      /* the token's text as the tokenizer file spells it, NUL-terminated */
-    int32_t n_bytes;  /* without the NUL */
-    int32_t kind;     /* MK_TOKEN_* */
-    float score;      /* sentencepiece's log probability; 0 for BPE */
+    char *bytes;     /* the token's text as the tokenizer file spells it, NUL-terminated */
+    int32_t n_bytes; /* without the NUL */
+    int32_t kind;    /* MK_TOKEN_* */
+    float score;     /* sentencepiece's log probability; 0 for BPE */
 } mk_token;
 
 typedef struct { char *left, *right; } mk_merge; /* byte-level BPE, best first */
 
 typedef struct {
     mk_config config;
-    mk_tensor embed;      /* (n_vocab, dim) */
-    float *out_norm;      /* (dim) */
-    mk_tensor output;     /* (n_vocab, dim); .data == embed.data when the head is tied */
-    float *rope_freqs;    /* (rope_dim/2) frequency divisors, or NULL */
-    mk_layer *layers;     /* n_layers */
-    mk_token *tokens;     /* n_vocab */
-    mk_merge *merges;     /* n_merges; NULL for sentencepiece */
-    void *weights;        /* what mk_weights_new has allocated, or NULL */
+    mk_tensor embed;   /* (n_vocab, dim) */
+    float *out_norm;   /* (dim) */
+    mk_tensor output;  /* (n_vocab, dim); .data == embed.data when the head is tied */
+    float *rope_freqs; /* (rope_dim/2) frequency divisors, or NULL */
+    mk_layer *layers;  /* n_layers */
+    mk_token *tokens;  /* n_vocab */
+    mk_merge *merges;  /* n_merges; NULL for sentencepiece */
+    void *weights;     /* what mk_weights_new has allocated, or NULL */
     int32_t n_merges;
     int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
-    int32_t add_bos;      /* whether a prompt begins with bos_id */
+    int32_t add_bos;                        /* whether a prompt begins with bos_id */
     int32_t add_space_prefix;
     char *name;           /* for people; never NULL */
     char *tokenizer;      /* "gpt2" (byte-level BPE) or "llama" (sentencepiece) */
@@ -107,23 +123,26 @@ typedef struct {
     uint64_t rng;      /* state of the generator; seed it, then pass the same struct each time */
 } mk_sampler;
 
-/* Bytes of one row of `cols` values of `type` in a file, or 0 if the type is unknown or cols is no multiple of its block. */
+/* Bytes of one row of `cols` values of `type` in a file, or 0 if the type is unknown or cols is no multiple of its
+ * block. */
 int64_t mk_row_bytes(int32_t type, int64_t cols);
 /* The type that rows of `type` are packed as: Q4_K as Q4_1, to the rounding of its scales to halves; Q5_K and Q6_K as
  * Q8_0, rounded to 1/254 of the largest magnitude in 32; any other as itself. */
 int32_t mk_packed_type(int32_t type);
 
 /* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors and strings absent. Whatever
- * is hung into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs to one
- * pointer only; the one exception is output.data == embed.data. */
+ * is hung into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs
+ * to one pointer only; the one exception is output.data == embed.data. */
 int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
-/* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which is the model's: once,
- * and then for all its matrices. Pages of 2 MiB lie under it where the kernel has them, in a process that loads as in one
- * that maps a snapshot of it: beside each other, weights share no such page with what every process writes to. */
+/* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which is the
+ * model's: once, and then for all its matrices. Pages of 2 MiB lie under it where the kernel has them, in a process
+ * that loads as in one that maps a snapshot of it: beside each other, weights share no such page with what every
+ * process writes to. */
 int mk_weights_new(mk_model *model, mk_tensor *const *tensors, int32_t n);
-/* Gives `tensor` storage of its own for rows x cols of `type`, to be filled by mk_pack; what it had is not freed. Unchanged on failure. */
+/* Gives `tensor` storage of its own for rows x cols of `type`, to be filled by mk_pack; what it had is not freed.
+ * Unchanged on failure. */
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols);
 /* n zeros; *vector is NULL on failure. */
 int mk_vector_new(float **vector, int32_t n);
@@ -134,8 +153,8 @@ char *mk_bytes_copy(const char *bytes, int64_t n_bytes);
 int mk_model_check(const mk_model *model, char *what);
 
 /* Packs n_rows rows of `type`, as a file has them, into rows first_row .. of `tensor`, whose type is either
- * mk_packed_type(type) or, from F32, F16 and BF16, any: they are then quantised or converted. MK_ERR_VALUE as above: rows
- * before the bad one have been packed. */
+ * mk_packed_type(type) or, from F32, F16 and BF16, any: they are then quantised or converted. MK_ERR_VALUE as above:
+ * rows before the bad one have been packed. */
 int mk_pack(mk_tensor *tensor, int32_t type, const void *in, int32_t first_row, int32_t n_rows);
 /* One row of a tensor as float32; out has cols values. */
 int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
@@ -144,17 +163,17 @@ int mk_read_floats(int32_t type, const void *in, int32_t n, float *out);
 
 enum { MK_POOL_THREADS_MAX = 256 }; /* arbitrary, beyond any use of memory-bound loops */
 
-/* A pool of n_threads, 1 (none are started) to MK_POOL_THREADS_MAX, but no more than mk_cpu_count(), as others would only be
- * in the way. Workers sleep on a futex after a short spin. Any number of threads may share a pool, to no gain; in a child of
- * fork() it still works, on the caller's thread alone. */
+/* A pool of n_threads, 1 (none are started) to MK_POOL_THREADS_MAX, but no more than mk_cpu_count(), as others would
+ * only be in the way. Workers sleep on a futex after a short spin. Any number of threads may share a pool, to no gain;
+ * in a child of fork() it still works, on the caller's thread alone. */
 int mk_pool_new(mk_pool **pool, int32_t n_threads);
 void mk_pool_free(mk_pool *pool);
 int32_t mk_pool_threads(const mk_pool *pool);
 /* CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1. */
 int32_t mk_cpu_count(void);
 
-/* A session of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits under a scale,
- * all in all no less exact than halves; MK_Q8_0, little more than half of that; MK_F32, exact. */
+/* A session of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits under a
+ * scale, all in all no less exact than halves; MK_Q8_0, little more than half of that; MK_F32, exact. */
 int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, int32_t cache_type);
 void mk_session_free(mk_session *session);
 int32_t mk_session_length(const mk_session *session);  /* tokens in the KV cache */
@@ -163,16 +182,19 @@ int32_t mk_session_context(const mk_session *session); /* n_ctx */
 int mk_session_truncate(mk_session *session, int32_t length);
 /* Bytes of the cache's part that holds n_tokens; 0 if the context holds no so many. */
 int64_t mk_session_state_bytes(const mk_session *session, int32_t n_tokens);
-/* Copies that part to and from another session of the same model, context and cache type, whose next token is then as if it had
- * been given the same ones. MK_ERR_ARGUMENT: n_bytes is not mk_session_state_bytes of the session's length, or of n_tokens. */
+/* Copies that part to and from another session of the same model, context and cache type, whose next token is then as
+ * if it had been given the same ones. MK_ERR_ARGUMENT: n_bytes is not mk_session_state_bytes of the session's length,
+ * or of n_tokens. */
 int mk_session_save(const mk_session *session, void *out, int64_t n_bytes);
 int mk_session_load(mk_session *session, const void *in, int64_t n_bytes, int32_t n_tokens);
 
 /* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the session is unchanged.
  * pool may be NULL: one thread. The result does not depend on the number of threads. */
-int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
+int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
+            float *logits);
 /* The same, with (n_tokens, n_vocab) logits, one row after each of the tokens: the bits of n calls for one token. */
-int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens, float *logits);
+int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
+                float *logits);
 
 /* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc.
  * MK_ERR_VALUE if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
@@ -182,8 +204,8 @@ int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t
 const char *mk_isa_name(void);
 /* Chooses them by name, for tests; MK_ERR_ARGUMENT if this CPU lacks them. NULL: the best this CPU has. */
 int mk_isa_choose(const char *name);
-/* Whether weights of block types meet float32 activations (`exact`: slow, the reference to measure by) or, as is the default,
- * activations rounded to 8 bits in blocks of 32. */
+/* Whether weights of block types meet float32 activations (`exact`: slow, the reference to measure by) or, as is the
+ * default, activations rounded to 8 bits in blocks of 32. */
 void mk_exact_choose(bool exact);
 /* cffi:end */
 #endif

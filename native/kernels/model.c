@@ -1,7 +1,7 @@
 /* model.c - a model's memory: allocated here, filled by a loader, checked before use, freed as a whole.
  *
- * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data, and that
- * matrices lie in `weights` if there is such a block.
+ * Every pointer in a model owns what it points to and comes from malloc, except that output.data may be embed.data, and
+ * that matrices lie in `weights` if there is such a block.
  */
 #include "alloc.h"
 #include "blocks.h"
@@ -52,9 +52,9 @@ static bool config_is_sane(const mk_config *c)
     int32_t width;
     return c->n_layers > 0 && c->dim > 0 && c->n_heads > 0 && c->n_kv_heads > 0 && c->head_dim > 0 && c->ffn_dim > 0 &&
            c->n_vocab > 0 && c->n_ctx_train >= 0 && c->n_heads % c->n_kv_heads == 0 &&
-           !__builtin_mul_overflow(c->n_heads, c->head_dim, &width) && c->rope_dim >= 0 &&
-           c->rope_dim <= c->head_dim && c->rope_dim % 2 == 0 && (c->rope_neox == 0 || c->rope_neox == 1) &&
-           isfinite(c->rope_theta) && c->rope_theta > 0 && isfinite(c->norm_eps) && c->norm_eps >= 0;
+           !__builtin_mul_overflow(c->n_heads, c->head_dim, &width) && c->rope_dim >= 0 && c->rope_dim <= c->head_dim &&
+           c->rope_dim % 2 == 0 && (c->rope_neox == 0 || c->rope_neox == 1) && isfinite(c->rope_theta) &&
+           c->rope_theta > 0 && isfinite(c->norm_eps) && c->norm_eps >= 0;
 }
 
 int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges)
@@ -83,7 +83,7 @@ int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges)
 
 static void layer_free(const mk_model *m, mk_layer *l)
 {
-    void *matrices[] = {l->wq.data, l->wk.data, l->wv.data, l->wo.data, l->w_gate.data, l->w_up.data, l->w_down.data};
+    void *matrices[] = { l->wq.data, l->wk.data, l->wv.data, l->wo.data, l->w_gate.data, l->w_up.data, l->w_down.data };
     for (size_t i = 0; !m->weights && i < sizeof matrices / sizeof *matrices; i++)
         free(matrices[i]);
     free(l->attn_norm);
@@ -106,8 +106,8 @@ void mk_model_free(mk_model *m)
         free(m->output.data);
     if (!m->weights)
         free(m->embed.data);
-    void *owned[] = {m->weights, m->out_norm, m->rope_freqs, m->layers, m->tokens, m->merges, m->name,
-                     m->tokenizer, m->pre_tokenizer, m->chat_template, m->tokenizer_blob};
+    void *owned[] = { m->weights, m->out_norm,  m->rope_freqs,    m->layers,        m->tokens,        m->merges,
+                      m->name,    m->tokenizer, m->pre_tokenizer, m->chat_template, m->tokenizer_blob };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     free(m);
@@ -142,7 +142,7 @@ static void clear_padding(const mk_tensor *t)
 
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
 {
-    mk_tensor made = {type, rows, cols, NULL};
+    mk_tensor made = { type, rows, cols, NULL };
     size_t bytes;
     if (!tensor || !is_possible(&made))
         return MK_ERR_ARGUMENT;
@@ -157,7 +157,8 @@ int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols)
 /* Asks for pages of 2 MiB wherever `block` covers them; a kernel without them loses nothing. */
 static void advise_huge(void *block, size_t bytes)
 {
-    const uintptr_t huge = 2 << 20, start = ((uintptr_t)block + huge - 1) & ~(huge - 1), end = ((uintptr_t)block + bytes) & ~(huge - 1);
+    const uintptr_t huge = 2 << 20, start = ((uintptr_t)block + huge - 1) & ~(huge - 1),
+                    end = ((uintptr_t)block + bytes) & ~(huge - 1);
     if (start < end)
         madvise((void *)start, end - start, MADV_HUGEPAGE);
 }
@@ -223,12 +224,14 @@ static void name_place(int32_t layer, const char *name, char *what)
 /* Whether `t` is a rows x cols tensor of a type that can be packed; if not, `what` says so of "layer.name". */
 static bool shaped(const mk_tensor *t, int32_t rows, int32_t cols, int32_t layer, const char *name, char *what)
 {
-    if (t->data && t->rows == rows && t->cols == cols && mk_row_bytes(t->type, cols) && mk_packed_type(t->type) == t->type)
+    if (t->data && t->rows == rows && t->cols == cols && mk_row_bytes(t->type, cols) &&
+        mk_packed_type(t->type) == t->type)
         return true;
     char place[WHAT_BYTES];
     name_place(layer, name, place);
     if (what && t->data)
-        snprintf(what, WHAT_BYTES, "%.40s: found %d x %d of type %d, expected %d x %d", place, t->rows, t->cols, t->type, rows, cols);
+        snprintf(what, WHAT_BYTES, "%.40s: found %d x %d of type %d, expected %d x %d", place, t->rows, t->cols,
+                 t->type, rows, cols);
     else if (what)
         snprintf(what, WHAT_BYTES, "%.40s: absent, expected %d x %d", place, rows, cols);
     return false;
@@ -248,12 +251,9 @@ static bool present(const float *vector, int32_t n, int32_t layer, const char *n
 static bool layer_is_shaped(const mk_config *c, const mk_layer *l, int32_t i, char *what)
 {
     int32_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    return present(l->attn_norm, c->dim, i, "attn_norm", what) &&
-           shaped(&l->wq, q_dim, c->dim, i, "wq", what) &&
-           shaped(&l->wk, kv_dim, c->dim, i, "wk", what) &&
-           shaped(&l->wv, kv_dim, c->dim, i, "wv", what) &&
-           shaped(&l->wo, c->dim, q_dim, i, "wo", what) &&
-           present(l->ffn_norm, c->dim, i, "ffn_norm", what) &&
+    return present(l->attn_norm, c->dim, i, "attn_norm", what) && shaped(&l->wq, q_dim, c->dim, i, "wq", what) &&
+           shaped(&l->wk, kv_dim, c->dim, i, "wk", what) && shaped(&l->wv, kv_dim, c->dim, i, "wv", what) &&
+           shaped(&l->wo, c->dim, q_dim, i, "wo", what) && present(l->ffn_norm, c->dim, i, "ffn_norm", what) &&
            shaped(&l->w_gate, c->ffn_dim, c->dim, i, "w_gate", what) &&
            shaped(&l->w_up, c->ffn_dim, c->dim, i, "w_up", what) &&
            shaped(&l->w_down, c->dim, c->ffn_dim, i, "w_down", what);

@@ -47,7 +47,10 @@ static bool place_floats(int32_t type, const float *x, int32_t cols, char *strip
     return is_finite;
 }
 
-static uint16_t *scales_at(int32_t type, char *strip, int64_t g) { return (uint16_t *)(strip + mki_scales_at(type, g)); }
+static uint16_t *scales_at(int32_t type, char *strip, int64_t g)
+{
+    return (uint16_t *)(strip + mki_scales_at(type, g));
+}
 
 static uint8_t *lines_at(int32_t type, char *strip, int64_t g) { return (uint8_t *)strip + mki_lines_at(type, g); }
 
@@ -97,13 +100,14 @@ static bool place_row(const mk_tensor *t, int32_t row, int32_t from, const void 
     mki_read_row(from, in, t->cols, s.floats);
     if (!mki_is_block_type(t->type))
         return place_floats(t->type, s.floats, t->cols, strip, lane);
-    return mki_quantize_row(t->type, s.floats, t->cols, s.blocks) && place_blocks(t->type, s.blocks, t->cols, strip, lane);
+    return mki_quantize_row(t->type, s.floats, t->cols, s.blocks) &&
+           place_blocks(t->type, s.blocks, t->cols, strip, lane);
 }
 
 static bool has_rows(const mk_tensor *t, int32_t first, int32_t n)
 {
-    return t && t->data && mk_row_bytes(t->type, t->cols) && mk_packed_type(t->type) == t->type && first >= 0 && n >= 0 &&
-           n <= t->rows && first <= t->rows - n;
+    return t && t->data && mk_row_bytes(t->type, t->cols) && mk_packed_type(t->type) == t->type && first >= 0 &&
+           n >= 0 && n <= t->rows && first <= t->rows - n;
 }
 
 int mk_pack(mk_tensor *tensor, int32_t type, const void *in, int32_t first_row, int32_t n_rows)
@@ -111,7 +115,8 @@ int mk_pack(mk_tensor *tensor, int32_t type, const void *in, int32_t first_row, 
     int64_t row_bytes = has_rows(tensor, first_row, n_rows) ? mk_row_bytes(type, tensor->cols) : 0;
     if (!row_bytes || !in || !may_pack(tensor->type, type))
         return MK_ERR_ARGUMENT;
-    scratch s = {malloc((size_t)tensor->cols * sizeof *s.floats), malloc((size_t)mk_row_bytes(tensor->type, tensor->cols))};
+    scratch s = { malloc((size_t)tensor->cols * sizeof *s.floats),
+                  malloc((size_t)mk_row_bytes(tensor->type, tensor->cols)) };
     int status = s.floats && s.blocks ? MK_OK : MK_ERR_MEMORY;
     for (int32_t r = 0; status == MK_OK && r < n_rows; r++)
         if (!place_row(tensor, first_row + r, type, (const char *)in + r * row_bytes, s))

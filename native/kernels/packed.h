@@ -1,15 +1,19 @@
 /* packed.h - how the weights of a matrix lie in memory: the layout the kernels read, made once, at load.
  *
- * Sixteen rows are a strip: one lane of a wide vector each, so that a multiplication needs no sum across lanes. The last
- * strip of a matrix is filled up with rows of zeros, which keep stale memory out of a file; their products nobody stores.
+ * Sixteen rows are a strip: one lane of a wide vector each, so that a multiplication needs no sum across lanes. The
+ * last strip of a matrix is filled up with rows of zeros, which keep stale memory out of a file; their products nobody
+ * stores.
  *
  * Float types: a strip is (cols, 16) values.
- * Block types: a group is 16 rows x 32 columns. A line of scales stands before the values of the groups that it is for, two
- * groups where there is only d, so that a strip is read from front to back without a step aside: of a single token memory sets
- * the pace, and processors fetch one such stream ahead on their own. With all scales before all values, they reached two thirds.
+ * Block types: a group is 16 rows x 32 columns. A line of scales stands before the values of the groups that it is for,
+ * two groups where there is only d, so that a strip is read from front to back without a step aside: of a single token
+ * memory sets the pace, and processors fetch one such stream ahead on their own. With all scales before all values,
+ * they reached two thirds.
  *
- *   scales   [d, or d and m][16] halves of a group; half a line of zeros behind the last of an odd number of groups with d alone
- *   4 bit    [group][4][64] byte 4r + i of line j: of row r, column 4j + i in its low half and 16 + 4j + i in its high half
+ *   scales   [d, or d and m][16] halves of a group; half a line of zeros behind the last of an odd number of groups
+ *            with d alone
+ *   4 bit    [group][4][64] byte 4r + i of line j: of row r, column 4j + i in its low half and 16 + 4j + i in its high
+ *            half
  *   8 bit    [group][8][64] byte 4r + i of line j: of row r, column 4j + i
  *
  *   Q4_0  value = d * (q - 8)      Q4_1  value = d * q + m      Q8_0  value = d * (q - 128), q = the file's + 128
@@ -71,7 +75,7 @@ typedef struct {
 static inline mki_strips mki_strips_of(const mk_tensor *w, int32_t first, int32_t n)
 {
     int32_t left = w->rows - first * MKI_STRIP;
-    return (mki_strips){w->type, w->cols, left < n * MKI_STRIP ? left : n * MKI_STRIP,
-                        (const char *)w->data + first * mki_strip_bytes(w->type, w->cols)};
+    return (mki_strips){ w->type, w->cols, left < n * MKI_STRIP ? left : n * MKI_STRIP,
+                         (const char *)w->data + first * mki_strip_bytes(w->type, w->cols) };
 }
 #endif

@@ -7,8 +7,9 @@
  *   ticket = (job number, items nobody has taken)     the caller opens a job by storing (number + 1, all)
  *
  * A worker reads the ticket and, if items are left, the job; then it takes the last few by compare-and-swap from the
- * ticket it read: its share of them, so that chunks are large at first, and small in the end, when threads would else wait for
- * each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Of a matrix large ones are streams that memory likes.
+ * ticket it read: its share of them, so that chunks are large at first, and small in the end, when threads would else
+ * wait for each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Of a matrix large ones are streams that
+ * memory likes.
  *   P1. If the swap succeeds, what it read was that job: until then the job had items left, and the caller writes the
  *       next one only after every item of this one is done. If it fails, what was read is thrown away.
  *   P2. Nobody sleeps through an event: a sleeper says so, then the kernel compares the word it waits on; whoever
@@ -27,19 +28,19 @@
 #include <unistd.h>
 
 enum {
-    SPINS = 1000,           /* of about 15 to 50 ns: longer than the gap between two jobs of a token, and no more */
+    SPINS = 1000, /* of about 15 to 50 ns: longer than the gap between two jobs of a token, and no more */
 };
 
 struct mk_pool {
-    _Atomic uint64_t ticket;            /* job number << 32 | items nobody has taken */
+    _Atomic uint64_t ticket; /* job number << 32 | items nobody has taken */
     _Atomic(mki_task *) task;
     _Atomic(void *) arg;
-    _Atomic uint32_t n_undone;          /* items of the job that are not done; the caller sleeps on it */
-    _Atomic uint32_t n_posted;          /* jobs opened, and the end; workers sleep on it */
+    _Atomic uint32_t n_undone; /* items of the job that are not done; the caller sleeps on it */
+    _Atomic uint32_t n_posted; /* jobs opened, and the end; workers sleep on it */
     _Atomic int32_t workers_asleep, caller_asleep;
     _Atomic bool busy, stopping;
-    int32_t n_threads;                  /* the caller and n_threads - 1 workers */
-    pid_t pid;                          /* the process whose workers these are */
+    int32_t n_threads; /* the caller and n_threads - 1 workers */
+    pid_t pid;         /* the process whose workers these are */
     pthread_t workers[];
 };
 
@@ -48,7 +49,10 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t seen)
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-static void futex_wake(_Atomic uint32_t *word, int n) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
+static void futex_wake(_Atomic uint32_t *word, int n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
 
 /* Returns when *word is no longer `seen`, or sometimes before. */
 static void wait_for_change(_Atomic uint32_t *word, uint32_t seen, _Atomic int32_t *asleep)

@@ -48,11 +48,11 @@ static candidate ranked(ranking *all, int32_t rank)
 
 static int rank_logits(ranking *all, const float *logits, int32_t n)
 {
-    *all = (ranking){malloc((size_t)n * sizeof *all->at), n, n};
+    *all = (ranking){ malloc((size_t)n * sizeof *all->at), n, n };
     if (!all->at)
         return MK_ERR_MEMORY;
     for (int32_t i = 0; i < n; i++)
-        all->at[i] = (candidate){logits[i], i};
+        all->at[i] = (candidate){ logits[i], i };
     for (int32_t i = n / 2 - 1; i >= 0; i--)
         sift_down(all->at, n, i);
     return MK_OK;

@@ -19,11 +19,11 @@ static int allocate_cache(mk_session *s, int32_t type)
     const mk_config *c = &s->config;
     int64_t strip_bytes = mki_cache_strip_bytes(type, c->head_dim);
     size_t layer_bytes;
-    if (!product(&layer_bytes, n_chunks(s), (size_t)c->n_kv_heads, (size_t)strip_bytes) ||
-        layer_bytes > INT64_MAX)
+    if (!product(&layer_bytes, n_chunks(s), (size_t)c->n_kv_heads, (size_t)strip_bytes) || layer_bytes > INT64_MAX)
         return MK_ERR_MEMORY;
     s->layer_bytes = (int64_t)layer_bytes;
-    s->cache = (mki_cache){type, c->head_dim, c->n_kv_heads, strip_bytes, mki_alloc((size_t)c->n_layers, layer_bytes)};
+    s->cache =
+        (mki_cache){ type, c->head_dim, c->n_kv_heads, strip_bytes, mki_alloc((size_t)c->n_layers, layer_bytes) };
     return s->cache.strips ? MK_OK : MK_ERR_MEMORY;
 }
 
@@ -42,9 +42,12 @@ static int allocate_scratch(mk_session *s)
     const mk_config *c = &s->config;
     size_t q_dim = (size_t)c->n_heads * (size_t)c->head_dim, kv_dim = (size_t)c->n_kv_heads * (size_t)c->head_dim;
     size_t dim = (size_t)c->dim, ffn = (size_t)c->ffn_dim;
-    struct { float **at; size_t width; } parts[] = {
-        {&s->x, dim}, {&s->normed, dim}, {&s->q, q_dim}, {&s->k, kv_dim}, {&s->v, kv_dim}, {&s->attended, q_dim},
-        {&s->gate, ffn}, {&s->up, ffn}, {&s->rotation, (size_t)c->rope_dim}};
+    struct {
+        float **at;
+        size_t width;
+    } parts[] = { { &s->x, dim },    { &s->normed, dim }, { &s->q, q_dim },
+                  { &s->k, kv_dim }, { &s->v, kv_dim },   { &s->attended, q_dim },
+                  { &s->gate, ffn }, { &s->up, ffn },     { &s->rotation, (size_t)c->rope_dim } };
     size_t n_parts = sizeof parts / sizeof *parts, width = 0, n = (size_t)s->n_batch;
     for (size_t i = 0; i < n_parts; i++)
         width += parts[i].width; /* nine terms below 2^31 */
@@ -94,7 +97,8 @@ int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, i
     s->config = model->config;
     s->n_ctx = n_ctx;
     s->n_batch = n_ctx < MKI_BATCH ? n_ctx : MKI_BATCH;
-    if (allocate_cache(s, cache_type) || allocate_chunks(s) || allocate_scratch(s) || allocate_rounded(s) || tabulate_rope(s, model)) {
+    if (allocate_cache(s, cache_type) || allocate_chunks(s) || allocate_scratch(s) || allocate_rounded(s) ||
+        tabulate_rope(s, model)) {
         mk_session_free(s);
         return MK_ERR_MEMORY;
     }

@@ -16,8 +16,8 @@ static void add(float *x, const float *y, int32_t n)
         x[i] += y[i];
 }
 
-INLINE void rotate_head(const float *restrict cosines, const float *restrict sines, int32_t n_pairs, const int step, int32_t other,
-                        float *restrict head)
+INLINE void rotate_head(const float *restrict cosines, const float *restrict sines, int32_t n_pairs, const int step,
+                        int32_t other, float *restrict head)
 {
     for (int32_t i = 0; i < n_pairs; i++) {
         float a = head[i * step], b = head[i * step + other];

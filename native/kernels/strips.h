@@ -1,5 +1,5 @@
-/* strips.h - strips of weights times vectors: where the time goes, written once (strips_kernels.h) over the lanes of each
- * instruction set (lanes_*.h).
+/* strips.h - strips of weights times vectors: where the time goes, written once (strips_kernels.h) over the lanes of
+ * each instruction set (lanes_*.h).
  *
  * What every implementation keeps, and tests/c/test_kernels_strips.c holds it to:
  *   1. All give the same bits: integer sums are exact, and float operations are the same in the same order.
@@ -11,20 +11,22 @@
 #define MK_STRIPS_H
 #include "packed.h"
 
-/* 32 activations as 8-bit integers: x = d * q. What weights with a zero or a minimum need of their sum is kept with them.
+/* 32 activations as 8-bit integers: x = d * q. What weights with a zero or a minimum need of their sum is kept with
+ * them.
  *
- * Transformers have a few channels a hundred times as large as their neighbours, which would be rounded to nothing beside
- * them: SmolLM2's logits move by 7 % then. Where one value stands out, what rounding left over is kept in a second block,
- * x = d * q + rest.d * rest.q, which makes it 16 bits for those blocks alone (one in twenty; 3 %). */
+ * Transformers have a few channels a hundred times as large as their neighbours, which would be rounded to nothing
+ * beside them: SmolLM2's logits move by 7 % then. Where one value stands out, what rounding left over is kept in a
+ * second block, x = d * q + rest.d * rest.q, which makes it 16 bits for those blocks alone (one in twenty; 3 %). */
 typedef struct {
     int8_t q[MKI_BLOCK];
-    float d;          /* largest magnitude / 127; NaN if one of them is not finite, and q is 0 then */
-    float sum;        /* of what block and rest stand for */
-    int32_t bias;     /* -8 times the sum of q: where an integer sum begins when a weight of 8 means 0 */
+    float d;      /* largest magnitude / 127; NaN if one of them is not finite, and q is 0 then */
+    float sum;    /* of what block and rest stand for */
+    int32_t bias; /* -8 times the sum of q: where an integer sum begins when a weight of 8 means 0 */
     int32_t has_rest;
 } mki_q8;
 
-/* n rows of rounded activations, each `stride` blocks after the one before; rests, where they are, at the same index. */
+/* n rows of rounded activations, each `stride` blocks after the one before; rests, where they are, at the same index.
+ * */
 typedef struct {
     const mki_q8 *blocks, *rests;
     int64_t stride;

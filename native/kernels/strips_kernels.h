@@ -1,4 +1,5 @@
-/* strips_kernels.h - the operations of strips.h, in terms of the lanes of one instruction set; included by strips_<isa>.c.
+/* strips_kernels.h - the operations of strips.h, in terms of the lanes of one instruction set; included by
+ * strips_<isa>.c.
  *
  * A lanes_<isa>.h defines, for 16 rows side by side,
  *   floats, ints    one value of each row;  bytes  four of each row;  fours  four bytes of a vector, for every row
@@ -12,17 +13,18 @@
 #include <float.h>
 #include <string.h>
 
-/* Groups of a tile's strips that serve all vectors before the next ones are touched: 18 or 20 KiB of weights stay in first-level
- * cache, of Q8_0 34. Sums wait in memory meanwhile, to the same bits. */
+/* Groups of a tile's strips that serve all vectors before the next ones are touched: 18 or 20 KiB of weights stay in
+ * first-level cache, of Q8_0 34. Sums wait in memory meanwhile, to the same bits. */
 enum { GROUPS_AT_ONCE = 32 };
 
 /* ---- Activations ---- */
 
-/* A value stands out when it is more than ten times the mean magnitude of its block: 127 > 10 * sum / 32. Arbitrary; at 6 a
- * third of the blocks had rests, at 20 hardly any. */
+/* A value stands out when it is more than ten times the mean magnitude of its block: 127 > 10 * sum / 32. Arbitrary; at
+ * 6 a third of the blocks had rests, at 20 hardly any. */
 enum { LEAST_SUM = 127 * MKI_BLOCK / 10 };
 
-static const float magic = 0x1.8p23f; /* added to a float it leaves the nearest integer, ties to even, in its low bits */
+/* added to a float it leaves the nearest integer, ties to even, in its low bits */
+static const float magic = 0x1.8p23f;
 
 /* q = x * inverse, rounded; returns the sum of magnitudes. bias is filled in. */
 INLINE int32_t round_block(const float *x, float inverse, mki_q8 *out)
@@ -95,8 +97,8 @@ INLINE int32_t bias_of(const int type, const mki_q8 *x)
 }
 
 /* The integer products of the weights' group g and the blocks at x. All sizes are constants at each call. */
-INLINE void sum_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g, const mki_q8 *x,
-                      int64_t stride, const int n, sums total[STRIPS][TILE])
+INLINE void sum_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g,
+                      const mki_q8 *x, int64_t stride, const int n, sums total[STRIPS][TILE])
 {
     const int bits = type == MK_Q8_0 ? 8 : 4;
     const uint8_t *at = (const uint8_t *)strip + mki_lines_at(type, g);
@@ -126,8 +128,8 @@ INLINE void sum_group(const int type, const int n_strips, const char *strip, int
 }
 
 /* Adds group g of the blocks at x to the products. */
-INLINE void add_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g, const mki_q8 *x,
-                      int64_t stride, const int n, floats product[STRIPS][TILE])
+INLINE void add_group(const int type, const int n_strips, const char *strip, int64_t strip_bytes, int32_t g,
+                      const mki_q8 *x, int64_t stride, const int n, floats product[STRIPS][TILE])
 {
     sums total[STRIPS][TILE];
     sum_group(type, n_strips, strip, strip_bytes, g, x, stride, n, total);
@@ -155,9 +157,10 @@ INLINE floats add_rest_as(const int type, const char *strip, int32_t g, const mk
     return multiply_add(to_floats(sum), multiply(d, splat(rest->d)), product);
 }
 
-/* Adds to a product what one vector's rest contributes in group g; not inlined, for it is rare: of four vectors side by side one or
- * two have a rest, in one group of nine. */
-__attribute__((noinline)) static floats add_rest(int type, const char *strip, int32_t g, const mki_q8 *rest, floats product)
+/* Adds to a product what one vector's rest contributes in group g; not inlined, for it is rare: of four vectors side by
+ * side one or two have a rest, in one group of nine. */
+__attribute__((noinline)) static floats add_rest(int type, const char *strip, int32_t g, const mki_q8 *rest,
+                                                 floats product)
 {
     switch (type) {
     case MK_Q4_0: return add_rest_as(MK_Q4_0, strip, g, rest, product);
@@ -167,8 +170,9 @@ __attribute__((noinline)) static floats add_rest(int type, const char *strip, in
 }
 
 /* Groups first .. last-1 of n_strips strips times n vectors, added to out if there are groups before them. */
-INLINE void multiply_tile(const int type, const int n_strips, mki_strips w, int32_t first, int32_t last, const mki_q8 *block,
-                          const mki_q8 *rest, int64_t stride, const int n, float *out, int64_t out_stride)
+INLINE void multiply_tile(const int type, const int n_strips, mki_strips w, int32_t first, int32_t last,
+                          const mki_q8 *block, const mki_q8 *rest, int64_t stride, const int n, float *out,
+                          int64_t out_stride)
 {
     const int64_t strip_bytes = mki_strip_bytes(type, w.cols);
     floats product[STRIPS][TILE];
@@ -194,8 +198,8 @@ INLINE void multiply_tile(const int type, const int n_strips, mki_strips w, int3
 }
 
 /* The same with all vectors, a tile of them at a time. */
-INLINE void multiply_tiles(const int type, const int n_strips, mki_strips w, int32_t first, int32_t last, mki_q8_rows x, float *out,
-                           int64_t out_stride)
+INLINE void multiply_tiles(const int type, const int n_strips, mki_strips w, int32_t first, int32_t last, mki_q8_rows x,
+                           float *out, int64_t out_stride)
 {
     for (int32_t v = 0, n; v < x.n; v += n) {
         const mki_q8 *block = x.blocks + v * x.stride, *rest = x.rests + v * x.stride;
@@ -271,8 +275,8 @@ INLINE floats load_column(const int type, const char *strip, int64_t col)
     }
 }
 
-INLINE void multiply_float_tile(const int type, mki_strips w, const float *x, int64_t stride, const int n, bool add, float *out,
-                                int64_t out_stride)
+INLINE void multiply_float_tile(const int type, mki_strips w, const float *x, int64_t stride, const int n, bool add,
+                                float *out, int64_t out_stride)
 {
     floats product[TILE];
     for (int v = 0; v < n; v++)
@@ -305,5 +309,5 @@ static void multiply_floats(mki_strips w, mki_rows x, bool add, float *out, int6
     }
 }
 
-#define STRIP_OPS {.quantize = quantize, .multiply_blocks = multiply_blocks, \
-                   .multiply_floats = multiply_floats, .expand = expand}
+#define STRIP_OPS \
+    { .quantize = quantize, .multiply_blocks = multiply_blocks, .multiply_floats = multiply_floats, .expand = expand }

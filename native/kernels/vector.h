@@ -1,8 +1,8 @@
 /* vector.h - vectors of floats and integers for a source that is compiled once per instruction set.
  *
  * Sums of products are written with them, since only these may be fused and need their registers told, and what stands
- * beside such sums or must not wait for itself (exp2.h). All else is plain C over arrays, which the compiler turns into the same
- * vectors. But for multiply_add nothing is contracted: every instruction set gives the same bits.
+ * beside such sums or must not wait for itself (exp2.h). All else is plain C over arrays, which the compiler turns into
+ * the same vectors. But for multiply_add nothing is contracted: every instruction set gives the same bits.
  */
 #ifndef MK_VECTOR_H
 #define MK_VECTOR_H
@@ -25,7 +25,8 @@ INLINE vector to_floats(pairs sum) { return _mm512_cvtepi32_ps(sum); }
 INLINE pairs add_products(pairs sum, pairs a, pairs b) { return _mm512_dpwssd_epi32(sum, a, b); }
 #elif defined __FMA__
 #define MKI_ISA(name) name##_avx2
-enum { LANES = 8, TILE_ROWS = 4, TILE_VECTORS = 2 }; /* 8 sums, 4 factors, a vector and a product fill 14 of 16 registers */
+/* 8 sums, 4 factors, a vector and a product fill 14 of 16 registers */
+enum { LANES = 8, TILE_ROWS = 4, TILE_VECTORS = 2 };
 typedef __m256 vector;
 typedef __m256i pairs;
 INLINE vector multiply_add(vector a, vector b, vector c) { return _mm256_fmadd_ps(a, b, c); }
@@ -45,7 +46,7 @@ INLINE vector load_halves(const uint16_t *from)
 {
     _Float16 values[4];
     memcpy(values, from, sizeof values);
-    return (vector){(float)values[0], (float)values[1], (float)values[2], (float)values[3]};
+    return (vector){ (float)values[0], (float)values[1], (float)values[2], (float)values[3] };
 }
 INLINE pairs load_bytes(const int8_t *from)
 {
@@ -64,7 +65,7 @@ INLINE vector load(const float *from)
 }
 
 INLINE void store(float *to, vector v) { memcpy(to, &v, sizeof v); }
-INLINE vector broadcast(float x) { return x - (vector){0}; } /* not +: it would lose the sign of -0 */
+INLINE vector broadcast(float x) { return x - (vector){ 0 }; } /* not +: it would lose the sign of -0 */
 
 INLINE pairs load_pairs(const void *from)
 {
@@ -80,7 +81,7 @@ INLINE pairs broadcast_pair(const int16_t *from)
     typedef int32_t lanes __attribute__((vector_size(sizeof(pairs))));
     int32_t both;
     memcpy(&both, from, sizeof both);
-    return (pairs)(both - (lanes){0});
+    return (pairs)(both - (lanes){ 0 });
 }
 
 /* Sixteen lanes, 64-byte aligned, folded in halves: one order on every instruction set. */
@@ -100,8 +101,8 @@ INLINE float peak_of_lanes(const float *lane)
 }
 INLINE float sum_of_squares(const float *x, int32_t n)
 {
-    _Alignas(64) float lane[16] = {0};
-    vector sum[16 / LANES] = {0};
+    _Alignas(64) float lane[16] = { 0 };
+    vector sum[16 / LANES] = { 0 };
     int32_t i = 0;
     for (; i + 16 <= n; i += 16)
         for (int j = 0; j < 16 / LANES; j++) {

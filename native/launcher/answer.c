@@ -10,7 +10,9 @@ static void print_line(const char *const parts[], size_t n)
     mhi_print(1, "\n");
 }
 
-#define PRINT_LINE(...) print_line((const char *const[]){ __VA_ARGS__ }, sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
+#define PRINT_LINE(...)                              \
+    print_line((const char *const[]){ __VA_ARGS__ }, \
+               sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
 
 void mhi_answer_link(const char *link, const char *target) { PRINT_LINE(link, " leads to ", target); }
 

@@ -1,9 +1,10 @@
-/* arguments.c - copies command line and environment out of the kernel's stack, to where the resumed process will find them.
+/* arguments.c - copies command line and environment out of the kernel's stack, to where the resumed process will find
+ * them.
  *
  *     mhi_arguments | ar_argv | ar_envp | strings of argv | strings of envp | path of the image, PATH_MAX bytes
  *
- * One block of whole pages: the strings stand as the kernel puts them, so that ps can show them, and the process can give all of
- * it back at once.
+ * One block of whole pages: the strings stand as the kernel puts them, so that ps can show them, and the process can
+ * give all of it back at once.
  */
 #include <limits.h>
 #include <signal.h>
@@ -22,10 +23,14 @@ static bool is_called(const char *variable, const char *name)
 }
 
 /* What we ourselves put there. */
-static bool is_reason(const char *variable) { return is_called(variable, MHI_COLD_VARIABLE) || is_called(variable, MHI_WATCH_VARIABLE); }
+static bool is_reason(const char *variable)
+{
+    return is_called(variable, MHI_COLD_VARIABLE) || is_called(variable, MHI_WATCH_VARIABLE);
+}
 
 /* Calls `take` with each argument, then each variable. */
-static void each_text(const mhi_request *request, const char *interpreter, char *const *envp, void (*take)(void *, const char *, bool), void *context)
+static void each_text(const mhi_request *request, const char *interpreter, char *const *envp,
+                      void (*take)(void *, const char *, bool), void *context)
 {
     if (request->kind != NULL)
         take(context, interpreter, false);
@@ -41,9 +46,7 @@ static void each_text(const mhi_request *request, const char *interpreter, char 
             take(context, *envp, true);
 }
 
-typedef struct {
-    uint64_t n_arguments, n_variables, bytes;
-} measure;
+typedef struct { uint64_t n_arguments, n_variables, bytes; } measure;
 
 static void add_up(void *context, const char *text, bool is_variable)
 {
@@ -62,7 +65,8 @@ static void copy(void *context, const char *text, bool is_variable)
     writer *w = context;
     mhi_arguments *block = w->block;
     size_t size = strlen(text) + 1;
-    *(is_variable ? &block->ar_envp[block->ar_envc++] : &block->ar_argv[block->ar_argc++]) = memcpy(w->next, text, size);
+    *(is_variable ? &block->ar_envp[block->ar_envc++] : &block->ar_argv[block->ar_argc++]) =
+        memcpy(w->next, text, size);
     w->next += size;
 }
 
@@ -83,7 +87,8 @@ mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interp
     measure sum = { .bytes = PATH_MAX };
     each_text(request, interpreter, envp, add_up, &sum);
     uint64_t pointers = sum.n_arguments + sum.n_variables + 2;
-    uint64_t bytes = (sizeof(mhi_arguments) + pointers * sizeof(char *) + sum.bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
+    uint64_t bytes =
+        (sizeof(mhi_arguments) + pointers * sizeof(char *) + sum.bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
     mhi_arguments *block = mhi_memory(bytes);
     if (block == NULL)
         return NULL;

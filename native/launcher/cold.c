@@ -1,9 +1,10 @@
 /* cold.c - executes the program as if there were no snapshot, and passes on why.
  *
- * The interpreter is the one that the launcher was installed for: pip notes it in the first line of the script `magicheap`, which it puts beside
- * the launcher, also where neither lies beside the interpreter (pip install --user, Debian's /usr/local). Else that beside the launcher; else
- * the one that made the snapshot; else python3 in PATH. When the library asked for the resume, the program was running under the
- * snapshot's own interpreter, which therefore comes first.
+ * The interpreter is the one that the launcher was installed for: pip notes it in the first line of the script
+ * `magicheap`, which it puts beside the launcher, also where neither lies beside the interpreter (pip install --user,
+ * Debian's /usr/local). Else that beside the launcher; else the one that made the snapshot; else python3 in PATH. When
+ * the library asked for the resume, the program was running under the snapshot's own interpreter, which therefore comes
+ * first.
  */
 #include <errno.h>
 #include <limits.h>
@@ -42,10 +43,12 @@ static void execute(program *p, const char *interpreter)
     p->arguments->ar_argv[0] = own;
 }
 
-/* With the reason, and, where we begin the program, with the word that it is to be watched from its first instruction. */
+/* With the reason, and, where we begin the program, with the word that it is to be watched from its first instruction.
+ * */
 static char **with_reason(const mhi_request *request, const mhi_arguments *arguments, const char *reason, bool is_kept)
 {
-    static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)], watch[] = MHI_WATCH_VARIABLE "=1";
+    static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)],
+        watch[] = MHI_WATCH_VARIABLE "=1";
     char **envp = malloc((arguments->ar_envc + 3) * sizeof *envp);
     uint64_t n = arguments->ar_envc;
     if (envp == NULL)
@@ -83,11 +86,12 @@ static void execute_in_path(program *p)
     }
 }
 
-void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image, const char *directory,
-                 const char *reason, bool is_kept)
+void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, const struct mh_image *image,
+                 const char *directory, const char *reason, bool is_kept)
 {
     program p = { request, arguments, with_reason(request, arguments, reason, is_kept), -ENOENT };
-    mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&arguments->ar_blocked, 0, sizeof arguments->ar_blocked); /* what came meanwhile comes now */
+    /* what came meanwhile comes now */
+    mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&arguments->ar_blocked, 0, sizeof arguments->ar_blocked);
     const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
     char interpreter[PATH_MAX];
     if (request->kind == NULL)

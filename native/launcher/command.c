@@ -6,11 +6,13 @@
 #include "launcher/request.h"
 #include "snapshot/command.h"
 
-const char mhi_usage[] = "usage: magic SCRIPT [ARGUMENT...]\n"
-                         "       magic -m MODULE [ARGUMENT...]\n"
-                         "       magic --help | --version\n"
-                         "Runs a Python program; one that uses magic_transaction resumes from its snapshot, if there is a good one.\n"
-                         "Under the name magic-MODULE it runs that module as installed, not what lies in the working directory. MAGICHEAP_DISABLE=1 runs the program as if there were none.\n";
+const char mhi_usage[] =
+    "usage: magic SCRIPT [ARGUMENT...]\n"
+    "       magic -m MODULE [ARGUMENT...]\n"
+    "       magic --help | --version\n"
+    "Runs a Python program; one that uses magic_transaction resumes from its snapshot, if there is a good one.\n"
+    "Under the name magic-MODULE it runs that module as installed, not what lies in the working directory. "
+    "MAGICHEAP_DISABLE=1 runs the program as if there were none.\n";
 
 static const char module_prefix[] = "magic-";
 
@@ -28,7 +30,8 @@ static bool parse_number(const char *text, unsigned base, uint64_t *value)
     for (; *text != '\0' && is_sound; text++) {
         const char *digit = strchr("0123456789abcdef", *text);
         uint64_t place = digit == NULL ? base : (uint64_t)(digit - "0123456789abcdef");
-        is_sound = place < base && !__builtin_mul_overflow(*value, base, value) && !__builtin_add_overflow(*value, place, value);
+        is_sound = place < base && !__builtin_mul_overflow(*value, base, value) &&
+                   !__builtin_add_overflow(*value, place, value);
     }
     return is_sound;
 }
@@ -37,8 +40,9 @@ static const char *parse_resume(mhi_request *request, int argc, char **argv)
 {
     enum { OWN = 5 }; /* format.h */
     *request = (mhi_request){ .rest = argv + OWN };
-    if (argc <= OWN || !parse_number(argv[2], 16, &request->checksum) || !parse_number(argv[3], 10, &request->n_skipped) ||
-        !parse_number(argv[4], 16, &request->blocked) || request->n_skipped > (uint64_t)argc - OWN)
+    if (argc <= OWN || !parse_number(argv[2], 16, &request->checksum) ||
+        !parse_number(argv[3], 10, &request->n_skipped) || !parse_number(argv[4], 16, &request->blocked) ||
+        request->n_skipped > (uint64_t)argc - OWN)
         return MHI_RESUME_NAME ": the library calls this by itself\n";
     request->snapshot = argv[1];
     return NULL;
@@ -65,7 +69,11 @@ static const char *parse_command(mhi_request *request, int argc, char **argv)
     if (argc < 2 || argv[1][0] == '-')
         return mhi_usage;
     *request = (mhi_request){
-        .kind = MHI_COMMAND_SCRIPT, .name = argv[1], .rest = argv + 1, .arguments = (const char *const *)argv + 2, .n_skipped = 1,
+        .kind = MHI_COMMAND_SCRIPT,
+        .name = argv[1],
+        .rest = argv + 1,
+        .arguments = (const char *const *)argv + 2,
+        .n_skipped = 1,
     };
     return NULL;
 }

@@ -1,7 +1,7 @@
 /* main.c - which snapshot, is it sound, trusted, and not stale: then resumes it, else executes the program cold.
  *
- * Nothing but a wrong command line is an error to the user: every doubt about a snapshot is a reason to go cold, and Python says
- * so if it is asked to.
+ * Nothing but a wrong command line is an error to the user: every doubt about a snapshot is a reason to go cold, and
+ * Python says so if it is asked to.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -23,8 +23,8 @@
 #include "sys/raw.h"
 #include "sys/sys.h"
 
-/* How far the kernel's stack may reach below where we found it: it is made 128 KiB larger than what it holds, and nothing else is put within 128
- * MiB of it (arch/x86/mm/mmap.c, SIZE_128M). */
+/* How far the kernel's stack may reach below where we found it: it is made 128 KiB larger than what it holds, and
+ * nothing else is put within 128 MiB of it (arch/x86/mm/mmap.c, SIZE_128M). */
 #define STACK_SLACK (1ull << 20)
 
 typedef struct {
@@ -64,9 +64,11 @@ static int resume(launch *l, mh_error *err)
 {
     strcpy(l->arguments->ar_image_path, l->image->path);
     l->arguments->ar_image_checksum = l->image->header.hd_checksum;
-    int result = l->request.is_question ? 0 : mhi_sys_take_other_id(l->image->process->pr_ids, l->image->process->pr_n_ids);
+    int result =
+        l->request.is_question ? 0 : mhi_sys_take_other_id(l->image->process->pr_ids, l->image->process->pr_n_ids);
     if (result < 0)
-        return mhi_fail_sys(err, result, "the process would have an id that the snapshot knows, and can't be given another");
+        return mhi_fail_sys(err, result,
+                            "the process would have an id that the snapshot knows, and can't be given another");
     int status = mhi_reopen(l->image, err);
     if (status != MH_OK)
         return status;
@@ -84,7 +86,8 @@ static mhi_run run_of(const launch *l)
 {
     const mhi_arguments *all = l->arguments;
     uint64_t own = all->ar_n_skipped + 1; /* arguments come behind the program's own name */
-    return (mhi_run){ .environment = all->ar_envp, .is_watched = l->request.kind != NULL,
+    return (mhi_run){ .environment = all->ar_envp,
+                      .is_watched = l->request.kind != NULL,
                       .arguments = own < all->ar_argc ? (const char *const *)all->ar_argv + own : NULL };
 }
 
@@ -121,23 +124,28 @@ static bool is_rival(const launch *l, const char *path, const char *command)
         return false;
     const mhi_run run = run_of(l);
     bool is = other->process != NULL && strcmp(command, mhi_image_string(other, other->process->pr_command)) == 0 &&
-              !mhi_key_is_same_place(key_of(other), key_of(l->image)) && mhi_inputs_check(other, &run, &is_variant, &err) == MH_OK;
+              !mhi_key_is_same_place(key_of(other), key_of(l->image)) &&
+              mhi_inputs_check(other, &run, &is_variant, &err) == MH_OK;
     mh_image_close(other);
     return is;
 }
 
-/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one of two transactions. */
+/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one
+ * of two transactions. */
 static int check_alone(launch *l, const char *first, int number, const char *command, mh_error *err)
 {
     char path[PATH_MAX];
     for (int i = number + 1; i < MHI_VARIANTS && !l->is_ambiguous; i++)
         l->is_ambiguous = mhi_variant_path(path, first, i) && is_rival(l, path, command);
-    return l->is_ambiguous ? mhi_fail(err, MH_ERR_STALE, 0, "%s would answer, too: Python will know which is meant", path) : MH_OK;
+    return l->is_ambiguous
+               ? mhi_fail(err, MH_ERR_STALE, 0, "%s would answer, too: Python will know which is meant", path)
+               : MH_OK;
 }
 
-/* Returns only on failure; then the image, if it is merely stale or could not be resumed, whose interpreter may be wanted, keeps no descriptor that
- * another one may want. */
-static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command, bool *is_variant, mh_error *err)
+/* Returns only on failure; then the image, if it is merely stale or could not be resumed, whose interpreter may be
+ * wanted, keeps no descriptor that another one may want. */
+static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command,
+                        bool *is_variant, mh_error *err)
 {
     struct mh_image *image;
     *is_variant = false;
@@ -176,7 +184,8 @@ static int try_variants(launch *l, const char *first, const char *command, mh_er
         int rank = mhi_variant_rank(i, err, is_variant);
         if (l->request.is_question)
             mhi_answer_variant(path, rank, err->detail);
-        mhi_nearest_add(&nearest, rank, rank < MHI_OTHER_VARIANT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
+        mhi_nearest_add(&nearest, rank,
+                        rank < MHI_OTHER_VARIANT || l->image == NULL ? 0 : mhi_used_s(&l->image->status), err);
     }
     l->is_only_variants |= nearest.rank == MHI_OTHER_VARIANT || l->is_ambiguous;
     return mhi_nearest_tell(&nearest, first, err);
@@ -208,7 +217,8 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
     const mhi_request *request = &l->request;
     if (l->is_ambiguous)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOENT, "it is for Python to choose");
-    int status = mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, is_here, arguments, err);
+    int status =
+        mhi_command_spell(command, sizeof command, l->directory, request->kind, request->name, is_here, arguments, err);
     if (status == MH_OK)
         status = mhi_command_link(link, command, l->arguments->ar_envp, err);
     if (status == MH_OK)
@@ -222,10 +232,13 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
 static bool is_no_snapshot(const mh_error *err) { return err->status == MH_ERR_SYSTEM && err->sys_errno == ENOENT; }
 
 /* There is no place where links could be: the program may know one. */
-static bool is_nowhere(const launch *l, const mh_error *err) { return err->status == MH_ERR_UNSUPPORTED && !is_set(l, "MAGICHEAP_DISABLE"); }
+static bool is_nowhere(const launch *l, const mh_error *err)
+{
+    return err->status == MH_ERR_UNSUPPORTED && !is_set(l, "MAGICHEAP_DISABLE");
+}
 
-/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these counts only if they
- * lead to a snapshot. */
+/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these
+ * counts only if they lead to a snapshot. */
 static int try_all(launch *l, mh_error *err)
 {
     int status = mhi_trust_process(err);
@@ -289,7 +302,8 @@ static void answer(const mhi_startup *startup)
 static bool put_behind(char own[PATH_MAX], const char *directory, const char *name)
 {
     char joined[PATH_MAX];
-    int length = snprintf(joined, sizeof joined, "%s%s%s", *name == '/' ? "" : directory, *name == '/' ? "" : "/", name);
+    int length =
+        snprintf(joined, sizeof joined, "%s%s%s", *name == '/' ? "" : directory, *name == '/' ? "" : "/", name);
     strcpy(own, length < PATH_MAX ? joined : "");
     return length < PATH_MAX;
 }
@@ -299,7 +313,8 @@ static bool find_without_proc(char own[PATH_MAX], const char *path)
 {
     enum { LINKS_MAX = 40 }; /* the kernel's own limit */
     char directory[PATH_MAX], target[PATH_MAX];
-    if (path == NULL || mhi_raw_2(SYS_getcwd, (long)directory, sizeof directory) < 0 || !put_behind(own, directory, path))
+    if (path == NULL || mhi_raw_2(SYS_getcwd, (long)directory, sizeof directory) < 0 ||
+        !put_behind(own, directory, path))
         return false;
     for (int i = 0; i < LINKS_MAX && mhi_sys_readlink(own, target, sizeof target) > 0; i++) {
         mhi_path_directory(own, directory);
@@ -360,9 +375,11 @@ void mhi_launch(uint64_t *initial)
     l.arguments->ar_began_ns = l.startup.began_ns;
     l.arguments->ar_blocked = l.request.kind == NULL ? l.request.blocked : blocked;
     try_all(&l, &err);
-    /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the key. */
+    /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the
+     * key. */
     bool is_first_run = (l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err))) || l.is_only_variants;
     if (l.request.is_question)
         mhi_answer_cold(is_no_snapshot(&err) ? "there is no snapshot that this command leads to" : err.detail);
-    mhi_go_cold(&l.request, l.arguments, l.image, l.directory, is_first_run ? NULL : err.detail, err.status == MH_ERR_BUSY);
+    mhi_go_cold(&l.request, l.arguments, l.image, l.directory, is_first_run ? NULL : err.detail,
+                err.status == MH_ERR_BUSY);
 }

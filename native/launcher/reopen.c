@@ -44,9 +44,11 @@ static int reopen(const struct mh_image *image, const mhi_file_descriptor *was, 
     const char *path = mhi_image_string(image, was->ds_name);
     if (mhi_raw_3(SYS_fcntl, was->ds_fd, F_GETFD, 0) >= 0)
         return mhi_fail(err, MH_ERR_BUSY, 0, "descriptor %u is taken, which was %s at the commit", was->ds_fd, path);
-    int fd = mhi_sys_open(path, (int)was->ds_flags | O_NONBLOCK | O_NOCTTY, 0); /* a FIFO would wait for its other end */
+    /* a FIFO would wait for its other end */
+    int fd = mhi_sys_open(path, (int)was->ds_flags | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0) /* stale whatever the kernel says: ENOENT is of a file of the program's, not of the snapshot */
-        return mhi_fail(err, MH_ERR_STALE, -fd, "%s, which was open at the commit, can't be opened again: %s", path, mhi_sys_error_text(-fd));
+        return mhi_fail(err, MH_ERR_STALE, -fd, "%s, which was open at the commit, can't be opened again: %s", path,
+                        mhi_sys_error_text(-fd));
     int status = check_identity(fd, was, path, err);
     int result = status == MH_OK ? place(fd, was) : 0;
     if (fd != (int)was->ds_fd || status != MH_OK || result < 0)

@@ -13,8 +13,9 @@ typedef struct {
     uint64_t checksum;            /* its hd_checksum */
     uint64_t blocked;             /* signals, as ar_blocked; of no meaning unless the snapshot is named */
     const char *module;           /* -P -m and this stand between interpreter and `rest`; NULL: nothing */
-    char **rest;                  /* NULL-terminated: of sys.orig_argv, all of it if the snapshot is named, else all but the interpreter */
-    uint64_t n_skipped;           /* of sys.orig_argv, before sys.argv */
+    /* NULL-terminated: of sys.orig_argv, all of it if the snapshot is named, else all but the interpreter */
+    char **rest;
+    uint64_t n_skipped; /* of sys.orig_argv, before sys.argv */
 } mhi_request;
 
 /* command.c: NULL, or what is wrong with the command line: a text for the user. */

@@ -3,13 +3,17 @@
  * The steps, in an order that matters:
  *     the kernel's stack goes         nobody stands on it (entry.S), and what it held was copied
  *     the vdso moves (vdso.c)         to where the image's C library calls it; before anything is mapped in its way
- *     the segments                    over whatever was there; the address space is empty but for the launcher and the vdso
+ *     the segments                    over whatever was there; the address space is empty but for the launcher and the
+ *                                     vdso
  *     the touched pages               which are copied now
- *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their memory
+ *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their
+ *                                     memory
  *     the arguments                   are stored where fork.c of the image looks for them
- *     the registers                   and we return from mhi_registers_save, in the child of a fork; signals are still held
+ *     the registers                   and we return from mhi_registers_save, in the child of a fork; signals are still
+ *                                     held
  *
- * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program cold.
+ * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program
+ * cold.
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -31,11 +35,11 @@
 enum {
     RSEQ_SIGNATURE = 0x53053053, /* RSEQ_SIG of the ABI, in sys/rseq.h */
     RSEQ_CPU_UNINITIALIZED = -1,
-    MMAP_DROPPABLE = 0x08,       /* MAP_DROPPABLE of linux/mman.h, since 6.11 */
-    THIS_PROCESS = -10001,       /* PIDFD_SELF_THREAD_GROUP of linux/pidfd.h */
-    POPULATE_WRITE = 23,         /* MADV_POPULATE_WRITE of linux/mman.h, since 5.14 */
-    GUARD_INSTALL = 102,         /* MADV_GUARD_INSTALL of linux/mman.h, since 6.13 */
-    RANGES_MAX = 1024,           /* UIO_MAXIOV of linux/uio.h */
+    MMAP_DROPPABLE = 0x08, /* MAP_DROPPABLE of linux/mman.h, since 6.11 */
+    THIS_PROCESS = -10001, /* PIDFD_SELF_THREAD_GROUP of linux/pidfd.h */
+    POPULATE_WRITE = 23,   /* MADV_POPULATE_WRITE of linux/mman.h, since 5.14 */
+    GUARD_INSTALL = 102,   /* MADV_GUARD_INSTALL of linux/mman.h, since 6.13 */
+    RANGES_MAX = 1024,     /* UIO_MAXIOV of linux/uio.h */
 };
 
 /* ---- segments ---- */
@@ -49,14 +53,18 @@ typedef struct {
 static int map(const mhi_file_segment *segment, int flags, int fd, mh_error *err)
 {
     void *place;
-    int result = mhi_sys_mmap(&place, (void *)segment->sg_address, segment->sg_bytes, (int)segment->sg_prot, MAP_FIXED | MAP_NORESERVE | flags, fd,
-                              fd < 0 ? 0 : segment->sg_offset);
+    int result = mhi_sys_mmap(&place, (void *)segment->sg_address, segment->sg_bytes, (int)segment->sg_prot,
+                              MAP_FIXED | MAP_NORESERVE | flags, fd, fd < 0 ? 0 : segment->sg_offset);
     if (result == -EPERM && fd >= 0 && (segment->sg_prot & PROT_EXEC))
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, EPERM, "code in it can't be mapped: it lies where nothing may be executed (a noexec mount)");
-    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, EPERM,
+                        "code in it can't be mapped: it lies where nothing may be executed (a noexec mount)");
+    return result == 0
+               ? MH_OK
+               : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
 }
 
-/* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should be. */
+/* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should
+ * be. */
 static int open_file(mapper *m, uint64_t input, mh_error *err)
 {
     if (m->fd >= 0 && m->input == input)
@@ -67,11 +75,12 @@ static int open_file(mapper *m, uint64_t input, mh_error *err)
     const char *path = mhi_image_string(m->image, was->in_name);
     m->input = input;
     m->fd = mhi_sys_open(path, O_RDONLY, 0);
-    return m->fd < 0 ? mhi_fail_sys(err, m->fd, "cannot open %s", path) : mhi_identity_check_open(was, m->fd, path, err);
+    return m->fd < 0 ? mhi_fail_sys(err, m->fd, "cannot open %s", path)
+                     : mhi_identity_check_open(was, m->fd, path, err);
 }
 
-/* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file; this one grows
- * by itself, to RLIMIT_STACK. Memory to share with children: the file is shared with everybody. */
+/* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file;
+ * this one grows by itself, to RLIMIT_STACK. Memory to share with children: the file is shared with everybody. */
 static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *err)
 {
     int flags = segment->sg_flags & MHI_SEGMENT_GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_SHARED;
@@ -79,10 +88,13 @@ static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *
     if (status != MH_OK)
         return status;
     int result = mhi_sys_pread_all(m->image->fd, (void *)segment->sg_address, segment->sg_bytes, segment->sg_offset);
-    return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
+    return result == 0
+               ? MH_OK
+               : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
 }
 
-/* Where the kernel and the file system can, the segment's pages are then read and mapped as huge ones. Where not, nothing is lost. */
+/* Where the kernel and the file system can, the segment's pages are then read and mapped as huge ones. Where not,
+ * nothing is lost. */
 static int map_file(const mhi_file_segment *segment, int flags, int fd, mh_error *err)
 {
     int status = map(segment, flags, fd, err);
@@ -96,7 +108,9 @@ static int map_zero(const mhi_file_segment *segment, mh_error *err)
     static const struct {
         uint32_t flag;
         int advice;
-    } advices[] = { { MHI_SEGMENT_WIPED, MADV_WIPEONFORK }, { MHI_SEGMENT_NOT_DUMPED, MADV_DONTDUMP }, { MHI_SEGMENT_HUGE, MADV_HUGEPAGE } };
+    } advices[] = { { MHI_SEGMENT_WIPED, MADV_WIPEONFORK },
+                    { MHI_SEGMENT_NOT_DUMPED, MADV_DONTDUMP },
+                    { MHI_SEGMENT_HUGE, MADV_HUGEPAGE } };
     bool is_droppable = segment->sg_flags & MHI_SEGMENT_DROPPABLE;
     int status = map(segment, MAP_ANONYMOUS | (is_droppable ? MMAP_DROPPABLE : MAP_PRIVATE), -1, err);
     for (size_t i = 0; i < sizeof advices / sizeof *advices && status == MH_OK; i++)
@@ -111,7 +125,9 @@ static int guard(const mhi_file_segment *segment, mh_error *err)
     if (!(segment->sg_flags & MHI_SEGMENT_GUARD))
         return MH_OK;
     int result = mhi_sys_madvise((void *)segment->sg_address, segment->sg_bytes, GUARD_INSTALL);
-    return result == 0 ? MH_OK : mhi_fail(err, MH_ERR_STALE, -result, "this kernel can't guard memory (MADV_GUARD_INSTALL): that of the snapshot could");
+    return result == 0 ? MH_OK
+                       : mhi_fail(err, MH_ERR_STALE, -result,
+                                  "this kernel can't guard memory (MADV_GUARD_INSTALL): that of the snapshot could");
 }
 
 static int map_segments(mapper *m, mh_error *err)
@@ -141,8 +157,8 @@ static int map_segments(mapper *m, mh_error *err)
     return status;
 }
 
-/* Copies, in one call, the pages that would each be copied at a trap, most of them after one for reading. Where the kernel can't
- * (it was taught in 6.13, and PIDFD_SELF in 6.14), they are. */
+/* Copies, in one call, the pages that would each be copied at a trap, most of them after one for reading. Where the
+ * kernel can't (it was taught in 6.13, and PIDFD_SELF in 6.14), they are. */
 static void copy_touched(const struct mh_image *image)
 {
     _Static_assert(sizeof *image->touched == sizeof(struct iovec), "it is handed to the kernel as it is");
@@ -155,15 +171,16 @@ static void copy_touched(const struct mh_image *image)
 
 /* ---- what the kernel keeps ---- */
 
-/* The auxiliary vector as /proc and core files show it, by which debuggers find the program and its libraries: the kernel's of this
- * run, but for what is said of the program in memory, and the code of the vdso, which was moved. Returns its size in bytes: a kernel takes
- * no more than it would have set itself. */
+/* The auxiliary vector as /proc and core files show it, by which debuggers find the program and its libraries: the
+ * kernel's of this run, but for what is said of the program in memory, and the code of the vdso, which was moved.
+ * Returns its size in bytes: a kernel takes no more than it would have set itself. */
 static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process *process, const mhi_startup *startup)
 {
     const uint64_t ours[][2] = {
-        { AT_PHDR, process->pr_headers }, { AT_PHNUM, process->pr_n_headers }, { AT_BASE, process->pr_linker }, { AT_ENTRY, process->pr_entry },
-        { AT_EXECFN, process->pr_name_executed }, { AT_PLATFORM, process->pr_platform }, { AT_RANDOM, process->pr_random },
-        { AT_SYSINFO_EHDR, mhi_vdso_code(process) },
+        { AT_PHDR, process->pr_headers },         { AT_PHNUM, process->pr_n_headers },
+        { AT_BASE, process->pr_linker },          { AT_ENTRY, process->pr_entry },
+        { AT_EXECFN, process->pr_name_executed }, { AT_PLATFORM, process->pr_platform },
+        { AT_RANDOM, process->pr_random },        { AT_SYSINFO_EHDR, mhi_vdso_code(process) },
     };
     memcpy(auxv, startup->auxv, sizeof startup->auxv);
     size_t n = 0;
@@ -176,8 +193,9 @@ static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process 
     return (n + 1) * sizeof *auxv;
 }
 
-/* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap ends at the end of
- * the address space, so that it asks mmap instead of taking what brk answers for an extension of its own heap. */
+/* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap
+ * ends at the end of the address space, so that it asks mmap instead of taking what brk answers for an extension of its
+ * own heap. */
 static void restore_layout(const mhi_file_process *process, const mhi_startup *startup, const mhi_arguments *arguments)
 {
     uint64_t auxv[MHI_AUXV_MAX][2];
@@ -185,13 +203,19 @@ static void restore_layout(const mhi_file_process *process, const mhi_startup *s
     const char *first = arguments->ar_argv[0], *end = arguments->ar_image_path;
     const char *middle = arguments->ar_envc > 0 ? arguments->ar_envp[0] : end;
     struct prctl_mm_map layout = {
-        .start_code = process->pr_start_code, .end_code = process->pr_end_code,
-        .start_data = process->pr_start_data, .end_data = process->pr_end_data,
-        .start_brk = process->pr_start_brk, .brk = process->pr_brk,
+        .start_code = process->pr_start_code,
+        .end_code = process->pr_end_code,
+        .start_data = process->pr_start_data,
+        .end_data = process->pr_end_data,
+        .start_brk = process->pr_start_brk,
+        .brk = process->pr_brk,
         .start_stack = process->pr_start_stack,
-        .arg_start = (uintptr_t)first, .arg_end = (uintptr_t)middle, /* ps shows them */
-        .env_start = (uintptr_t)middle, .env_end = (uintptr_t)end,
-        .auxv = (void *)auxv, .auxv_size = (uint32_t)auxv_bytes,
+        .arg_start = (uintptr_t)first,
+        .arg_end = (uintptr_t)middle, /* ps shows them */
+        .env_start = (uintptr_t)middle,
+        .env_end = (uintptr_t)end,
+        .auxv = (void *)auxv,
+        .auxv_size = (uint32_t)auxv_bytes,
         .exe_fd = (uint32_t)-1,
     };
     long result = mhi_raw_5(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, (long)&layout, sizeof layout, 0);
@@ -208,7 +232,8 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
         result = mhi_raw_2(SYS_set_robust_list, (long)process->pr_robust_list, (long)process->pr_robust_bytes);
     }
     if (result == 0 && process->pr_rseq != 0) {
-        int32_t *rseq = (int32_t *)process->pr_rseq; /* struct rseq: the kernel wants it as it was before the first registration */
+        /* struct rseq: the kernel wants it as it was before the first registration */
+        int32_t *rseq = (int32_t *)process->pr_rseq;
         memset(rseq, 0, 32);
         rseq[1] = RSEQ_CPU_UNINITIALIZED;
         result = mhi_raw_4(SYS_rseq, (long)process->pr_rseq, (long)process->pr_rseq_bytes, 0, RSEQ_SIGNATURE);
@@ -258,7 +283,9 @@ __attribute__((noreturn)) static void jump(const mhi_file_process *process)
                      "mov 48(%0), %%rsp\n\t"
                      "mov $1, %%eax\n\t"
                      "jmp *56(%0)"
-                     : : "D"(process) : "memory");
+                     :
+                     : "D"(process)
+                     : "memory");
     __builtin_unreachable();
 }
 

@@ -1,7 +1,8 @@
 /* runtime.c - the few functions of a C library that the shared sources use, and that gcc calls by itself.
  *
- * They do what the C standard says, as far as it is asked of them: vsnprintf knows the conversions d u x o s c and %, with the flag
- * 0, width, precision, and the lengths l ll z. Of memory only the last block is given back: the launcher lives for a millisecond.
+ * They do what the C standard says, as far as it is asked of them: vsnprintf knows the conversions d u x o s c and %,
+ * with the flag 0, width, precision, and the lengths l ll z. Of memory only the last block is given back: the launcher
+ * lives for a millisecond.
  */
 #include <stdarg.h>
 #include <stdbool.h>
@@ -29,7 +30,8 @@ void *mhi_memory(size_t size)
 {
     void *place;
     size_t pages = (size + MHI_PAGE - 1) & ~(size_t)(MHI_PAGE - 1);
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE; /* all of it is used: one trap instead of many */
+    /* all of it is used: one trap instead of many */
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE;
     if (pages < size || mhi_sys_mmap(&place, (void *)next, pages, PROT_READ | PROT_WRITE, flags, -1, 0) < 0)
         return NULL;
     last = next;
@@ -133,12 +135,12 @@ char *strchr(const char *text, int wanted)
 
 char *strrchr(const char *text, int wanted)
 {
-    const char *last = NULL;
+    const char *found = NULL;
     do {
         if (*text == (char)wanted)
-            last = text;
+            found = text;
     } while (*text++ != '\0');
-    return (char *)last;
+    return (char *)found;
 }
 
 size_t strcspn(const char *text, const char *reject)
@@ -172,10 +174,10 @@ static void put_bytes(output *out, const char *bytes, size_t n, size_t width, ch
 }
 
 typedef struct {
-    char fill;         /* '0' or ' ' */
+    char fill; /* '0' or ' ' */
     size_t width;
-    size_t precision;  /* of strings; SIZE_MAX: none */
-    int longs;         /* how many l; z is one */
+    size_t precision; /* of strings; SIZE_MAX: none */
+    int longs;        /* how many l; z is one */
 } conversion;
 
 static const char *parse(conversion *c, const char *format, va_list *values)

@@ -1,9 +1,10 @@
 /* vdso.c - puts the kernel's vdso where the image's C library calls it.
  *
- * The vdso is code that the kernel maps into every process, in front of it the data that the code reads. Each process has it elsewhere, and
- * the C library keeps pointers into it. So it is moved, data and code alike, to where the committing process had it. A kernel that has
- * sealed it (mseal) does not allow that. Then a substitute is put there: the same code, in which each function begins with the
- * system call that it is there to avoid. Time then costs what a system call costs, and everything else is as before.
+ * The vdso is code that the kernel maps into every process, in front of it the data that the code reads. Each process
+ * has it elsewhere, and the C library keeps pointers into it. So it is moved, data and code alike, to where the
+ * committing process had it. A kernel that has sealed it (mseal) does not allow that. Then a substitute is put there:
+ * the same code, in which each function begins with the system call that it is there to avoid. Time then costs what a
+ * system call costs, and everything else is as before.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -28,11 +29,11 @@ typedef struct {
     const uint64_t *bytes; /* of each area; the last one is the code */
     size_t n;
     uint64_t start, total, code_bytes;
-} place;
+} vdso_place;
 
-static place read_place(const mhi_file_process *process)
+static vdso_place read_place(const mhi_file_process *process)
 {
-    place p = { .bytes = process->pr_vdso_bytes, .start = process->pr_vdso };
+    vdso_place p = { .bytes = process->pr_vdso_bytes, .start = process->pr_vdso };
     while (p.n < N_AREAS && p.bytes[p.n] != 0)
         p.total += p.bytes[p.n++];
     p.code_bytes = p.n == 0 ? 0 : p.bytes[p.n - 1];
@@ -41,7 +42,7 @@ static place read_place(const mhi_file_process *process)
 
 uint64_t mhi_vdso_code(const mhi_file_process *process)
 {
-    place p = read_place(process);
+    vdso_place p = read_place(process);
     return p.n == 0 ? 0 : p.start + p.total - p.code_bytes;
 }
 
@@ -49,8 +50,9 @@ enum { CODE_PAGES_MAX = 64 }; /* arbitrary: kernels have two */
 
 static uint64_t whole_pages(uint64_t bytes) { return (bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1); }
 
-/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with its section headers: with
- * little code, a page behind what is to be loaded. Others that make a vdso map what is to be loaded. */
+/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with
+ * its section headers: with little code, a page behind what is to be loaded. Others that make a vdso map what is to be
+ * loaded. */
 static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
 {
     const Elf64_Phdr *segments = (const void *)((const char *)header + header->e_phoff);
@@ -66,7 +68,8 @@ static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
 static bool is_mapped(uintptr_t place, uint64_t bytes)
 {
     unsigned char pages[CODE_PAGES_MAX];
-    return bytes / MHI_PAGE <= CODE_PAGES_MAX && mhi_raw_3(SYS_mincore, (long)place, (long)bytes, (long)pages) != -ENOMEM;
+    return bytes / MHI_PAGE <= CODE_PAGES_MAX &&
+           mhi_raw_3(SYS_mincore, (long)place, (long)bytes, (long)pages) != -ENOMEM;
 }
 
 static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_error *err)
@@ -74,25 +77,28 @@ static int check_code(uintptr_t vdso, uint64_t bytes, uint64_t checksum, mh_erro
     if (vdso == 0)
         return mhi_fail(err, MH_ERR_STALE, 0, "this kernel gives programs no vdso, and the snapshot's process had one");
     if (!may_have_bytes((const void *)vdso, bytes) || !is_mapped(vdso, bytes))
-        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel's vdso is not of %lu bytes, as the one that the snapshot was made under", bytes);
+        return mhi_fail(err, MH_ERR_STALE, 0,
+                        "this kernel's vdso is not of %lu bytes, as the one that the snapshot was made under", bytes);
     if (mhi_checksum((const void *)vdso, bytes) != checksum)
-        return mhi_fail(err, MH_ERR_STALE, 0, "this kernel's vdso holds another code than the one that the snapshot was made under");
+        return mhi_fail(err, MH_ERR_STALE, 0,
+                        "this kernel's vdso holds another code than the one that the snapshot was made under");
     return MH_OK;
 }
 
 /* ---- moved ---- */
 
-static int move_areas(const place *p, uint64_t from, uint64_t to)
+static int move_areas(const vdso_place *p, uint64_t from, uint64_t to)
 {
     for (size_t i = 0; i < p->n; from += p->bytes[i], to += p->bytes[i], i++) {
-        long result = mhi_raw_5(SYS_mremap, (long)from, (long)p->bytes[i], (long)p->bytes[i], MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
+        long result = mhi_raw_5(SYS_mremap, (long)from, (long)p->bytes[i], (long)p->bytes[i],
+                                MREMAP_MAYMOVE | MREMAP_FIXED, (long)to);
         if (result < 0)
             return (int)result;
     }
     return 0;
 }
 
-static int move(const place *p, uint64_t from)
+static int move(const vdso_place *p, uint64_t from)
 {
     if (from == p->start)
         return 0;
@@ -110,8 +116,12 @@ static int number_of(const char *function)
         const char *name;
         int number;
     } calls[] = {
-        { "__vdso_clock_gettime", SYS_clock_gettime }, { "__vdso_clock_getres", SYS_clock_getres }, { "__vdso_gettimeofday", SYS_gettimeofday },
-        { "__vdso_time", SYS_time },                   { "__vdso_getcpu", SYS_getcpu },             { "__vdso_getrandom", SYS_getrandom },
+        { "__vdso_clock_gettime", SYS_clock_gettime },
+        { "__vdso_clock_getres", SYS_clock_getres },
+        { "__vdso_gettimeofday", SYS_gettimeofday },
+        { "__vdso_time", SYS_time },
+        { "__vdso_getcpu", SYS_getcpu },
+        { "__vdso_getrandom", SYS_getrandom },
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
         if (strcmp(calls[i].name, function) == 0)
@@ -128,7 +138,8 @@ static void write_call(uint8_t *at, int number)
     memcpy(at + 1 + sizeof number, rest, sizeof rest);
 }
 
-/* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of one with it. */
+/* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of
+ * one with it. */
 static const char *write_calls(uint8_t *code)
 {
     const Elf64_Ehdr *header = (const void *)code;
@@ -148,26 +159,28 @@ static const char *write_calls(uint8_t *code)
     return "it has no symbols";
 }
 
-static int substitute(const place *p, uintptr_t vdso, mh_error *err)
+static int substitute(const vdso_place *p, uintptr_t vdso, mh_error *err)
 {
     if (vdso - (p->total - p->code_bytes) < p->start + p->total && p->start < vdso + p->code_bytes)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and it overlaps the snapshot's");
     void *start;
-    int result = mhi_sys_mmap(&start, (void *)p->start, p->total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    int result = mhi_sys_mmap(&start, (void *)p->start, p->total, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot put a substitute for the vdso at 0x%lx", p->start);
     uint8_t *code = (uint8_t *)p->start + (p->total - p->code_bytes);
     memcpy(code, (const void *)vdso, p->code_bytes);
     const char *wrong = write_calls(code);
     if (wrong != NULL)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and no substitute can be made: %s", wrong);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the kernel has sealed its vdso, and no substitute can be made: %s",
+                        wrong);
     result = mhi_sys_mprotect(code, p->code_bytes, PROT_READ | PROT_EXEC);
     return result == 0 ? MH_OK : mhi_fail_sys(err, result, "cannot make the substitute of the vdso executable");
 }
 
 int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *err)
 {
-    place p = read_place(process);
+    vdso_place p = read_place(process);
     if (p.n == 0)
         return MH_OK; /* the image's process had none, so nothing in it calls ours */
     int status = check_code(vdso, p.code_bytes, process->pr_vdso_checksum, err);

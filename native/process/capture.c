@@ -1,16 +1,17 @@
 /* capture.c - in the child of the commit's fork: the address space as segments, and the pages that must be in the file.
  *
- * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which pagemap tells.
- * Pages of a private mapping that were not written are still the file's, so only the file is named. Pages of anonymous memory that
- * were not written are zero, and so are many that were: neither is stored, unless that would cost a mapping more. A guard (MADV_GUARD_INSTALL),
- * as the C library puts below the stacks of threads, looks like a page that was written, and nobody can read it: it is a segment of its own.
+ * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which
+ * pagemap tells. Pages of a private mapping that were not written are still the file's, so only the file is named.
+ * Pages of anonymous memory that were not written are zero, and so are many that were: neither is stored, unless that
+ * would cost a mapping more. A guard (MADV_GUARD_INSTALL), as the C library puts below the stacks of threads, looks
+ * like a page that was written, and nobody can read it: it is a segment of its own.
  *
- * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the stack lies
- *     below the frame that the registers lead back to.
- * K2  What a later run finds in a FILE segment is what this process sees, because the file is compared with the mapping's
- *     inode here and is an input of the snapshot. A file that is not at its path any more is copied instead.
- * K3  Neither the kernel's own areas nor the launcher's region are captured: the one belongs to each process, the other to
- *     the launcher, and the capture itself lies in it.
+ * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the
+ *     stack lies below the frame that the registers lead back to.
+ * K2  What a later run finds in a FILE segment is what this process sees, because the file is compared with the
+ *     mapping's inode here and is an input of the snapshot. A file that is not at its path any more is copied instead.
+ * K3  Neither the kernel's own areas nor the launcher's region are captured: the one belongs to each process, the other
+ *     to the launcher, and the capture itself lies in it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,20 +29,22 @@
 #include "sys/sys.h"
 
 enum {
-    GAP_PAGES = 64,         /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
-    POPULATE_READ = 22,     /* MADV_POPULATE_READ of linux/mman.h, since 5.14 */
-    SMALL_PAGES = 128,      /* a mapping of a file that is stored, so that the file need not be opened: 4 us; for all but large libraries */
+    /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
+    GAP_PAGES = 64,
+    POPULATE_READ = 22, /* MADV_POPULATE_READ of linux/mman.h, since 5.14 */
+    /* a mapping of a file that is stored, so that the file need not be opened: 4 us; for all but large libraries */
+    SMALL_PAGES = 128,
 };
 
 /* What the steps below hand on to each other. */
 typedef struct {
     mhi_capture *to;
     int pagemap;
-    uint64_t name;            /* offset of the path of the mapping at hand; 0: it is no file's */
-    const char *last_path;    /* the path that was compared last, in names, */
-    uint64_t last_inode;      /* and the inode that the kernel says its mapping has */
+    uint64_t name;         /* offset of the path of the mapping at hand; 0: it is no file's */
+    const char *last_path; /* the path that was compared last, in names, */
+    uint64_t last_inode;   /* and the inode that the kernel says its mapping has */
     uint64_t last_device;
-    uint64_t last_bytes;      /* of the file, in whole pages */
+    uint64_t last_bytes; /* of the file, in whole pages */
     bool last_is_there;
     mhi_checksum_state state; /* of the segment that was written last, so that it can be continued */
 } capture;
@@ -55,7 +58,8 @@ static int fail(capture *c, int result, const char *what)
 
 static int too_many(capture *c)
 {
-    return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "the process has more than %d separate pieces of memory", MHI_CAPTURE_SEGMENTS);
+    return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "the process has more than %d separate pieces of memory",
+                    MHI_CAPTURE_SEGMENTS);
 }
 
 static int add_segment(capture *c, mhi_file_segment segment)
@@ -72,27 +76,30 @@ static uint32_t segment_flags(const mhi_mapping *mapping)
 {
     return (mapping->grows_down ? MHI_SEGMENT_GROWS : 0) | (mapping->is_shared ? MHI_SEGMENT_SHARED : 0) |
            (mapping->is_droppable ? MHI_SEGMENT_DROPPABLE : 0) | (mapping->is_wiped ? MHI_SEGMENT_WIPED : 0) |
-           (mapping->is_huge ? MHI_SEGMENT_HUGE : 0) | (mapping->is_not_dumped && mapping->inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
+           (mapping->is_huge ? MHI_SEGMENT_HUGE : 0) |
+           (mapping->is_not_dumped && mapping->inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
 }
 
-/* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a call at each resume. */
+/* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a
+ * call at each resume. */
 static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     uint32_t pointless = c->name != 0 && !mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : 0;
     return add_segment(c, (mhi_file_segment){
-        .sg_kind = c->name != 0 ? MH_SEGMENT_FILE : MH_SEGMENT_ZERO,
-        .sg_prot = mapping->prot,
-        .sg_address = start,
-        .sg_bytes = end - start,
-        .sg_offset = c->name != 0 ? mapping->offset + (start - mapping->start) : 0,
-        .sg_input = c->name,
-        .sg_flags = segment_flags(mapping) & ~pointless,
-    });
+                              .sg_kind = c->name != 0 ? MH_SEGMENT_FILE : MH_SEGMENT_ZERO,
+                              .sg_prot = mapping->prot,
+                              .sg_address = start,
+                              .sg_bytes = end - start,
+                              .sg_offset = c->name != 0 ? mapping->offset + (start - mapping->start) : 0,
+                              .sg_input = c->name,
+                              .sg_flags = segment_flags(mapping) & ~pointless,
+                          });
 }
 
 /* The kernel keeps in one huge page what one call writes to all of it: so pieces end where those of the file do.
- * It reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes under
- * our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed as a copy. */
+ * It reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes
+ * under our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed
+ * as a copy. */
 static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
@@ -120,15 +127,16 @@ static uint32_t memory_flags(const mhi_mapping *mapping, uint64_t start, uint64_
     return read == 0 && mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : read;
 }
 
-/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its own, still empty.
- * What holds a huge page continues only what lies where it can be mapped. */
+/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its
+ * own, still empty. What holds a huge page continues only what lies where it can be mapped. */
 static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     mhi_capture *to = c->to;
     uint32_t flags = memory_flags(mapping, start, end);
     mhi_file_segment *last = to->n_segments == 0 ? NULL : &to->segments[to->n_segments - 1];
-    if (last != NULL && last->sg_kind == MH_SEGMENT_MEMORY && last->sg_address + last->sg_bytes == start && last->sg_prot == mapping->prot &&
-        (flags == 0 || flags == MHI_SEGMENT_HUGE) && (last->sg_flags == flags || last->sg_flags == MHI_SEGMENT_HUGE))
+    if (last != NULL && last->sg_kind == MH_SEGMENT_MEMORY && last->sg_address + last->sg_bytes == start &&
+        last->sg_prot == mapping->prot && (flags == 0 || flags == MHI_SEGMENT_HUGE) &&
+        (last->sg_flags == flags || last->sg_flags == MHI_SEGMENT_HUGE))
         return last;
     if (to->n_segments == MHI_CAPTURE_SEGMENTS)
         return NULL;
@@ -153,7 +161,8 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
     int result = is_hidden ? mhi_sys_mprotect((void *)start, end - start, PROT_READ) : 0;
     if (result < 0)
         return fail(c, result, "memory can't be made readable");
-    if (mapping->inode == 0 && !mapping->is_shared && !mapping->grows_down && (mapping->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
+    if (mapping->inode == 0 && !mapping->is_shared && !mapping->grows_down &&
+        (mapping->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
         mhi_remnants_wipe(&c->to->remnants, start, end);
     int status = write_memory(c, start, end);
     if (is_hidden && mhi_sys_mprotect((void *)start, end - start, (int)mapping->prot) < 0 && status == MH_OK)
@@ -192,13 +201,16 @@ static bool is_guard(const mhi_mapping *mapping, uint64_t address, uint64_t entr
 }
 
 /* Not ours to keep: secrets, and states of generators. */
-static bool is_left_out(const mhi_mapping *mapping) { return mapping->is_droppable || mapping->is_wiped || mapping->is_not_dumped; }
+static bool is_left_out(const mhi_mapping *mapping)
+{
+    return mapping->is_droppable || mapping->is_wiped || mapping->is_not_dumped;
+}
 
 /* Splits a mapping into runs of written pages, guards, and what lies between them. */
 typedef struct {
-    uint64_t done;        /* segments were made up to here */
-    uint64_t start, end;  /* of the run at hand; start == end: none */
-    uint64_t limit;       /* up to where the mapping can be read: it may reach behind the end of its file */
+    uint64_t done;       /* segments were made up to here */
+    uint64_t start, end; /* of the run at hand; start == end: none */
+    uint64_t limit;      /* up to where the mapping can be read: it may reach behind the end of its file */
 } run;
 
 enum { GAP_BYTES = GAP_PAGES * MHI_PAGE };
@@ -230,7 +242,8 @@ static int take_guard(capture *c, const mhi_mapping *mapping, run *at, uint64_t 
 {
     mhi_capture *to = c->to;
     int status = end_run(c, mapping, at);
-    if (status == MH_OK && at->done == address && to->n_segments > 0 && (to->segments[to->n_segments - 1].sg_flags & MHI_SEGMENT_GUARD) &&
+    if (status == MH_OK && at->done == address && to->n_segments > 0 &&
+        (to->segments[to->n_segments - 1].sg_flags & MHI_SEGMENT_GUARD) &&
         to->segments[to->n_segments - 1].sg_address + to->segments[to->n_segments - 1].sg_bytes == address) {
         to->segments[to->n_segments - 1].sg_bytes += MHI_PAGE;
     } else {
@@ -239,7 +252,8 @@ static int take_guard(capture *c, const mhi_mapping *mapping, run *at, uint64_t 
         if (status == MH_OK)
             status = add_unwritten(c, mapping, address, address + MHI_PAGE);
         if (status == MH_OK)
-            to->segments[to->n_segments - 1].sg_flags = (segment_flags(mapping) & ~(uint32_t)MHI_SEGMENT_HUGE) | MHI_SEGMENT_GUARD;
+            to->segments[to->n_segments - 1].sg_flags =
+                (segment_flags(mapping) & ~(uint32_t)MHI_SEGMENT_HUGE) | MHI_SEGMENT_GUARD;
     }
     at->done = at->start = at->end = address + MHI_PAGE;
     return status;
@@ -263,12 +277,15 @@ static uint64_t readable_end(const capture *c, const mhi_mapping *mapping)
 
 static int split(capture *c, const mhi_mapping *mapping)
 {
-    run at = { .done = mapping->start, .start = mapping->start, .end = mapping->start, .limit = readable_end(c, mapping) };
+    run at = {
+        .done = mapping->start, .start = mapping->start, .end = mapping->start, .limit = readable_end(c, mapping)
+    };
     int status = MH_OK;
     for (uint64_t page = mapping->start; page < mapping->end && status == MH_OK;) {
         uint64_t n = (mapping->end - page) / MHI_PAGE;
         n = n < MHI_CAPTURE_PAGES ? n : MHI_CAPTURE_PAGES;
-        int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap, page / MHI_PAGE * sizeof *c->to->pagemap);
+        int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap,
+                                       page / MHI_PAGE * sizeof *c->to->pagemap);
         if (result < 0)
             return fail(c, result, "/proc/self/pagemap can't be read");
         for (uint64_t i = 0; i < n && status == MH_OK; i++, page += MHI_PAGE)
@@ -278,7 +295,8 @@ static int split(capture *c, const mhi_mapping *mapping)
         at.end = at.limit;
     if (status == MH_OK)
         status = end_run(c, mapping, &at);
-    /* What lies behind the end of the file is left out: nobody can have read it, and a snapshot must not name what its file does not hold. */
+    /* What lies behind the end of the file is left out: nobody can have read it, and a snapshot must not name what its
+     * file does not hold. */
     return status == MH_OK && at.done < at.limit ? add_unwritten(c, mapping, at.done, at.limit) : status;
 }
 
@@ -308,7 +326,8 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
         return false;
     if (c->last_inode != mapping->inode || c->last_device != mapping->device) {
         struct stat found;
-        c->last_is_there = mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->inode;
+        c->last_is_there =
+            mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->inode;
         c->last_bytes = c->last_is_there ? ((uint64_t)found.st_size + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1) : 0;
         c->last_inode = mapping->inode;
         c->last_device = mapping->device;
@@ -320,7 +339,8 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
 static bool holds_guard(const capture *c, const mhi_mapping *mapping)
 {
     uint64_t n = (mapping->end - mapping->start) / MHI_PAGE, start = mapping->start;
-    int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap, start / MHI_PAGE * sizeof *c->to->pagemap);
+    int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap,
+                                   start / MHI_PAGE * sizeof *c->to->pagemap);
     bool is_found = result < 0; /* then split says what is wrong */
     for (uint64_t i = 0; i < n && !is_found; i++)
         is_found = is_guard(mapping, start + i * MHI_PAGE, c->to->pagemap[i]);
@@ -329,14 +349,16 @@ static bool holds_guard(const capture *c, const mhi_mapping *mapping)
 
 static bool is_small(const capture *c, const mhi_mapping *mapping)
 {
-    return mapping->end - mapping->start <= SMALL_PAGES * (uint64_t)MHI_PAGE && readable_end(c, mapping) == mapping->end &&
-           mapping->prot != PROT_NONE && !mapping->is_shared && !holds_guard(c, mapping);
+    return mapping->end - mapping->start <= SMALL_PAGES * (uint64_t)MHI_PAGE &&
+           readable_end(c, mapping) == mapping->end && mapping->prot != PROT_NONE && !mapping->is_shared &&
+           !holds_guard(c, mapping);
 }
 
 static int take_file(capture *c, const mhi_mapping *mapping)
 {
     if (!is_there(c, mapping) && mapping->is_shared)
-        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared, and no longer what lies at that path", mapping->name);
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0,
+                        "%.300s is mapped shared, and no longer what lies at that path", mapping->name);
     if (!is_there(c, mapping))
         return add_written(c, mapping, mapping->start, mapping->end);
     int status = keep_name(c, mapping->name); /* also of a file that is stored: it is an input */
@@ -367,12 +389,15 @@ static int take_anonymous(capture *c, const mhi_mapping *mapping)
     return add_written(c, &stack, stack.start, stack.end);
 }
 
-static bool is_of_launcher(const mhi_mapping *mapping) { return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END; }
+static bool is_of_launcher(const mhi_mapping *mapping)
+{
+    return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END;
+}
 
 static bool is_of_kernel(const mhi_mapping *mapping)
 {
-    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0 || strcmp(mapping->name, "[vsyscall]") == 0 ||
-           strcmp(mapping->name, "[uprobes]") == 0;
+    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0 ||
+           strcmp(mapping->name, "[vsyscall]") == 0 || strcmp(mapping->name, "[uprobes]") == 0;
 }
 
 /* The kernel's areas of data, then its code, which every process has: only where they are (K3). */
@@ -402,7 +427,8 @@ static int take_mapping(capture *c, const mhi_mapping *mapping)
     if (is_of_kernel(mapping))
         return take_vdso(c, mapping);
     if (mapping->is_device || mapping->is_hugetlb)
-        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%s is mapped: %.300s", mapping->is_device ? "a device" : "hugetlb memory", mapping->name);
+        return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%s is mapped: %.300s",
+                        mapping->is_device ? "a device" : "hugetlb memory", mapping->name);
     if (mhi_is_fresh_shared(mapping))
         return add_written(c, mapping, mapping->start, mapping->end);
     if (mapping->is_shared && (mapping->prot & PROT_WRITE))

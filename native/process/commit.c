@@ -1,8 +1,9 @@
 /* commit.c - from what the child left to a published snapshot; and the exchange of a process for one.
  *
- * What makes the file appear whole or not at all is written once, in snapshot/commit.c: the child has written segments to a file
- * that has no name, and everything after them goes the way of a heap's commit. What is different: nothing of this process is
- * mapped from the file, so there is nothing to make private; and a child that dies, however it dies, has only wasted its time.
+ * What makes the file appear whole or not at all is written once, in snapshot/commit.c: the child has written segments
+ * to a file that has no name, and everything after them goes the way of a heap's commit. What is different: nothing of
+ * this process is mapped from the file, so there is nothing to make private; and a child that dies, however it dies,
+ * has only wasted its time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,9 +33,11 @@ static int refuse_state(const mh_transaction *tx, mh_error *err)
         return tx->refusal.status;
     }
     if (!tx->is_process || tx->state != MHI_BEGUN)
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no process transaction to commit: mh_begin comes before, and once");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "there is no process transaction to commit: mh_begin comes before, and once");
     if (!mhi_transaction_is_ours(tx))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "this process was forked inside the transaction, which its parent will commit");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "this process was forked inside the transaction, which its parent will commit");
     return MH_OK;
 }
 
@@ -70,12 +73,14 @@ int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err)
 
 bool mh_is_carried(const mh_transaction *tx, int fd)
 {
-    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory && !mhi_descriptors_is_inherited(fd);
+    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory &&
+           !mhi_descriptors_is_inherited(fd);
 }
 
 int mh_is_same_open(int fd, int other) { return mhi_sys_is_same_open(fd, other); }
 
-/* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region. */
+/* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region.
+ * */
 static int scrub_environment(mh_transaction *tx, mh_error *err)
 {
     mhi_sys_layout layout;
@@ -113,7 +118,9 @@ static int check_room(const mh_transaction *tx, mh_error *err)
     uint64_t free_bytes, needed;
     if (mhi_sys_free_bytes(tx->writer.fd, &free_bytes) < 0 || read_anonymous(&needed) < 0 || free_bytes >= needed)
         return MH_OK;
-    return mhi_fail(err, MH_ERR_NOSPACE, ENOSPC, "%" PRIu64 " bytes are free where the snapshot would be, and the process has %" PRIu64 " to be kept",
+    return mhi_fail(err, MH_ERR_NOSPACE, ENOSPC,
+                    "%" PRIu64 " bytes are free where the snapshot would be, and the process has %" PRIu64
+                    " to be kept",
                     free_bytes, needed);
 }
 
@@ -135,12 +142,15 @@ int mh_arm(mh_transaction *tx, mh_error *err)
     if (status != MH_OK)
         return status;
     const int own[] = { tx->writer.fd, tx->writer.lock, tx->writer.directory };
-    const mhi_descriptors_known known = { .own = own, .n_own = sizeof own / sizeof *own, .held = tx->held, .n_held = tx->n_held };
+    const mhi_descriptors_known known = {
+        .own = own, .n_own = sizeof own / sizeof *own, .held = tx->held, .n_held = tx->n_held
+    };
     status = mhi_descriptors_collect(&tx->capture->descriptors, &known, err);
     if (status != MH_OK)
         release(tx);
     uint64_t memory_bytes;
-    bool is_known = status == MH_OK && read_anonymous(&memory_bytes) == 0; /* less zeros, it is what the child will write */
+    /* less zeros, it is what the child will write */
+    bool is_known = status == MH_OK && read_anonymous(&memory_bytes) == 0;
     atomic_store_explicit(&tx->total_bytes, is_known ? 2 * memory_bytes : 0, memory_order_relaxed);
     return status;
 }
@@ -160,7 +170,8 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t
 
 /* ---- inputs ---- */
 
-/* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been resumed. */
+/* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been
+ * resumed. */
 static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_error *err)
 {
     const mhi_arguments *arguments = mhi_fork_arguments();
@@ -171,13 +182,18 @@ static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_erro
     if (status != MH_OK)
         return status;
     if (parent->header.hd_checksum != arguments->ar_image_checksum)
-        status = mhi_fail(err, MH_ERR_STALE, 0, "the snapshot %s, which this process was resumed from, has been replaced", arguments->ar_image_path);
+        status =
+            mhi_fail(err, MH_ERR_STALE, 0, "the snapshot %s, which this process was resumed from, has been replaced",
+                     arguments->ar_image_path);
     for (uint64_t i = 0; i < parent->n_inputs && status == MH_OK; i++) {
         const mhi_file_input *input = &parent->inputs[i];
-        bool is_of_imports = input->in_kind == MH_INPUT_NAMES || (input->in_kind == MH_INPUT_LISTING && input->in_bytes == MH_LISTING_IMPORTS);
-        bool is_own = input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
+        bool is_of_imports = input->in_kind == MH_INPUT_NAMES ||
+                             (input->in_kind == MH_INPUT_LISTING && input->in_bytes == MH_LISTING_IMPORTS);
+        bool is_own =
+            input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
         if (!is_own && !is_of_imports) /* what was imported still is */
-            status = mhi_inputs_add(&tx->inputs, input, mhi_image_string(parent, input->in_name), mhi_image_string(parent, input->in_text), err);
+            status = mhi_inputs_add(&tx->inputs, input, mhi_image_string(parent, input->in_name),
+                                    mhi_image_string(parent, input->in_text), err);
     }
     *parent_checksum = parent->header.hd_checksum;
     mh_image_close(parent);
@@ -189,14 +205,16 @@ static int add_mapped_files(mh_transaction *tx, mh_error *err)
     const char *path = tx->capture->names + 1, *end = tx->capture->names + tx->capture->names_bytes;
     int status = MH_OK;
     for (; path < end && status == MH_OK; path += strlen(path) + 1)
-        if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL && mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
+        if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL &&
+            mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
             status = mhi_inputs_add_file(&tx->inputs, path, err);
     return status;
 }
 
 /* ---- commit ---- */
 
-/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells nothing meanwhile. */
+/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells
+ * nothing meanwhile. */
 static void watch(mh_transaction *tx, int child)
 {
     uint64_t total = atomic_load_explicit(&tx->total_bytes, memory_order_relaxed) / 2;
@@ -219,7 +237,8 @@ static int wait_for(mh_transaction *tx, int child, mh_error *err)
         return tx->capture->late_refusal.status;
     }
     if (WIFSIGNALED(how) && tx->capture->status != MH_OK) /* else it was in its rehearsal */
-        return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d", WTERMSIG(how));
+        return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d",
+                        WTERMSIG(how));
     if (tx->capture->status != MH_OK && err != NULL)
         *err = tx->capture->error;
     return tx->capture->status;
@@ -286,7 +305,8 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
 {
     int status = refuse_state(tx, err);
     if (status == MH_OK && (tx->capture == NULL || child <= 0))
-        status = mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no child that writes a snapshot: mh_arm and fork come before");
+        status =
+            mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no child that writes a snapshot: mh_arm and fork come before");
     if (status != MH_OK)
         return status;
     status = wait_for(tx, child, err);
@@ -300,7 +320,8 @@ int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
 
 /* ---- resume ---- */
 
-int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped, const char *const *envp, mh_error *err)
+int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped,
+              const char *const *envp, mh_error *err)
 {
     enum { OWN = 5 }; /* name, path, checksum, number skipped, signals: format.h */
     char checksum[17], skipped[24], blocked[17];
@@ -324,7 +345,8 @@ int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv,
     all[3] = skipped;
     all[4] = blocked;
     memcpy(all + OWN, argv, (argc + 1) * sizeof *argv);
-    int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before); /* our handlers would only note what comes, and be gone */
+    /* our handlers would only note what comes, and be gone */
+    int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before);
     if (result == 0) {
         snprintf(blocked, sizeof blocked, "%016" PRIx64, before);
         result = mhi_sys_execve(launcher, (char *const *)all, (char *const *)envp);

@@ -1,13 +1,15 @@
 /* descriptors.c - tells files that can be opened again from all other descriptors.
  *
- * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device, same inode.
- * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two descriptors
- *     share, a copy of a standard stream, a file of /proc about this one process.
- * D3  What is open for writing is opened again only if nothing of it is this process's doing: it was neither made, nor emptied, nor written
- *     since the process began. How it was opened can't be told from here, and a plain run would do that to the file once more. Who
- *     knows more than we do holds the descriptor (mh_hold_descriptor), and opens it in each later run.
- * D4  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a runner's socket.
- *     It belongs to whoever starts a process, so each later run has its own, or none.
+ * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device,
+ *     same inode.
+ * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two
+ *     descriptors share, a copy of a standard stream, a file of /proc about this one process.
+ * D3  What is open for writing is opened again only if nothing of it is this process's doing: it was neither made, nor
+ *     emptied, nor written since the process began. How it was opened can't be told from here, and a plain run would do
+ *     that to the file once more. Who knows more than we do holds the descriptor (mh_hold_descriptor), and opens it in
+ *     each later run.
+ * D4  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a
+ *     runner's socket. It belongs to whoever starts a process, so each later run has its own, or none.
  */
 #define _GNU_SOURCE
 #include "process/descriptors.h"
@@ -35,8 +37,10 @@ enum {
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
     CPU_WORDS = 128,    /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
     INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
-    CLOCK_SLACK_NS = 20000000, /* files are stamped by a clock that may be 10 ms behind, a tick of 100 a second; and as much again */
-    /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own business. */
+    /* files are stamped by a clock that may be 10 ms behind, a tick of 100 a second; and as much again */
+    CLOCK_SLACK_NS = 20000000,
+    /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own
+     * business. */
     FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_DIRECTORY | O_NOFOLLOW,
 };
 
@@ -44,14 +48,18 @@ typedef struct {
     int fd;
     struct stat status;
     uint64_t offset;
-    uint32_t flags;            /* as open takes them, O_CLOEXEC included */
+    uint32_t flags; /* as open takes them, O_CLOEXEC included */
     bool has_lock;
-    char target[PATH_MAX];     /* what the link in /proc/self/fd says: a path, or "pipe:[7]" and the like */
+    char target[PATH_MAX]; /* what the link in /proc/self/fd says: a path, or "pipe:[7]" and the like */
 } open_file;
 
 /* ---- what was inherited ---- */
 
-static struct { int fd; dev_t device; ino_t inode; } inherited[INHERITED_MAX];
+static struct {
+    int fd;
+    dev_t device;
+    ino_t inode;
+} inherited[INHERITED_MAX];
 static size_t n_inherited;
 static int *carried; /* what the last collect recorded: in a resumed process this is open, and not inherited */
 static size_t n_carried;
@@ -104,7 +112,8 @@ __attribute__((constructor)) static void remember_at_load(void) { mhi_descriptor
 static bool is_inherited(const open_file *file)
 {
     for (size_t i = 0; i < n_inherited; i++)
-        if (inherited[i].fd == file->fd && inherited[i].device == file->status.st_dev && inherited[i].inode == file->status.st_ino)
+        if (inherited[i].fd == file->fd && inherited[i].device == file->status.st_dev &&
+            inherited[i].inode == file->status.st_ino)
             return true;
     return false;
 }
@@ -131,7 +140,12 @@ bool mhi_descriptors_is_inherited(int fd)
 
 static void tell_peer(char *text, size_t size, int fd)
 {
-    union { struct sockaddr any; struct sockaddr_in in; struct sockaddr_in6 in6; struct sockaddr_un un; } peer = { 0 };
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    } peer = { 0 };
     char host[INET6_ADDRSTRLEN];
     text[0] = '\0';
     if (mhi_sys_socket_peer(fd, &peer, sizeof peer) < 0)
@@ -151,8 +165,11 @@ static void tell_socket(char *text, size_t size, int fd)
     char peer[160];
     int domain = mhi_sys_socket_option(fd, SO_DOMAIN), type = mhi_sys_socket_option(fd, SO_TYPE);
     bool is_internet = domain == AF_INET || domain == AF_INET6;
-    const char *kind = is_internet && type == SOCK_STREAM ? "TCP " : is_internet && type == SOCK_DGRAM ? "UDP " : domain == AF_UNIX ? "UNIX " :
-                       domain == AF_NETLINK ? "netlink " : "";
+    const char *kind = is_internet && type == SOCK_STREAM  ? "TCP "
+                       : is_internet && type == SOCK_DGRAM ? "UDP "
+                       : domain == AF_UNIX                 ? "UNIX "
+                       : domain == AF_NETLINK              ? "netlink "
+                                                           : "";
     if (mhi_sys_socket_option(fd, SO_ACCEPTCONN) == 1)
         snprintf(peer, sizeof peer, " that listens");
     else
@@ -163,11 +180,21 @@ static void tell_socket(char *text, size_t size, int fd)
 /* What the link of a descriptor says that has no path and no type of its own. */
 static const char *nameless_kind(const char *target)
 {
-    static const struct { const char *part, *kind; } kinds[] = {
-        { "[eventpoll]", "an epoll set" },   { "[eventfd]", "an eventfd" },    { "[timerfd]", "a timerfd" },
-        { "[signalfd]", "a signalfd" },      { "inotify", "an inotify watch" },{ "[fanotify]", "a fanotify watch" },
-        { "[io_uring]", "an io_uring" },     { "pidfd", "a pidfd" },           { "[userfaultfd]", "a userfaultfd" },
-        { "[perf_event]", "a performance counter" }, { "bpf", "a BPF object" }, { "/memfd:", "a memfd" },
+    static const struct {
+        const char *part, *kind;
+    } kinds[] = {
+        { "[eventpoll]", "an epoll set" },
+        { "[eventfd]", "an eventfd" },
+        { "[timerfd]", "a timerfd" },
+        { "[signalfd]", "a signalfd" },
+        { "inotify", "an inotify watch" },
+        { "[fanotify]", "a fanotify watch" },
+        { "[io_uring]", "an io_uring" },
+        { "pidfd", "a pidfd" },
+        { "[userfaultfd]", "a userfaultfd" },
+        { "[perf_event]", "a performance counter" },
+        { "bpf", "a BPF object" },
+        { "/memfd:", "a memfd" },
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strstr(target, kinds[i].part) != NULL)
@@ -180,7 +207,9 @@ static bool begins(const char *text, const char *with) { return strncmp(text, wi
 static const char *device_kind(const char *path)
 {
     bool is_gpu = begins(path, "/dev/nvidia") || begins(path, "/dev/dri/") || begins(path, "/dev/kfd");
-    return is_gpu ? "a GPU context" : begins(path, "/dev/pts/") || begins(path, "/dev/ttyS") ? "a terminal" : "a device";
+    return is_gpu                                                   ? "a GPU context"
+           : begins(path, "/dev/pts/") || begins(path, "/dev/ttyS") ? "a terminal"
+                                                                    : "a device";
 }
 
 static void tell(char *text, size_t size, const open_file *file)
@@ -209,7 +238,7 @@ typedef struct {
     size_t capacity;
     const mhi_descriptors_known *known;
     mhi_obstacles found;
-    int failed;         /* the descriptor that could not be looked at */
+    int failed; /* the descriptor that could not be looked at */
 } collection;
 
 /* /dev/null and others that are the same for everyone, by their numbers in Documentation/admin-guide/devices.txt. */
@@ -244,14 +273,16 @@ static bool can_be_opened_again(const open_file *file)
     return (is_file || is_common_device(&file->status)) && is_at_path(file) && !is_of_process(file->target);
 }
 
-/* The standard stream that `fd` is a copy of, or NULL. Where the kernel won't compare descriptors, the same file counts. */
+/* The standard stream that `fd` is a copy of, or NULL. Where the kernel won't compare descriptors, the same file
+ * counts. */
 static const char *copied_stream(const open_file *file)
 {
     static const char *const names[] = { "standard input", "standard output", "standard error" };
     for (int stream = 0; stream <= 2; stream++) {
         struct stat status;
-        if (mhi_sys_fstat(stream, &status) == 0 && status.st_dev == file->status.st_dev && status.st_ino == file->status.st_ino &&
-            !is_common_device(&status) && mhi_sys_is_same_open(file->fd, stream) != 0)
+        if (mhi_sys_fstat(stream, &status) == 0 && status.st_dev == file->status.st_dev &&
+            status.st_ino == file->status.st_ino && !is_common_device(&status) &&
+            mhi_sys_is_same_open(file->fd, stream) != 0)
             return names[stream];
     }
     return NULL;
@@ -329,7 +360,8 @@ static bool is_untouched(const open_file *file)
 static bool is_hdf5(int fd)
 {
     char start[8];
-    return mhi_sys_pread(fd, start, sizeof start, 0) == sizeof start && memcmp(start, "\x89HDF\r\n\x1a\n", sizeof start) == 0;
+    return mhi_sys_pread(fd, start, sizeof start, 0) == sizeof start &&
+           memcmp(start, "\x89HDF\r\n\x1a\n", sizeof start) == 0;
 }
 
 static int take(void *context, int reader, int fd)
@@ -355,9 +387,11 @@ static int take(void *context, int reader, int fd)
     if (stream != NULL)
         snprintf(text, sizeof text, "a copy of %s", stream);
     else if (file.has_lock)
-        snprintf(text, sizeof text, "a file that holds a lock (%.160s%s)", file.target, is_hdf5(fd) ? "; HDF5_USE_FILE_LOCKING=FALSE takes none" : "");
+        snprintf(text, sizeof text, "a file that holds a lock (%.160s%s)", file.target,
+                 is_hdf5(fd) ? "; HDF5_USE_FILE_LOCKING=FALSE takes none" : "");
     else if (is_file)
-        snprintf(text, sizeof text, "a file that was written to in a way that a later run can't repeat (%.160s)", file.target);
+        snprintf(text, sizeof text, "a file that was written to in a way that a later run can't repeat (%.160s)",
+                 file.target);
     else
         tell(text, sizeof text, &file);
     mhi_obstacles_add(&into->found, "descriptor %d is %s", fd, text);
@@ -372,8 +406,10 @@ static void refuse_copies(collection *into)
     for (size_t i = 0; i < into->out->n_items; i++)
         for (size_t j = 0; j < i; j++) {
             const mhi_descriptor *one = &into->out->items[i], *other = &into->out->items[j];
-            if (!one->is_held && !other->is_held && one->inode != 0 && one->inode == other->inode && strcmp(one->path, other->path) == 0 && mhi_sys_is_same_open(one->fd, other->fd) != 0)
-                mhi_obstacles_add(&into->found, "descriptor %d is a copy of %d (%.160s)", one->fd, other->fd, one->path);
+            if (!one->is_held && !other->is_held && one->inode != 0 && one->inode == other->inode &&
+                strcmp(one->path, other->path) == 0 && mhi_sys_is_same_open(one->fd, other->fd) != 0)
+                mhi_obstacles_add(&into->found, "descriptor %d is a copy of %d (%.160s)", one->fd, other->fd,
+                                  one->path);
         }
 }
 
@@ -439,9 +475,11 @@ uint64_t mh_descriptor_kind(int fd)
     struct stat found;
     if (mhi_rehearsal_is_on())
         return mhi_rehearsal_kind(fd);
-    if (mhi_sys_fstat(fd, &found) < 0 || !(S_ISCHR(found.st_mode) || S_ISFIFO(found.st_mode) || S_ISSOCK(found.st_mode)))
+    if (mhi_sys_fstat(fd, &found) < 0 ||
+        !(S_ISCHR(found.st_mode) || S_ISFIFO(found.st_mode) || S_ISSOCK(found.st_mode)))
         return 0;
     bool is_terminal = S_ISCHR(found.st_mode) && mhi_sys_is_terminal(fd);
-    const uint64_t parts[] = { found.st_mode & S_IFMT, is_terminal ? 0 : found.st_rdev, (uint64_t)found.st_blksize, is_terminal };
+    const uint64_t parts[] = { found.st_mode & S_IFMT, is_terminal ? 0 : found.st_rdev, (uint64_t)found.st_blksize,
+                               is_terminal };
     return mhi_checksum(parts, sizeof parts) | 1;
 }

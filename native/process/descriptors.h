@@ -5,13 +5,13 @@
 
 typedef struct {
     int fd;
-    uint32_t flags;   /* O_* to open it again with: none that would create or truncate */
+    uint32_t flags; /* O_* to open it again with: none that would create or truncate */
     bool is_cloexec;
-    char *path;       /* absolute; leads to the file that is open */
+    char *path; /* absolute; leads to the file that is open */
     uint64_t offset;
-    uint64_t inode;   /* 0: a device */
-    uint64_t device;  /* of a device: its st_rdev; else 0 */
-    bool is_held;     /* only its number is kept, by /dev/null */
+    uint64_t inode;  /* 0: a device */
+    uint64_t device; /* of a device: its st_rdev; else 0 */
+    bool is_held;    /* only its number is kept, by /dev/null */
 } mhi_descriptor;
 
 typedef struct {
@@ -19,8 +19,9 @@ typedef struct {
     size_t n_items;
 } mhi_descriptors;
 
-/* Those of the calling process but 0, 1 and 2, the `own` ones, and what it has inherited, which are of each run anew. The `held` ones are
- * their owner's to open again. MH_ERR_UNSUPPORTED names those that can't be opened again. On failure `out` is empty. */
+/* Those of the calling process but 0, 1 and 2, the `own` ones, and what it has inherited, which are of each run anew.
+ * The `held` ones are their owner's to open again. MH_ERR_UNSUPPORTED names those that can't be opened again. On
+ * failure `out` is empty. */
 typedef struct {
     const int *own, *held;
     size_t n_own, n_held;
@@ -28,8 +29,9 @@ typedef struct {
 int mhi_descriptors_collect(mhi_descriptors *out, const mhi_descriptors_known *known, mh_error *err);
 void mhi_descriptors_release(mhi_descriptors *descriptors); /* zeroed ones are allowed */
 
-/* Takes all that is open and stays open over execve, and is not known from the last collect, for inherited. This happens once as the
- * library is loaded; a resumed process, where others are inherited, does it again. Allocates nothing and takes no lock. */
+/* Takes all that is open and stays open over execve, and is not known from the last collect, for inherited. This
+ * happens once as the library is loaded; a resumed process, where others are inherited, does it again. Allocates
+ * nothing and takes no lock. */
 void mhi_descriptors_remember(void);
 bool mhi_descriptors_is_inherited(int fd);
 

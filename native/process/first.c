@@ -1,17 +1,18 @@
 /* first.c - reorders the C library's list of fork handlers.
  *
- * POSIX gives no way to register a handler before others, and `import magicheap` may well come behind `import numpy`. In glibc the list
- * is a dynamic array (posix/register-atfork.c), a static variable of libc in the form of malloc/dynarray.h:
+ * POSIX gives no way to register a handler before others, and `import magicheap` may well come behind `import numpy`.
+ * In glibc the list is a dynamic array (posix/register-atfork.c), a static variable of libc in the form of
+ * malloc/dynarray.h:
  *
  *     size_t used, allocated; struct fork_handler *array; struct fork_handler scratch[48];
  *
- * whose entries are { prepare, parent, child, dso_handle }, since glibc 2.36 with an id behind that grows from entry to entry.
- * It has no name that we could look up, so it is found by what it holds:
+ * whose entries are { prepare, parent, child, dso_handle }, since glibc 2.36 with an id behind that grows from entry to
+ * entry. It has no name that we could look up, so it is found by what it holds:
  *
- * F1  Its last two entries are the handlers just registered and a marker that only this file can have registered, in full, each with
- *     our own dso_handle. Eight words at the distance of one entry don't appear by accident.
- * F2  Until F1 holds nothing is written, and what may be no pointer at all is followed by the kernel (/proc/self/mem), which
- *     survives a wrong guess.
+ * F1  Its last two entries are the handlers just registered and a marker that only this file can have registered, in
+ *     full, each with our own dso_handle. Eight words at the distance of one entry don't appear by accident.
+ * F2  Until F1 holds nothing is written, and what may be no pointer at all is followed by the kernel (/proc/self/mem),
+ *     which survives a wrong guess.
  * F3  Ids belong to places, not to handlers: a fork that is under way finds its place by them.
  */
 #define _GNU_SOURCE
@@ -27,19 +28,19 @@
 #include "sys/sys.h"
 
 enum {
-    WORDS = 4,            /* of an entry: three handlers and the dso_handle */
+    WORDS = 4, /* of an entry: three handlers and the dso_handle */
     WORDS_WITH_ID = 5,
-    HANDLERS_MAX = 4096,  /* arbitrary: a count beyond is none */
+    HANDLERS_MAX = 4096, /* arbitrary: a count beyond is none */
 };
 
 typedef struct { uintptr_t words[WORDS]; } entry;
 
-typedef struct {
-    uintptr_t used, allocated, *array;
-} handler_list;
+typedef struct { uintptr_t used, allocated, *array; } handler_list;
 
-extern void *__dso_handle __attribute__((visibility("hidden"))); /* crtbegin's: what pthread_atfork registers for this object */
-extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *); /* glibc's: leads to libc wherever it is loaded */
+/* crtbegin's: what pthread_atfork registers for this object */
+extern void *__dso_handle __attribute__((visibility("hidden")));
+/* glibc's: leads to libc wherever it is loaded */
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *);
 
 static void marker_prepare(void) {}
 static void marker_child(void) {}
@@ -52,21 +53,23 @@ static bool ends_with(const handler_list *list, size_t stride, const entry expec
     if (mhi_sys_pread_all(memory, found, 2 * stride * sizeof *found, at) < 0)
         return false;
     bool ids_grow = stride == WORDS || found[WORDS] < found[stride + WORDS];
-    return memcmp(found, &expected[0], sizeof *expected) == 0 && memcmp(found + stride, &expected[1], sizeof *expected) == 0 && ids_grow;
+    return memcmp(found, &expected[0], sizeof *expected) == 0 &&
+           memcmp(found + stride, &expected[1], sizeof *expected) == 0 && ids_grow;
 }
 
 /* ---- where it may be ---- */
 
 typedef struct {
     const entry *expected;
-    int memory;          /* /proc/self/mem */
+    int memory; /* /proc/self/mem */
     handler_list found;
     size_t stride, n_found;
 } search;
 
 static void look_at(search *s, const handler_list *list)
 {
-    if (list->used < 2 || list->used > list->allocated || list->allocated > HANDLERS_MAX || (uintptr_t)list->array % sizeof *list->array != 0)
+    if (list->used < 2 || list->used > list->allocated || list->allocated > HANDLERS_MAX ||
+        (uintptr_t)list->array % sizeof *list->array != 0)
         return;
     for (size_t stride = WORDS; stride <= WORDS_WITH_ID; stride++)
         if (ends_with(list, stride, s->expected, s->memory)) {
@@ -110,7 +113,8 @@ static void rotate(const search *s)
 {
     size_t last = s->found.used - 2;
     for (size_t i = last; i > 0; i--)
-        memcpy(s->found.array + i * s->stride, s->found.array + (i - 1) * s->stride, sizeof(entry)); /* not the id: F3 */
+        /* not the id: F3 */
+        memcpy(s->found.array + i * s->stride, s->found.array + (i - 1) * s->stride, sizeof(entry));
     memcpy(s->found.array, s->expected, sizeof(entry));
 }
 

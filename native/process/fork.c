@@ -10,12 +10,13 @@
  *
  * So whatever a library does to survive a fork it does in every resumed process: it cannot tell the difference.
  *
- * The launcher holds all signals back. Where the program says that it has more to take up (mh_hold_signals), they stay so until it
- * has; else they come here, before other libraries' child handlers.
+ * The launcher holds all signals back. Where the program says that it has more to take up (mh_hold_signals), they stay
+ * so until it has; else they come here, before other libraries' child handlers.
  *
- * Our handlers are registered when the library is loaded, and moved before all others (first.h): prepare handlers run in reverse
- * order, so ours runs when every library has made itself ready, and child handlers in order, so that ours runs when none has
- * begun to recover. Only the fork that mh_arm announced is a commit, and only of the thread that called it.
+ * Our handlers are registered when the library is loaded, and moved before all others (first.h): prepare handlers run
+ * in reverse order, so ours runs when every library has made itself ready, and child handlers in order, so that ours
+ * runs when none has begun to recover. Only the fork that mh_arm announced is a commit, and only of the thread that
+ * called it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,15 +37,18 @@
 #include "process/process.h"
 #include "sys/sys.h"
 
-/* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch without allocating. */
+/* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch
+ * without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
 static mhi_writer *armed_writer; /* of the last commit */
-static uint64_t inherited_mask;  /* signals that were blocked as the library was loaded, before any that the program blocks */
+/* signals that were blocked as the library was loaded, before any that the program blocks */
+static uint64_t inherited_mask;
 static uint32_t ids[MHI_IDS_MAX]; /* as pr_ids; libraries recognise a fork by the id that they remember */
 static uint32_t n_ids;            /* MHI_IDS_MAX + 1: there were more */
-static bool holds_signals;       /* resumed processes are to keep signals back until mh_release_signals */
-static mhi_arguments *arguments; /* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
-extern char *__curbrk;           /* of the C library: where sbrk believes the heap to end */
+static bool holds_signals;        /* resumed processes are to keep signals back until mh_release_signals */
+/* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
+static mhi_arguments *arguments;
+extern char *__curbrk; /* of the C library: where sbrk believes the heap to end */
 
 /* Of this process, for those that resume it. A fork handler may call this. */
 static void note_id(void)
@@ -113,15 +117,16 @@ void mh_surrender_signals(void)
 {
     for (int signal = 1; signal <= MHI_CAPTURE_SIGNALS && arguments != NULL; signal++) {
         mhi_sys_action action;
-        if (mhi_sys_action_read(signal, &action) == 0 && action.handler != (uintptr_t)SIG_DFL && action.handler != (uintptr_t)SIG_IGN)
+        if (mhi_sys_action_read(signal, &action) == 0 && action.handler != (uintptr_t)SIG_DFL &&
+            action.handler != (uintptr_t)SIG_IGN)
             mhi_sys_action_default(signal);
     }
     if (arguments != NULL)
         mhi_sys_mask(SIG_SETMASK, arguments->ar_blocked, NULL);
 }
 
-/* Where they can't be moved to the front, a handler that was registered before us has run when a resumed process begins, as in any
- * child of a fork, but does not run in it. */
+/* Where they can't be moved to the front, a handler that was registered before us has run when a resumed process
+ * begins, as in any child of a fork, but does not run in it. */
 __attribute__((constructor)) static void register_handlers(void)
 {
     mhi_sys_thread thread;
@@ -138,17 +143,20 @@ int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs
     *made = NULL;
     note_id(); /* a child that was made without fork handlers has not */
     if (n_ids > MHI_IDS_MAX)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the memory of this process has run under more than %d process ids", MHI_IDS_MAX);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the memory of this process has run under more than %d process ids",
+                        MHI_IDS_MAX);
     void *place;
     int result = mhi_sys_mmap(&place, (void *)MHI_CAPTURE_START, sizeof(mhi_capture), PROT_READ | PROT_WRITE,
                               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (result < 0)
-        return mhi_fail_sys(err, result, "no memory at 0x%llx, where parent and child of the commit would meet", MHI_CAPTURE_START);
+        return mhi_fail_sys(err, result, "no memory at 0x%llx, where parent and child of the commit would meet",
+                            MHI_CAPTURE_START);
     mhi_capture *capture = place;
     capture->fd = writer->fd;
     capture->scrubs = scrubs;
     capture->n_scrubs = n_scrubs;
-    capture->status = mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
+    capture->status =
+        mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
     capture->inherited_mask = inherited_mask;
     mhi_remnants_begin(&capture->remnants);
     capture->process.pr_arguments = (uintptr_t)&arguments;

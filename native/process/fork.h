@@ -8,7 +8,8 @@
 #define MHI_CAPTURE_START 0x210000000000ull
 #define MHI_CAPTURE_END MHI_LAUNCHER_END
 
-/* Makes the next fork of this thread a commit by `writer`, which a resumed process disowns. The scrubs must live until then. */
+/* Makes the next fork of this thread a commit by `writer`, which a resumed process disowns. The scrubs must live until
+ * then. */
 int mhi_fork_arm(mhi_capture **capture, mhi_writer *writer, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err);
 /* Unmaps the capture, and disarms if there was no fork. NULL is allowed. */
 void mhi_fork_release(mhi_capture *capture);

@@ -1,20 +1,24 @@
 /* leave.c - the end of an interpreter without its own teardown.
  *
  *     main, or whoever called Py_Exit
- *     Py_RunMain or Py_Exit      goes on here, as if the finalisation had returned 0: exit status, C's atexit handlers, destructors
+ *     Py_RunMain or Py_Exit      goes on here, as if the finalisation had returned 0: exit status, C's atexit handlers,
+ *                                destructors
  *     Py_FinalizeEx              has joined threads, called atexit's functions, flushed the streams
  *       the collector            mh_leave is called from its first collection
  *
- * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway. The frames are
- * forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which the x86-64 ABI demands of every function, tell
- * the registers that its caller is owed.
+ * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway.
+ * The frames are forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which the x86-64 ABI
+ * demands of every function, tell the registers that its caller is owed.
  *
- * L1  The stack is read first, and nothing is changed until the place is found: where it is not, mh_leave returns, and CPython goes on.
- * L2  What is forgone is Py_FinalizeEx or what it hands on to, known by address, and no frame beside. Where a compiler has merged it into
- *     its caller, nothing matches.
- * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. Where there are any, nothing is forgone.
- * L4  Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated: while a file, pipe
- *     or socket is open for writing beside the standard streams and what was inherited, nothing is forgone.
+ * L1  The stack is read first, and nothing is changed until the place is found: where it is not, mh_leave returns, and
+ *     CPython goes on.
+ * L2  What is forgone is Py_FinalizeEx or what it hands on to, known by address, and no frame beside. Where a compiler
+ *     has merged it into its caller, nothing matches.
+ * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. Where there are any, nothing
+ *     is forgone.
+ * L4  Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated:
+ *     while a file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is
+ *     forgone.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,9 +31,14 @@
 #include "sys/sys.h"
 
 enum {
-    EXITS_MAX = 32,  /* NEXITFUNCS of CPython, in one array with its count behind it: since 3.11 in _PyRuntime */
-    CODE_MAX = 256,  /* bytes of a Py_FinalizeEx that only hands on; arbitrary */
-    RBX = 3, RBP = 6, R12 = 12, R13 = 13, R14 = 14, R15 = 15, /* by DWARF's numbers in the x86-64 ABI */
+    EXITS_MAX = 32, /* NEXITFUNCS of CPython, in one array with its count behind it: since 3.11 in _PyRuntime */
+    CODE_MAX = 256, /* bytes of a Py_FinalizeEx that only hands on; arbitrary */
+    RBX = 3,
+    RBP = 6,
+    R12 = 12,
+    R13 = 13,
+    R14 = 14,
+    R15 = 15, /* by DWARF's numbers in the x86-64 ABI */
 };
 
 /* A frame that is owed the value of the function it called. */
@@ -55,7 +64,9 @@ static size_t size_of(void *symbol)
 {
     Dl_info info;
     const ElfW(Sym) *entry = NULL;
-    return dladdr1(symbol, &info, (void **)&entry, RTLD_DL_SYMENT) != 0 && entry != NULL && info.dli_saddr == symbol ? entry->st_size : 0;
+    return dladdr1(symbol, &info, (void **)&entry, RTLD_DL_SYMENT) != 0 && entry != NULL && info.dli_saddr == symbol
+               ? entry->st_size
+               : 0;
 }
 
 /* The array is told from others that might hold the marker by what follows it. */
@@ -80,7 +91,8 @@ bool mh_can_leave(void)
     finalize = dlsym(RTLD_DEFAULT, "Py_FinalizeEx");
     uintptr_t *runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
     int (*at_exit)(void (*)(void)) = (int (*)(void (*)(void)))dlsym(RTLD_DEFAULT, "Py_AtExit");
-    if (run_main == NULL || py_exit == NULL || finalize == NULL || runtime == NULL || at_exit == NULL || at_exit(marker) != 0)
+    if (run_main == NULL || py_exit == NULL || finalize == NULL || runtime == NULL || at_exit == NULL ||
+        at_exit(marker) != 0)
         return false;
     finalize_bytes = size_of(finalize);
     n_exits = find_count(runtime, size_of(runtime) / sizeof *runtime);
@@ -97,7 +109,8 @@ static bool is_handed_on(const void *function)
     for (size_t i = 1; i + sizeof(int32_t) <= n_bytes; i++) {
         int32_t distance;
         memcpy(&distance, code + i, sizeof distance);
-        bool is_branch = code[i - 1] == 0xe8 || code[i - 1] == 0xe9 || (code[i - 1] & 0xf0) == 0x80; /* call, jmp, jcc (0f 8x) */
+        /* call, jmp, jcc (0f 8x) */
+        bool is_branch = code[i - 1] == 0xe8 || code[i - 1] == 0xe9 || (code[i - 1] & 0xf0) == 0x80;
         if (is_branch && code + i + sizeof distance + distance == function)
             return true;
     }
@@ -111,8 +124,10 @@ static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument
     void *function = _Unwind_FindEnclosingFunction((void *)(ip - 1));
     if (function == run_main || function == py_exit) {
         found->is_found = found->inner == finalize || (found->inner != NULL && is_handed_on(found->inner));
-        target = (place){ _Unwind_GetGR(context, RBX), _Unwind_GetGR(context, RBP), _Unwind_GetGR(context, R12), _Unwind_GetGR(context, R13),
-                          _Unwind_GetGR(context, R14), _Unwind_GetGR(context, R15), _Unwind_GetCFA(context), ip };
+        target = (place){ _Unwind_GetGR(context, RBX), _Unwind_GetGR(context, RBP),
+                          _Unwind_GetGR(context, R12), _Unwind_GetGR(context, R13),
+                          _Unwind_GetGR(context, R14), _Unwind_GetGR(context, R15),
+                          _Unwind_GetCFA(context),     ip };
         return _URC_END_OF_STACK;
     }
     found->inner = function;
@@ -130,7 +145,10 @@ __attribute__((noreturn)) static void go(void)
                      "mov 40(%0), %%r15\n\t"
                      "mov 48(%0), %%rsp\n\t"
                      "xor %%eax, %%eax\n\t"
-                     "jmp *56(%0)" : : "d"(&target) : "memory");
+                     "jmp *56(%0)"
+                     :
+                     : "d"(&target)
+                     : "memory");
     __builtin_unreachable();
 }
 
@@ -138,7 +156,8 @@ void mh_leave(void)
 {
     search found = { 0 };
     uint64_t shadow_stack = 0;
-    if (n_exits == NULL || *n_exits != 1 || mhi_sys_shadow_stack(&shadow_stack) < 0 || shadow_stack != 0 || mhi_descriptors_may_write())
+    if (n_exits == NULL || *n_exits != 1 || mhi_sys_shadow_stack(&shadow_stack) < 0 || shadow_stack != 0 ||
+        mhi_descriptors_may_write())
         return;
     _Unwind_Backtrace(visit, &found);
     if (found.is_found)

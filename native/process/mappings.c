@@ -5,8 +5,8 @@
  *     ...
  *     VmFlags: rd wr mr mw me ac sd
  *
- * The kernel writes the mappings as it is asked for them, so a reader that is slow, or changes mappings meanwhile, still sees each
- * address at most once.
+ * The kernel writes the mappings as it is asked for them, so a reader that is slow, or changes mappings meanwhile,
+ * still sees each address at most once.
  */
 #define _GNU_SOURCE
 #include "process/mappings.h"
@@ -45,7 +45,9 @@ static uint64_t number(char **at, unsigned base)
     uint64_t value = 0;
     for (;; ++*at) {
         char c = **at;
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : base;
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                                                : base;
         if (digit >= base)
             return value;
         value = value * base + digit;
@@ -110,8 +112,9 @@ static void parse_flags(const char *flags, mhi_mapping *mapping)
         char name[3];
         bool *flag;
     } known[] = {
-        { "gd", &mapping->grows_down }, { "dp", &mapping->is_droppable }, { "wf", &mapping->is_wiped }, { "dd", &mapping->is_not_dumped },
-        { "hg", &mapping->is_huge },    { "ht", &mapping->is_hugetlb },   { "io", &mapping->is_device }, { "pf", &mapping->is_device },
+        { "gd", &mapping->grows_down },    { "dp", &mapping->is_droppable }, { "wf", &mapping->is_wiped },
+        { "dd", &mapping->is_not_dumped }, { "hg", &mapping->is_huge },      { "ht", &mapping->is_hugetlb },
+        { "io", &mapping->is_device },     { "pf", &mapping->is_device },
     };
     for (flags += strspn(flags, " "); *flags != '\0'; flags += strcspn(flags, " "), flags += strspn(flags, " "))
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)

@@ -7,7 +7,7 @@
 
 typedef struct {
     uint64_t start, end;
-    uint32_t prot;          /* PROT_* */
+    uint32_t prot; /* PROT_* */
     bool is_shared;
     uint64_t offset;        /* in the file */
     uint64_t inode, device; /* 0: no file; device as st_dev has it */
@@ -19,8 +19,8 @@ typedef struct {
 /* A reader of /proc/self/smaps. */
 typedef struct {
     int fd;
-    size_t used, size;      /* of the text: read so far, there is */
-    char text[1 << 16];     /* a line is at most a path of PATH_MAX bytes, each escaped to four */
+    size_t used, size;  /* of the text: read so far, there is */
+    char text[1 << 16]; /* a line is at most a path of PATH_MAX bytes, each escaped to four */
 } mhi_mappings;
 
 /* 0 or -errno. */

@@ -27,7 +27,8 @@ int mhi_each_number(const char *directory, int (*take)(void *context, int reader
     while (result == 0 && (size = mhi_sys_read_directory(reader, entries, sizeof entries)) != 0) {
         result = size < 0 ? (int)size : 0;
         for (ssize_t at = 0; at < size && result == 0;) {
-            const struct dirent64 *entry = (const void *)(entries + at); /* glibc's is the kernel's struct linux_dirent64 */
+            /* glibc's is the kernel's struct linux_dirent64 */
+            const struct dirent64 *entry = (const void *)(entries + at);
             at += entry->d_reclen;
             int number = parse(entry->d_name);
             result = number < 0 ? 0 : take(context, reader, number);

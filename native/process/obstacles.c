@@ -1,7 +1,8 @@
 /* obstacles.c - finds what a process snapshot can't carry.
  *
- * Three things make memory impossible to carry: that somebody else may write it, that it is a device's, and that it is of another kind
- * than the launcher could make. Shared memory that nobody but this process can have is no such thing; see mhi_is_fresh_shared.
+ * Three things make memory impossible to carry: that somebody else may write it, that it is a device's, and that it is
+ * of another kind than the launcher could make. Shared memory that nobody but this process can have is no such thing;
+ * see mhi_is_fresh_shared.
  */
 #define _GNU_SOURCE
 #include "process/obstacles.h"
@@ -49,7 +50,7 @@ int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *
 
 typedef struct {
     char name[64];
-    unsigned flags;  /* the kernel's PF_* */
+    unsigned flags; /* the kernel's PF_* */
 } task;
 
 /* PF_EXITING and PF_FORKNOEXEC of include/linux/sched.h, which have been these since Linux 2.6. */
@@ -125,7 +126,8 @@ typedef struct {
     int own;
 } thread_search;
 
-/* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid namespace. */
+/* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid
+ * namespace. */
 static int own_number(void)
 {
     char target[64]; /* PID/task/NUMBER */
@@ -151,9 +153,10 @@ static int read_rests(int thread, uint64_t n_switches, bool *rests)
     if (result < 0)
         return result;
     const char *state = strstr(text, "\nState:\tS"), *counts = strstr(text, "\nvoluntary_ctxt_switches:");
-    *rests = state != NULL && counts != NULL &&
-             sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2 &&
-             voluntary + forced == n_switches;
+    *rests =
+        state != NULL && counts != NULL &&
+        sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2 &&
+        voluntary + forced == n_switches;
     return 0;
 }
 
@@ -171,7 +174,8 @@ static int add_thread(void *context, int reader, int thread)
     bool may_be_lost = known != NULL && known->n_switches > 0, rests = false;
     if (result == 0 && may_be_lost)
         result = read_rests(thread, known->n_switches, &rests);
-    if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its)) /* pthread_join returns a little before its thread has left /proc */
+    /* pthread_join returns a little before its thread has left /proc */
+    if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its))
         mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is %s", thread, its.name, known != NULL ? " of " : "",
                           known != NULL ? known->library : "", may_be_lost ? "at work" : "running");
     return result == -ENOENT || result == -ESRCH ? 0 : result;
@@ -183,13 +187,17 @@ int mhi_threads_check(const mhi_known_threads *known, mh_error *err)
     int result = mhi_each_number("/proc/self/task", add_thread, &search);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot tell whether other threads are running");
-    return mhi_obstacles_end(&search.found, "a later run would lose it; end it in the body, or start it after the with", err);
+    return mhi_obstacles_end(&search.found, "a later run would lose it; end it in the body, or start it after the with",
+                             err);
 }
 
 /* ---- memory ---- */
 
 static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
-static bool ends(const char *text, const char *with) { return strlen(text) >= strlen(with) && strcmp(text + strlen(text) - strlen(with), with) == 0; }
+static bool ends(const char *text, const char *with)
+{
+    return strlen(text) >= strlen(with) && strcmp(text + strlen(text) - strlen(with), with) == 0;
+}
 
 bool mhi_is_fresh_shared(const mhi_mapping *mapping)
 {
@@ -206,8 +214,8 @@ static int read_is_forked(bool *is_forked)
     return result;
 }
 
-/* The C library makes a semaphore under a temporary name, by which the kernel calls it ever after, and links it to its own. So only the
- * directory tells whether it still has that: whether somebody else may open it. */
+/* The C library makes a semaphore under a temporary name, by which the kernel calls it ever after, and links it to its
+ * own. So only the directory tells whether it still has that: whether somebody else may open it. */
 static int read_is_named(uint64_t inode, bool *is_named)
 {
     _Alignas(struct dirent64) char entries[4096];
@@ -235,9 +243,12 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
         return "a device's memory";
     if (!mapping->is_shared || !(mapping->prot & PROT_WRITE) || (mhi_is_fresh_shared(mapping) && !is_forked))
         return NULL;
-    return begins(name, "/SYSV") ? "System V shared memory" : begins(name, "/memfd:") ? "shared memory" :
-           begins(name, "/dev/shm/") ? "POSIX shared memory" : begins(name, "/dev/zero") ? "shared memory of a forked process" :
-           ends(name, "-shm") ? "an open SQLite connection's index" : "a file mapped shared and writable";
+    return begins(name, "/SYSV")       ? "System V shared memory"
+           : begins(name, "/memfd:")   ? "shared memory"
+           : begins(name, "/dev/shm/") ? "POSIX shared memory"
+           : begins(name, "/dev/zero") ? "shared memory of a forked process"
+           : ends(name, "-shm")        ? "an open SQLite connection's index"
+                                       : "a file mapped shared and writable";
 }
 
 /* Two views of the same fresh memory would become two memories. */
@@ -250,11 +261,13 @@ typedef struct {
 
 static int add_view(views *seen, const mhi_mapping *mapping, bool *is_second)
 {
-    view added = { mapping->inode, mapping->device, mapping->offset, mapping->offset + (mapping->end - mapping->start) };
+    view added = { mapping->inode, mapping->device, mapping->offset,
+                   mapping->offset + (mapping->end - mapping->start) };
     *is_second = false;
     for (size_t i = 0; i < seen->n_items; i++) {
         const view *other = &seen->items[i];
-        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end && added.offset < other->end;
+        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end &&
+                      added.offset < other->end;
     }
     if (seen->n_items == seen->capacity) {
         view *larger = reallocarray(seen->items, seen->capacity = 2 * seen->capacity + 8, sizeof *larger);
@@ -279,11 +292,15 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
         kind = is_second ? "shared memory mapped twice" : is_named ? "a semaphore with a name" : NULL;
     }
     if (kind != NULL)
-        mhi_obstacles_add(found, "%s is in use (%.160s at 0x%llx)", kind, mapping->name, (unsigned long long)mapping->start);
+        mhi_obstacles_add(found, "%s is in use (%.160s at 0x%llx)", kind, mapping->name,
+                          (unsigned long long)mapping->start);
     return 0;
 }
 
-static bool is_of_launcher(const mhi_mapping *mapping) { return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END; }
+static bool is_of_launcher(const mhi_mapping *mapping)
+{
+    return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END;
+}
 
 static int add_mappings(mhi_obstacles *found, bool is_forked)
 {
@@ -309,7 +326,8 @@ static int check_memory(mh_error *err)
     if (result == 0)
         result = add_mappings(&found, is_forked);
     if (result < 0)
-        return mhi_fail_sys(err, result, "cannot read /proc/self/stat and /proc/self/smaps, which tell what memory is shared");
+        return mhi_fail_sys(err, result,
+                            "cannot read /proc/self/stat and /proc/self/smaps, which tell what memory is shared");
     return mhi_obstacles_end(&found, "unmap it, or close what did, in the body, or map it after the with", err);
 }
 

@@ -1,7 +1,8 @@
-/* probe.c - tries, one by one, what process snapshots need of the machine, so that a failing machine says which assumption broke.
+/* probe.c - tries, one by one, what process snapshots need of the machine, so that a failing machine says which
+ * assumption broke.
  *
- * What would hurt this process if it went wrong is tried in a child. It is forked without the handlers of fork and makes system calls
- * only, so it is safe beside other threads.
+ * What would hurt this process if it went wrong is tried in a child. It is forked without the handlers of fork and
+ * makes system calls only, so it is safe beside other threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,13 +52,15 @@ static int probe_mappings(mh_error *err)
     mhi_mappings_close(&mappings);
     if (result < 0)
         return unsupported(err, result, "/proc/self/smaps is not as expected");
-    return is_found ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "/proc/self/smaps does not list the stack it is read from");
+    return is_found ? MH_OK
+                    : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "/proc/self/smaps does not list the stack it is read from");
 }
 
 /* 1: the page at `address` was written, as capture.c takes it; 0: not. */
 static int is_written(int pagemap, const void *address)
 {
-    const uint64_t present = 1ull << 63, swapped = 1ull << 62, of_file = 1ull << 61; /* Documentation/admin-guide/mm/pagemap.rst */
+    /* Documentation/admin-guide/mm/pagemap.rst */
+    const uint64_t present = 1ull << 63, swapped = 1ull << 62, of_file = 1ull << 61;
     uint64_t entry;
     int result = mhi_sys_pread_all(pagemap, &entry, sizeof entry, (uintptr_t)address / MHI_PAGE * sizeof entry);
     return result < 0 ? result : (entry & (present | swapped)) && !(entry & of_file);
@@ -96,7 +99,9 @@ static int probe_pagemap(mh_error *err)
         mhi_sys_close(file);
     if (result < 0)
         return unsupported(err, result, "/proc/self/pagemap can't be read, so written pages can't be told");
-    return holds ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "/proc/self/pagemap does not tell a written page from its file's");
+    return holds ? MH_OK
+                 : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                            "/proc/self/pagemap does not tell a written page from its file's");
 }
 
 static int probe_trace(mh_error *err)
@@ -107,7 +112,9 @@ static int probe_trace(mh_error *err)
         return unsupported(err, result, "/proc/self/status can't be read");
     const char *tracer = strstr(text, "\nTracerPid:\t");
     long id = tracer == NULL ? 0 : strtol(tracer + strlen("\nTracerPid:\t"), NULL, 10);
-    return id == 0 ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "process %ld traces this one (a debugger, strace): it would lose track", id);
+    return id == 0 ? MH_OK
+                   : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                              "process %ld traces this one (a debugger, strace): it would lose track", id);
 }
 
 /* ---- what the kernel does ---- */
@@ -124,7 +131,9 @@ static int probe_thread(mh_error *err)
 {
     mhi_sys_thread thread;
     int result = mhi_sys_thread_read(&thread);
-    return result < 0 ? unsupported(err, result, "the kernel does not tell what it keeps of a thread (CONFIG_CHECKPOINT_RESTORE)") : MH_OK;
+    return result < 0 ? unsupported(err, result,
+                                    "the kernel does not tell what it keeps of a thread (CONFIG_CHECKPOINT_RESTORE)")
+                      : MH_OK;
 }
 
 static int renew_rseq(void)
@@ -146,11 +155,16 @@ static int probe_shadow_stack(mh_error *err)
     int result = mhi_sys_shadow_stack(&features);
     if (result < 0)
         return unsupported(err, result, "cannot tell whether there is a shadow stack");
-    return features == 0 ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the process has a shadow stack, which no program can make anew "
-                                            "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
+    return features == 0 ? MH_OK
+                         : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                                    "the process has a shadow stack, which no program can make anew "
+                                    "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
 }
 
-static bool is_vdso(const mhi_mapping *mapping) { return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0; }
+static bool is_vdso(const mhi_mapping *mapping)
+{
+    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0;
+}
 
 /* Far behind the launcher and its capture, where nothing else is. */
 #define SPARE_PLACE (MHI_LAUNCHER_END - (1ull << 32))
@@ -174,7 +188,9 @@ static int move_vdso(void)
 static int probe_vdso(mh_error *err)
 {
     int result = in_child(move_vdso);
-    return result < 0 ? unsupported(err, result, "the kernel's vdso can't be moved (CONFIG_MSEAL_SYSTEM_MAPPINGS seals it)") : MH_OK;
+    return result < 0
+               ? unsupported(err, result, "the kernel's vdso can't be moved (CONFIG_MSEAL_SYSTEM_MAPPINGS seals it)")
+               : MH_OK;
 }
 
 static int write_layout(void)
@@ -188,7 +204,8 @@ static int probe_layout(mh_error *err)
 {
     int result = in_child(write_layout);
     if (result < 0) /* resume.c then tells the C library that its old heap can't grow */
-        mhi_fail(err, MH_OK, -result, "PR_SET_MM_MAP is refused: malloc will leave its old heap as it is, and ps shows the launcher");
+        mhi_fail(err, MH_OK, -result,
+                 "PR_SET_MM_MAP is refused: malloc will leave its old heap as it is, and ps shows the launcher");
     return MH_OK;
 }
 
@@ -202,7 +219,8 @@ static int probe_growth(mh_error *err)
         return unsupported(err, result, "no memory that grows downwards can be had");
     result = mhi_sys_random(stack - MHI_PAGE, 1);
     mhi_sys_munmap(stack - MHI_PAGE, 2 * MHI_PAGE);
-    return result < 0 ? unsupported(err, result, "memory that should grow downwards does not: the stack could not grow") : MH_OK;
+    return result < 0 ? unsupported(err, result, "memory that should grow downwards does not: the stack could not grow")
+                      : MH_OK;
 }
 
 static int probe_launcher(mh_error *err)
@@ -217,10 +235,11 @@ static int probe_launcher(mh_error *err)
             break;
     mhi_mappings_close(&mappings);
     if (result == 1)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "something lies where the launcher must: %.160s at 0x%llx", mapping.name,
-                        (unsigned long long)mapping.start);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "something lies where the launcher must: %.160s at 0x%llx",
+                        mapping.name, (unsigned long long)mapping.start);
     void *page;
-    result = mhi_sys_mmap(&page, (void *)MHI_LAUNCHER_START, MHI_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    result = mhi_sys_mmap(&page, (void *)MHI_LAUNCHER_START, MHI_PAGE, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (result < 0)
         return unsupported(err, result, "no memory can be had where the launcher must be");
     mhi_sys_munmap(page, MHI_PAGE);

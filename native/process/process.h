@@ -24,54 +24,58 @@
 #include "snapshot/transaction.h"
 
 enum {
-    MHI_CAPTURE_SEGMENTS = 1 << 18, /* four times the kernel's default limit of mappings; they take memory as they are used */
-    MHI_CAPTURE_NAMES = 8 << 20,    /* bytes; paths of mapped files, each once in a row */
+    /* four times the kernel's default limit of mappings; they take memory as they are used */
+    MHI_CAPTURE_SEGMENTS = 1 << 18,
+    MHI_CAPTURE_NAMES = 8 << 20, /* bytes; paths of mapped files, each once in a row */
     MHI_CAPTURE_SIGNALS = 64,
-    MHI_CAPTURE_PIECE = MHI_HUGE_BYTES, /* bytes written at once, and checksummed: what the page cache is to keep as one */
-    MHI_CAPTURE_PAGES = 1 << 16,    /* entries of pagemap read at once: for 256 MiB; arbitrary */
-    MHI_CAPTURE_TOUCHED = 1 << 14,  /* ranges of touched pages; a Python with numpy has 250 */
+    /* bytes written at once, and checksummed: what the page cache is to keep as one */
+    MHI_CAPTURE_PIECE = MHI_HUGE_BYTES,
+    MHI_CAPTURE_PAGES = 1 << 16,   /* entries of pagemap read at once: for 256 MiB; arbitrary */
+    MHI_CAPTURE_TOUCHED = 1 << 14, /* ranges of touched pages; a Python with numpy has 250 */
 };
 
 /* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
 #define MHI_PAGE_PRESENT (1ull << 63)
 #define MHI_PAGE_SWAPPED (1ull << 62)
-#define MHI_PAGE_OF_FILE (1ull << 61) /* or shared anonymous */
-#define MHI_PAGE_GUARD (1ull << 58) /* MADV_GUARD_INSTALL, as Linux 6.15 and later tell */
+#define MHI_PAGE_OF_FILE (1ull << 61)   /* or shared anonymous */
+#define MHI_PAGE_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL, as Linux 6.15 and later tell */
 #define MHI_PAGE_EXCLUSIVE (1ull << 56) /* no other process has it mapped */
 
 /* Made by the parent, filled by the child, read by the parent. sg_input of a FILE segment is an offset into
  * names: the inputs are not known yet. */
 typedef struct mhi_capture {
-    int fd;                    /* the file to write to */
-    const mhi_scrub *scrubs;   /* zero these first */
+    int fd;                  /* the file to write to */
+    const mhi_scrub *scrubs; /* zero these first */
     uint64_t n_scrubs;
-    uint64_t inherited_mask;   /* signals that whoever started the process had blocked */
-    int refusal;               /* found as fork began; MH_OK: none */
-    mh_error late_refusal;     /* found by the parent when it had forked */
+    uint64_t inherited_mask; /* signals that whoever started the process had blocked */
+    int refusal;             /* found as fork began; MH_OK: none */
+    mh_error late_refusal;   /* found by the parent when it had forked */
     mhi_known_threads known;
-    int status;                /* MH_ERR_SYSTEM until the child has done its work */
+    int status; /* MH_ERR_SYSTEM until the child has done its work */
     mh_error error;
-    uint64_t file_end;         /* where the last segment ends */
+    uint64_t file_end; /* where the last segment ends */
     mhi_file_process process;
     uint64_t n_signals;
     mhi_file_signal signals[MHI_CAPTURE_SIGNALS];
     uint64_t n_segments, names_bytes;
     mhi_file_segment segments[MHI_CAPTURE_SEGMENTS];
     char names[MHI_CAPTURE_NAMES];
-    bool is_rehearsed;                    /* the child is to go on as a resumed process, as far as mh_rehearsed */
+    bool is_rehearsed; /* the child is to go on as a resumed process, as far as mh_rehearsed */
     uint64_t n_touched;
     mhi_file_touched touched[MHI_CAPTURE_TOUCHED];
-    mhi_descriptors descriptors;          /* the parent's: what is open */
-    mhi_remnants remnants;                /* zero at first */
-    mhi_mappings mappings;                /* the child's working memory: on its stack it would be in the image */
+    mhi_descriptors descriptors; /* the parent's: what is open */
+    mhi_remnants remnants;       /* zero at first */
+    mhi_mappings mappings;       /* the child's working memory: on its stack it would be in the image */
     uint64_t pagemap[MHI_CAPTURE_PAGES];
-    uint8_t piece[MHI_CAPTURE_PIECE];     /* of the child's own stack, as it is written */
+    uint8_t piece[MHI_CAPTURE_PIECE]; /* of the child's own stack, as it is written */
 } mhi_capture;
 
-/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns again, with 1. */
+/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns
+ * again, with 1. */
 int mhi_registers_save(mhi_file_process *process) __attribute__((returns_twice));
 
-/* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates nothing. */
+/* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates
+ * nothing. */
 int mhi_capture_write(mhi_capture *capture);
 
 /* rehearsal.c: returns what the child goes on with, in place of a launcher's arguments; NULL: it had better end. */

@@ -1,4 +1,5 @@
-/* registers.S - like setjmp, but into the file format: the registers that a function must preserve, and where it returns to. */
+/* registers.S - like setjmp, but into the file format: the registers that a function must preserve, and where it
+ * returns to. */
         .text
         .globl  mhi_registers_save
         .hidden mhi_registers_save

@@ -1,9 +1,10 @@
 /* rehearsal.c - which pages every resumed process writes to before its program goes on, and at its end.
  *
- * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for reading. A kernel
- * that is told beforehand copies them all in one call, in less time. So the child that has written the snapshot goes on as a
- * resumed process would: other libraries' fork handlers run, then what the language does, there and at the end, as far as that has no
- * effect. Then it touches what the end of a process writes to in each library, looks which pages are its own by now, notes them, and ends.
+ * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for
+ * reading. A kernel that is told beforehand copies them all in one call, in less time. So the child that has written
+ * the snapshot goes on as a resumed process would: other libraries' fork handlers run, then what the language does,
+ * there and at the end, as far as that has no effect. Then it touches what the end of a process writes to in each
+ * library, looks which pages are its own by now, notes them, and ends.
  *
  * H1  The snapshot's segments are written: nothing of the rehearsal is in them.
  * H2  It is a hint. However the rehearsal ends, by a signal or by the clock, the snapshot is as good.
@@ -24,7 +25,7 @@
 enum {
     SECONDS = 4, /* it takes milliseconds; arbitrary */
     N_STREAMS = 3,
-    N_VARIABLES = 32,    /* what a login shell or a runner has, more or less */
+    N_VARIABLES = 32, /* what a login shell or a runner has, more or less */
     STRINGS_BYTES = 2048,
     LINK_MAP_NOTE = 0x444, /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
     FIRST_REAL_TIME = 32,
@@ -70,7 +71,9 @@ static mhi_arguments *made_up_arguments(void)
 {
     static char strings[STRINGS_BYTES] = "program\0argument";
     static char *argv[] = { strings, strings + 8, NULL }, *envp[N_VARIABLES + 1];
-    static mhi_arguments arguments = { .ar_argc = 2, .ar_envc = N_VARIABLES, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1 };
+    static mhi_arguments arguments = {
+        .ar_argc = 2, .ar_envc = N_VARIABLES, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1
+    };
     char *end = strings + sizeof "program\0argument";
     for (int i = 0; i < N_VARIABLES; i++) {
         envp[i] = end;
@@ -96,7 +99,8 @@ uint64_t mhi_rehearsal_kind(int fd) { return fd >= 0 && fd < N_STREAMS ? kinds[f
 
 static bool is_candidate(const mhi_file_segment *segment)
 {
-    const uint32_t others = MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_GUARD;
+    const uint32_t others =
+        MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED | MHI_SEGMENT_DROPPABLE | MHI_SEGMENT_WIPED | MHI_SEGMENT_GUARD;
     return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & others);
 }
 
@@ -124,7 +128,8 @@ static int note_segment(mhi_capture *capture, int pagemap, const mhi_file_segmen
     while (page < end && result == 0) {
         uint64_t n = (end - page) / MHI_PAGE;
         n = n < MHI_CAPTURE_PAGES ? n : MHI_CAPTURE_PAGES;
-        result = mhi_sys_pread_all(pagemap, capture->pagemap, n * sizeof *capture->pagemap, page / MHI_PAGE * sizeof *capture->pagemap);
+        result = mhi_sys_pread_all(pagemap, capture->pagemap, n * sizeof *capture->pagemap,
+                                   page / MHI_PAGE * sizeof *capture->pagemap);
         for (uint64_t i = 0; i < n && result == 0; i++, page += MHI_PAGE)
             if (is_own(capture->pagemap[i]))
                 note(capture, n_before, page);
@@ -147,7 +152,8 @@ static void touch(const mhi_capture *capture, uintptr_t address)
         *byte = *byte;
 }
 
-/* Where a program ends, each library notes in its first byte of zeroed memory that its destructors have run (crtbegin's completed). */
+/* Where a program ends, each library notes in its first byte of zeroed memory that its destructors have run (crtbegin's
+ * completed). */
 static int touch_library(struct dl_phdr_info *info, size_t size, void *capture)
 {
     (void)size;

@@ -1,19 +1,22 @@
-/* remnants.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by what has them.
+/* remnants.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by
+ * what has them.
  *
  * Objects of up to 512 bytes come from pools of 16 KiB (Objects/obmalloc.c, CPython 3.10 and later):
  *
  *     | header | block | block | ... never handed out ... |
  *                                ^ nextoffset
  *
- * F1  An address is taken to be in a pool only if all that the pool's header says fits: size class, offsets, and the chain of free
- *     blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves. Nothing else looks like that, and
- *     where another version of Python differs nothing is wiped.
+ * F1  An address is taken to be in a pool only if all that the pool's header says fits: size class, offsets, and the
+ *     chain of free blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves.
+ *     Nothing else looks like that, and where another version of Python differs nothing is wiped.
  * F2  The first word of a free block is the link to the next, and is kept.
- * F3  In a block that is in use, a copy is what is left of an object that was freed if length and flags of a str or bytes of just that length stand
- *     before it, as CPython 3.11 or later has them, but the object would not begin where the block does, or is of another type: neither
- *     of these types has anything before it, so no such object is alive there.
+ * F3  In a block that is in use, a copy is what is left of an object that was freed if length and flags of a str or
+ *     bytes of just that length stand before it, as CPython 3.11 or later has them, but the object would not begin
+ *     where the block does, or is of another type: neither of these types has anything before it, so no such object is
+ *     alive there.
  *
- * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes, then the whole.
+ * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes,
+ * then the whole.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,13 +43,15 @@ static uint64_t word_at(const void *address)
     return word;
 }
 
-static uint32_t slot_of(uint64_t word) { return (uint32_t)(word * 0x9e3779b97f4a7c15 >> 48); } /* Knuth's multiplicative hash: 16 bits */
+/* Knuth's multiplicative hash: 16 bits */
+static uint32_t slot_of(uint64_t word) { return (uint32_t)(word * 0x9e3779b97f4a7c15 >> 48); }
 
 /* ---- the texts ---- */
 
 static void learn(mhi_remnants *remnants, const char *text, size_t size)
 {
-    if (size < MHI_REMNANTS_LEAST || remnants->n_texts == MHI_REMNANTS_TEXTS || size > MHI_REMNANTS_BYTES - remnants->n_bytes)
+    if (size < MHI_REMNANTS_LEAST || remnants->n_texts == MHI_REMNANTS_TEXTS ||
+        size > MHI_REMNANTS_BYTES - remnants->n_bytes)
         return;
     uint32_t hash = slot_of(word_at(text)), *slot = &remnants->slots[hash];
     remnants->is_taken[hash / 64] |= 1ull << hash % 64;
@@ -87,8 +92,8 @@ static bool may_be_pool(const pool_header *header)
     if (header->size_class >= BLOCK_MAX / BLOCK_ALIGN)
         return false;
     uint32_t size = block_bytes(header);
-    return header->max_next_offset == POOL_BYTES - size && header->next_offset >= sizeof *header + size && header->next_offset <= POOL_BYTES &&
-           (header->next_offset - sizeof *header) % size == 0;
+    return header->max_next_offset == POOL_BYTES - size && header->next_offset >= sizeof *header + size &&
+           header->next_offset <= POOL_BYTES && (header->next_offset - sizeof *header) % size == 0;
 }
 
 /* Whether what may be a pool is one (F1), and if so, whether its block at `block` is free. */
@@ -98,7 +103,8 @@ static bool read_block(uint64_t pool, uint32_t block, bool *is_free)
     uint32_t size = block_bytes(header), n_blocks = (header->next_offset - (uint32_t)sizeof *header) / size, n_free = 0;
     *is_free = block >= header->next_offset;
     for (uint64_t at = header->free_block; at != 0; at = word_at((const void *)at), n_free++) {
-        if (at < pool + sizeof *header || at >= pool + header->next_offset || (at - pool - sizeof *header) % size != 0 || n_free == n_blocks)
+        if (at < pool + sizeof *header || at >= pool + header->next_offset ||
+            (at - pool - sizeof *header) % size != 0 || n_free == n_blocks)
             return false;
         *is_free |= at == pool + block;
     }
@@ -116,7 +122,8 @@ static bool fits(const layout *its, uint64_t address, uint32_t text_bytes)
 {
     const uint64_t ascii = 0x64, kinds = 0x7c; /* of PyASCIIObject's state: one byte a character, compact, ASCII */
     const char *text = (const char *)address;
-    return word_at(text - its->length) == text_bytes && (its->state == 0 || (word_at(text - its->state) & kinds) == ascii) &&
+    return word_at(text - its->length) == text_bytes &&
+           (its->state == 0 || (word_at(text - its->state) & kinds) == ascii) &&
            (its->zero == 0 || word_at(text - its->zero) == 0);
 }
 
@@ -127,7 +134,10 @@ static bool is_alive(const layout *its, uint64_t type, uint64_t block, uint64_t 
 
 static bool is_left(const mhi_remnants *remnants, uint64_t block, uint64_t address, uint32_t text_bytes)
 {
-    const struct { layout its; uint64_t type; } kinds[] = {
+    const struct {
+        layout its;
+        uint64_t type;
+    } kinds[] = {
         { { .length = 16, .header = 32 }, remnants->bytes_type },
         { { .length = 24, .state = 8, .header = 40 }, remnants->str_type },
         { { .length = 32, .state = 16, .zero = 8, .header = 48 }, remnants->str_type }, /* CPython 3.11 */
@@ -135,7 +145,8 @@ static bool is_left(const mhi_remnants *remnants, uint64_t block, uint64_t addre
     bool is_text = false, lives = false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         is_text |= kinds[i].type != 0 && fits(&kinds[i].its, address, text_bytes);
-        lives |= is_alive(&kinds[i].its, kinds[i].type, block, address); /* of any kind: flags of one may look like the length of another */
+        /* of any kind: flags of one may look like the length of another */
+        lives |= is_alive(&kinds[i].its, kinds[i].type, block, address);
     }
     return is_text && !lives;
 }
@@ -162,7 +173,8 @@ static void wipe_pool(const mhi_remnants *remnants, uint64_t pool)
         uint32_t next = remnants->is_taken[hash / 64] >> hash % 64 & 1 ? remnants->slots[hash] : 0;
         for (const mhi_remnant *text; next != 0; next = text->next) {
             text = &remnants->found[next - 1];
-            if (text->first == word && text->size <= end - at && memcmp((const void *)at, remnants->texts + text->offset, text->size) == 0)
+            if (text->first == word && text->size <= end - at &&
+                memcmp((const void *)at, remnants->texts + text->offset, text->size) == 0)
                 wipe(remnants, pool, at, text->size);
         }
     }

@@ -1,8 +1,9 @@
 /* remnants.h - copies of secrets that nobody owns any more.
  *
- * What mh_scrub names is zeroed where it lies. But Python copies: os.environ["KEY"] is a new str each time, os.environ.copy() and
- * subprocess make many, and a freed object keeps its text until its block is used again; and even then, where what has the block does not fill it,
- * as the tables of attributes that Python makes for more than there are. These are found by their text.
+ * What mh_scrub names is zeroed where it lies. But Python copies: os.environ["KEY"] is a new str each time,
+ * os.environ.copy() and subprocess make many, and a freed object keeps its text until its block is used again; and even
+ * then, where what has the block does not fill it, as the tables of attributes that Python makes for more than there
+ * are. These are found by their text.
  */
 #ifndef MHI_REMNANTS_H
 #define MHI_REMNANTS_H
@@ -19,16 +20,16 @@ enum {
 };
 
 typedef struct {
-    uint64_t first;           /* its first eight bytes */
-    uint32_t offset, size;    /* in texts */
-    uint32_t next;            /* index + 1 of the next one with that slot; 0: none */
+    uint64_t first;        /* its first eight bytes */
+    uint32_t offset, size; /* in texts */
+    uint32_t next;         /* index + 1 of the next one with that slot; 0: none */
 } mhi_remnant;
 
 typedef struct {
     uint32_t n_texts, n_bytes;
     mhi_remnant found[MHI_REMNANTS_TEXTS];
     uint64_t is_taken[MHI_REMNANTS_SLOTS / 64]; /* a bit for each slot */
-    uint32_t slots[MHI_REMNANTS_SLOTS]; /* index + 1 of the first one; 0: none */
+    uint32_t slots[MHI_REMNANTS_SLOTS];         /* index + 1 of the first one; 0: none */
     char texts[MHI_REMNANTS_BYTES];
     uint64_t str_type, bytes_type; /* addresses of Python's types; 0: this is no Python */
 } mhi_remnants;
@@ -36,10 +37,12 @@ typedef struct {
 /* Notes where Python's types are: in the parent, since it may allocate. */
 void mhi_remnants_begin(mhi_remnants *remnants);
 
-/* Copies what the scrubs name, which must not have been zeroed yet. `remnants` is zero. What does not fit is left out. */
+/* Copies what the scrubs name, which must not have been zeroed yet. `remnants` is zero. What does not fit is left out.
+ * */
 void mhi_remnants_learn(mhi_remnants *remnants, const mhi_scrub *scrubs, uint64_t n_scrubs);
-/* Zeroes copies of it in [start, end), anonymous memory that is readable and writable, where they lie in a free block of Python's
- * allocator, or are what is left of a str or bytes that was freed. Any other copy in a block that is in use is somebody's, and stays. */
+/* Zeroes copies of it in [start, end), anonymous memory that is readable and writable, where they lie in a free block
+ * of Python's allocator, or are what is left of a str or bytes that was freed. Any other copy in a block that is in use
+ * is somebody's, and stays. */
 void mhi_remnants_wipe(const mhi_remnants *remnants, uint64_t start, uint64_t end);
 
 #endif

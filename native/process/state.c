@@ -1,4 +1,5 @@
-/* state.c - what the kernel keeps for the process besides its memory: as it was when the library was loaded, and as it is. */
+/* state.c - what the kernel keeps for the process besides its memory: as it was when the library was loaded, and as it
+ * is. */
 #include "magicheap.h"
 #include "sys/sys.h"
 

@@ -59,7 +59,8 @@ uint64_t mhi_answer_arguments(const char *const *arguments)
 {
     uint64_t digest = 1;
     for (; arguments != NULL && *arguments != NULL; arguments++)
-        digest = (digest << 7 | digest >> 57) * 0x9e3779b97f4a7c15 + mhi_checksum(*arguments, strlen(*arguments)); /* the order counts */
+        /* the order counts */
+        digest = (digest << 7 | digest >> 57) * 0x9e3779b97f4a7c15 + mhi_checksum(*arguments, strlen(*arguments));
     return digest;
 }
 
@@ -90,11 +91,12 @@ static bool is_package(const char *directory, const char *name)
 {
     char path[PATH_MAX];
     struct stat found;
-    return snprintf(path, sizeof path, "%s/%s/__init__.py", directory, name) < (int)sizeof path && mhi_sys_stat(path, &found) == 0;
+    return snprintf(path, sizeof path, "%s/%s/__init__.py", directory, name) < (int)sizeof path &&
+           mhi_sys_stat(path, &found) == 0;
 }
 
-/* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a directory; a list of further
- * directories. */
+/* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a
+ * directory; a list of further directories. */
 static bool is_importable(const char *directory, const char *name, const char *modules)
 {
     size_t stem = strcspn(name, ".");
@@ -103,7 +105,10 @@ static bool is_importable(const char *directory, const char *name, const char *m
     return ends(name, ".pth") || how == IN_VAIN || (how == FOUND && (!is_bare || is_package(directory, name)));
 }
 
-static bool is_self(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "__pycache__") == 0; }
+static bool is_self(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "__pycache__") == 0;
+}
 
 static bool is_metadata(const char *name)
 {
@@ -114,7 +119,8 @@ static bool is_wanted(const char *directory, const char *name, uint64_t which, c
 {
     if (which == MH_LISTING_METADATA)
         return is_metadata(name);
-    return !is_self(name) && (which == MH_LISTING_ALL || is_importable(directory, name, modules == NULL ? "" : modules));
+    return !is_self(name) &&
+           (which == MH_LISTING_ALL || is_importable(directory, name, modules == NULL ? "" : modules));
 }
 
 int mhi_answer_listing(const char *path, uint64_t which, const char *modules, uint64_t *digest)

@@ -1,5 +1,5 @@
-/* answers.h - what the world says here and now to the questions that are neither about a file nor about a variable: asked by the run that
- * commits, and again by every run that would resume.
+/* answers.h - what the world says here and now to the questions that are neither about a file nor about a variable:
+ * asked by the run that commits, and again by every run that would resume.
  */
 #ifndef MHI_ANSWERS_H
 #define MHI_ANSWERS_H
@@ -20,7 +20,8 @@ uint64_t mhi_answer_groups(void);
 uint64_t mhi_answer_rights(const char *path);
 /* `arguments`: NULL-terminated; NULL: none. */
 uint64_t mhi_answer_arguments(const char *const *arguments);
-/* Digest of the names in a directory, in any order; `which`: MH_LISTING_*; `modules`: as NAMES in format.h, NULL: none. -errno. */
+/* Digest of the names in a directory, in any order; `which`: MH_LISTING_*; `modules`: as NAMES in format.h, NULL: none.
+ * -errno. */
 int mhi_answer_listing(const char *path, uint64_t which, const char *modules, uint64_t *digest);
 /* Digest of where a symbolic link leads; -errno. */
 int mhi_answer_target(const char *path, uint64_t *digest);

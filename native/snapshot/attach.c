@@ -1,7 +1,8 @@
 /* attach.c - maps the segments privately at their addresses and mends the pointers that lead into modules.
  *
- * The cost must not grow with the heap: two mappings and an advice, whatever their size, and one store per relocation. Pages come from the page
- * cache when they are first touched, shared with every other process that has the snapshot attached.
+ * The cost must not grow with the heap: two mappings and an advice, whatever their size, and one store per relocation.
+ * Pages come from the page cache when they are first touched, shared with every other process that has the snapshot
+ * attached.
  */
 #define _GNU_SOURCE
 #include "snapshot/attach.h"
@@ -34,8 +35,9 @@ static bool is_same_build(const mhi_file_module *was, const mhi_module *is)
            memcmp(was->mo_build_id, is->build_id, is->build_id_bytes) == 0;
 }
 
-/* By build-id: a library may be found at another path than when the snapshot was made. If two copies are loaded, the one at the
- * recorded path is meant. Without a build-id the path must do; that the file there is the same one, the inputs tell. */
+/* By build-id: a library may be found at another path than when the snapshot was made. If two copies are loaded, the
+ * one at the recorded path is meant. Without a build-id the path must do; that the file there is the same one, the
+ * inputs tell. */
 static bool match(void *context, const mhi_module *module)
 {
     search *found = context;
@@ -54,13 +56,14 @@ static bool match(void *context, const mhi_module *module)
 static bool is_input(const struct mh_image *image, const char *path)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++)
-        if (image->inputs[i].in_kind == MH_INPUT_LIBRARY && strcmp(mhi_image_string(image, image->inputs[i].in_name), path) == 0)
+        if (image->inputs[i].in_kind == MH_INPUT_LIBRARY &&
+            strcmp(mhi_image_string(image, image->inputs[i].in_name), path) == 0)
             return true;
     return false;
 }
 
-/* Loads what is not there and pins what is: the arena's pointers must stay good, and nobody will call dlclose for them. Only a
- * file that is an input, hence unchanged, is loaded. */
+/* Loads what is not there and pins what is: the arena's pointers must stay good, and nobody will call dlclose for them.
+ * Only a file that is an input, hence unchanged, is loaded. */
 static int load_modules(const struct mh_image *image, const loaded *modules, bool *any_loaded, mh_error *err)
 {
     for (uint64_t i = 0; i < image->n_modules; i++) {
@@ -104,7 +107,8 @@ static int reserve(uint64_t address, uint64_t size, mh_error *err)
         result = -EEXIST;
     }
     if (result == -EEXIST)
-        return mhi_fail(err, MH_ERR_BUSY, EEXIST, "something else is mapped between 0x%" PRIx64 " and 0x%" PRIx64 ", where the snapshot belongs",
+        return mhi_fail(err, MH_ERR_BUSY, EEXIST,
+                        "something else is mapped between 0x%" PRIx64 " and 0x%" PRIx64 ", where the snapshot belongs",
                         address, address + size);
     return result < 0 ? mhi_fail_sys(err, result, "cannot reserve %" PRIu64 " bytes of address space", size) : MH_OK;
 }
@@ -115,11 +119,13 @@ static int map_segments(const struct mh_image *image, uint64_t moved_bytes, mh_e
         const mhi_file_segment *segment = &image->segments[i];
         void *mapped, *address = (void *)(segment->sg_address + moved_bytes);
         int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED;
-        int result = segment->sg_bytes == 0 ? 0 : mhi_sys_mmap(&mapped, address, segment->sg_bytes, (int)segment->sg_prot, flags,
-                                                               image->fd, segment->sg_offset);
+        int result = segment->sg_bytes == 0 ? 0
+                                            : mhi_sys_mmap(&mapped, address, segment->sg_bytes, (int)segment->sg_prot,
+                                                           flags, image->fd, segment->sg_offset);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot map %" PRIu64 " bytes of %s", segment->sg_bytes, image->path);
-        if (segment->sg_kind == MH_SEGMENT_ARENA) /* what the page cache has lost comes back in huge pages, where kernel and file system can */
+        /* what the page cache has lost comes back in huge pages, where kernel and file system can */
+        if (segment->sg_kind == MH_SEGMENT_ARENA)
             mhi_sys_madvise(address, segment->sg_bytes, MADV_HUGEPAGE);
     }
     return MH_OK;
@@ -134,12 +140,14 @@ static void relocate(const struct mh_image *image, uint64_t moved_bytes, const l
     }
 }
 
-/* The snapshot's own address or, if that is where this process has this very snapshot, another one. Why not hand out what is attached? The
- * program, and libraries to which it lent that memory, may have written to it, or may do so tomorrow: two loads in a plain run never share
- * what they made. A fresh private mapping of the file is what a fresh run would get, costs no copy either, and no comparison of gigabytes; only
- * pointers inside do not survive the move, and that there are none that matter the caller must know. Where anything else lies at the
- * address, or a newer snapshot of the same name is attached there: busy. */
-static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint64_t size, bool is_movable, mh_error *err)
+/* The snapshot's own address or, if that is where this process has this very snapshot, another one. Why not hand out
+ * what is attached? The program, and libraries to which it lent that memory, may have written to it, or may do so
+ * tomorrow: two loads in a plain run never share what they made. A fresh private mapping of the file is what a fresh
+ * run would get, costs no copy either, and no comparison of gigabytes; only pointers inside do not survive the move,
+ * and that there are none that matter the caller must know. Where anything else lies at the address, or a newer
+ * snapshot of the same name is attached there: busy. */
+static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint64_t size, bool is_movable,
+                      mh_error *err)
 {
     const mhi_file_header *header = &image->header;
     uint64_t address, home = header->hd_address;
@@ -152,7 +160,8 @@ static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint6
     return status;
 }
 
-static int map_arena(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *image, const loaded *modules, bool is_movable, mh_error *err)
+static int map_arena(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *image, const loaded *modules,
+                     bool is_movable, mh_error *err)
 {
     const mhi_file_header *header = &image->header;
     uint64_t size = header->hd_data_offset + header->hd_data_bytes;

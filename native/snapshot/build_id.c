@@ -1,5 +1,5 @@
-/* build_id.c - the build-id of an ELF file as it is on the disk, which need not be the one that is loaded: a package may have been
- * upgraded since the process began.
+/* build_id.c - the build-id of an ELF file as it is on the disk, which need not be the one that is loaded: a package
+ * may have been upgraded since the process began.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -12,7 +12,8 @@
 
 enum { HEADERS_MAX = 64, NOTES_MAX = 4096 }; /* linkers write a dozen headers and some hundred bytes of notes */
 
-/* The build-id among the notes of one segment; each note is two sizes, a type, a name and a description, padded to `align`. */
+/* The build-id among the notes of one segment; each note is two sizes, a type, a name and a description, padded to
+ * `align`. */
 static uint32_t find_in_notes(const uint8_t *notes, size_t size, size_t align, uint8_t *build_id)
 {
     Elf64_Nhdr note;

@@ -1,8 +1,9 @@
 /* check.c - believes nothing that a file says about itself.
  *
- * A checksum proves that nobody damaged the file by accident. Whoever damages it on purpose repairs the checksum, so each
- * field is checked as if there were none. What is not exactly as this library writes it is refused: no gap, no overlap, no
- * order but one, no byte in a reserved place. Every function returns NULL, or what is wrong as the end of a sentence.
+ * A checksum proves that nobody damaged the file by accident. Whoever damages it on purpose repairs the checksum, so
+ * each field is checked as if there were none. What is not exactly as this library writes it is refused: no gap, no
+ * overlap, no order but one, no byte in a reserved place. Every function returns NULL, or what is wrong as the end of a
+ * sentence.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -33,10 +34,12 @@ static const char *check_arena(const mhi_file_header *header)
         __builtin_add_overflow(header->hd_address, header->hd_capacity_bytes, &end) || end > MHI_REGION_END)
         return "its arena lies outside the region of arenas";
     if (header->hd_meta_bytes == 0 || header->hd_meta_bytes > header->hd_data_offset ||
-        __builtin_add_overflow(header->hd_data_offset, header->hd_data_bytes, &data_end) || data_end > header->hd_capacity_bytes)
+        __builtin_add_overflow(header->hd_data_offset, header->hd_data_bytes, &data_end) ||
+        data_end > header->hd_capacity_bytes)
         return "the parts of its arena do not fit into it";
     uint64_t place = header->hd_root - header->hd_address;
-    if (header->hd_root != 0 && (header->hd_root < header->hd_address || place < header->hd_data_offset || place >= data_end))
+    if (header->hd_root != 0 &&
+        (header->hd_root < header->hd_address || place < header->hd_data_offset || place >= data_end))
         return "its root lies outside its data";
     return NULL;
 }
@@ -74,12 +77,15 @@ const char *mhi_check_directory(const struct mh_image *image)
             return "its tables are not in order";
         if (__builtin_mul_overflow(table->tb_count, entry_bytes[i], &bytes) || bytes != table->tb_bytes)
             return "a table's size does not follow from its count";
-        if (table->tb_offset != place || __builtin_add_overflow(place, bytes, &end) || __builtin_add_overflow(end, 7, &next))
+        if (table->tb_offset != place || __builtin_add_overflow(place, bytes, &end) ||
+            __builtin_add_overflow(end, 7, &next))
             return "a table lies where none belongs";
         bool is_last = i + 1 == header->hd_n_tables;
         place = is_last ? end : next & ~(uint64_t)7;
     }
-    return place == header->hd_file_bytes && place - start == image->tables_bytes ? NULL : "its tables do not end where the file does";
+    return place == header->hd_file_bytes && place - start == image->tables_bytes
+               ? NULL
+               : "its tables do not end where the file does";
 }
 
 static const char *check_arena_segments(const struct mh_image *image)
@@ -94,9 +100,9 @@ static const char *check_arena_segments(const struct mh_image *image)
     if (data->sg_address != header->hd_address + header->hd_data_offset || data->sg_bytes != header->hd_data_bytes ||
         meta->sg_address != header->hd_address || meta->sg_bytes != header->hd_meta_bytes)
         return "a segment contradicts the header about the arena";
-    if (data->sg_offset != MHI_SEGMENTS_OFFSET || __builtin_add_overflow(data->sg_offset, data->sg_bytes, &meta_offset) ||
-        meta->sg_offset != meta_offset || __builtin_add_overflow(meta_offset, meta->sg_bytes, &end) ||
-        end != header->hd_tables[0].tb_offset)
+    if (data->sg_offset != MHI_SEGMENTS_OFFSET ||
+        __builtin_add_overflow(data->sg_offset, data->sg_bytes, &meta_offset) || meta->sg_offset != meta_offset ||
+        __builtin_add_overflow(meta_offset, meta->sg_bytes, &end) || end != header->hd_tables[0].tb_offset)
         return "a segment lies where none belongs";
     return NULL;
 }

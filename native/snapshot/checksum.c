@@ -1,7 +1,7 @@
 /* checksum.c - XXH64, from its specification (xxHash fast digest algorithm, doc/xxhash_spec.md, version 0.2.0).
  *
- * Four lanes take 8 bytes each of every 32-byte stripe; at the end they are merged, the total length is added, the rest is
- * taken 8, 4 and 1 bytes at a time, and the bits are mixed.
+ * Four lanes take 8 bytes each of every 32-byte stripe; at the end they are merged, the total length is added, the rest
+ * is taken 8, 4 and 1 bytes at a time, and the bits are mixed.
  */
 #include "snapshot/checksum.h"
 

@@ -1,7 +1,7 @@
 /* checksum.h - the one checksum of the file: XXH64 under our own seed.
  *
- * Freestanding: needs no libc. The seed makes sure that nothing passes by accident: neither a hole of zeros, nor an empty
- * range beside a zero, nor data checksummed by somebody else.
+ * Freestanding: needs no libc. The seed makes sure that nothing passes by accident: neither a hole of zeros, nor an
+ * empty range beside a zero, nor data checksummed by somebody else.
  */
 #ifndef MHI_CHECKSUM_H
 #define MHI_CHECKSUM_H

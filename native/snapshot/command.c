@@ -73,13 +73,14 @@ static int put_command(spelling *s, const char *directory, const char *kind, con
     return status;
 }
 
-int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name, bool is_here,
-                      const char *const *arguments, mh_error *err)
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+                      bool is_here, const char *const *arguments, mh_error *err)
 {
     spelling s = { .text = text, .size = size < MHI_COMMAND_BYTES ? size : MHI_COMMAND_BYTES };
     int status = put_command(&s, directory, kind, name, is_here, arguments, err);
     if (status == MH_OK && s.used > s.size)
-        status = mhi_fail(err, MH_ERR_NOSPACE, 0, "the command takes %" PRIu64 " bytes, there is room for %" PRIu64, s.used, s.size);
+        status = mhi_fail(err, MH_ERR_NOSPACE, 0, "the command takes %" PRIu64 " bytes, there is room for %" PRIu64,
+                          s.used, s.size);
     if (status != MH_OK)
         text[0] = '\0';
     return status;
@@ -87,7 +88,8 @@ int mhi_command_spell(char *text, uint64_t size, const char *directory, const ch
 
 static bool is_kind(const char *kind)
 {
-    return strcmp(kind, MHI_COMMAND_SCRIPT) == 0 || strcmp(kind, MHI_COMMAND_MODULE) == 0 || strcmp(kind, MHI_COMMAND_INSTALLED) == 0;
+    return strcmp(kind, MHI_COMMAND_SCRIPT) == 0 || strcmp(kind, MHI_COMMAND_MODULE) == 0 ||
+           strcmp(kind, MHI_COMMAND_INSTALLED) == 0;
 }
 
 int mh_command_text(char *text, uint64_t size, const char *launcher, const char *kind, const char *name, bool is_here,
@@ -95,8 +97,9 @@ int mh_command_text(char *text, uint64_t size, const char *launcher, const char 
 {
     char real[PATH_MAX], directory[PATH_MAX];
     if (size == 0 || launcher == NULL || kind == NULL || name == NULL || !is_kind(kind))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a command is of the kind '" MHI_COMMAND_SCRIPT "', '" MHI_COMMAND_MODULE "' or '"
-                        MHI_COMMAND_INSTALLED "', and has a name");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "a command is of the kind '" MHI_COMMAND_SCRIPT "', '" MHI_COMMAND_MODULE
+                        "' or '" MHI_COMMAND_INSTALLED "', and has a name");
     int result = mhi_sys_realpath(launcher, real, sizeof real);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot resolve the launcher's path %s", launcher);
@@ -114,7 +117,9 @@ int mhi_command_link(char *path, const char *command, char *const *environment, 
         return status;
     uint64_t sum = mhi_checksum(command, strlen(command));
     int length = snprintf(path, PATH_MAX, "%s/commands/%016" PRIx64, directory, sum);
-    return length < PATH_MAX ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
+    return length < PATH_MAX
+               ? MH_OK
+               : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
 }
 
 static int publish(const char *link, const char *path, mh_error *err)

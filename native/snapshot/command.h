@@ -1,8 +1,9 @@
 /* command.h - how a command line finds its snapshot.
  *
- * A command is spelled as a text; a symbolic link whose name is the checksum of the text leads to the snapshot, and the snapshot
- * holds the text itself, so that two texts of one checksum are told apart. There are three spellings: the general one, for programs
- * whose snapshot serves any arguments; that of one place, if the snapshot's path is relative; and the exact one:
+ * A command is spelled as a text; a symbolic link whose name is the checksum of the text leads to the snapshot, and the
+ * snapshot holds the text itself, so that two texts of one checksum are told apart. There are three spellings: the
+ * general one, for programs whose snapshot serves any arguments; that of one place, if the snapshot's path is relative;
+ * and the exact one:
  *
  *     <directory of the launcher>     <directory of the launcher>     <directory of the launcher>
  *     script <path>                   script <path>                   module <name>, or installed <name>
@@ -10,8 +11,9 @@
  *                                                                      <each, behind a space>
  *                                                                     in <working directory>
  *
- * "in" is always there for a module, which is looked for in the working directory first; not for an installed one, which is not.
- * Paths are real ones. In what is between <>, a newline is \n and a backslash is \\, so that no two commands share a text.
+ * "in" is always there for a module, which is looked for in the working directory first; not for an installed one,
+ * which is not. Paths are real ones. In what is between <>, a newline is \n and a backslash is \\, so that no two
+ * commands share a text.
  */
 #ifndef MHI_COMMAND_H
 #define MHI_COMMAND_H
@@ -26,10 +28,10 @@ enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found
 #define MHI_COMMAND_INSTALLED "installed" /* python -P -m: without the working directory in sys.path */
 
 /* mh_command_text for a launcher in `directory`, a real path. */
-int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name, bool is_here,
-                      const char *const *arguments, mh_error *err);
-/* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment this is.
- * MH_ERR_UNSUPPORTED: the environment names none. */
+int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
+                      bool is_here, const char *const *arguments, mh_error *err);
+/* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment
+ * this is. MH_ERR_UNSUPPORTED: the environment names none. */
 int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err);
 
 #endif

@@ -2,27 +2,31 @@
  *
  * The steps:   seal, audit, wipe        the heap stands still, and nothing in it leads out
  *              make private             the file's data will not change any more (below)
- *              checksum data, write meta, tables, header      in the new file, which has no name that a reader would open
+ *              checksum data, write meta, tables, header      in the new file, which has no name that a reader would
+ *              open
  *              fsync                    all of it is durable
  *              rename over the old one, fsync of the directory
  *
- * S1  After a crash anywhere, an open finds the old snapshot or the new one. Until the rename, the snapshot's name leads to the old
- *     file, which nobody writes (S3). The rename is atomic, and the file it puts there was made durable before it. Whether the
- *     rename itself survives a crash before the directory's fsync decides only which of the two it is. What else a crash can
- *     leave, under the names that writer.h lists, no reader opens and the next writer removes.
- * S2  The header's checksum covers magic, version, kind, state, sizes and the table directory with the tables' checksums; it is
- *     seeded, and a page of zeros is refused before. So a file that is not wholly there is not taken for one that is: the header
- *     is written last, and states the file's size and what the rest must add up to.
- * S3  No byte of a file that anybody maps as a snapshot is ever overwritten: a commit writes to a file of its own, which has no
- *     reader until the rename, and afterwards nobody has a descriptor or a mapping through which to write: readers open it
- *     read-only and map it privately, and the committing process has replaced its shared mapping of the data by a private one.
+ * S1  After a crash anywhere, an open finds the old snapshot or the new one. Until the rename, the snapshot's name
+ *     leads to the old file, which nobody writes (S3). The rename is atomic, and the file it puts there was made
+ *     durable before it. Whether the rename itself survives a crash before the directory's fsync decides only which of
+ *     the two it is. What else a crash can leave, under the names that writer.h lists, no reader opens and the next
+ *     writer removes.
+ * S2  The header's checksum covers magic, version, kind, state, sizes and the table directory with the tables'
+ *     checksums; it is seeded, and a page of zeros is refused before. So a file that is not wholly there is not taken
+ *     for one that is: the header is written last, and states the file's size and what the rest must add up to.
+ * S3  No byte of a file that anybody maps as a snapshot is ever overwritten: a commit writes to a file of its own,
+ *     which has no reader until the rename, and afterwards nobody has a descriptor or a mapping through which to write:
+ *     readers open it read-only and map it privately, and the committing process has replaced its shared mapping of the
+ *     data by a private one.
  *
- * Why the data stands still from make_private on: the arena's shared mapping was the only way to those pages of the file, and
- * remapping is atomic towards every thread of this process: a store lands before it in the file, or after it in a private
- * copy. No child has it either: a fork parts arena and file before there is a child (heap/cache.c), and the data is then copied
- * to a new file. A transfer that the kernel has under way into pinned pages (O_DIRECT, io_uring) could still land in the file; it
- * would have to run during mh_commit, which the caller promises not to let happen, and `verify` would tell. For that the
- * checksum is read through the file, not through the mapping: it is of what a later run will map.
+ * Why the data stands still from make_private on: the arena's shared mapping was the only way to those pages of the
+ * file, and remapping is atomic towards every thread of this process: a store lands before it in the file, or after it
+ * in a private copy. No child has it either: a fork parts arena and file before there is a child (heap/cache.c), and
+ * the data is then copied to a new file. A transfer that the kernel has under way into pinned pages (O_DIRECT,
+ * io_uring) could still land in the file; it would have to run during mh_commit, which the caller promises not to let
+ * happen, and `verify` would tell. For that the checksum is read through the file, not through the mapping: it is of
+ * what a later run will map.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -40,7 +44,8 @@
 
 enum {
     COPY_BYTES = MHI_HUGE_BYTES, /* copied, checksummed and written at once: what the page cache is to keep as one */
-    SYNC_BYTES = 32 << 20, /* made durable between two steps of the progress: some tens of milliseconds on a disk; arbitrary */
+    /* made durable between two steps of the progress: some tens of milliseconds on a disk; arbitrary */
+    SYNC_BYTES = 32 << 20,
 };
 
 static int refuse_findings(const mh_transaction *tx, mh_error *err)
@@ -50,10 +55,11 @@ static int refuse_findings(const mh_transaction *tx, mh_error *err)
         return MH_OK;
     const mh_finding *first = &audit->findings[0];
     return mhi_fail(err, MH_ERR_DANGLING, 0,
-                    "%" PRIu64 " pointers would dangle in a later run; the first is at offset %" PRIu64 " of a block of %" PRIu64
-                    " bytes made by %.80s and leads to 0x%" PRIx64 " in %.80s, outside the arena",
-                    audit->summary.findings, first->offset, first->block_bytes, *first->owner == '\0' ? "the program" : first->owner,
-                    first->value, first->target_name);
+                    "%" PRIu64 " pointers would dangle in a later run; the first is at offset %" PRIu64
+                    " of a block of %" PRIu64 " bytes made by %.80s and leads to 0x%" PRIx64
+                    " in %.80s, outside the arena",
+                    audit->summary.findings, first->offset, first->block_bytes,
+                    *first->owner == '\0' ? "the program" : first->owner, first->value, first->target_name);
 }
 
 static int audit(mh_transaction *tx, mh_error *err)
@@ -106,7 +112,8 @@ static int cannot_write(int result, const mh_transaction *tx, mh_error *err)
     return mhi_fail_sys(err, result, "cannot write the new snapshot %s", tx->path);
 }
 
-/* Copies memory to its place in the file in pieces, so that checksum and file agree even if somebody writes to it meanwhile. */
+/* Copies memory to its place in the file in pieces, so that checksum and file agree even if somebody writes to it
+ * meanwhile. */
 static int write_memory(const mh_transaction *tx, mhi_file_segment *segment, mh_error *err)
 {
     uint8_t *piece = malloc(COPY_BYTES);
@@ -127,8 +134,8 @@ static int write_memory(const mh_transaction *tx, mhi_file_segment *segment, mh_
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
 }
 
-/* The data is in the file already, if the file backed the arena to the end; else (the disk was full, or the process has forked) it is
- * copied to a new one, and there must be room for it beside the first, which is mapped. */
+/* The data is in the file already, if the file backed the arena to the end; else (the disk was full, or the process has
+ * forked) it is copied to a new one, and there must be room for it beside the first, which is mapped. */
 static int settle_data(mh_transaction *tx, mhi_file_segment *data, mh_error *err)
 {
     if (mhi_arena_backing_error(tx->arena) != 0) {
@@ -136,7 +143,8 @@ static int settle_data(mh_transaction *tx, mhi_file_segment *data, mh_error *err
         return status == MH_OK ? write_memory(tx, data, err) : status;
     }
     int result = mhi_sys_ftruncate(tx->writer.fd, data->sg_offset + data->sg_bytes); /* the arena grew it in steps */
-    mhi_sys_start_sync(tx->writer.fd, data->sg_offset, data->sg_bytes); /* the disk writes while we read; errors come with fsync */
+    /* the disk writes while we read; errors come with fsync */
+    mhi_sys_start_sync(tx->writer.fd, data->sg_offset, data->sg_bytes);
     if (result == 0)
         result = mhi_checksum_file(tx->writer.fd, data->sg_offset, data->sg_bytes, &data->sg_checksum);
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
@@ -167,7 +175,8 @@ static int write_tables(mh_transaction *tx, const mhi_tables_source *from, mhi_f
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
 }
 
-/* Makes the file durable step by step, so that whoever watches sees it move; the fsync after it has little left to do. */
+/* Makes the file durable step by step, so that whoever watches sees it move; the fsync after it has little left to do.
+ * */
 static int sync_in_steps(mh_transaction *tx, uint64_t file_bytes, mh_error *err)
 {
     uint64_t written = tx->is_process ? file_bytes : 0; /* which counted, too */
@@ -176,9 +185,11 @@ static int sync_in_steps(mh_transaction *tx, uint64_t file_bytes, mh_error *err)
     for (uint64_t done = 0; done < file_bytes; done += SYNC_BYTES) {
         uint64_t left = file_bytes - done;
         int result = mhi_sys_sync_range(tx->writer.fd, done, left < SYNC_BYTES ? left : SYNC_BYTES);
-        if (result < 0 && result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP) /* not every file system has it */
+        /* not every file system has it */
+        if (result < 0 && result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP)
             return cannot_write(result, tx, err); /* an error reported here will not be reported by fsync again */
-        atomic_store_explicit(&tx->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES), memory_order_relaxed);
+        atomic_store_explicit(&tx->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES),
+                              memory_order_relaxed);
     }
     return MH_OK;
 }
@@ -188,7 +199,8 @@ static int write_header(const mh_transaction *tx, mhi_file_header *header, mh_er
     header->hd_n_wasted = tx->choice.n_wasted;
     header->hd_checksum = mhi_checksum(header, offsetof(mhi_file_header, hd_checksum));
     int result = mhi_sys_pwrite_all(tx->writer.fd, header, sizeof *header, 0);
-    mhi_sys_set_accessed(tx->writer.fd, 0); /* never: no run has taken it (variants.h); where that can't be said, one seems to have */
+    /* never: no run has taken it (variants.h); where that can't be said, one seems to have */
+    mhi_sys_set_accessed(tx->writer.fd, 0);
     if (result == 0)
         result = mhi_sys_fsync(tx->writer.fd);
     return result < 0 ? cannot_write(result, tx, err) : MH_OK;
@@ -218,8 +230,10 @@ static int write_file(mh_transaction *tx, mh_error *err)
     mhi_arena_read_layout(tx->arena, &layout);
     mhi_file_header header = begin_header(tx, &layout);
     mhi_file_segment segments[] = {
-        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes, MHI_SEGMENTS_OFFSET, 0, 0, 0, 0 },
-        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes, MHI_SEGMENTS_OFFSET + layout.data_bytes, 0, 0, 0, 0 },
+        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes,
+          MHI_SEGMENTS_OFFSET, 0, 0, 0, 0 },
+        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes,
+          MHI_SEGMENTS_OFFSET + layout.data_bytes, 0, 0, 0, 0 },
     };
     int status = settle_data(tx, &segments[0], err);
     if (status == MH_OK)

@@ -1,7 +1,7 @@
 /* cpu.c - CPU features by name, from CPUID.
  *
- * The list holds what run-time dispatch looks at in glibc, OpenBLAS, oneDNN, numpy and our own kernels. Bits and leaves are
- * from the Intel SDM volume 2, CPUID, and AMD's APM volume 3, appendix E; names are those of /proc/cpuinfo.
+ * The list holds what run-time dispatch looks at in glibc, OpenBLAS, oneDNN, numpy and our own kernels. Bits and leaves
+ * are from the Intel SDM volume 2, CPUID, and AMD's APM volume 3, appendix E; names are those of /proc/cpuinfo.
  */
 #include "snapshot/cpu.h"
 
@@ -77,10 +77,9 @@ static const struct {
     { "fma4", 0x80000001, 0, ECX, 16, YMM },
 };
 
-/* The answer to the last question. The instruction traps in virtual machines, where it takes microseconds: nothing is asked twice. */
-typedef struct {
-    uint32_t highest, leaf, subleaf, word[4];
-} answer;
+/* The answer to the last question. The instruction traps in virtual machines, where it takes microseconds: nothing is
+ * asked twice. */
+typedef struct { uint32_t highest, leaf, subleaf, word[4]; } answer;
 
 static answer begin(void)
 {
@@ -89,7 +88,8 @@ static answer begin(void)
     return last;
 }
 
-/* The extended leaf of the list is there wherever 64-bit mode is; an invalid subleaf answers with zeros, an invalid leaf does not. */
+/* The extended leaf of the list is there wherever 64-bit mode is; an invalid subleaf answers with zeros, an invalid
+ * leaf does not. */
 static const uint32_t *query(answer *last, uint32_t leaf, uint32_t subleaf)
 {
     if (last->leaf == leaf && last->subleaf == subleaf)

@@ -1,7 +1,7 @@
 /* environment.c - environment variables as inputs.
  *
- * The watched ones change what a load does whoever loads: the interpreter's, the dynamic linker's, the locale's, and those by
- * which numerical libraries size their pools and choose their code.
+ * The watched ones change what a load does whoever loads: the interpreter's, the dynamic linker's, the locale's, and
+ * those by which numerical libraries size their pools and choose their code.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,8 +12,9 @@
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
 
-static const char *const watched[] = { "PYTHON*", "LD_*", "LC_*", "LANG", "LANGUAGE", "OMP_*", "OPENBLAS_*", "MKL_*", "NPY_*", "GOTO_*", "BLIS_*", "KMP_*",
-                                        "GOMP_*", "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
+static const char *const watched[] = { "PYTHON*",    "LD_*",   "LC_*",     "LANG",   "LANGUAGE",  "OMP_*",
+                                       "OPENBLAS_*", "MKL_*",  "NPY_*",    "GOTO_*", "BLIS_*",    "KMP_*",
+                                       "GOMP_*",     "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
 
 /* What shells set anew for each command, and we do: no answer of anybody's who looks through all variables. */
 static const char *const of_the_shell[] = { "_", "SHLVL", "OLDPWD", "MAGICHEAP_*" };
@@ -30,7 +31,10 @@ static bool is_one_of(const char *const *patterns, size_t n_patterns, const char
     return false;
 }
 
-static bool is_watched(const char *name, size_t length) { return is_one_of(watched, sizeof watched / sizeof *watched, name, length); }
+static bool is_watched(const char *name, size_t length)
+{
+    return is_one_of(watched, sizeof watched / sizeof *watched, name, length);
+}
 
 static char lower(char letter) { return letter >= 'A' && letter <= 'Z' ? (char)(letter + 'a' - 'A') : letter; }
 
@@ -46,7 +50,8 @@ static bool is_alike(const char *one, const char *other, size_t length)
 static bool fits_walk(const char *pattern, const char *name, size_t length)
 {
     size_t n_before = strcspn(pattern, "*"), n_behind = pattern[n_before] == '*' ? strlen(pattern + n_before + 1) : 0;
-    return length >= n_before + n_behind && is_alike(name, pattern, n_before) && is_alike(name + length - n_behind, pattern + n_before + 1, n_behind) &&
+    return length >= n_before + n_behind && is_alike(name, pattern, n_before) &&
+           is_alike(name + length - n_behind, pattern + n_before + 1, n_behind) &&
            !is_one_of(of_the_shell, sizeof of_the_shell / sizeof *of_the_shell, name, length);
 }
 
@@ -82,7 +87,8 @@ int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_err
         int status = mhi_inputs_add(variables, &entry, *each, NULL, err);
         if (status != MH_OK)
             return status;
-        memset(variables->items[variables->n - 1].name + (equals - *each), 0, strlen(equals)); /* values may be secret, and memory committed */
+        /* values may be secret, and memory committed */
+        memset(variables->items[variables->n - 1].name + (equals - *each), 0, strlen(equals));
     }
     return MH_OK;
 }
@@ -124,7 +130,8 @@ int mhi_environment_add_walk(mhi_inputs *inputs, const mhi_inputs *variables, co
 static bool is_walked(const struct mh_image *image, const char *name, size_t length)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++)
-        if (image->inputs[i].in_kind == MH_INPUT_VARIABLES && fits_walk(mhi_image_string(image, image->inputs[i].in_name), name, length))
+        if (image->inputs[i].in_kind == MH_INPUT_VARIABLES &&
+            fits_walk(mhi_image_string(image, image->inputs[i].in_name), name, length))
             return true;
     return false;
 }
@@ -133,7 +140,8 @@ static bool is_recorded(const struct mh_image *image, const char *name, size_t l
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
         const char *recorded = mhi_image_string(image, image->inputs[i].in_name);
-        if (image->inputs[i].in_kind == MH_INPUT_ENV && strncmp(recorded, name, length) == 0 && recorded[length] == '\0')
+        if (image->inputs[i].in_kind == MH_INPUT_ENV && strncmp(recorded, name, length) == 0 &&
+            recorded[length] == '\0')
             return true;
     }
     return false;
@@ -155,7 +163,8 @@ int mhi_environment_check(const struct mh_image *image, const char *const *env, 
     for (char *const *each = environment; status == MH_OK && each != NULL && *each != NULL; each++) {
         size_t length = strcspn(*each, "=");
         if ((is_watched(*each, length) || is_walked(image, *each, length)) && !is_recorded(image, *each, length))
-            status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set", (int)length, *each);
+            status = mhi_fail(err, MH_ERR_STALE, 0, "environment variable %.*s has changed: it was not set",
+                              (int)length, *each);
     }
     for (; status == MH_OK && env != NULL && *env != NULL; env++)
         if (!is_recorded(image, *env, strlen(*env)))

@@ -1,8 +1,10 @@
 /* foreign.c - looks at what stands where a file of ours is to stand.
  *
- * A path may be mistaken: for a table, a model, a device. So nothing is replaced that does not begin with MHI_MAGIC, which all formats
- * have had; a file that was cut inside it counts, for nobody else's is such. So does an empty one: nothing is lost with it, and mkstemp makes
- * such to reserve a name. One of zeros doesn't: disk images begin so. A link counts only if it leads to a snapshot. Only regular files are opened, since opening a device or a FIFO can do something.
+ * A path may be mistaken: for a table, a model, a device. So nothing is replaced that does not begin with MHI_MAGIC,
+ * which all formats have had; a file that was cut inside it counts, for nobody else's is such. So does an empty one:
+ * nothing is lost with it, and mkstemp makes such to reserve a name. One of zeros doesn't: disk images begin so. A link
+ * counts only if it leads to a snapshot. Only regular files are opened, since opening a device or a FIFO can do
+ * something.
  */
 #define _GNU_SOURCE
 #include "snapshot/foreign.h"
@@ -75,7 +77,9 @@ int mhi_foreign_refuse(const char *path, bool *stands, mh_error *err)
     if (found < 0)
         return mhi_fail_sys(err, found, "cannot tell whether %s is a snapshot", path);
     if (found == MHI_STANDS_FOREIGN)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is %s and no snapshot, so it is not replaced: choose another path, or remove it", path, kind);
+        return mhi_fail(err, MH_ERR_FORMAT, 0,
+                        "%s is %s and no snapshot, so it is not replaced: choose another path, or remove it", path,
+                        kind);
     return MH_OK;
 }
 

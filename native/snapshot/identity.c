@@ -31,16 +31,19 @@ mhi_file_input mhi_file_identity(int kind, const struct stat *found)
 
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns)
 {
-    bool is_coarse = entry->in_ctime_ns % 1000000000 == 0; /* a file system that keeps whole seconds: two of one making look alike */
+    /* a file system that keeps whole seconds: two of one making look alike */
+    bool is_coarse = entry->in_ctime_ns % 1000000000 == 0;
     if (is_coarse || entry->in_ctime_ns > now_ns - YOUNG_NS || entry->in_mtime_ns > now_ns - YOUNG_NS)
         entry->in_ctime_ns = MHI_TIME_UNKNOWN;
 }
 
 bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is)
 {
-    bool is_file = was->in_kind == MH_INPUT_FILE || was->in_kind == MH_INPUT_LIBRARY; /* a directory's size tells nothing */
-    return was->in_inode == is->in_inode && was->in_mtime_ns == is->in_mtime_ns && was->in_ctime_ns == is->in_ctime_ns &&
-           was->in_ctime_ns != MHI_TIME_UNKNOWN && (!is_file || was->in_bytes == is->in_bytes);
+    /* a directory's size tells nothing */
+    bool is_file = was->in_kind == MH_INPUT_FILE || was->in_kind == MH_INPUT_LIBRARY;
+    return was->in_inode == is->in_inode && was->in_mtime_ns == is->in_mtime_ns &&
+           was->in_ctime_ns == is->in_ctime_ns && was->in_ctime_ns != MHI_TIME_UNKNOWN &&
+           (!is_file || was->in_bytes == is->in_bytes);
 }
 
 /* A snapshot, such as a layer stands on, is told by its header, which holds the checksums of all else. */
@@ -80,8 +83,8 @@ static int compare(const mhi_file_input *was, const struct stat *found, const ch
     if (!S_ISREG(found->st_mode))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed: it is no regular file", path);
     if (is.in_bytes != was->in_bytes)
-        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path, is.in_bytes,
-                        was->in_bytes);
+        return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed (size: %" PRIu64 " bytes, it was %" PRIu64 ")", path,
+                        is.in_bytes, was->in_bytes);
     return 0;
 }
 

@@ -1,9 +1,9 @@
 /* identity.h - when a file is the one it was, decided in one place.
  *
- * Quickly: size, inode, mtime and ctime are as they were. The ctime tells apart what `touch -r` makes alike, and two file systems of one
- * making. Else slowly, by what is in it: a library by size and build-id, any other file by size and digest; so a copy of an image, an
- * unpacked archive or a checkout of the same source is the same, whatever its times. The device is recorded and not compared, since its number
- * changes from boot to boot and from container to container.
+ * Quickly: size, inode, mtime and ctime are as they were. The ctime tells apart what `touch -r` makes alike, and two
+ * file systems of one making. Else slowly, by what is in it: a library by size and build-id, any other file by size and
+ * digest; so a copy of an image, an unpacked archive or a checkout of the same source is the same, whatever its times.
+ * The device is recorded and not compared, since its number changes from boot to boot and from container to container.
  */
 #ifndef MHI_IDENTITY_H
 #define MHI_IDENTITY_H
@@ -15,8 +15,8 @@
 
 /* What stat tells. */
 mhi_file_input mhi_file_identity(int kind, const struct stat *found);
-/* The times of what was recorded at `now_ns` are left out if they can't tell it from what it may be next: it may change again within the same tick
- * of the file system's clock, or that keeps whole seconds. */
+/* The times of what was recorded at `now_ns` are left out if they can't tell it from what it may be next: it may change
+ * again within the same tick of the file system's clock, or that keeps whole seconds. */
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns);
 /* The quick way. */
 bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is);

@@ -1,7 +1,7 @@
 /* image.c - opens a snapshot: copies header and tables into memory, checks them, and only then lets anybody look.
  *
- * Copied, because a mapping could change between check and use, and would answer a truncation with a signal. The size that
- * the header states is compared with the file's before anything else is read, so a truncated file is found here.
+ * Copied, because a mapping could change between check and use, and would answer a truncation with a signal. The size
+ * that the header states is compared with the file's before anything else is read, so a truncated file is found here.
  */
 #define _GNU_SOURCE
 #include "snapshot/image.h"
@@ -17,7 +17,8 @@
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
-enum { PIECE_BYTES = 1 << 16 }; /* read at once: few enough pages to touch at each start, and the checksum finds them in the cache */
+/* read at once: few enough pages to touch at each start, and the checksum finds them in the cache */
+enum { PIECE_BYTES = 1 << 16 };
 enum { STAMP_SECONDS = 60 };
 
 int mhi_look(const char *path, int flags)
@@ -65,22 +66,23 @@ static int read_header(struct mh_image *image, mh_error *err)
         return mhi_fail_sys(err, result, "cannot read %s", image->path);
     static const mhi_file_header zeros;
     if (size >= sizeof *header && memcmp(header, &zeros, sizeof zeros) == 0)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is no snapshot, or an incomplete one: its first page is zero", image->path);
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is no snapshot, or an incomplete one: its first page is zero",
+                        image->path);
     if (memcmp(header->hd_magic, MHI_MAGIC, sizeof header->hd_magic) != 0)
         return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is not a snapshot: it does not begin as one", image->path);
     if (size < sizeof *header)
         return corrupt(image, "it ends inside its header", err);
     if (header->hd_version != MHI_FORMAT_VERSION)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s has format %" PRIu32 ", this build reads %d", image->path, header->hd_version,
-                        MHI_FORMAT_VERSION);
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s has format %" PRIu32 ", this build reads %d", image->path,
+                        header->hd_version, MHI_FORMAT_VERSION);
     if (mhi_checksum(header, offsetof(mhi_file_header, hd_checksum)) != header->hd_checksum)
         return corrupt(image, "the checksum of its header does not match", err);
     if (header->hd_file_bytes != size)
-        return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: it has %" PRIu64 " bytes and should have %" PRIu64, image->path,
-                        size, header->hd_file_bytes);
+        return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: it has %" PRIu64 " bytes and should have %" PRIu64,
+                        image->path, size, header->hd_file_bytes);
     if (header->hd_kind != MH_KIND_HEAP && header->hd_kind != MH_KIND_PROCESS)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %d and %d", image->path,
-                        header->hd_kind, MH_KIND_HEAP, MH_KIND_PROCESS);
+        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %d and %d",
+                        image->path, header->hd_kind, MH_KIND_HEAP, MH_KIND_PROCESS);
     const char *wrong = mhi_check_header(header);
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
@@ -88,7 +90,8 @@ static int read_header(struct mh_image *image, mh_error *err)
 static int check_tables_place(struct mh_image *image, mh_error *err)
 {
     uint64_t start = image->header.hd_tables[0].tb_offset;
-    if (start >= image->header.hd_file_bytes || image->header.hd_file_bytes - start > MHI_TABLES_BYTES_MAX || start % 8 != 0)
+    if (start >= image->header.hd_file_bytes || image->header.hd_file_bytes - start > MHI_TABLES_BYTES_MAX ||
+        start % 8 != 0)
         return corrupt(image, "its tables lie outside the file, or are too large", err);
     image->tables_bytes = image->header.hd_file_bytes - start;
     const char *wrong = mhi_check_directory(image);
@@ -100,8 +103,12 @@ static int read_tables(struct mh_image *image, int first, int behind, mh_error *
 {
     const mhi_file_header *header = &image->header;
     uint64_t start = header->hd_tables[first - 1].tb_offset;
-    uint64_t end = behind > MHI_TABLES_MAX || (uint32_t)behind > header->hd_n_tables ? header->hd_file_bytes : header->hd_tables[behind - 1].tb_offset;
-    int result = end == start ? 0 : mhi_sys_pread_all(image->fd, image->tables + (start - header->hd_tables[0].tb_offset), end - start, start);
+    uint64_t end = behind > MHI_TABLES_MAX || (uint32_t)behind > header->hd_n_tables
+                       ? header->hd_file_bytes
+                       : header->hd_tables[behind - 1].tb_offset;
+    int result = end == start ? 0
+                              : mhi_sys_pread_all(image->fd, image->tables + (start - header->hd_tables[0].tb_offset),
+                                                  end - start, start);
     return result < 0 ? mhi_fail_sys(err, result, "cannot read the tables of %s", image->path) : MH_OK;
 }
 
@@ -175,7 +182,8 @@ void mhi_image_stamp(const struct mh_image *image)
 {
     int64_t now_ns = mhi_sys_wall_clock_ns(), was_s = image->status.st_atim.tv_sec;
     if (now_ns / 1000000000 - was_s >= STAMP_SECONDS || was_s > now_ns / 1000000000)
-        mhi_sys_set_accessed(image->fd, now_ns); /* a read-only file system, or root's file: then its use is not known */
+        /* a read-only file system, or root's file: then its use is not known */
+        mhi_sys_set_accessed(image->fd, now_ns);
 }
 
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)
@@ -240,7 +248,8 @@ int mh_image_verify(const mh_image *image, mh_error *err)
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot read segment %" PRIu64 " of %s", i, image->path);
         if (checksum != segment->sg_checksum)
-            return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: segment %" PRIu64 " has checksum %016" PRIx64 ", it was %016" PRIx64,
+            return mhi_fail(err, MH_ERR_CORRUPT, 0,
+                            "%s is damaged: segment %" PRIu64 " has checksum %016" PRIx64 ", it was %016" PRIx64,
                             image->path, i, checksum, segment->sg_checksum);
     }
     return MH_OK;

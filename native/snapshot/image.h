@@ -7,41 +7,51 @@
 #include "magicheap.h"
 
 struct mh_image {
-    char *path;               /* absolute */
+    char *path; /* absolute */
     int fd;
-    struct stat status;       /* of fd when it was opened */
+    struct stat status; /* of fd when it was opened */
     mhi_file_header header;
-    uint8_t *tables;          /* a copy of all tables; what follows points into it */
+    uint8_t *tables; /* a copy of all tables; what follows points into it */
     uint64_t tables_bytes;
     const mhi_file_segment *segments;
     const mhi_file_input *inputs;
     const mhi_file_module *modules;
     const mhi_file_relocation *relocations;
     const char *strings;
-    const mhi_file_process *process;         /* of a heap snapshot NULL, as the rest */
+    const mhi_file_process *process; /* of a heap snapshot NULL, as the rest */
     const mhi_file_descriptor *descriptors;
     const mhi_file_signal *signals;
     const mhi_file_touched *touched;
-    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals, n_touched;
+    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals,
+        n_touched;
 };
 
-/* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is MH_ERR_UNTRUSTED before a
- * byte of it is read. */
+/* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is
+ * MH_ERR_UNTRUSTED before a byte of it is read. */
 int mhi_image_open(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
-/* The same in two steps, since most of a file matters only if a run takes it: behind the first there are header, inputs, strings and
- * process, and what mhi_inputs_check wants. On failure of the second, the image is still the caller's to close. */
+/* The same in two steps, since most of a file matters only if a run takes it: behind the first there are header,
+ * inputs, strings and process, and what mhi_inputs_check wants. On failure of the second, the image is still the
+ * caller's to close. */
 int mhi_image_open_front(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
 int mhi_image_complete(struct mh_image *image, mh_error *err);
-/* Opens a file for reading, as far as may be without a trace: its access time is to tell when a run took it, not who looked. */
+/* Opens a file for reading, as far as may be without a trace: its access time is to tell when a run took it, not who
+ * looked. */
 int mhi_image_look(const char *path);
 /* Opens a file to read it, without that counting as a use where the file is ours. */
 int mhi_look(const char *path, int flags);
-/* Notes that a run takes the snapshot, in its access time; to the minute, which is exact enough and spares most runs a write. */
+/* Notes that a run takes the snapshot, in its access time; to the minute, which is exact enough and spares most runs a
+ * write. */
 void mhi_image_stamp(const struct mh_image *image);
 
-static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset) { return image->strings + offset; }
+static inline const char *mhi_image_string(const struct mh_image *image, uint64_t offset)
+{
+    return image->strings + offset;
+}
 
-static inline bool mhi_is_string(const struct mh_image *image, uint64_t offset) { return offset < image->strings_bytes; }
+static inline bool mhi_is_string(const struct mh_image *image, uint64_t offset)
+{
+    return offset < image->strings_bytes;
+}
 
 /* MH_ERR_FORMAT if the image is not of this kind. */
 int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err);
@@ -49,7 +59,8 @@ int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err);
 /* The checksum of a range of a file, read in pieces. Returns 0 or -errno; -ENODATA when the file ends first. */
 int mhi_checksum_file(int fd, uint64_t offset, uint64_t size, uint64_t *checksum);
 
-/* check.c: NULL, or what is wrong, as the end of a sentence. The header: every field but magic, version, kind, size and checksum. */
+/* check.c: NULL, or what is wrong, as the end of a sentence. The header: every field but magic, version, kind, size and
+ * checksum. */
 const char *mhi_check_header(const mhi_file_header *header);
 /* check.c: where the tables lie. Afterwards they can be read. */
 const char *mhi_check_directory(const struct mh_image *image);

@@ -16,7 +16,8 @@ void mh_image_read_info(const mh_image *image, mh_image_info *info)
         .kind = (int)header->hd_kind,
         .format_version = header->hd_version,
         .file_bytes = header->hd_file_bytes,
-        .stored_bytes = (uint64_t)image->status.st_blocks * 512, /* the unit of st_blocks, whatever the file system's is */
+        /* the unit of st_blocks, whatever the file system's is */
+        .stored_bytes = (uint64_t)image->status.st_blocks * 512,
         .address = header->hd_address,
         .root = header->hd_root,
         .created_ns = header->hd_created_ns,

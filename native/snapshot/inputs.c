@@ -14,7 +14,8 @@
 #include "snapshot/identity.h"
 #include "sys/sys.h"
 
-/* Not strdup, nor reallocarray below: they call malloc and realloc from inside libc, which are routed into the arena. */
+/* Not strdup, nor reallocarray below: they call malloc and realloc from inside libc, which are routed into the arena.
+ * */
 static char *copy_text(const char *text)
 {
     size_t size = text == NULL ? 1 : strlen(text) + 1;
@@ -110,7 +111,8 @@ typedef struct {
     int status;
 } library_visit;
 
-/* Whether what lies at a module's path is what was loaded from there: 1, 0 if it was removed or exchanged since, or -errno. */
+/* Whether what lies at a module's path is what was loaded from there: 1, 0 if it was removed or exchanged since, or
+ * -errno. */
 static int is_still_there(const mhi_module *module, struct stat *found)
 {
     int result = mhi_sys_stat(module->path, found);

@@ -1,6 +1,7 @@
 /* inputs.h - what a snapshot depends on: recorded by the run that loads, compared by every run that would attach.
  *
- * A run compares at mh_open, before the body. So the environment is remembered as mh_open found it, not as the body left it.
+ * A run compares at mh_open, before the body. So the environment is remembered as mh_open found it, not as the body
+ * left it.
  */
 #ifndef MHI_INPUTS_H
 #define MHI_INPUTS_H
@@ -25,8 +26,8 @@ int mhi_inputs_add(mhi_inputs *inputs, const mhi_file_input *entry, const char *
 void mhi_inputs_drop(mhi_inputs *inputs, size_t i);
 const mhi_input *mhi_inputs_find(const mhi_inputs *inputs, int kind, const char *name);
 
-/* The file as it is at this moment. MH_ERR_SYSTEM if there is none. What lies in /proc and /sys, and what is neither a regular
- * file nor a directory, is no input: MH_OK. */
+/* The file as it is at this moment. MH_ERR_SYSTEM if there is none. What lies in /proc and /sys, and what is neither a
+ * regular file nor a directory, is no input: MH_OK. */
 int mhi_inputs_add_file(mhi_inputs *inputs, const char *path, mh_error *err);
 /* Every module of this process that is a file, the executable included. */
 int mhi_inputs_add_libraries(mhi_inputs *inputs, mh_error *err);
@@ -35,10 +36,10 @@ int mhi_inputs_add_machine(mhi_inputs *inputs, mh_error *err);
 
 /* What the answers of one transaction are seen from. */
 typedef struct {
-    char *standard_library;  /* as in mh_options; NULL: none */
-    char *place;             /* the working directory at mh_open; "": it could not be told */
-    char *snapshot;          /* what begins like this is the snapshot's own */
-    char *left_out;          /* paths that are no input, each with a newline behind it; NULL: none */
+    char *standard_library; /* as in mh_options; NULL: none */
+    char *place;            /* the working directory at mh_open; "": it could not be told */
+    char *snapshot;         /* what begins like this is the snapshot's own */
+    char *left_out;         /* paths that are no input, each with a newline behind it; NULL: none */
 } mhi_scope;
 
 /* record.c: what was asked (heap/questions.h), as inputs. MH_ERR_UNSUPPORTED if some questions were lost. */
@@ -46,7 +47,8 @@ int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const 
 /* record.c: a directory, by what is in it now; `which`: MH_LISTING_*; `modules`: as NAMES in format.h. */
 int mhi_record_listing(mhi_inputs *inputs, const char *path, uint64_t which, const char *modules, mh_error *err);
 int mhi_record_place(mhi_inputs *inputs, const char *place, mh_error *err);
-/* record.c: the digests of all files, last of all. What can't be read, or has changed since it was recorded, gets none. */
+/* record.c: the digests of all files, last of all. What can't be read, or has changed since it was recorded, gets none.
+ * */
 void mhi_record_contents(mhi_inputs *inputs);
 /* record.c: leaves out what follows from others. */
 void mhi_record_thin(mhi_inputs *inputs);
@@ -76,21 +78,23 @@ int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t bu
 struct mh_image;
 /* Of the run that asks. */
 typedef struct {
-    const char *key;                /* NULL: not compared */
-    const char *const *env;         /* as in mh_options */
-    char *const *environment;       /* an environ */
-    const char *const *arguments;   /* as in mh_options */
-    bool is_watched;                /* as in mh_options */
-    bool is_any;                    /* any run of the command: where, by whom and with what it is run is not compared */
+    const char *key;              /* NULL: not compared */
+    const char *const *env;       /* as in mh_options */
+    char *const *environment;     /* an environ */
+    const char *const *arguments; /* as in mh_options */
+    bool is_watched;              /* as in mh_options */
+    bool is_any;                  /* any run of the command: where, by whom and with what it is run is not compared */
 } mhi_run;
 
-/* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. *is_variant then tells whether it is one by which runs of
- * a command differ (arguments, environment, place, terminal ...): the snapshot is another variant, and as good as ever for its own runs. These
- * are asked first. */
+/* stale.c: MH_OK, or MH_ERR_STALE naming the first input that is not what it was. *is_variant then tells whether it is
+ * one by which runs of a command differ (arguments, environment, place, terminal ...): the snapshot is another variant,
+ * and as good as ever for its own runs. These are asked first. */
 int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err);
-/* stale.c: no run will take it any more, since a file is not what it was; not where that can't be told at this moment. */
+/* stale.c: no run will take it any more, since a file is not what it was; not where that can't be told at this moment.
+ * */
 bool mhi_inputs_are_gone(const struct mh_image *image);
 /* environment.c: its part of that. */
-int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment, mh_error *err);
+int mhi_environment_check(const struct mh_image *image, const char *const *env, char *const *environment,
+                          mh_error *err);
 
 #endif

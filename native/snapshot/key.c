@@ -8,9 +8,7 @@
 enum { SHOWN = 120 }; /* bytes of an item; two of them and their words fit into an mh_error */
 
 /* What is said of a part: before this run's item, before the snapshot's, and behind each. */
-typedef struct {
-    const char *label, *now, *then, *end;
-} words;
+typedef struct { const char *label, *now, *then, *end; } words;
 
 static const words sentences[] = {
     { "program", "the program is ", "that of the snapshot is ", "" },
@@ -49,9 +47,11 @@ static bool is_end(char byte) { return byte == '\t' || byte == '\n' || byte == '
 static int tell(const words *w, const char *was, const char *is, const char *end, const char *before, mh_error *err)
 {
     size_t n_was = strcspn(was, end), n_is = strcspn(is, end);
-    const char *no_was = n_was == 0 && *w->end == '\0' ? "nothing" : "", *no_is = n_is == 0 && *w->end == '\0' ? "nothing" : "";
-    return mhi_fail(err, MH_ERR_STALE, 0, "%s%s%.*s%s%s, %s%s%.*s%s%s", w->now, before, (int)(n_is < SHOWN ? n_is : SHOWN), is, no_is, w->end,
-                    w->then, before, (int)(n_was < SHOWN ? n_was : SHOWN), was, no_was, w->end);
+    const char *no_was = n_was == 0 && *w->end == '\0' ? "nothing" : "",
+               *no_is = n_is == 0 && *w->end == '\0' ? "nothing" : "";
+    return mhi_fail(err, MH_ERR_STALE, 0, "%s%s%.*s%s%s, %s%s%.*s%s%s", w->now, before,
+                    (int)(n_is < SHOWN ? n_is : SHOWN), is, no_is, w->end, w->then, before,
+                    (int)(n_was < SHOWN ? n_was : SHOWN), was, no_was, w->end);
 }
 
 int mhi_key_check(const char *was, const char *is, mh_error *err)
@@ -68,7 +68,8 @@ int mhi_key_check(const char *was, const char *is, mh_error *err)
     bool is_same_label = words_of(was + part) == w;
     size_t label = w == plain ? strcspn(is + part, "=\n") : strlen(w->label);
     if (!is_same_label || is[part + label] != '=' || strlen(was + part) <= label)
-        return mhi_fail(err, MH_ERR_STALE, 0, "the key is of another form than the snapshot's: another version of magicheap made it");
+        return mhi_fail(err, MH_ERR_STALE, 0,
+                        "the key is of another form than the snapshot's: another version of magicheap made it");
     const char *x = was + part + label + 1, *y = is + part + label + 1;
     if (w == plain)
         return tell(w, x, y, "\n", "", err);
@@ -92,11 +93,15 @@ bool mhi_key_is_moved(const char *was, const char *is)
         return false;
     size_t part = first_difference(was, is, "\n");
     const char *x = was + part, *y = is + part;
-    return (is_part(x, MHI_KEY_BROUGHT) || is_part(x, MHI_KEY_PLACE)) && (is_part(y, MHI_KEY_BROUGHT) || is_part(y, MHI_KEY_PLACE));
+    return (is_part(x, MHI_KEY_BROUGHT) || is_part(x, MHI_KEY_PLACE)) &&
+           (is_part(y, MHI_KEY_BROUGHT) || is_part(y, MHI_KEY_PLACE));
 }
 
 /* Behind what was brought, which is but one part; all of it where there is none. */
-static const char *skip_brought(const char *text) { return is_part(text, MHI_KEY_BROUGHT) ? text + strcspn(text, "\n") + 1 : text; }
+static const char *skip_brought(const char *text)
+{
+    return is_part(text, MHI_KEY_BROUGHT) ? text + strcspn(text, "\n") + 1 : text;
+}
 
 bool mhi_key_is_same_place(const char *a, const char *b)
 {

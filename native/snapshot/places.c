@@ -17,17 +17,18 @@
 /* ---- the list of users ---- */
 
 enum {
-    FIELD_USER = 2, FIELD_HOME = 5, /* of passwd(5), from 0 */
-    LIST_BYTES_MAX = 1 << 24,       /* what is behind them is not looked for; arbitrary */
+    FIELD_USER = 2,
+    FIELD_HOME = 5,           /* of passwd(5), from 0 */
+    LIST_BYTES_MAX = 1 << 24, /* what is behind them is not looked for; arbitrary */
 };
 
 /* A line as far as it was read: name:password:user:group:text:home:shell */
 typedef struct {
     unsigned field;
-    uint64_t user;       /* NO_USER: no number, or too large */
+    uint64_t user; /* NO_USER: no number, or too large */
     bool has_digits;
-    size_t length;       /* of the home */
-    char *home;          /* PATH_MAX bytes */
+    size_t length; /* of the home */
+    char *home;    /* PATH_MAX bytes */
 } line;
 
 #define NO_USER UINT64_MAX
@@ -47,8 +48,8 @@ static void take_byte(line *at, char byte)
 
 static bool ends_well(const line *at, uid_t user)
 {
-    return at->field > FIELD_HOME && at->has_digits && at->user == user && at->length > 0 && at->length < PATH_MAX && at->home[0] == '/' &&
-           memchr(at->home, '\0', at->length) == NULL;
+    return at->field > FIELD_HOME && at->has_digits && at->user == user && at->length > 0 && at->length < PATH_MAX &&
+           at->home[0] == '/' && memchr(at->home, '\0', at->length) == NULL;
 }
 
 static int find_home(char *home, int list, uid_t user)
@@ -105,9 +106,12 @@ int mhi_cache_directory(char *path, char *const *environment, mh_error *err)
     const char *cache = mhi_environment_get(environment, "XDG_CACHE_HOME");
     bool is_given = is_absolute(cache);
     if (!is_given && !find_user_home(home, environment))
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "neither XDG_CACHE_HOME, HOME nor /etc/passwd names a directory for the user's snapshots");
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                        "neither XDG_CACHE_HOME, HOME nor /etc/passwd names a directory for the user's snapshots");
     int length = snprintf(path, PATH_MAX, "%s%s/magicheap", is_given ? cache : home, is_given ? "" : "/.cache");
-    return length < PATH_MAX ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
+    return length < PATH_MAX
+               ? MH_OK
+               : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the path of the user's cache directory is too long");
 }
 
 int mh_cache_directory(char *path, uint64_t size, mh_error *err)
@@ -199,7 +203,8 @@ static void keep_path(char *path, const char *text, const char *end)
     path[length] = '\0';
 }
 
-/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`. */
+/* `#!path`; or, where the path is too long for that or has a space in it, `#!/bin/sh`, and then `'''exec' "path" ...`.
+ * */
 static void read_lines(char *path, const char *text)
 {
     static const char shell[] = "#!/bin/sh\n'''exec' ";

@@ -1,4 +1,5 @@
-/* probe.c - tries, one by one, what a snapshot needs of the machine, so that a failing machine says which assumption broke. */
+/* probe.c - tries, one by one, what a snapshot needs of the machine, so that a failing machine says which assumption
+ * broke. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,9 @@ static int probe_page(const char *directory, mh_error *err)
 {
     (void)directory;
     long page = mhi_sys_page_size();
-    return page == MHI_PAGE ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the page size is %ld, this build expects %d", page, MHI_PAGE);
+    return page == MHI_PAGE
+               ? MH_OK
+               : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the page size is %ld, this build expects %d", page, MHI_PAGE);
 }
 
 static int probe_privileges(const char *directory, mh_error *err)
@@ -73,7 +76,8 @@ static int probe_space(const char *directory, mh_error *err)
     void *reserved;
     int result = reserve(&reserved, MHI_DEFAULT_CAPACITY);
     if (result < 0)
-        return unsupported(err, result, "256 GiB of address space can't be reserved (ulimit -v, or vm.overcommit_memory is 2)");
+        return unsupported(err, result,
+                           "256 GiB of address space can't be reserved (ulimit -v, or vm.overcommit_memory is 2)");
     mhi_sys_munmap(reserved, MHI_DEFAULT_CAPACITY);
     return MH_OK;
 }
@@ -109,13 +113,15 @@ static int probe_disk(const char *directory, mh_error *err)
     if (status != MH_OK)
         return status;
     int result = mhi_sys_fallocate(writer.fd, 0, 0, MHI_PAGE);
-    if (result < 0 && result != -ENOSPC) /* a file system without it: the heap stays in memory until it is written as a whole */
+    /* a file system without it: the heap stays in memory until it is written as a whole */
+    if (result < 0 && result != -ENOSPC)
         result = mhi_sys_pwrite_all(writer.fd, "", 1, MHI_PAGE);
     mhi_writer_close(&writer);
     return result < 0 ? mhi_fail_sys(err, result, "no space can be had in %s", directory) : MH_OK;
 }
 
-/* What make_private relies on: bytes stored through a shared mapping are there in the private one, and its stores stay out of the file. */
+/* What make_private relies on: bytes stored through a shared mapping are there in the private one, and its stores stay
+ * out of the file. */
 static int remap(int fd, bool *holds)
 {
     char *shared, *private, in_file = 0;
@@ -147,7 +153,9 @@ static int probe_remap(const char *directory, mh_error *err)
     mhi_writer_close(&writer);
     if (result < 0)
         return unsupported(err, result, "a file there can't be mapped");
-    return holds ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the file system does not keep shared and private mappings of a file coherent");
+    return holds ? MH_OK
+                 : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                            "the file system does not keep shared and private mappings of a file coherent");
 }
 
 static int probe_membarrier(const char *directory, mh_error *err)
@@ -156,7 +164,8 @@ static int probe_membarrier(const char *directory, mh_error *err)
     int result = mhi_sys_membarrier_register();
     if (result == 0)
         result = mhi_sys_membarrier();
-    return result < 0 ? unsupported(err, result, "membarrier is refused (Linux 4.14 has it; a seccomp filter may not)") : MH_OK;
+    return result < 0 ? unsupported(err, result, "membarrier is refused (Linux 4.14 has it; a seccomp filter may not)")
+                      : MH_OK;
 }
 
 static int probe_maps(const char *directory, mh_error *err)
@@ -167,7 +176,8 @@ static int probe_maps(const char *directory, mh_error *err)
     long result = fd < 0 ? fd : mhi_sys_read(fd, line, sizeof line);
     if (fd >= 0)
         mhi_sys_close(fd);
-    return result <= 0 ? unsupported(err, (int)result, "/proc/self/maps can't be read, so pointers can't be told apart") : MH_OK;
+    return result <= 0 ? unsupported(err, (int)result, "/proc/self/maps can't be read, so pointers can't be told apart")
+                       : MH_OK;
 }
 
 /* The read-only relocated data (RELRO) of the object that this function is in, whole pages. */
@@ -198,7 +208,9 @@ static int probe_got(const char *directory, mh_error *err)
     int result = mhi_sys_mprotect((void *)range[0], range[1] - range[0], PROT_READ | PROT_WRITE);
     if (result == 0)
         result = mhi_sys_mprotect((void *)range[0], range[1] - range[0], PROT_READ);
-    return result < 0 ? unsupported(err, result, "the libraries' tables of addresses can't be changed (mprotect of RELRO)") : MH_OK;
+    return result < 0
+               ? unsupported(err, result, "the libraries' tables of addresses can't be changed (mprotect of RELRO)")
+               : MH_OK;
 }
 
 static const struct {

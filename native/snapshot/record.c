@@ -1,12 +1,14 @@
 /* record.c - from what the body asked to inputs, at the commit.
  *
- * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may have seen either, and
- *     nothing is committed. One that the body itself could write counts as the body left it: that is what the next run
- *     will find.
+ * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may
+ *     have seen either, and nothing is committed. One that the body itself could write counts as the body left it: that
+ *     is what the next run will find.
  * A2  What the body made is its output, and no input.
- * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and might do otherwise.
+ * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and
+ *     might do otherwise.
  * A4  Of a path below what is missing, only the first missing part counts.
- * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its source's shadow.
+ * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its
+ *     source's shadow.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -47,8 +49,8 @@ static bool ends_with(const char *text, const char *end)
 
 bool mhi_is_made_up(const char *path)
 {
-    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || strcmp(path, "/proc") == 0 || strcmp(path, "/sys") == 0 ||
-           (begins_with(path, "/dev/") && !begins_with(path, "/dev/shm/"));
+    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || strcmp(path, "/proc") == 0 ||
+           strcmp(path, "/sys") == 0 || (begins_with(path, "/dev/") && !begins_with(path, "/dev/shm/"));
 }
 
 /* The interpreter's version covers its library; what is installed may lie below it, but is no part of it. */
@@ -73,7 +75,8 @@ static bool lies_below(const char *paths, const char *path)
 
 static bool is_left_out(const record *r, const char *path)
 {
-    return lies_below(r->scope->left_out, path) || mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL || ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
+    return lies_below(r->scope->left_out, path) || mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL ||
+           ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
            (r->scope->snapshot != NULL && begins_with(path, r->scope->snapshot));
 }
 
@@ -122,7 +125,7 @@ static int add_absent(const record *r, const char *asked)
     if (is_left_out(r, path))
         return MH_OK;
     bool is_dangling = is_missing && mhi_sys_lstat(path, &found) == 0; /* what appears, appears elsewhere */
-    entry.in_bytes = is_missing && !is_dangling; /* tables.c puts the directory's index there */
+    entry.in_bytes = is_missing && !is_dangling;                       /* tables.c puts the directory's index there */
     entry.in_digest = is_dangling;
     int status = mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
     if (status == MH_OK && is_dangling)
@@ -163,15 +166,19 @@ int mhi_record_listing(mhi_inputs *inputs, const char *path, uint64_t which, con
     struct stat found;
     int result = mhi_sys_stat(path, &found);
     if (result < 0)
-        return result == -ENOENT || result == -ENOTDIR ? MH_OK : mhi_fail_sys(err, result, "cannot record the directory %s as an input", path);
+        return result == -ENOENT || result == -ENOTDIR
+                   ? MH_OK
+                   : mhi_fail_sys(err, result, "cannot record the directory %s as an input", path);
     mhi_file_input entry = mhi_file_identity(MH_INPUT_LISTING, &found);
     entry.in_bytes = which;
     mhi_identity_forget_young(&entry, mhi_sys_wall_clock_ns());
     result = mhi_answer_listing(path, which, modules, &entry.in_digest);
-    return result < 0 ? MH_OK /* it can't be listed: that was the answer, and its rights tell */ : mhi_inputs_add(inputs, &entry, path, NULL, err);
+    return result < 0 ? MH_OK /* it can't be listed: that was the answer, and its rights tell */
+                      : mhi_inputs_add(inputs, &entry, path, NULL, err);
 }
 
-/* As it was asked. Where the digest is not known and the directory has changed since, none that a later run finds will be right. */
+/* As it was asked. Where the digest is not known and the directory has changed since, none that a later run finds will
+ * be right. */
 static int add_listing(const record *r, const mhi_question *asked)
 {
     mhi_file_input entry = mhi_file_identity(MH_INPUT_LISTING, &asked->found), is;
@@ -204,14 +211,17 @@ static int add_number(const record *r, int kind, const char *name, uint64_t numb
 /* What the shell calls the command that it starts, in _, is python or magic. */
 static int add_variable(const record *r, const char *name)
 {
-    bool is_one = strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
+    bool is_one =
+        strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
     return is_one ? mhi_environment_add(r->inputs, r->variables, name, r->err) : MH_OK;
 }
 
 static int add_host(const record *r, bool with_name)
 {
     uint64_t digest;
-    return mhi_answer_host(with_name, &digest) < 0 ? MH_OK : add_number(r, MH_INPUT_HOST, with_name ? "name" : "kernel", with_name, digest);
+    return mhi_answer_host(with_name, &digest) < 0
+               ? MH_OK
+               : add_number(r, MH_INPUT_HOST, with_name ? "name" : "kernel", with_name, digest);
 }
 
 static int add_rights(const record *r, const mhi_question *asked)
@@ -225,7 +235,8 @@ static int add_rights(const record *r, const mhi_question *asked)
 
 static int add_question(const record *r, const mhi_question *asked)
 {
-    bool is_path = asked->kind == MHI_ASKED_PATH || asked->kind == MHI_ASKED_LINK || asked->kind == MHI_ASKED_LISTING || asked->kind == MHI_ASKED_METADATA || asked->kind == MHI_ASKED_RIGHTS;
+    bool is_path = asked->kind == MHI_ASKED_PATH || asked->kind == MHI_ASKED_LINK || asked->kind == MHI_ASKED_LISTING ||
+                   asked->kind == MHI_ASKED_METADATA || asked->kind == MHI_ASKED_RIGHTS;
     if (is_path && is_left_out(r, asked->name))
         return MH_OK;
     switch (asked->kind) {
@@ -236,8 +247,10 @@ static int add_question(const record *r, const mhi_question *asked)
     case MHI_ASKED_METADATA: return add_listing(r, asked);
     case MHI_ASKED_VARIABLE: return add_variable(r, asked->name);
     case MHI_ASKED_PLACE: return mhi_record_place(r->inputs, r->scope->place, r->err);
-    case MHI_ASKED_TERMINAL: return add_number(r, MH_INPUT_TERMINAL, asked->name, mhi_sys_is_terminal(atoi(asked->name)), 0);
-    case MHI_ASKED_SIZE: return add_number(r, MH_INPUT_SIZE, asked->name, mhi_answer_terminal_size(atoi(asked->name)), 0);
+    case MHI_ASKED_TERMINAL:
+        return add_number(r, MH_INPUT_TERMINAL, asked->name, mhi_sys_is_terminal(atoi(asked->name)), 0);
+    case MHI_ASKED_SIZE:
+        return add_number(r, MH_INPUT_SIZE, asked->name, mhi_answer_terminal_size(atoi(asked->name)), 0);
     case MHI_ASKED_HOST: return add_host(r, true);
     case MHI_ASKED_KERNEL: return add_host(r, false);
     case MHI_ASKED_USER: return add_number(r, MH_INPUT_USER, NULL, mhi_answer_user(), mhi_answer_groups());
@@ -249,10 +262,15 @@ int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const 
 {
     record r = { inputs, variables, scope, mhi_sys_wall_clock_ns(), err };
     if (mhi_questions_lost() > 0)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the body asked about more files than can be recorded (%u besides %u): a change in one would go unnoticed",
-                        mhi_questions_lost(), mhi_questions_count());
+        return mhi_fail(
+            err, MH_ERR_UNSUPPORTED, 0,
+            "the body asked about more files than can be recorded (%u besides %u): a change in one would go unnoticed",
+            mhi_questions_lost(), mhi_questions_count());
     if (mhi_reads_what() != NULL)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s was read from, or waited for, before the end of the body, and each run has its own: read it behind the with", mhi_reads_what());
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                        "%s was read from, or waited for, before the end of the body, and each run has its own: read "
+                        "it behind the with",
+                        mhi_reads_what());
     int status = MH_OK;
     for (uint32_t i = 0; i < mhi_questions_count() && status == MH_OK; i++)
         if (mhi_question_at(i) != NULL)
@@ -287,7 +305,8 @@ static size_t list_open_files(open_file files[OPEN_FILES])
     return n;
 }
 
-/* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's locks from it (fcntl(2)). */
+/* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's
+ * locks from it (fcntl(2)). */
 static int own_descriptor(const mhi_file_input *entry, const open_file *files, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -307,7 +326,8 @@ static void settle(mhi_input *input, int own, int64_t now_ns)
         return;
     bool is_same = mhi_sys_fstat(fd, &found) == 0 && S_ISREG(found.st_mode);
     is = mhi_file_identity((int)entry->in_kind, &found);
-    is_same = is_same && mhi_is_same_state(entry, &is) && mhi_file_digest(fd, entry->in_bytes, &digest) == 0 && mhi_sys_stat(input->name, &found) == 0;
+    is_same = is_same && mhi_is_same_state(entry, &is) && mhi_file_digest(fd, entry->in_bytes, &digest) == 0 &&
+              mhi_sys_stat(input->name, &found) == 0;
     is = mhi_file_identity((int)entry->in_kind, &found);
     if (own < 0)
         mhi_sys_close(fd);
@@ -324,8 +344,8 @@ void mhi_record_contents(mhi_inputs *inputs)
     for (size_t i = 0; i < inputs->n; i++) {
         mhi_input *each = &inputs->items[i];
         bool has_id = each->entry.in_build_id_bytes > 0;
-        if ((each->entry.in_kind == MH_INPUT_FILE || each->entry.in_kind == MH_INPUT_LIBRARY) && !has_id && each->entry.in_digest == 0 &&
-            each->entry.in_mtime_ns != MHI_MTIME_UNKNOWN)
+        if ((each->entry.in_kind == MH_INPUT_FILE || each->entry.in_kind == MH_INPUT_LIBRARY) && !has_id &&
+            each->entry.in_digest == 0 && each->entry.in_mtime_ns != MHI_MTIME_UNKNOWN)
             settle(each, own_descriptor(&each->entry, files, n_files), now_ns);
     }
 }
@@ -340,10 +360,11 @@ void mhi_record_thin(mhi_inputs *inputs)
             continue;
         for (size_t k = 0; k < inputs->n; k++) {
             uint32_t kind = inputs->items[k].entry.in_kind;
-            bool is_there = kind == MH_INPUT_FILE || kind == MH_INPUT_LIBRARY || kind == MH_INPUT_LISTING || kind == MH_INPUT_DIRECTORY ||
-                            (kind == MH_INPUT_PRESENT && k != i);
+            bool is_there = kind == MH_INPUT_FILE || kind == MH_INPUT_LIBRARY || kind == MH_INPUT_LISTING ||
+                            kind == MH_INPUT_DIRECTORY || (kind == MH_INPUT_PRESENT && k != i);
             const char *name = inputs->items[k].name;
-            if (is_there && strncmp(name, each->name, length) == 0 && (name[length] == '/' || (name[length] == '\0' && kind != MH_INPUT_PRESENT))) {
+            if (is_there && strncmp(name, each->name, length) == 0 &&
+                (name[length] == '/' || (name[length] == '\0' && kind != MH_INPUT_PRESENT))) {
                 mhi_inputs_drop(inputs, i--);
                 break;
             }

@@ -1,6 +1,7 @@
 /* slots.c - chooses what a commit replaces, and whether it is worth its price: the rules of variants.h.
  *
- * Nothing is taken for known that could have changed since the run judged it: under the lock, each file is looked at again.
+ * Nothing is taken for known that could have changed since the run judged it: under the lock, each file is looked at
+ * again.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -61,7 +62,8 @@ static bool look(place *p, int number, const char *path, const mhi_slot *slot)
     int result = mhi_sys_lstat(path, &found);
     *p = (place){ .is = number == 0 ? EMPTY_FIRST : EMPTY };
     if (result < 0) {
-        p->is = result == -ENOENT ? p->is : FOREIGN; /* what can't be examined; if all can't, the attempt to write will tell */
+        /* what can't be examined; if all can't, the attempt to write will tell */
+        p->is = result == -ENOENT ? p->is : FOREIGN;
         return true;
     }
     bool is_ours = S_ISREG(found.st_mode) && may_be_snapshot(path);
@@ -76,7 +78,10 @@ static bool look(place *p, int number, const char *path, const mhi_slot *slot)
     return true;
 }
 
-static bool is_better(const place *a, const place *b) { return a->is != b->is ? a->is < b->is : a->is == OTHER && a->used_s < b->used_s; }
+static bool is_better(const place *a, const place *b)
+{
+    return a->is != b->is ? a->is < b->is : a->is == OTHER && a->used_s < b->used_s;
+}
 
 int mhi_slots_choose(mhi_choice *choice, const char *path, const mhi_slot slots[MHI_VARIANTS], mh_error *err)
 {

@@ -1,8 +1,9 @@
 /* stale.c - asks again what was asked when the snapshot was made, and says in one sentence which answer has changed.
  *
- * First what tells the variants of a command from one another, since most of these are cheap and a run passes over all variants but its own; then
- * the machine; then files. A directory that is as it was answers for all that was absent from it and for its list; only where it has changed,
- * as directories that programs write to do all the time, each name is asked for.
+ * First what tells the variants of a command from one another, since most of these are cheap and a run passes over all
+ * variants but its own; then the machine; then files. A directory that is as it was answers for all that was absent
+ * from it and for its list; only where it has changed, as directories that programs write to do all the time, each name
+ * is asked for.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,7 +40,10 @@ static int check_place(const check *c, const mhi_file_input *input)
     int result = mhi_answer_place(place, sizeof place);
     if (result < 0)
         return mhi_fail_sys(c->err, result, "cannot tell the working directory");
-    return strcmp(place, was) == 0 ? MH_OK : mhi_fail(c->err, MH_ERR_STALE, 0, "run from the directory %.200s, the snapshot was made in %.200s", place, was);
+    return strcmp(place, was) == 0
+               ? MH_OK
+               : mhi_fail(c->err, MH_ERR_STALE, 0, "run from the directory %.200s, the snapshot was made in %.200s",
+                          place, was);
 }
 
 static const char *stream_name(const char *number)
@@ -47,7 +51,10 @@ static const char *stream_name(const char *number)
     return *number == '0' ? "standard input" : *number == '1' ? "standard output" : "standard error";
 }
 
-static int stream_number(const char *number) { return *number >= '0' && *number <= '2' && number[1] == '\0' ? *number - '0' : -1; }
+static int stream_number(const char *number)
+{
+    return *number >= '0' && *number <= '2' && number[1] == '\0' ? *number - '0' : -1;
+}
 
 static int check_terminal(const check *c, const mhi_file_input *input)
 {
@@ -55,7 +62,8 @@ static int check_terminal(const check *c, const mhi_file_input *input)
     bool is = mhi_sys_is_terminal(stream_number(number));
     if (is == (input->in_bytes != 0))
         return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is %s terminal, which the snapshot's run asked about", stream_name(number), is ? "a" : "no");
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is %s terminal, which the snapshot's run asked about",
+                    stream_name(number), is ? "a" : "no");
 }
 
 static int check_size(const check *c, const mhi_file_input *input)
@@ -63,7 +71,8 @@ static int check_size(const check *c, const mhi_file_input *input)
     const char *number = text_of(c, input->in_name);
     if (mhi_answer_terminal_size(stream_number(number)) == input->in_bytes)
         return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "the terminal at %s has another size than the snapshot's run found", stream_name(number));
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "the terminal at %s has another size than the snapshot's run found",
+                    stream_name(number));
 }
 
 static int check_host(const check *c, const mhi_file_input *input)
@@ -71,8 +80,10 @@ static int check_host(const check *c, const mhi_file_input *input)
     uint64_t digest;
     if (mhi_answer_host(input->in_bytes != 0, &digest) >= 0 && digest == input->in_digest)
         return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, input->in_bytes != 0 ? "the host has another name or another kernel, which the snapshot's run asked for" :
-                    "the kernel is another one, whose version the snapshot's run asked for");
+    return mhi_fail(c->err, MH_ERR_STALE, 0,
+                    input->in_bytes != 0
+                        ? "the host has another name or another kernel, which the snapshot's run asked for"
+                        : "the kernel is another one, whose version the snapshot's run asked for");
 }
 
 static int check_user(const check *c, const mhi_file_input *input)
@@ -81,15 +92,18 @@ static int check_user(const check *c, const mhi_file_input *input)
     if (is == input->in_bytes && mhi_answer_groups() == input->in_digest)
         return MH_OK;
     if (is == input->in_bytes)
-        return mhi_fail(c->err, MH_ERR_STALE, 0, "run with other groups than the snapshot, which was made by a run that had asked for them");
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "run by user %u, the snapshot was made by %u", (uint32_t)is, (uint32_t)input->in_bytes);
+        return mhi_fail(c->err, MH_ERR_STALE, 0,
+                        "run with other groups than the snapshot, which was made by a run that had asked for them");
+    return mhi_fail(c->err, MH_ERR_STALE, 0, "run by user %u, the snapshot was made by %u", (uint32_t)is,
+                    (uint32_t)input->in_bytes);
 }
 
 static int check_arguments(const check *c, const mhi_file_input *input)
 {
     if (mhi_answer_arguments(c->run->arguments) == input->in_digest)
         return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "run with other arguments than the snapshot, which was made by a run that had looked at them");
+    return mhi_fail(c->err, MH_ERR_STALE, 0,
+                    "run with other arguments than the snapshot, which was made by a run that had looked at them");
 }
 
 static int check_difference(const check *c, const mhi_file_input *input)
@@ -97,7 +111,8 @@ static int check_difference(const check *c, const mhi_file_input *input)
     if (c->run->is_any && input->in_kind != MH_INPUT_KEY)
         return MH_OK;
     switch (input->in_kind) {
-    case MH_INPUT_KEY: return c->run->key == NULL ? MH_OK : mhi_key_check(text_of(c, input->in_text), c->run->key, c->err);
+    case MH_INPUT_KEY:
+        return c->run->key == NULL ? MH_OK : mhi_key_check(text_of(c, input->in_text), c->run->key, c->err);
     case MH_INPUT_ARGUMENTS: return check_arguments(c, input);
     case MH_INPUT_PLACE: return check_place(c, input);
     case MH_INPUT_TERMINAL: return check_terminal(c, input);
@@ -116,26 +131,32 @@ static int check_cpu(const check *c, const mhi_file_input *was)
     const char *features = text_of(c, was->in_text);
     uint32_t xsave_bytes = mhi_cpu_features(has);
     int length;
-    const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length); /* usually; the search is quadratic */
+    /* usually; the search is quadratic */
+    const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length);
     if (missing != NULL)
-        return mhi_fail(c->err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length, missing);
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length,
+                        missing);
     if (xsave_bytes != was->in_bytes)
-        return mhi_fail(c->err, MH_ERR_STALE, 0, "the CPU's XSAVE area has %u bytes, the snapshot was made with %" PRIu64,
-                        xsave_bytes, was->in_bytes);
+        return mhi_fail(c->err, MH_ERR_STALE, 0,
+                        "the CPU's XSAVE area has %u bytes, the snapshot was made with %" PRIu64, xsave_bytes,
+                        was->in_bytes);
     return MH_OK;
 }
 
 static int check_system(const check *c, const mhi_file_input *was)
 {
     const char *name = text_of(c, was->in_name), *text = text_of(c, was->in_text);
-    const char *libc = mhi_sys_libc_version(); /* the launcher has none, and compares the file as every other library's */
+    /* the launcher has none, and compares the file as every other library's */
+    const char *libc = mhi_sys_libc_version();
     if (strcmp(name, MHI_SYSTEM_LIBC) == 0 && libc != NULL && strcmp(text, libc) != 0)
-        return mhi_fail(c->err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc, text);
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc,
+                        text);
     if (strcmp(name, MHI_SYSTEM_PAGE) == 0 && was->in_bytes != (uint64_t)mhi_sys_page_size())
-        return mhi_fail(c->err, MH_ERR_STALE, 0, "the page size is %ld, the snapshot was made with %" PRIu64, mhi_sys_page_size(),
-                        was->in_bytes);
+        return mhi_fail(c->err, MH_ERR_STALE, 0, "the page size is %ld, the snapshot was made with %" PRIu64,
+                        mhi_sys_page_size(), was->in_bytes);
     if (strcmp(name, MHI_SYSTEM_WATCHED) == 0 && c->run->is_watched && was->in_bytes == 0)
-        return mhi_fail(c->err, MH_ERR_STALE, 0, "the snapshot was made by a run that had asked the world before anybody watched");
+        return mhi_fail(c->err, MH_ERR_STALE, 0,
+                        "the snapshot was made by a run that had asked the world before anybody watched");
     return MH_OK;
 }
 
@@ -149,7 +170,8 @@ static int check_present(const check *c, const mhi_file_input *input)
     bool is_link = S_ISLNK(input->in_bytes);
     int result = is_link ? mhi_sys_lstat(path, &found) : mhi_sys_stat(path, &found);
     if (result < 0)
-        return mhi_fail(c->err, MH_ERR_STALE, -result, "%s no longer exists, which was found while the snapshot was made", path);
+        return mhi_fail(c->err, MH_ERR_STALE, -result,
+                        "%s no longer exists, which was found while the snapshot was made", path);
     if ((found.st_mode & S_IFMT) != input->in_bytes)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is of another kind than when the snapshot was made", path);
     if (is_link && (mhi_answer_target(path, &digest) < 0 || digest != input->in_digest))
@@ -162,7 +184,8 @@ static int check_rights(const check *c, const mhi_file_input *input)
     const char *path = text_of(c, input->in_name);
     if (mhi_answer_rights(path) == input->in_bytes)
         return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s may be read, written or executed otherwise than when the snapshot was made", path);
+    return mhi_fail(c->err, MH_ERR_STALE, 0,
+                    "%s may be read, written or executed otherwise than when the snapshot was made", path);
 }
 
 static bool is_as_it_was(const mhi_file_input *input, const char *path)
@@ -184,7 +207,8 @@ static int check_absent(const check *c, const mhi_file_input *input)
     int result = was_dangling ? mhi_sys_stat(path, &found) : mhi_sys_lstat(path, &found);
     if (result == -ENOENT || result == -ENOTDIR)
         return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s has appeared, which was looked for in vain while the snapshot was made", path);
+    return mhi_fail(c->err, MH_ERR_STALE, 0,
+                    "%s has appeared, which was looked for in vain while the snapshot was made", path);
 }
 
 static int check_listing(const check *c, const mhi_file_input *input)
@@ -195,9 +219,11 @@ static int check_listing(const check *c, const mhi_file_input *input)
         return MH_OK;
     if (mhi_answer_listing(path, input->in_bytes, c->modules, &digest) == 0 && digest == input->in_digest)
         return MH_OK;
-    static const char *const sentences[] = { "files in %s have appeared or gone, which was listed while the snapshot was made",
-                                             "in %s a module has appeared or gone that imports would find",
-                                             "in %s packages were installed or removed since the snapshot was made" };
+    static const char *const sentences[] = {
+        "files in %s have appeared or gone, which was listed while the snapshot was made",
+        "in %s a module has appeared or gone that imports would find",
+        "in %s packages were installed or removed since the snapshot was made"
+    };
     return mhi_fail(c->err, MH_ERR_STALE, 0, sentences[input->in_bytes], path);
 }
 
@@ -252,7 +278,8 @@ static int look_at_directories(check *c)
 int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err)
 {
     check c = { .image = image, .run = run, .err = err };
-    int status = mhi_environment_check(image, run->env, run->environment, err); /* before the key, which holds what Python made of it */
+    /* before the key, which holds what Python made of it */
+    int status = mhi_environment_check(image, run->env, run->environment, err);
     if (status == MH_OK)
         status = each_input(&c, check_difference);
     *is_variant = status == MH_ERR_STALE;
@@ -273,7 +300,8 @@ bool mhi_inputs_are_gone(const struct mh_image *image)
         const mhi_file_input *input = &image->inputs[i];
         mh_error err;
         if (input->in_kind == MH_INPUT_FILE || input->in_kind == MH_INPUT_LIBRARY)
-            is_gone = mhi_identity_check(input, mhi_image_string(image, input->in_name), &err) != MH_OK && (err.sys_errno == 0 || err.sys_errno == ENOENT);
+            is_gone = mhi_identity_check(input, mhi_image_string(image, input->in_name), &err) != MH_OK &&
+                      (err.sys_errno == 0 || err.sys_errno == ENOENT);
     }
     return is_gone;
 }

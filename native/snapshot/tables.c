@@ -53,7 +53,8 @@ static bool is_library(const mhi_input *file, const mhi_input *const *inputs, si
     return false;
 }
 
-/* Sorts pointers to the inputs, libraries before files, and leaves out those whose kind and name were recorded before. */
+/* Sorts pointers to the inputs, libraries before files, and leaves out those whose kind and name were recorded before.
+ * */
 static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
 {
     for (size_t i = 0; i < inputs->n; i++)
@@ -62,8 +63,10 @@ static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
     size_t kept = 0;
     for (size_t i = 0; i < inputs->n; i++) {
         const mhi_input *last = kept == 0 ? NULL : sorted[kept - 1];
-        bool is_other_listing = last != NULL && last->entry.in_kind == MH_INPUT_LISTING && last->entry.in_bytes != sorted[i]->entry.in_bytes;
-        bool is_again = last != NULL && last->entry.in_kind == sorted[i]->entry.in_kind && strcmp(last->name, sorted[i]->name) == 0 && !is_other_listing;
+        bool is_other_listing = last != NULL && last->entry.in_kind == MH_INPUT_LISTING &&
+                                last->entry.in_bytes != sorted[i]->entry.in_bytes;
+        bool is_again = last != NULL && last->entry.in_kind == sorted[i]->entry.in_kind &&
+                        strcmp(last->name, sorted[i]->name) == 0 && !is_other_listing;
         if (!is_again && !is_library(sorted[i], sorted, kept))
             sorted[kept++] = sorted[i];
     }
@@ -96,7 +99,8 @@ static uint64_t directory_of(const mhi_input *absent, const mhi_input *const *in
     const char *slash = strrchr(absent->name, '/');
     if (slash == NULL || absent->entry.in_bytes == 0)
         return 0;
-    size_t length = slash == absent->name ? 1 : (size_t)(slash - absent->name), i = find_sorted(inputs, n, MH_INPUT_DIRECTORY, absent->name, length);
+    size_t length = slash == absent->name ? 1 : (size_t)(slash - absent->name),
+           i = find_sorted(inputs, n, MH_INPUT_DIRECTORY, absent->name, length);
     return i == n ? 0 : i + 1;
 }
 
@@ -150,7 +154,8 @@ static uint64_t input_of(const char *path, const mhi_input **inputs, size_t n_in
     return i;
 }
 
-static void fill_segments(mhi_file_segment *to, const mhi_tables_source *from, const mhi_input **inputs, size_t n_inputs)
+static void fill_segments(mhi_file_segment *to, const mhi_tables_source *from, const mhi_input **inputs,
+                          size_t n_inputs)
 {
     memcpy(to, from->segments, from->n_segments * sizeof *to);
     uint64_t last = 0, input = 0;
@@ -232,8 +237,12 @@ int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source
     if (sorted == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     size_t n_inputs = sort_inputs(from->inputs, sorted);
-    uint64_t counts[MHI_TABLES_OF_PROCESS] = { from->n_segments, n_inputs, from->audit->n_modules, from->audit->n_relocations,
-                                               strings_bytes(from, sorted, n_inputs), 1 };
+    uint64_t counts[MHI_TABLES_OF_PROCESS] = { from->n_segments,
+                                               n_inputs,
+                                               from->audit->n_modules,
+                                               from->audit->n_relocations,
+                                               strings_bytes(from, sorted, n_inputs),
+                                               1 };
     if (from->process != NULL) {
         counts[MHI_TABLE_DESCRIPTORS - 1] = from->process->n_descriptors;
         counts[MHI_TABLE_SIGNALS - 1] = from->process->n_signals;
@@ -243,7 +252,8 @@ int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source
 
     int status = MH_OK;
     if (tables->size > MHI_TABLES_BYTES_MAX)
-        status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the tables would take %" PRIu64 " bytes (%" PRIu64 " relocations), at most %llu are read",
+        status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                          "the tables would take %" PRIu64 " bytes (%" PRIu64 " relocations), at most %llu are read",
                           tables->size, from->audit->n_relocations, MHI_TABLES_BYTES_MAX);
     else if ((tables->bytes = calloc(1, tables->size)) == NULL)
         status = mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for %" PRIu64 " bytes of tables", tables->size);

@@ -1,7 +1,7 @@
 /* transaction.c - the states of a transaction: open, begin, end; and what the caller tells it in between.
  *
- * Whatever goes wrong, the program goes on: a file that can't be taken makes the run cold, a transaction that can't begin leaves
- * it on the ordinary heap, and a commit that fails leaves it with the arena.
+ * Whatever goes wrong, the program goes on: a file that can't be taken makes the run cold, a transaction that can't
+ * begin leaves it on the ordinary heap, and a commit that fails leaves it with the arena.
  */
 #define _GNU_SOURCE
 #include "snapshot/transaction.h"
@@ -61,15 +61,21 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
 {
     static const mh_options defaults;
     const mh_options *given = options == NULL ? &defaults : options;
-    return (mhi_run){ .key = key, .env = given->env, .environment = mhi_options_environment(options), .arguments = given->arguments,
+    return (mhi_run){ .key = key,
+                      .env = given->env,
+                      .environment = mhi_options_environment(options),
+                      .arguments = given->arguments,
                       .is_watched = given->is_watched };
 }
 
-/* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for the file's sake. */
-static int check_moved(const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
+/* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for
+ * the file's sake. */
+static int check_moved(const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant,
+                       mh_error *err)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++)
-        if (image->inputs[i].in_kind == MH_INPUT_KEY && !mhi_key_is_moved(mhi_image_string(image, image->inputs[i].in_text), key))
+        if (image->inputs[i].in_kind == MH_INPUT_KEY &&
+            !mhi_key_is_moved(mhi_image_string(image, image->inputs[i].in_text), key))
             return MH_ERR_STALE;
     mh_error other;
     bool is_other;
@@ -82,7 +88,8 @@ static int check_moved(const struct mh_image *image, const mh_options *options, 
     return MH_ERR_STALE;
 }
 
-static int judge(mh_transaction *tx, const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
+static int judge(mh_transaction *tx, const struct mh_image *image, const mh_options *options, const char *key,
+                 bool *is_variant, mh_error *err)
 {
     mhi_run run = mhi_options_run(options, key);
     int status = mhi_image_expect(image, tx->is_process ? MH_KIND_PROCESS : MH_KIND_HEAP, err);
@@ -92,7 +99,8 @@ static int judge(mh_transaction *tx, const struct mh_image *image, const mh_opti
 }
 
 /* The variant of this number; where it is taken, tx says how. */
-static int take(mh_transaction *tx, int number, const mh_options *options, const char *key, bool *is_variant, mh_error *err)
+static int take(mh_transaction *tx, int number, const mh_options *options, const char *key, bool *is_variant,
+                mh_error *err)
 {
     char path[PATH_MAX];
     struct mh_image *image;
@@ -144,7 +152,8 @@ static void try_take(mh_transaction *tx, const mh_options *options, const char *
         bool is_variant;
         if (take(tx, tx->number, options, key, &is_variant, &err) == MH_OK)
             return;
-        mhi_nearest_add(&nearest, mhi_variant_rank(tx->number, &err, is_variant), mhi_used_s(&tx->slots[tx->number].found), &err);
+        mhi_nearest_add(&nearest, mhi_variant_rank(tx->number, &err, is_variant),
+                        mhi_used_s(&tx->slots[tx->number].found), &err);
     }
     tx->number = 0;
     mhi_nearest_tell(&nearest, tx->path, &tx->reason);
@@ -157,7 +166,8 @@ static void try_take(mh_transaction *tx, const mh_options *options, const char *
 /* What a commit will need to know of this moment. */
 static int remember(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
-    mhi_file_input entry = { .in_kind = MH_INPUT_KEY }, watched = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = options->is_watched };
+    mhi_file_input entry = { .in_kind = MH_INPUT_KEY },
+                   watched = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = options->is_watched };
     tx->arguments = mhi_answer_arguments(options->arguments);
     int status = mhi_environment_read(&tx->variables, mhi_options_environment(options), err);
     if (status == MH_OK)
@@ -188,7 +198,8 @@ int mh_open(mh_transaction **opened, const char *path, const mh_options *options
         options = &defaults;
     const char *key = options->key == NULL ? "" : options->key;
     if (path == NULL || (options->audit != MH_AUDIT_REFUSE && options->audit != MH_AUDIT_WARN))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, path == NULL ? "no path" : "audit is neither MH_AUDIT_REFUSE nor MH_AUDIT_WARN");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        path == NULL ? "no path" : "audit is neither MH_AUDIT_REFUSE nor MH_AUDIT_WARN");
     mh_transaction *tx = calloc(1, sizeof *tx);
     if (tx == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
@@ -220,7 +231,8 @@ const char *mh_command(const mh_transaction *tx) { return tx->command; }
 int mh_set_command(mh_transaction *tx, const char *command, bool is_watched, mh_error *err)
 {
     for (size_t i = 0; i < tx->inputs.n; i++)
-        if (tx->inputs.items[i].entry.in_kind == MH_INPUT_SYSTEM && strcmp(tx->inputs.items[i].name, MHI_SYSTEM_WATCHED) == 0)
+        if (tx->inputs.items[i].entry.in_kind == MH_INPUT_SYSTEM &&
+            strcmp(tx->inputs.items[i].name, MHI_SYSTEM_WATCHED) == 0)
             tx->inputs.items[i].entry.in_bytes = is_watched;
     return keep_text(&tx->command, command, err);
 }
@@ -277,14 +289,17 @@ static int begin_file(mh_transaction *tx, mh_error *err)
     return status;
 }
 
-/* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could resume. */
+/* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could
+ * resume. */
 static int check_code_can_be_mapped(const mh_transaction *tx, mh_error *err)
 {
     void *place;
     int result = mhi_sys_mmap(&place, NULL, MHI_PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, tx->writer.fd, 0);
     if (result == -EPERM || result == -EACCES)
-        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "nothing in the directory of %s may be executed (a noexec mount): choose another, by a path "
-                        "or by XDG_CACHE_HOME", tx->path);
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                        "nothing in the directory of %s may be executed (a noexec mount): choose another, by a path "
+                        "or by XDG_CACHE_HOME",
+                        tx->path);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot map the new snapshot %s", tx->path);
     mhi_sys_munmap(place, MHI_PAGE);
@@ -300,7 +315,8 @@ static int begin_process(mh_transaction *tx, mh_error *err)
 static int begin_arena(mh_transaction *tx, mh_error *err)
 {
     mhi_arena_config config = {
-        .first_slot = mhi_checksum(tx->writer.target, strlen(tx->writer.target)), /* its own slot, so that several can be attached at once */
+        /* its own slot, so that several can be attached at once */
+        .first_slot = mhi_checksum(tx->writer.target, strlen(tx->writer.target)),
         .capacity_bytes = tx->capacity_bytes,
         .fd = tx->writer.fd,
         .file_offset = MHI_SEGMENTS_OFFSET,
@@ -318,7 +334,9 @@ static int begin_arena(mh_transaction *tx, mh_error *err)
 int mh_begin(mh_transaction *tx, mh_error *err)
 {
     if (tx->state != MHI_COLD)
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, tx->state == MHI_WARM ? "the run is warm: there is nothing to load" : "mh_begin was called before");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        tx->state == MHI_WARM ? "the run is warm: there is nothing to load"
+                                              : "mh_begin was called before");
     mh_error failure = { 0 };
     tx->process_id = mhi_sys_process_id();
     int status = begin_file(tx, &failure);
@@ -349,7 +367,8 @@ void mh_abandon(mh_transaction *tx)
     if (tx->state != MHI_BEGUN)
         return;
     mh_end(tx);
-    if (!mhi_transaction_is_ours(tx)) { /* a forked child: its arena is private already, lock and file are its parent's */
+    /* a forked child: its arena is private already, lock and file are its parent's */
+    if (!mhi_transaction_is_ours(tx)) {
         mhi_writer_forget(&tx->writer);
         tx->state = MHI_ENDED;
         return;
@@ -369,12 +388,14 @@ int mh_commit(mh_transaction *tx, mh_error *err)
             *err = tx->refusal;
         return tx->refusal.status;
     case MHI_WARM: return mhi_fail(err, MH_ERR_ARGUMENT, 0, "the run is warm: there is nothing to commit");
-    default: return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no transaction to commit: mh_begin comes before, and once");
+    default:
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no transaction to commit: mh_begin comes before, and once");
     }
     if (tx->is_process)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a process is committed by mh_arm, fork and mh_commit_child");
     if (!mhi_transaction_is_ours(tx))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "this process was forked inside the transaction, which its parent will commit");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "this process was forked inside the transaction, which its parent will commit");
     mh_end(tx);
     int status = mhi_commit(tx, err);
     mhi_writer_close(&tx->writer);
@@ -389,7 +410,7 @@ static uint64_t digest_inputs(const mhi_inputs *inputs, uint64_t sum)
         const mhi_input *input = &inputs->items[i];
         mhi_file_input entry = input->entry;
         if (entry.in_kind == MH_INPUT_DIRECTORY)
-            continue; /* it changes with every file that is written there */
+            continue;                          /* it changes with every file that is written there */
         if (entry.in_kind == MH_INPUT_LISTING) /* only the names count */
             entry.in_inode = 0, entry.in_mtime_ns = entry.in_ctime_ns = 0;
         const uint64_t all[] = { mhi_checksum(&entry, sizeof entry), mhi_checksum(input->name, strlen(input->name)),
@@ -401,7 +422,8 @@ static uint64_t digest_inputs(const mhi_inputs *inputs, uint64_t sum)
 
 static const char *why_doubtful(const mh_transaction *tx)
 {
-    return tx->choice.n_wasted >= MHI_WASTED_MAX ? "nothing has resumed from the last snapshots" : "every run is another variant";
+    return tx->choice.n_wasted >= MHI_WASTED_MAX ? "nothing has resumed from the last snapshots"
+                                                 : "every run is another variant";
 }
 
 int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err)
@@ -418,7 +440,8 @@ int mh_wants_commit(mh_transaction *tx, bool *is_wanted, mh_error *err)
         *is_wanted = mhi_slots_saw(tx->path, digest == 0 ? 1 : digest);
     mhi_inputs_release(&more);
     if (status == MH_OK && !*is_wanted)
-        mhi_fail(err, MH_OK, 0, "%.300s, as at every run (%s): the next run that finds the same commits", tx->reason.detail, why_doubtful(tx));
+        mhi_fail(err, MH_OK, 0, "%.300s, as at every run (%s): the next run that finds the same commits",
+                 tx->reason.detail, why_doubtful(tx));
     return status;
 }
 
@@ -435,7 +458,8 @@ int mh_set_root(mh_transaction *tx, void *root, mh_error *err)
     tx->root = root;
     tx->root_is_outside = tx->arena != NULL && root != NULL && !is_inside(tx, root);
     if (tx->root_is_outside)
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "the root %p was not allocated in the transaction: a later run could not find it", root);
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "the root %p was not allocated in the transaction: a later run could not find it", root);
     return MH_OK;
 }
 
@@ -443,10 +467,12 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err)
 {
     mhi_block block;
     if (!is_inside(tx, address) || !mhi_arena_find_block(tx->arena, (uintptr_t)address, &block))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "%p does not lie in memory that was allocated in the transaction and is in use", address);
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
+                        "%p does not lie in memory that was allocated in the transaction and is in use", address);
     if (tx->n_kept == tx->kept_capacity) {
         size_t capacity = tx->kept_capacity == 0 ? 64 : 2 * tx->kept_capacity;
-        uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept); /* not reallocarray, which libc's routed realloc serves */
+        /* not reallocarray, which libc's routed realloc serves */
+        uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept);
         if (kept == NULL)
             return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
         tx->kept = kept;
@@ -473,7 +499,8 @@ static int may_add(const mh_transaction *tx, mh_error *err)
 int mh_add_file(mh_transaction *tx, const char *path, mh_error *err)
 {
     int status = may_add(tx, err);
-    return status != MH_OK || mhi_is_variant_path(path, tx->path) ? status : mhi_inputs_add_file(&tx->inputs, path, err);
+    return status != MH_OK || mhi_is_variant_path(path, tx->path) ? status
+                                                                  : mhi_inputs_add_file(&tx->inputs, path, err);
 }
 
 /* Behind the path, or where it would be. */
@@ -522,7 +549,8 @@ static int add_text(mh_transaction *tx, int kind, uint64_t digest, const char *t
 {
     mhi_file_input entry = { .in_kind = (uint32_t)kind, .in_digest = digest };
     int status = may_add(tx, err);
-    return status != MH_OK ? status : mhi_inputs_add(&tx->inputs, &entry, kind == MH_INPUT_NOTE ? text : NULL, text, err);
+    return status != MH_OK ? status
+                           : mhi_inputs_add(&tx->inputs, &entry, kind == MH_INPUT_NOTE ? text : NULL, text, err);
 }
 
 int mh_add_names(mh_transaction *tx, const char *names, mh_error *err)
@@ -532,9 +560,15 @@ int mh_add_names(mh_transaction *tx, const char *names, mh_error *err)
     return status != MH_OK ? status : add_text(tx, MH_INPUT_NAMES, 0, names, err);
 }
 
-int mh_add_arguments(mh_transaction *tx, mh_error *err) { return add_text(tx, MH_INPUT_ARGUMENTS, tx->arguments, NULL, err); }
+int mh_add_arguments(mh_transaction *tx, mh_error *err)
+{
+    return add_text(tx, MH_INPUT_ARGUMENTS, tx->arguments, NULL, err);
+}
 int mh_add_place(mh_transaction *tx, mh_error *err) { return add_text(tx, MH_INPUT_PLACE, 0, tx->scope.place, err); }
-int mh_add_note(mh_transaction *tx, const char *text, mh_error *err) { return add_text(tx, MH_INPUT_NOTE, 0, text, err); }
+int mh_add_note(mh_transaction *tx, const char *text, mh_error *err)
+{
+    return add_text(tx, MH_INPUT_NOTE, 0, text, err);
+}
 
 int mh_watch(const char *program, mh_error *err)
 {

@@ -5,8 +5,8 @@
  *                                  \         \-> mh_commit or mh_abandon --> ENDED
  *                                   \-> REFUSED             no arena: the program runs on the ordinary heap
  *
- * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena, and routes nothing: it only notes which files
- * are opened. native/process commits it.
+ * A process transaction is never WARM: it is COLD and may be resumable. BEGUN has no arena, and routes nothing: it only
+ * notes which files are opened. native/process commits it.
  */
 #ifndef MHI_TRANSACTION_H
 #define MHI_TRANSACTION_H
@@ -27,38 +27,38 @@ typedef struct {
 enum { MHI_COLD, MHI_WARM, MHI_BEGUN, MHI_REFUSED, MHI_COMMITTED, MHI_ENDED };
 
 struct mh_transaction {
-    int state;                 /* MHI_COLD ... MHI_ENDED */
-    char *path;                /* of the snapshot, absolute: of the first of its variants */
+    int state;                    /* MHI_COLD ... MHI_ENDED */
+    char *path;                   /* of the snapshot, absolute: of the first of its variants */
     mhi_slot slots[MHI_VARIANTS]; /* as mh_open found them */
-    int number;                /* of the variant: which was attached, or may be resumed, or is to be committed */
-    mhi_choice choice;         /* BEGUN: what the commit replaces */
-    uint64_t capacity_bytes;   /* as in mh_options */
-    int audit_mode;            /* MH_AUDIT_* */
-    mh_error reason;           /* why the run is cold; status MH_OK and a sentence if there was no snapshot to take */
-    mh_error refusal;          /* REFUSED: what mh_begin said */
-    mh_arena *arena;           /* NULL until attached or begun; never unmapped */
-    uint64_t moved_bytes;      /* WARM: as mh_moved_bytes says */
-    void *root;                /* of this run; stored at commit */
-    bool root_is_outside;      /* it is no address in the arena, so that it can't be committed */
-    uint64_t *kept;            /* further addresses that a later run will use */
+    int number;                   /* of the variant: which was attached, or may be resumed, or is to be committed */
+    mhi_choice choice;            /* BEGUN: what the commit replaces */
+    uint64_t capacity_bytes;      /* as in mh_options */
+    int audit_mode;               /* MH_AUDIT_* */
+    mh_error reason;      /* why the run is cold; status MH_OK and a sentence if there was no snapshot to take */
+    mh_error refusal;     /* REFUSED: what mh_begin said */
+    mh_arena *arena;      /* NULL until attached or begun; never unmapped */
+    uint64_t moved_bytes; /* WARM: as mh_moved_bytes says */
+    void *root;           /* of this run; stored at commit */
+    bool root_is_outside; /* it is no address in the arena, so that it can't be committed */
+    uint64_t *kept;       /* further addresses that a later run will use */
     size_t n_kept, kept_capacity;
-    mhi_inputs variables;      /* the environment as mh_open found it */
-    mhi_inputs inputs;         /* recorded so far */
+    mhi_inputs variables; /* the environment as mh_open found it */
+    mhi_inputs inputs;    /* recorded so far */
     mhi_scope scope;
-    uint64_t arguments;        /* digest of the options' arguments */
-    char *modules;             /* of mh_add_names; NULL: none */
-    mhi_writer writer;         /* open while BEGUN */
-    int process_id;            /* of the process that began */
-    bool is_routing;           /* what route.h has begun is ours to end */
-    mhi_audit audit;           /* of the commit */
+    uint64_t arguments;                           /* digest of the options' arguments */
+    char *modules;                                /* of mh_add_names; NULL: none */
+    mhi_writer writer;                            /* open while BEGUN */
+    int process_id;                               /* of the process that began */
+    bool is_routing;                              /* what route.h has begun is ours to end */
+    mhi_audit audit;                              /* of the commit */
     atomic_uint_fast64_t done_bytes, total_bytes; /* progress of the commit, for other threads */
 
-    bool is_process;           /* the rest is of process transactions */
-    uint64_t resumable;        /* hd_checksum of the snapshot that may be resumed; 0: none */
-    char *program, *command;   /* as in mh_options; never NULL */
+    bool is_process;         /* the rest is of process transactions */
+    uint64_t resumable;      /* hd_checksum of the snapshot that may be resumed; 0: none */
+    char *program, *command; /* as in mh_options; never NULL */
     mhi_scrub *scrubs;
     size_t n_scrubs, scrubs_capacity;
-    int *held;                 /* descriptors that the caller opens again by itself */
+    int *held; /* descriptors that the caller opens again by itself */
     size_t n_held;
     struct mhi_capture *capture; /* shared with the child, while armed */
 };

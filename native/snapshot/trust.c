@@ -1,9 +1,10 @@
 /* trust.c - refuses what somebody else could have put there.
  *
- * Directories are judged as sshd judges those of authorized_keys, along the real path: if nobody else can rename any of its
- * components, the path means the same file between our check and our open. Two rules are wider than sshd's: a sticky
- * directory may be world-writable (in /tmp only the owner of an entry can rename it), and a group-writable one is taken
- * (with user-private groups every directory is): whoever can rename there still can't make a file that is ours or root's.
+ * Directories are judged as sshd judges those of authorized_keys, along the real path: if nobody else can rename any of
+ * its components, the path means the same file between our check and our open. Two rules are wider than sshd's: a
+ * sticky directory may be world-writable (in /tmp only the owner of an entry can rename it), and a group-writable one
+ * is taken (with user-private groups every directory is): whoever can rename there still can't make a file that is ours
+ * or root's.
  */
 #define _GNU_SOURCE
 #include "snapshot/trust.h"
@@ -67,8 +68,9 @@ int mhi_path_resolve(char **absolute, const char *path, mh_error *err)
 int mhi_trust_process(mh_error *err)
 {
     if (mhi_sys_secure_exec())
-        return mhi_fail(err, MH_ERR_UNTRUSTED, 0,
-                        "this program runs with privileges its caller lacks (AT_SECURE): it takes and makes no snapshots");
+        return mhi_fail(
+            err, MH_ERR_UNTRUSTED, 0,
+            "this program runs with privileges its caller lacks (AT_SECURE): it takes and makes no snapshots");
     return MH_OK;
 }
 
@@ -79,11 +81,13 @@ int mhi_trust_file(const char *path, const struct stat *file, mh_error *err)
     if (!S_ISREG(file->st_mode))
         return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "%s is not a regular file", path);
     if (!is_ours(file))
-        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "%s belongs to user %u, not to user %u or root: delete it or choose another path",
-                        path, file->st_uid, mhi_sys_euid());
+        return mhi_fail(err, MH_ERR_UNTRUSTED, 0,
+                        "%s belongs to user %u, not to user %u or root: delete it or choose another path", path,
+                        file->st_uid, mhi_sys_euid());
     if (file->st_mode & (S_IWGRP | S_IWOTH))
-        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "%s has mode %04o, so others can write it: chmod go-w it, or delete it",
-                        path, file->st_mode & 07777);
+        return mhi_fail(err, MH_ERR_UNTRUSTED, 0,
+                        "%s has mode %04o, so others can write it: chmod go-w it, or delete it", path,
+                        file->st_mode & 07777);
     return MH_OK;
 }
 
@@ -104,14 +108,14 @@ static int trust_directory(const char *path, mh_error *err)
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot examine the directory %s", path);
     if (!is_ours(&status))
-        return mhi_fail(err, MH_ERR_UNTRUSTED, 0, "the directory %s belongs to user %u, who could exchange what is in it",
-                        path, status.st_uid);
+        return mhi_fail(err, MH_ERR_UNTRUSTED, 0,
+                        "the directory %s belongs to user %u, who could exchange what is in it", path, status.st_uid);
     if (S_ISLNK(status.st_mode))
         return trust_target(path, err);
     if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX))
         return mhi_fail(err, MH_ERR_UNTRUSTED, 0,
-                        "the directory %s has mode %04o, so anybody could exchange what is in it: chmod o-w it",
-                        path, status.st_mode & 07777);
+                        "the directory %s has mode %04o, so anybody could exchange what is in it: chmod o-w it", path,
+                        status.st_mode & 07777);
     return MH_OK;
 }
 

@@ -1,7 +1,7 @@
 /* trust.h - where a snapshot lies, and whether anybody else could choose what lies there.
  *
- * To map a snapshot is to run its author's code. So it must be a regular file that belongs to us or to root, that nobody
- * else can write, at a path none of whose directories lets others put another file (or directory) in its place.
+ * To map a snapshot is to run its author's code. So it must be a regular file that belongs to us or to root, that
+ * nobody else can write, at a path none of whose directories lets others put another file (or directory) in its place.
  */
 #ifndef MHI_TRUST_H
 #define MHI_TRUST_H
@@ -9,8 +9,8 @@
 
 #include "magicheap.h"
 
-/* The absolute path of `path`, allocated: symbolic links of its directory are resolved, its last name is kept as it is, since
- * a link there is never followed. A directory that does not exist is no error here. */
+/* The absolute path of `path`, allocated: symbolic links of its directory are resolved, its last name is kept as it is,
+ * since a link there is never followed. A directory that does not exist is no error here. */
 int mhi_path_resolve(char **absolute, const char *path, mh_error *err);
 /* The last name in an absolute path. */
 const char *mhi_path_name(const char *absolute);

@@ -19,15 +19,18 @@ bool mhi_is_variant_path(const char *path, const char *first)
     if (strncmp(path, first, length) != 0)
         return false;
     const char *rest = path + length;
-    return *rest == '\0' || (rest[0] == '.' && rest[1] == 'v' && rest[2] > '0' && rest[2] < '0' + MHI_VARIANTS && rest[3] == '\0');
+    return *rest == '\0' ||
+           (rest[0] == '.' && rest[1] == 'v' && rest[2] > '0' && rest[2] < '0' + MHI_VARIANTS && rest[3] == '\0');
 }
 
 int mhi_variant_rank(int number, const mh_error *err, bool is_variant)
 {
     if (err->status == MH_ERR_STALE)
         return is_variant ? MHI_OTHER_VARIANT : MHI_GONE_STALE;
-    bool is_absent = err->status == MH_ERR_SYSTEM && (err->sys_errno == ENOENT || (number > 0 && err->sys_errno == ENAMETOOLONG));
-    bool is_foreign = err->status == MH_ERR_FORMAT && number > 0; /* by chance, another file has the name of a variant */
+    bool is_absent =
+        err->status == MH_ERR_SYSTEM && (err->sys_errno == ENOENT || (number > 0 && err->sys_errno == ENAMETOOLONG));
+    /* by chance, another file has the name of a variant */
+    bool is_foreign = err->status == MH_ERR_FORMAT && number > 0;
     return is_absent || is_foreign ? MHI_ABSENT : MHI_UNSOUND;
 }
 

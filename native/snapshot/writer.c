@@ -1,13 +1,15 @@
 /* writer.c - lock, new file, and the exchange of the two files.
  *
- * W1  Nothing that is not ours is replaced or removed, under any of the three names (foreign.c). It is looked for before the body is
- *     run, and again when the snapshot takes its name: where nothing stood, the kernel itself refuses to replace; where something did,
- *     the two are exchanged, and exchanged back if what is then in our hands is not a snapshot.
+ * W1  Nothing that is not ours is replaced or removed, under any of the three names (foreign.c). It is looked for
+ *     before the body is run, and again when the snapshot takes its name: where nothing stood, the kernel itself
+ *     refuses to replace; where something did, the two are exchanged, and exchanged back if what is then in our hands
+ *     is not a snapshot.
  * W2  Where the file system can't exchange, we look just before the rename; who puts a file there in between loses it.
  *
- * Why a lock file of its own: the snapshot is replaced by every commit, so a lock on it would be a lock on a file that is no longer
- * there. The lock file goes away with its holder, which is safe only if everybody who got the lock looks whether the file that
- * was locked still has the name: if not, the holder before has removed it, and somebody else may hold its successor.
+ * Why a lock file of its own: the snapshot is replaced by every commit, so a lock on it would be a lock on a file that
+ * is no longer there. The lock file goes away with its holder, which is safe only if everybody who got the lock looks
+ * whether the file that was locked still has the name: if not, the holder before has removed it, and somebody else may
+ * hold its successor.
  */
 #define _GNU_SOURCE
 #include "snapshot/writer.h"
@@ -45,7 +47,8 @@ static int prepare(mhi_writer *writer, const char *absolute, mh_error *err)
     char directory[PATH_MAX];
     mhi_path_directory(absolute, directory);
     writer->directory = mhi_sys_open(directory, O_RDONLY | O_DIRECTORY, 0);
-    return writer->directory < 0 ? mhi_fail_sys(err, writer->directory, "cannot open the directory %s", directory) : MH_OK;
+    return writer->directory < 0 ? mhi_fail_sys(err, writer->directory, "cannot open the directory %s", directory)
+                                 : MH_OK;
 }
 
 /* A new lock, which has its text from the moment it has its name. -EEXIST: there is one. */
@@ -74,7 +77,9 @@ static int open_lock(mhi_writer *writer, bool *is_ours)
     *is_ours = false;
     int fd = mhi_sys_lstat(writer->lock_path, &found);
     if (fd == 0)
-        fd = S_ISREG(found.st_mode) ? mhi_sys_openat(writer->directory, mhi_path_name(writer->lock_path), O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0) : -EEXIST;
+        fd = S_ISREG(found.st_mode) ? mhi_sys_openat(writer->directory, mhi_path_name(writer->lock_path),
+                                                     O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0)
+                                    : -EEXIST;
     if (fd < 0)
         return fd;
     ssize_t size = mhi_sys_pread(fd, text, sizeof text, 0);
@@ -124,9 +129,12 @@ static int take_lock(mhi_writer *writer, mh_error *err)
     if (result == 1)
         return MH_OK;
     if (result == 0 || result == -EWOULDBLOCK) /* the first: others came and went each time */
-        return mhi_fail(err, MH_ERR_BUSY, EWOULDBLOCK, "another run is making it at this moment (it holds %s)", writer->lock_path);
+        return mhi_fail(err, MH_ERR_BUSY, EWOULDBLOCK, "another run is making it at this moment (it holds %s)",
+                        writer->lock_path);
     if (result == -EEXIST)
-        return mhi_fail(err, MH_ERR_FORMAT, EEXIST, "%s, by which runs wait for each other, is no lock of ours: choose another path, or remove it", writer->lock_path);
+        return mhi_fail(err, MH_ERR_FORMAT, EEXIST,
+                        "%s, by which runs wait for each other, is no lock of ours: choose another path, or remove it",
+                        writer->lock_path);
     return mhi_fail_sys(err, result, "cannot lock %s", writer->lock_path);
 }
 
@@ -142,10 +150,15 @@ static int remove_rest(mhi_writer *writer, mh_error *err)
     struct stat found;
     int result = mhi_sys_lstat(writer->temporary, &found);
     if (result == 0 && !mhi_foreign_is_rest(writer->temporary))
-        return mhi_fail(err, MH_ERR_FORMAT, EEXIST, "%s, which the snapshot is called for a moment, is no file of ours: choose another path, or remove it", writer->temporary);
+        return mhi_fail(
+            err, MH_ERR_FORMAT, EEXIST,
+            "%s, which the snapshot is called for a moment, is no file of ours: choose another path, or remove it",
+            writer->temporary);
     if (result == 0)
         result = mhi_sys_unlinkat(writer->directory, mhi_path_name(writer->temporary));
-    return result < 0 && result != -ENOENT ? mhi_fail_sys(err, result, "cannot remove %s, which an earlier run left", writer->temporary) : MH_OK;
+    return result < 0 && result != -ENOENT
+               ? mhi_fail_sys(err, result, "cannot remove %s, which an earlier run left", writer->temporary)
+               : MH_OK;
 }
 
 static int make_file(mhi_writer *writer, mh_error *err)
@@ -163,7 +176,8 @@ static int make_file(mhi_writer *writer, mh_error *err)
     if (writer->fd < 0)
         return mhi_fail_sys(err, writer->fd, "cannot make a file beside %s", writer->path);
     int result = mhi_sys_fchmod(writer->fd, MODE); /* whatever the umask took away */
-    return result < 0 ? mhi_fail_sys(err, result, "cannot set the mode of the file that is to become %s", writer->path) : MH_OK;
+    return result < 0 ? mhi_fail_sys(err, result, "cannot set the mode of the file that is to become %s", writer->path)
+                      : MH_OK;
 }
 
 static void drop_file(mhi_writer *writer)
@@ -181,7 +195,8 @@ int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err)
     bool stands;
     int status = prepare(writer, absolute, err);
     if (status == MH_OK)
-        status = mhi_foreign_refuse(writer->path, &stands, err); /* whichever variant is written: a mistaken path is mistaken for all */
+        /* whichever variant is written: a mistaken path is mistaken for all */
+        status = mhi_foreign_refuse(writer->path, &stands, err);
     if (status == MH_OK)
         status = mhi_writer_aim(writer, absolute, err);
     if (status == MH_OK)
@@ -229,7 +244,8 @@ static int refuse_found(const mhi_writer *writer, mh_error *err)
 {
     bool stands;
     int status = mhi_foreign_refuse(writer->target, &stands, err);
-    return status != MH_OK ? status : mhi_fail(err, MH_ERR_BUSY, 0, "%s changes while it is being replaced", writer->target);
+    return status != MH_OK ? status
+                           : mhi_fail(err, MH_ERR_BUSY, 0, "%s changes while it is being replaced", writer->target);
 }
 
 /* Takes the name of a snapshot, which then has the other one until it is removed. */
@@ -248,7 +264,8 @@ static int replace(mhi_writer *writer, mh_error *err)
         if (result == 0)
             return refuse_found(writer, err);
         writer->is_named = false; /* not to be removed: it is somebody else's */
-        return mhi_fail_sys(err, result, "%s has the name of what was at %s, and can't be given back", writer->temporary, writer->target);
+        return mhi_fail_sys(err, result, "%s has the name of what was at %s, and can't be given back",
+                            writer->temporary, writer->target);
     } else if (result == 0) {
         mhi_sys_fsync(writer->directory); /* before the old one is gone */
         mhi_sys_unlinkat(writer->directory, from);
@@ -262,19 +279,24 @@ int mhi_writer_publish(mhi_writer *writer, mh_error *err)
     int status = mhi_foreign_refuse(writer->target, &stands, err);
     if (status != MH_OK)
         return status;
-    int result = writer->is_named ? 0 : mhi_sys_link_fd(writer->fd, writer->directory, mhi_path_name(writer->temporary));
+    int result =
+        writer->is_named ? 0 : mhi_sys_link_fd(writer->fd, writer->directory, mhi_path_name(writer->temporary));
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot give the new snapshot the name %s", writer->temporary);
     writer->is_named = true;
     if (stands)
         status = replace(writer, err);
     else if ((result = take_name(writer)) < 0)
-        status = result == -EEXIST ? refuse_found(writer, err) : mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target);
+        status = result == -EEXIST
+                     ? refuse_found(writer, err)
+                     : mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target);
     if (status != MH_OK)
         return status;
     writer->is_named = false;
     result = mhi_sys_fsync(writer->directory);
-    return result < 0 ? mhi_fail_sys(err, result, "%s is in place, but its directory can't be made durable", writer->target) : MH_OK;
+    return result < 0
+               ? mhi_fail_sys(err, result, "%s is in place, but its directory can't be made durable", writer->target)
+               : MH_OK;
 }
 
 void mhi_writer_forget(mhi_writer *writer)

@@ -10,18 +10,25 @@ static inline long mhi_raw_6(long number, long a, long b, long c, long d, long e
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;
     register long r9 __asm__("r9") = f;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
     return result;
 }
 
-static inline long mhi_raw_5(long number, long a, long b, long c, long d, long e) { return mhi_raw_6(number, a, b, c, d, e, 0); }
+static inline long mhi_raw_5(long number, long a, long b, long c, long d, long e)
+{
+    return mhi_raw_6(number, a, b, c, d, e, 0);
+}
 static inline long mhi_raw_4(long number, long a, long b, long c, long d) { return mhi_raw_5(number, a, b, c, d, 0); }
 static inline long mhi_raw_3(long number, long a, long b, long c) { return mhi_raw_4(number, a, b, c, 0); }
 static inline long mhi_raw_2(long number, long a, long b) { return mhi_raw_3(number, a, b, 0); }
 static inline long mhi_raw_1(long number, long a) { return mhi_raw_2(number, a, 0); }
 static inline long mhi_raw_0(long number) { return mhi_raw_1(number, 0); }
 
-/* What the kernel put behind the environment, as pairs of an AT_* and a value; before anything else of sys_raw.c is called. */
+/* What the kernel put behind the environment, as pairs of an AT_* and a value; before anything else of sys_raw.c is
+ * called. */
 void mhi_raw_begin(const uint64_t *auxv);
 uint64_t mhi_raw_clock_ns(void); /* CLOCK_MONOTONIC */
 

@@ -34,25 +34,31 @@ int mhi_sys_flock(int fd, int operation);
 /* Growing a file beyond RLIMIT_FSIZE is -EFBIG, here and in ftruncate and pwrite, without the signal SIGXFSZ. */
 int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size);
 int mhi_sys_ftruncate(int fd, uint64_t size);
-int mhi_sys_free_bytes(int fd, uint64_t *bytes); /* of the file system, for this user; -ENODATA where it does not tell */
+/* of the file system, for this user; -ENODATA where it does not tell */
+int mhi_sys_free_bytes(int fd, uint64_t *bytes);
 int mhi_sys_fsync(int fd);
-int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size); /* starts write-back and waits for it; durability is fsync's */
+/* starts write-back and waits for it; durability is fsync's */
+int mhi_sys_sync_range(int fd, uint64_t offset, uint64_t size);
 int mhi_sys_start_sync(int fd, uint64_t offset, uint64_t size); /* starts write-back and does not wait for it: a hint */
 int mhi_sys_link_fd(int fd, int directory, const char *name);   /* gives an O_TMPFILE a name; -EEXIST if taken */
 int mhi_sys_renameat(int directory, const char *from, const char *to);
-int mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags); /* RENAME_*; -EINVAL: the file system can't */
+/* RENAME_*; -EINVAL: the file system can't */
+int mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags);
 int mhi_sys_unlinkat(int directory, const char *name);
 int mhi_sys_mkdir(const char *path, mode_t mode);
 int mhi_sys_symlinkat(const char *target, int directory, const char *name);
 int mhi_sys_fchmod(int fd, mode_t mode);
-int mhi_sys_set_accessed(int fd, int64_t ns);                   /* its time of last access, since the epoch; -EPERM: not ours */
+/* its time of last access, since the epoch; -EPERM: not ours */
+int mhi_sys_set_accessed(int fd, int64_t ns);
 int64_t mhi_sys_seek_data(int fd, uint64_t offset); /* next offset with data, -ENXIO past the last */
 int64_t mhi_sys_seek_hole(int fd, uint64_t offset);
 ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset);
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset);
 ssize_t mhi_sys_read(int fd, void *buffer, size_t size);
-ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size); /* struct linux_dirent64, as many as fit; 0: no more */
-int mhi_sys_is_same_open(int fd, int other);                 /* 1: two descriptors of one open file, as dup makes them; 0: not */
+/* struct linux_dirent64, as many as fit; 0: no more */
+ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size);
+/* 1: two descriptors of one open file, as dup makes them; 0: not */
+int mhi_sys_is_same_open(int fd, int other);
 int mhi_sys_socket_option(int fd, int option);               /* of SOL_SOCKET, one that is an int */
 int mhi_sys_socket_peer(int fd, void *address, size_t size); /* a struct sockaddr, cut off after size */
 
@@ -66,12 +72,14 @@ int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset)
 /* process and machine */
 uid_t mhi_sys_uid(void);
 uid_t mhi_sys_euid(void);
-int mhi_sys_groups(gid_t *groups, int n);                   /* gid, egid, then the others, at most n in all: their number; -errno */
-int mhi_sys_access(const char *path, int mode);             /* by the real ids */
-bool mhi_sys_secure_exec(void);     /* AT_SECURE: set-user-ID and the like */
+/* gid, egid, then the others, at most n in all: their number; -errno */
+int mhi_sys_groups(gid_t *groups, int n);
+int mhi_sys_access(const char *path, int mode); /* by the real ids */
+bool mhi_sys_secure_exec(void);                 /* AT_SECURE: set-user-ID and the like */
 int64_t mhi_sys_wall_clock_ns(void);
 int mhi_sys_random(void *buffer, size_t size);
-ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size); /* NUL-terminated; -ENAMETOOLONG if it does not fit */
+/* NUL-terminated; -ENAMETOOLONG if it does not fit */
+ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size);
 int mhi_sys_realpath(const char *path, char *buffer, size_t size);
 int mhi_sys_thread_id(void);
 void mhi_sys_yield(void);
@@ -83,7 +91,8 @@ const char *mhi_sys_libc_version(void);   /* NULL in the launcher, which has non
 
 /* As prctl_mm_map; addresses. */
 typedef struct {
-    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start,
+        env_end;
 } mhi_sys_layout;
 int mhi_sys_layout_read(mhi_sys_layout *layout);
 int mhi_sys_layout_write(const mhi_sys_layout *layout);
@@ -91,8 +100,8 @@ int mhi_sys_mremap(void *from, size_t size, void *to); /* moves it over what is 
 
 typedef struct {
     uint64_t fs_base, tid_address, robust_list, robust_bytes;
-    uint64_t rseq, rseq_bytes;                  /* as the C library registered it; 0: not */
-    uint64_t signal_stack, signal_stack_bytes;  /* 0: none */
+    uint64_t rseq, rseq_bytes;                 /* as the C library registered it; 0: not */
+    uint64_t signal_stack, signal_stack_bytes; /* 0: none */
     uint64_t signal_mask;
     char name[16];
 } mhi_sys_thread;
@@ -104,29 +113,35 @@ int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* takes the rseq area bac
 typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
 int mhi_sys_action_read(int signal, mhi_sys_action *action);
 int mhi_sys_action_default(int signal);
-int mhi_sys_mask(int how, uint64_t signals, uint64_t *before); /* of the calling thread; `how` as in sigprocmask; before: NULL is allowed */
+/* of the calling thread; `how` as in sigprocmask; before: NULL is allowed */
+int mhi_sys_mask(int how, uint64_t signals, uint64_t *before);
 
 int mhi_sys_began_ns(int64_t *ns); /* when this process began, by the wall clock of now; up to a tick early */
 void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */
 int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
 int mhi_sys_die_in(int seconds);                         /* SIGKILL, unless it has ended by then */
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
-int mhi_sys_ends_within(int child, int milliseconds);    /* 1 as soon as it has ended, which is left to mhi_sys_wait; 0: not so soon */
-int mhi_sys_has_children(void);                          /* 1 or 0; a child that has ended counts until it is waited for */
-int mhi_sys_fork(void);                                  /* without any fork handler: the child may make system calls, and no more */
-/* Returns in a process that has none of these ids: a child, if need be, whose parent stays and passes on its end. 0, or -errno: it has one of
- * them still. The calling process must have one thread. */
+/* 1 as soon as it has ended, which is left to mhi_sys_wait; 0: not so soon */
+int mhi_sys_ends_within(int child, int milliseconds);
+/* 1 or 0; a child that has ended counts until it is waited for */
+int mhi_sys_has_children(void);
+/* without any fork handler: the child may make system calls, and no more */
+int mhi_sys_fork(void);
+/* Returns in a process that has none of these ids: a child, if need be, whose parent stays and passes on its end. 0, or
+ * -errno: it has one of them still. The calling process must have one thread. */
 int mhi_sys_take_other_id(const uint32_t *ids, uint32_t n_ids);
-int mhi_sys_shadow_stack(uint64_t *features);            /* those that are on; 0 where the machine has none */
+int mhi_sys_shadow_stack(uint64_t *features); /* those that are on; 0 where the machine has none */
 bool mhi_sys_is_terminal(int fd);
 int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows);
-enum { MHI_SYS_HOST_BYTES = 5 * 65 };                     /* sysname, nodename, release, version, machine */
+enum { MHI_SYS_HOST_BYTES = 5 * 65 }; /* sysname, nodename, release, version, machine */
 int mhi_sys_host(char name[MHI_SYS_HOST_BYTES]);
-int mhi_sys_stack_limit(uint64_t *bytes);                 /* the soft one */
-int mhi_sys_cpus(uint64_t *bits, size_t size);            /* that this thread may run on; what is not known is left alone */
-/* What the kernel keeps for this process besides its memory, each as a number that is compared: working directory, umask, nice value, CPUs; limits,
- * soft and hard; session, process group, scheduler, no_new_privs, dumpable, signal of the parent's death, subreaper, securebits, slack of timers,
- * groups, root directory; whether each interval timer runs; of each standard stream what it leads to, its status flags, its descriptor flags. */
+int mhi_sys_stack_limit(uint64_t *bytes); /* the soft one */
+/* that this thread may run on; what is not known is left alone */
+int mhi_sys_cpus(uint64_t *bits, size_t size);
+/* What the kernel keeps for this process besides its memory, each as a number that is compared: working directory,
+ * umask, nice value, CPUs; limits, soft and hard; session, process group, scheduler, no_new_privs, dumpable, signal of
+ * the parent's death, subreaper, securebits, slack of timers, groups, root directory; whether each interval timer runs;
+ * of each standard stream what it leads to, its status flags, its descriptor flags. */
 enum { MHI_STATE_LIMITS = 16, MHI_STATE_VALUES = 4 + 2 * MHI_STATE_LIMITS + 11 + 3 + 9 };
 void mhi_sys_state(int64_t values[MHI_STATE_VALUES]);
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */

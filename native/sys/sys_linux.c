@@ -24,13 +24,13 @@
 #include <unistd.h>
 
 /* Repeats a call that a signal cut short, then turns errno into the result. */
-#define RETRY(call)                                     \
-    ({                                                  \
-        long result_;                                   \
-        do                                              \
-            result_ = (long)(call);                     \
-        while (result_ == -1 && errno == EINTR);        \
-        result_ == -1 ? -(long)errno : result_;         \
+#define RETRY(call)                              \
+    ({                                           \
+        long result_;                            \
+        do                                       \
+            result_ = (long)(call);              \
+        while (result_ == -1 && errno == EINTR); \
+        result_ == -1 ? -(long)errno : result_;  \
     })
 
 int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, int fd, uint64_t offset)
@@ -130,7 +130,10 @@ int mhi_sys_rename_with(int directory, const char *from, const char *to, unsigne
 
 int mhi_sys_unlinkat(int directory, const char *name) { return unlinkat(directory, name, 0) == 0 ? 0 : -errno; }
 int mhi_sys_mkdir(const char *path, mode_t mode) { return mkdir(path, mode) == 0 ? 0 : -errno; }
-int mhi_sys_symlinkat(const char *target, int directory, const char *name) { return symlinkat(target, directory, name) == 0 ? 0 : -errno; }
+int mhi_sys_symlinkat(const char *target, int directory, const char *name)
+{
+    return symlinkat(target, directory, name) == 0 ? 0 : -errno;
+}
 int mhi_sys_fchmod(int fd, mode_t mode) { return (int)RETRY(fchmod(fd, mode)); }
 
 int mhi_sys_set_accessed(int fd, int64_t ns)
@@ -147,8 +150,8 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return RETRY(pread(fd, buffer, size, (off_t)offset));
 }
 
-/* Not the C library's pwrite: while there are threads that one marks its own as cancellable, and a process that writes itself out would
- * have the mark in the image. */
+/* Not the C library's pwrite: while there are threads that one marks its own as cancellable, and a process that writes
+ * itself out would have the mark in the image. */
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
     if (exceeds_file_limit(offset + size))
@@ -157,7 +160,10 @@ ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 }
 
 ssize_t mhi_sys_read(int fd, void *buffer, size_t size) { return RETRY(read(fd, buffer, size)); }
-ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size) { return RETRY(syscall(SYS_getdents64, fd, entries, size)); }
+ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size)
+{
+    return RETRY(syscall(SYS_getdents64, fd, entries, size));
+}
 
 int mhi_sys_is_same_open(int fd, int other)
 {

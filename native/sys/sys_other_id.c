@@ -1,13 +1,16 @@
 /* sys_other_id.c - goes on under another process id, where the kernel gave this process one that its memory knows.
  *
- * Random generators tell by the process id that they run in a copy of their memory, and then seed themselves anew. Ids repeat: the program of a
- * container is its process 1, and numbers wrap around. So where this process, a resumed one or a child that it has forked, has an id that the
- * memory has run under before, it goes on as a child of itself, and stays as that child's parent until it ends:
+ * Random generators tell by the process id that they run in a copy of their memory, and then seed themselves anew. Ids
+ * repeat: the program of a container is its process 1, and numbers wrap around. So where this process, a resumed one or
+ * a child that it has forked, has an id that the memory has run under before, it goes on as a child of itself, and
+ * stays as that child's parent until it ends:
  *
- *     signals     are handed on, but for those that a terminal sends: it sends them to both, which are one process group
+ *     signals     are handed on, but for those that a terminal sends: it sends them to both, which are one process
+ *                 group
  *     stops       by the terminal are its own too, so that a shell sees them
  *     orphans     are waited for, as is the duty of process 1
- *     the end     is its own: the same status, the same signal. Process 1 can't end by a signal: its status is then 128 and the signal
+ *     the end     is its own: the same status, the same signal. Process 1 can't end by a signal: its status is then 128
+ *                 and the signal
  *
  * It holds nothing open, and if it is killed so is the child.
  */
@@ -24,22 +27,26 @@
 #include "sys/sys.h"
 
 enum {
-    FROM_KERNEL = 0x80,   /* SI_KERNEL: of a terminal, a timer or a limit */
-    SIGNAL_STATUS = 128,  /* what shells add */
-    OLD_LIMIT_FILES = 1024, /* descriptors closed one by one where the kernel has no close_range (before 5.9); the usual limit */
+    FROM_KERNEL = 0x80,  /* SI_KERNEL: of a terminal, a timer or a limit */
+    SIGNAL_STATUS = 128, /* what shells add */
+    /* descriptors closed one by one where the kernel has no close_range (before 5.9); the usual limit */
+    OLD_LIMIT_FILES = 1024,
 };
 
 /* What a process keeps when it becomes its own child. */
 typedef struct {
     uint64_t mask;
     mhi_sys_action child_action;
-    int *tid_address;           /* where the C library has the thread id; NULL: it has none yet */
+    int *tid_address; /* where the C library has the thread id; NULL: it has none yet */
     uintptr_t robust_list, robust_bytes;
 } kept;
 
 static const uint64_t all_signals = ~(uint64_t)0;
 
-static long set_mask(const uint64_t *mask, uint64_t *old) { return mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)mask, (long)old, sizeof *mask); }
+static long set_mask(const uint64_t *mask, uint64_t *old)
+{
+    return mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)mask, (long)old, sizeof *mask);
+}
 
 static long set_action(int signal, const mhi_sys_action *action, mhi_sys_action *old)
 {
@@ -64,8 +71,8 @@ __attribute__((noreturn)) static void end(int status)
 
 static bool is_of_terminal(int signal)
 {
-    const uint64_t terminal = 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGHUP | 1ull << SIGTSTP | 1ull << SIGTTIN | 1ull << SIGTTOU |
-                              1ull << SIGCONT | 1ull << SIGWINCH;
+    const uint64_t terminal = 1ull << SIGINT | 1ull << SIGQUIT | 1ull << SIGHUP | 1ull << SIGTSTP | 1ull << SIGTTIN |
+                              1ull << SIGTTOU | 1ull << SIGCONT | 1ull << SIGWINCH;
     return signal < 64 && (terminal >> signal & 1);
 }
 
@@ -111,14 +118,16 @@ static void wait_for_children(long child, bool *has_continued)
         *has_continued = WIFCONTINUED(status);
         if (!is_stopped && !*has_continued)
             end_as(status);
-        if (is_stopped && WSTOPSIG(status) != SIGSTOP && !is_pending(SIGCONT)) /* who sends this one to the child alone continues the child alone */
+        /* who sends this one to the child alone continues the child alone */
+        if (is_stopped && WSTOPSIG(status) != SIGSTOP && !is_pending(SIGCONT))
             mhi_raw_2(SYS_kill, mhi_raw_0(SYS_getpid), SIGSTOP);
     }
 }
 
 __attribute__((noreturn)) static void be_parent(long child)
 {
-    bool has_continued = false; /* by a SIGCONT that went to both, whose own copy is still to come: SIGCHLD has the lower number */
+    /* by a SIGCONT that went to both, whose own copy is still to come: SIGCHLD has the lower number */
+    bool has_continued = false;
     let_go();
     for (;;) {
         siginfo_t info;

@@ -23,7 +23,20 @@
 enum { RSEQ_BYTES_MIN = 32 }; /* what glibc registers even where the kernel's part of it is smaller */
 
 /* Fields of /proc/PID/stat by their numbers in proc(5). */
-enum { START_TIME = 22, START_CODE = 26, END_CODE = 27, START_STACK = 28, START_DATA = 45, END_DATA, START_BRK, ARG_START, ARG_END, ENV_START, ENV_END, N_FIELDS };
+enum {
+    START_TIME = 22,
+    START_CODE = 26,
+    END_CODE = 27,
+    START_STACK = 28,
+    START_DATA = 45,
+    END_DATA,
+    START_BRK,
+    ARG_START,
+    ARG_END,
+    ENV_START,
+    ENV_END,
+    N_FIELDS
+};
 
 static int read_fields(uint64_t fields[N_FIELDS])
 {
@@ -47,12 +60,17 @@ int mhi_sys_layout_read(mhi_sys_layout *layout)
     if (result < 0)
         return result;
     *layout = (mhi_sys_layout){
-        .start_code = fields[START_CODE], .end_code = fields[END_CODE],
-        .start_data = fields[START_DATA], .end_data = fields[END_DATA],
-        .start_brk = fields[START_BRK], .brk = (uint64_t)syscall(SYS_brk, 0),
+        .start_code = fields[START_CODE],
+        .end_code = fields[END_CODE],
+        .start_data = fields[START_DATA],
+        .end_data = fields[END_DATA],
+        .start_brk = fields[START_BRK],
+        .brk = (uint64_t)syscall(SYS_brk, 0),
         .start_stack = fields[START_STACK],
-        .arg_start = fields[ARG_START], .arg_end = fields[ARG_END],
-        .env_start = fields[ENV_START], .env_end = fields[ENV_END],
+        .arg_start = fields[ARG_START],
+        .arg_end = fields[ARG_END],
+        .env_start = fields[ENV_START],
+        .env_end = fields[ENV_END],
     };
     return 0;
 }
@@ -65,7 +83,8 @@ int mhi_sys_began_ns(int64_t *ns)
     if (result < 0)
         return result;
     clock_gettime(CLOCK_BOOTTIME, &since_boot);
-    int64_t tick_ns = 1000000000 / sysconf(_SC_CLK_TCK), now_ns = (int64_t)since_boot.tv_sec * 1000000000 + since_boot.tv_nsec;
+    int64_t tick_ns = 1000000000 / sysconf(_SC_CLK_TCK),
+            now_ns = (int64_t)since_boot.tv_sec * 1000000000 + since_boot.tv_nsec;
     *ns = mhi_sys_wall_clock_ns() - (now_ns - (int64_t)fields[START_TIME] * tick_ns);
     return 0;
 }
@@ -73,12 +92,17 @@ int mhi_sys_began_ns(int64_t *ns)
 int mhi_sys_layout_write(const mhi_sys_layout *layout)
 {
     struct prctl_mm_map map = {
-        .start_code = layout->start_code, .end_code = layout->end_code,
-        .start_data = layout->start_data, .end_data = layout->end_data,
-        .start_brk = layout->start_brk, .brk = layout->brk,
+        .start_code = layout->start_code,
+        .end_code = layout->end_code,
+        .start_data = layout->start_data,
+        .end_data = layout->end_data,
+        .start_brk = layout->start_brk,
+        .brk = layout->brk,
         .start_stack = layout->start_stack,
-        .arg_start = layout->arg_start, .arg_end = layout->arg_end,
-        .env_start = layout->env_start, .env_end = layout->env_end,
+        .arg_start = layout->arg_start,
+        .arg_end = layout->arg_end,
+        .env_start = layout->env_start,
+        .env_end = layout->env_end,
         .exe_fd = (uint32_t)-1,
     };
     return prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) == 0 ? 0 : -errno;
@@ -193,7 +217,9 @@ int mhi_sys_shadow_stack(uint64_t *features)
 {
     enum { SHADOW_STACK_STATUS = 0x5005 }; /* ARCH_SHSTK_STATUS: newer than the headers that we must compile with */
     *features = 0;
-    return syscall(SYS_arch_prctl, SHADOW_STACK_STATUS, features) == 0 || errno == EINVAL || errno == EOPNOTSUPP ? 0 : -errno;
+    return syscall(SYS_arch_prctl, SHADOW_STACK_STATUS, features) == 0 || errno == EINVAL || errno == EOPNOTSUPP
+               ? 0
+               : -errno;
 }
 
 bool mhi_sys_is_terminal(int fd) { return isatty(fd); }

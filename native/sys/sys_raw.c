@@ -44,8 +44,14 @@ int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, in
 }
 
 int mhi_sys_munmap(void *address, size_t size) { return (int)mhi_raw_2(SYS_munmap, (long)address, (long)size); }
-int mhi_sys_mprotect(void *address, size_t size, int prot) { return (int)mhi_raw_3(SYS_mprotect, (long)address, (long)size, prot); }
-int mhi_sys_madvise(void *address, size_t size, int advice) { return (int)mhi_raw_3(SYS_madvise, (long)address, (long)size, advice); }
+int mhi_sys_mprotect(void *address, size_t size, int prot)
+{
+    return (int)mhi_raw_3(SYS_mprotect, (long)address, (long)size, prot);
+}
+int mhi_sys_madvise(void *address, size_t size, int advice)
+{
+    return (int)mhi_raw_3(SYS_madvise, (long)address, (long)size, advice);
+}
 long mhi_sys_page_size(void) { return (long)page_size; }
 
 int mhi_sys_open(const char *path, int flags, mode_t mode)
@@ -65,11 +71,18 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return mhi_raw_4(SYS_pread64, fd, (long)buffer, (long)size, (long)offset);
 }
 
-ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size) { return mhi_raw_3(SYS_getdents64, fd, (long)entries, (long)size); }
+ssize_t mhi_sys_read_directory(int fd, void *entries, size_t size)
+{
+    return mhi_raw_3(SYS_getdents64, fd, (long)entries, (long)size);
+}
 
 bool mhi_sys_is_terminal(int fd)
 {
-    struct { uint32_t modes[4]; uint8_t line, characters[31]; } settings; /* no smaller than the kernel's struct termios */
+    /* no smaller than the kernel's struct termios */
+    struct {
+        uint32_t modes[4];
+        uint8_t line, characters[31];
+    } settings;
     return mhi_raw_3(SYS_ioctl, fd, TCGETS, (long)&settings) == 0;
 }
 

@@ -73,7 +73,7 @@ void mhi_sys_state(int64_t values[MHI_STATE_VALUES])
     *next++ = digest(groups, n_groups < 0 ? 0 : (long)((size_t)n_groups * sizeof *groups));
     *next++ = place("/");
     struct itimerval timer;
-    for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++)
+    for (unsigned which = ITIMER_REAL; which <= ITIMER_PROF; which++)
         *next++ = getitimer(which, &timer) == 0 && (timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0);
     for (int fd = 0; fd < 3; fd++) {
         struct stat found;

@@ -1,10 +1,10 @@
 /* harness.h - cases, checks and seeded randomness for the C tests.
  *
- *     TEST(free_leaves_a_foreign_pointer_alone) { CHECK(...); CHECK_EQUAL(found, expected); CHECK_OK(mh_call(&err), err); }
- *     int main(int argc, char **argv) { return harness_main(argc, argv); }
+ *     TEST(free_leaves_a_foreign_pointer_alone) { CHECK(...); CHECK_EQUAL(found, expected); CHECK_OK(mh_call(&err),
+ *     err); } int main(int argc, char **argv) { return harness_main(argc, argv); }
  *
- * The first check that fails names itself, its case and the seed, and ends the program with 1. Arguments choose cases by
- * a part of their name. MAGICHEAP_TEST_SEED replaces the fixed seed.
+ * The first check that fails names itself, its case and the seed, and ends the program with 1. Arguments choose cases
+ * by a part of their name. MAGICHEAP_TEST_SEED replaces the fixed seed.
  */
 #ifndef HARNESS_H
 #define HARNESS_H
@@ -28,13 +28,13 @@ static inline void harness_add(harness_case *added)
 }
 
 /* Constructors of one file run in the order of its text, and so do the cases. */
-#define TEST(name_)                                                           \
-    static void name_(void);                                                  \
-    __attribute__((constructor)) static void harness_add_##name_(void)        \
-    {                                                                         \
-        static harness_case added = { .name = #name_, .run = name_ };         \
-        harness_add(&added);                                                  \
-    }                                                                         \
+#define TEST(name_)                                                    \
+    static void name_(void);                                           \
+    __attribute__((constructor)) static void harness_add_##name_(void) \
+    {                                                                  \
+        static harness_case added = { .name = #name_, .run = name_ };  \
+        harness_add(&added);                                           \
+    }                                                                  \
     static void name_(void)
 
 static inline uint64_t harness_seed(void)
@@ -56,8 +56,8 @@ static inline uint64_t harness_below(uint64_t *state, uint64_t bound) { return h
 
 __attribute__((noreturn)) static inline void harness_fail(const char *file, int line, const char *what)
 {
-    fprintf(stderr, "%s:%d: %s: %s (seed %llu)\n", file, line, harness_current != NULL ? harness_current->name : "main", what,
-            (unsigned long long)harness_seed());
+    fprintf(stderr, "%s:%d: %s: %s (seed %llu)\n", file, line, harness_current != NULL ? harness_current->name : "main",
+            what, (unsigned long long)harness_seed());
     exit(1);
 }
 
@@ -68,21 +68,21 @@ __attribute__((noreturn)) static inline void harness_fail(const char *file, int 
         unsigned long long found_ = (unsigned long long)(found), expected_ = (unsigned long long)(expected);       \
         if (found_ != expected_) {                                                                                 \
             char text_[256];                                                                                       \
-            snprintf(text_, sizeof text_, "%s is %lld (0x%llx), not %s, %lld (0x%llx)", #found,                    \
-                     (long long)found_, found_, #expected, (long long)expected_, expected_);                       \
+            snprintf(text_, sizeof text_, "%s is %lld (0x%llx), not %s, %lld (0x%llx)", #found, (long long)found_, \
+                     found_, #expected, (long long)expected_, expected_);                                          \
             harness_fail(__FILE__, __LINE__, text_);                                                               \
         }                                                                                                          \
     } while (0)
 
 /* call must return 0 (MH_OK); otherwise the mh_error it filled is shown. */
-#define CHECK_OK(call, err)                                                                                        \
-    do {                                                                                                           \
-        int status_ = (call);                                                                                      \
-        if (status_ != 0) {                                                                                        \
-            char text_[700];                                                                                       \
-            snprintf(text_, sizeof text_, "%s returned %d: %s", #call, status_, (err).detail);                     \
-            harness_fail(__FILE__, __LINE__, text_);                                                               \
-        }                                                                                                          \
+#define CHECK_OK(call, err)                                                                    \
+    do {                                                                                       \
+        int status_ = (call);                                                                  \
+        if (status_ != 0) {                                                                    \
+            char text_[700];                                                                   \
+            snprintf(text_, sizeof text_, "%s returned %d: %s", #call, status_, (err).detail); \
+            harness_fail(__FILE__, __LINE__, text_);                                           \
+        }                                                                                      \
     } while (0)
 
 static inline int harness_main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* heap_oracle.h - a dumb table of what should be live, and random traffic that is compared with it.
  *
- * Every block is filled with bytes that its record tells; a block that overlaps another, moves or loses content is seen when it is
- * next looked at. One oracle is for one thread; blocks may be handed from one to another by their records.
+ * Every block is filled with bytes that its record tells; a block that overlaps another, moves or loses content is seen
+ * when it is next looked at. One oracle is for one thread; blocks may be handed from one to another by their records.
  */
 #ifndef HEAP_ORACLE_H
 #define HEAP_ORACLE_H
@@ -13,13 +13,13 @@ enum { ORACLE_BLOCKS = 1024 };
 typedef struct {
     unsigned char *address; /* NULL: no block */
     size_t size_bytes;
-    uint64_t seed;          /* of its content */
+    uint64_t seed; /* of its content */
 } oracle_block;
 
 typedef struct {
     mh_arena *arena;
     uint64_t random;
-    uint32_t n_blocks;      /* slots in use of blocks: fewer make more reuse */
+    uint32_t n_blocks; /* slots in use of blocks: fewer make more reuse */
     oracle_block blocks[ORACLE_BLOCKS];
 } oracle;
 
@@ -47,7 +47,8 @@ static inline void oracle_compare(const oracle_block *block, const unsigned char
 /* Mostly small, some of every magnitude up to 1 MiB, now and then the sizes at which a path changes. */
 static inline size_t oracle_size(uint64_t *random)
 {
-    static const size_t edges[] = { 0, 1, 15, 16, 17, 128, 129, 4095, 4096, 4097, 32767, 32768, 32769, 36864, 36865, 1 << 20 };
+    static const size_t edges[] = { 0,    1,    15,    16,    17,    128,   129,   4095,
+                                    4096, 4097, 32767, 32768, 32769, 36864, 36865, 1 << 20 };
     uint64_t kind = harness_below(random, 16);
     if (kind == 0)
         return edges[harness_below(random, sizeof edges / sizeof *edges)];
@@ -62,7 +63,8 @@ static inline void oracle_record(oracle *o, oracle_block *block, void *address, 
     CHECK_EQUAL((uintptr_t)address % 16, 0);
     CHECK(mh_usable_size(address) >= size_bytes);
     CHECK(mh_arena_of(address) == o->arena);
-    CHECK(mhi_arena_find_block(o->arena, (uintptr_t)address + size_bytes / 2, &found) && found.address == (uintptr_t)address);
+    CHECK(mhi_arena_find_block(o->arena, (uintptr_t)address + size_bytes / 2, &found) &&
+          found.address == (uintptr_t)address);
     CHECK_EQUAL(found.size_bytes, mh_usable_size(address));
     oracle_fill(block);
 }
@@ -90,8 +92,7 @@ static inline void oracle_allocate(oracle *o, oracle_block *block)
         align_bytes = 1ull << harness_below(&o->random, 17);
         address = mh_aligned_alloc(o->arena, align_bytes, size_bytes);
         break;
-    default:
-        address = mh_malloc(o->arena, size_bytes);
+    default: address = mh_malloc(o->arena, size_bytes);
     }
     CHECK_EQUAL((uintptr_t)address % align_bytes, 0);
     oracle_record(o, block, address, size_bytes);

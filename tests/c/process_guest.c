@@ -1,7 +1,8 @@
 /* process_guest.c - a program that commits itself, to be resumed: process_guest CASE SNAPSHOT LAUNCHER [argument]
  *
- * The first run prepares what the case is about, commits, and prints "cold: " and why it was; a later run is resumed, checks what it
- * finds, and prints "resumed"; its exit status is the argument. Built without sanitizers: their shadow of the address space would be part of the process.
+ * The first run prepares what the case is about, commits, and prints "cold: " and why it was; a later run is resumed,
+ * checks what it finds, and prints "resumed"; its exit status is the argument. Built without sanitizers: their shadow
+ * of the address space would be part of the process.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -98,7 +99,8 @@ static void check_growth(void)
     CHECK(end == (void *)-1 || (*end = 1) == 1); /* none, or memory that is there */
 }
 
-/* Memory in every state: hidden, read-only, executable, of a file and changed, of a file that is gone, told to be left out. */
+/* Memory in every state: hidden, read-only, executable, of a file and changed, of a file that is gone, told to be left
+ * out. */
 static char *hidden, *read_only, *code, *of_file, *of_gone, *not_dumped, *wiped, *untouched;
 
 static int open_file(const char *name, size_t bytes)
@@ -151,7 +153,8 @@ static void check_states(void)
     CHECK(untouched[700 * (size_t)MIB] == 'm' && untouched[0] == 0 && untouched[999 * (size_t)MIB] == 0);
 }
 
-/* Guards, as the C library puts below the stacks of threads: beside memory that was written, in the midst of it, and in what is left out. */
+/* Guards, as the C library puts below the stacks of threads: beside memory that was written, in the midst of it, and in
+ * what is left out. */
 enum { GUARD_INSTALL = 102 /* MADV_GUARD_INSTALL */, GUARDED_PAGES = 12 };
 static char *guarded, *guarded_secret, *guarded_file;
 static bool has_guards, has_file_guard;
@@ -162,7 +165,8 @@ static void prepare_guards(void)
     char path[4096];
     guarded = map(GUARDED_PAGES * PAGE, prot, flags, -1);
     guarded_secret = map(3 * PAGE, prot, flags, -1);
-    has_guards = madvise(guarded + 4 * PAGE, 2 * PAGE, GUARD_INSTALL) == 0 && madvise(guarded, PAGE, GUARD_INSTALL) == 0;
+    has_guards =
+        madvise(guarded + 4 * PAGE, 2 * PAGE, GUARD_INSTALL) == 0 && madvise(guarded, PAGE, GUARD_INSTALL) == 0;
     guarded[3 * PAGE] = guarded[6 * PAGE] = guarded[11 * PAGE] = 'm';
     CHECK(!has_guards || madvise(guarded + 9 * PAGE, PAGE, GUARD_INSTALL) == 0);
     guarded_secret[0] = 'm';
@@ -186,7 +190,8 @@ static void check_guards(void)
     for (int i = 0; i < GUARDED_PAGES; i++)
         CHECK(is_readable(ends[1], guarded + i * PAGE) == !(has_guards && (i == 0 || i == 4 || i == 5 || i == 9)));
     CHECK(guarded[3 * PAGE] == 'm' && guarded[6 * PAGE] == 'm' && guarded[11 * PAGE] == 'm' && guarded[2 * PAGE] == 0);
-    CHECK(guarded_secret[0] == 0 && is_readable(ends[1], guarded_secret + PAGE) == !has_guards && is_readable(ends[1], guarded_secret + 2 * PAGE));
+    CHECK(guarded_secret[0] == 0 && is_readable(ends[1], guarded_secret + PAGE) == !has_guards &&
+          is_readable(ends[1], guarded_secret + 2 * PAGE));
     CHECK(is_readable(ends[1], guarded_file + 4 * PAGE) == !has_file_guard);
     CHECK(guarded_file[0] == 'm' && guarded_file[3 * PAGE] == 'f' && guarded_file[7 * PAGE] == 'f');
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
@@ -248,7 +253,8 @@ static void take_overflow(int signal)
 {
     char here;
     stack_t stack;
-    on_alternate = signal == SIGSEGV && sigaltstack(NULL, &stack) == 0 && &here >= (char *)stack.ss_sp && &here < (char *)stack.ss_sp + stack.ss_size;
+    on_alternate = signal == SIGSEGV && sigaltstack(NULL, &stack) == 0 && &here >= (char *)stack.ss_sp &&
+                   &here < (char *)stack.ss_sp + stack.ss_size;
     siglongjmp(overflow_point, 1);
 }
 
@@ -270,7 +276,8 @@ static void check_signals(void)
     CHECK(raise(SIGUSR1) == 0 && n_usr1 == 1);
     CHECK(sigaction(SIGUSR1, NULL, &action) == 0 && action.sa_flags & SA_RESTART && action.sa_handler == take_usr1);
     CHECK(sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN);
-    CHECK(sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGUSR2) == 1 && sigismember(&blocked, SIGTERM) == 0);
+    CHECK(sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGUSR2) == 1 &&
+          sigismember(&blocked, SIGTERM) == 0);
     CHECK(raise(SIGUSR2) == 0 && sigpending(&pending) == 0 && sigismember(&pending, SIGUSR2) == 1);
     if (sigsetjmp(overflow_point, 1) == 0)
         descend(SIZE_MAX);
@@ -303,8 +310,10 @@ static void prepare_descriptors(void)
 static void check_descriptors(void)
 {
     struct stat status;
-    CHECK(lseek(READING, 0, SEEK_CUR) == 333 && fcntl(READING, F_GETFD) == FD_CLOEXEC && (fcntl(READING, F_GETFL) & O_ACCMODE) == O_RDONLY);
-    CHECK(fcntl(APPENDING, F_GETFL) == (O_WRONLY | O_APPEND | 0100000 /* O_LARGEFILE, which the kernel adds */) && fcntl(APPENDING, F_GETFD) == 0);
+    CHECK(lseek(READING, 0, SEEK_CUR) == 333 && fcntl(READING, F_GETFD) == FD_CLOEXEC &&
+          (fcntl(READING, F_GETFL) & O_ACCMODE) == O_RDONLY);
+    CHECK(fcntl(APPENDING, F_GETFL) == (O_WRONLY | O_APPEND | 0100000 /* O_LARGEFILE, which the kernel adds */) &&
+          fcntl(APPENDING, F_GETFD) == 0);
     CHECK(fstat(APPENDING, &status) == 0);
     off_t before = status.st_size;
     CHECK(write(APPENDING, "more", 4) == 4 && fstat(APPENDING, &status) == 0 && status.st_size == before + 4);
@@ -351,8 +360,10 @@ static pid_t committing;
 static void prepare_threads(void)
 {
     pthread_mutexattr_t attributes;
-    CHECK(pthread_mutexattr_init(&attributes) == 0 && pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK) == 0);
-    CHECK(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0 && pthread_mutex_init(&mutex, &attributes) == 0);
+    CHECK(pthread_mutexattr_init(&attributes) == 0 &&
+          pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK) == 0);
+    CHECK(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0 &&
+          pthread_mutex_init(&mutex, &attributes) == 0);
     committing = getpid();
     run_threads();
 }
@@ -366,7 +377,8 @@ static void check_threads(void)
     pthread_attr_t attributes;
     void *stack;
     size_t bytes;
-    CHECK(pthread_getattr_np(pthread_self(), &attributes) == 0 && pthread_attr_getstack(&attributes, &stack, &bytes) == 0);
+    CHECK(pthread_getattr_np(pthread_self(), &attributes) == 0 &&
+          pthread_attr_getstack(&attributes, &stack, &bytes) == 0);
     CHECK((char *)&bytes > (char *)stack && (char *)&bytes < (char *)stack + bytes);
     CHECK(pthread_kill(pthread_self(), 0) == 0);
 }
@@ -401,7 +413,8 @@ static void check_children(void)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 5);
     FILE *pipe = popen("echo $GUEST_VARIABLE", "r");
     char line[64];
-    CHECK(pipe != NULL && fgets(line, sizeof line, pipe) != NULL && strcmp(line, "of this run\n") == 0 && pclose(pipe) == 0);
+    CHECK(pipe != NULL && fgets(line, sizeof line, pipe) != NULL && strcmp(line, "of this run\n") == 0 &&
+          pclose(pipe) == 0);
 }
 
 /* Each run, and each call, is later than the one before: the vdso reads the clocks. */
@@ -444,7 +457,9 @@ static void check_layers(void)
     mh_resumed resumed;
     snprintf(path, sizeof path, "%s.layer", argument);
     CHECK(mh_read_resumed(&resumed));
-    const mh_options options = { .process = true, .program = program, .environment = (const char *const *)resumed.envp };
+    const mh_options options = { .process = true,
+                                 .program = program,
+                                 .environment = (const char *const *)resumed.envp };
     CHECK_OK(mh_open(&tx, path, &options, &err), err);
     if (mh_is_resumable(tx)) {
         mh_resume(tx, launcher, (const char *const *)resumed.argv, 0, (const char *const *)resumed.envp, &err);
@@ -524,14 +539,21 @@ static const struct {
     const char *name;
     void (*prepare)(void), (*check)(void);
 } cases[] = {
-    { "memory", prepare_memory, check_memory },          { "growth", prepare_growth, check_growth },
+    { "memory", prepare_memory, check_memory },
+    { "growth", prepare_growth, check_growth },
     { "guards", prepare_guards, check_guards },
-    { "states", prepare_states, check_states },          { "shared", prepare_shared, check_shared },
-    { "stack", nothing, check_stack },                   { "signals", prepare_signals, check_signals },
-    { "descriptors", prepare_descriptors, check_descriptors }, { "threads", prepare_threads, check_threads },
-    { "libraries", prepare_libraries, check_libraries }, { "children", nothing, check_children },
-    { "clocks", prepare_clocks, check_clocks },          { "layers", prepare_layers, check_layers },
-    { "rehearsal", prepare_rehearsal, check_rehearsal }, { "rehearsal that dies", prepare_rehearsal, nothing },
+    { "states", prepare_states, check_states },
+    { "shared", prepare_shared, check_shared },
+    { "stack", nothing, check_stack },
+    { "signals", prepare_signals, check_signals },
+    { "descriptors", prepare_descriptors, check_descriptors },
+    { "threads", prepare_threads, check_threads },
+    { "libraries", prepare_libraries, check_libraries },
+    { "children", nothing, check_children },
+    { "clocks", prepare_clocks, check_clocks },
+    { "layers", prepare_layers, check_layers },
+    { "rehearsal", prepare_rehearsal, check_rehearsal },
+    { "rehearsal that dies", prepare_rehearsal, nothing },
     { "rehearsal that hangs", prepare_rehearsal, nothing },
 };
 
@@ -540,7 +562,10 @@ static int n_before, n_prepared, n_child; /* runs of the handlers that were regi
 static void count_prepare(void) { n_prepared++; }
 static void count_child(void) { n_child++; }
 
-__attribute__((constructor(101))) static void register_early(void) { n_before += pthread_atfork(count_prepare, NULL, count_child) == 0; }
+__attribute__((constructor(101))) static void register_early(void)
+{
+    n_before += pthread_atfork(count_prepare, NULL, count_child) == 0;
+}
 
 int main(int argc, char **argv)
 {

@@ -12,7 +12,10 @@
 static void *do_malloc(size_t size) { return malloc(size); }
 static void *do_calloc(size_t n_items, size_t item_size) { return calloc(n_items, item_size); }
 static void *do_realloc(void *block, size_t size) { return realloc(block, size); }
-static void *do_reallocarray(void *block, size_t n_items, size_t item_size) { return reallocarray(block, n_items, item_size); }
+static void *do_reallocarray(void *block, size_t n_items, size_t item_size)
+{
+    return reallocarray(block, n_items, item_size);
+}
 static void *do_memalign(size_t align, size_t size) { return memalign(align, size); }
 static int do_posix_memalign(void **out, size_t align, size_t size) { return posix_memalign(out, align, size); }
 static void *do_aligned_alloc(size_t align, size_t size) { return aligned_alloc(align, size); }
@@ -54,7 +57,8 @@ static FILE *do_fopen(const char *path, const char *mode) { return fopen(path, m
 
 static void *do_dlopen(const char *name)
 {
-    void *volatile handle = dlopen(name, RTLD_NOW | RTLD_LOCAL); /* volatile: a call, not a jump that would hide this library from dlopen */
+    /* volatile: a call, not a jump that would hide this library from dlopen */
+    void *volatile handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     return handle;
 }
 
@@ -81,7 +85,31 @@ static int number = 42;
 static const void *const table[] = { do_malloc, &number };
 
 __attribute__((visibility("default"))) const guest the_guest = {
-    do_malloc, do_calloc, do_realloc, do_reallocarray, do_memalign, do_posix_memalign, do_aligned_alloc, do_valloc, do_pvalloc,
-    do_free, do_malloc_usable_size, do_strdup, do_format, read_line, do_open, open_in, do_fopen, do_dlopen, do_dlsym,
-    set_hooks, hooked_malloc, hooked_free, registered, clear_registered, "a string literal", &number, table,
+    do_malloc,
+    do_calloc,
+    do_realloc,
+    do_reallocarray,
+    do_memalign,
+    do_posix_memalign,
+    do_aligned_alloc,
+    do_valloc,
+    do_pvalloc,
+    do_free,
+    do_malloc_usable_size,
+    do_strdup,
+    do_format,
+    read_line,
+    do_open,
+    open_in,
+    do_fopen,
+    do_dlopen,
+    do_dlsym,
+    set_hooks,
+    hooked_malloc,
+    hooked_free,
+    registered,
+    clear_registered,
+    "a string literal",
+    &number,
+    table,
 };

@@ -1,5 +1,5 @@
-/* route_host.h - what the tests of routing and audit share: loading the guests, asking about blocks. The test program is not routed itself:
- * it contains the library, whose own allocations stay ordinary. */
+/* route_host.h - what the tests of routing and audit share: loading the guests, asking about blocks. The test program
+ * is not routed itself: it contains the library, whose own allocations stay ordinary. */
 #ifndef ROUTE_HOST_H
 #define ROUTE_HOST_H
 #include <dlfcn.h>
@@ -56,7 +56,8 @@ static inline void end_routing(mh_arena *arena)
 static inline const char *owner_path(mh_arena *arena, const void *address)
 {
     mhi_block block;
-    return mhi_arena_find_block(arena, (uint64_t)address, &block) ? mhi_route_owner_path(block.owner) : "no block of the arena";
+    return mhi_arena_find_block(arena, (uint64_t)address, &block) ? mhi_route_owner_path(block.owner)
+                                                                  : "no block of the arena";
 }
 
 static inline bool is_data(mh_arena *arena, const void *address)

@@ -1,4 +1,5 @@
-/* route_python.c - as much of an interpreter as routing looks for: its names for malloc and its like, and what it does with a block itself. */
+/* route_python.c - as much of an interpreter as routing looks for: its names for malloc and its like, and what it does
+ * with a block itself. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,7 +44,8 @@ static allocator raw = { NULL, plain_malloc, plain_calloc, plain_realloc, plain_
 void *PyMem_RawMalloc(size_t size) { return raw.malloc(raw.context, size); }
 void *PyMem_RawCalloc(size_t n_items, size_t item_size)
 {
-    bool fits = item_size == 0 || n_items <= PTRDIFF_MAX / item_size; /* as CPython does, before it asks its allocator */
+    /* as CPython does, before it asks its allocator */
+    bool fits = item_size == 0 || n_items <= PTRDIFF_MAX / item_size;
     return fits ? raw.calloc(raw.context, n_items, item_size) : NULL;
 }
 void *PyMem_RawRealloc(void *block, size_t size) { return raw.realloc(raw.context, block, size); }

@@ -1,7 +1,8 @@
 /* sys_fault.h - makes the N-th system call of the library fail, for tests.
  *
- * Linked with fault_link_args (meson.build), every call of a mhi_sys_* function from another file goes through a counter
- * first. A test runs its scenario once to learn how many calls it makes, then once per call with that one failing:
+ * Linked with fault_link_args (meson.build), every call of a mhi_sys_* function from another file goes through a
+ * counter first. A test runs its scenario once to learn how many calls it makes, then once per call with that one
+ * failing:
  *
  *     for (uint64_t n = 1; n <= calls; n++) { sys_fault_arm(n, ENOMEM); scenario(); sys_fault_disarm(); check(); }
  *

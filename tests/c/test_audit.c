@@ -162,7 +162,8 @@ TEST(what_no_root_leads_to_is_litter_and_not_judged)
 {
     mh_arena *arena = new_arena();
     void *ordinary = malloc(100);
-    uint64_t *root = new_block(arena, 64), *middle = new_block(arena, 64), *last = new_block(arena, 64), *litter = new_block(arena, 64);
+    uint64_t *root = new_block(arena, 64), *middle = new_block(arena, 64), *last = new_block(arena, 64),
+             *litter = new_block(arena, 64);
     root[2] = (uint64_t)(middle + 3); /* an interior pointer */
     middle[7] = (uint64_t)last;
     last[0] = (uint64_t)root;
@@ -199,8 +200,17 @@ TEST(numbers_and_dead_addresses_are_nothing)
     mh_arena *arena = new_arena();
     char *ordinary = malloc(100);
     uint64_t *block = new_block(arena, 128), *freed = new_block(arena, 64);
-    uint64_t words[] = { 0, 1, 4095, 65536, UINT64_MAX, 1ull << 47, 0x3ff0000000000000, (uint64_t)freed, (uint64_t)(ordinary + 1),
-                         (uint64_t)load_guest()->table << 16, 0xffffffffff600000 /* vsyscall */ };
+    uint64_t words[] = { 0,
+                         1,
+                         4095,
+                         65536,
+                         UINT64_MAX,
+                         1ull << 47,
+                         0x3ff0000000000000,
+                         (uint64_t)freed,
+                         (uint64_t)(ordinary + 1),
+                         (uint64_t)load_guest()->table << 16,
+                         0xffffffffff600000 /* vsyscall */ };
     memcpy(block, words, sizeof words);
     mh_free(freed);
     run_audit(arena, block);
@@ -215,13 +225,16 @@ TEST(what_the_last_user_of_a_block_left_is_no_pointer)
     uint64_t *ordinary = malloc(100), **blocks;
     mh_arena *arena = begin_routing();
     blocks = g->malloc(64 * sizeof *blocks);
-    for (size_t i = 0; i < 64; i++) { /* of 16 bytes to 90 KB, resized so that also what is added comes from the one before */
+    /* of 16 bytes to 90 KB, resized so that also what is added comes from the one before */
+    for (size_t i = 0; i < 64; i++) {
         size_t size = 16 + i * i * 23;
         uint64_t *used = g->malloc(size);
         for (size_t j = 0; j < g->malloc_usable_size(used) / 8; j++)
             used[j] = (uint64_t)ordinary;
         g->free(used);
-        blocks[i] = i % 3 == 0 ? g->malloc(size - 8) : i % 3 == 1 ? g->realloc(g->malloc(size / 2), size) : g->memalign(16, size);
+        blocks[i] = i % 3 == 0   ? g->malloc(size - 8)
+                    : i % 3 == 1 ? g->realloc(g->malloc(size / 2), size)
+                                 : g->memalign(16, size);
     }
     end_routing(arena);
     run_audit(arena, blocks);
@@ -251,7 +264,8 @@ TEST(a_large_array_of_strings_is_relocated_even_where_they_share_tails)
     mh_arena *arena = new_arena();
     uint64_t *block = new_block(arena, 1 << 16);
     for (int i = 0; i < 1 << 13; i++)
-        block[i] = (uint64_t)(i % 4 == 0 ? g->literal + 3 : g->literal); /* the linker stores "tring" as the end of "string" */
+        /* the linker stores "tring" as the end of "string" */
+        block[i] = (uint64_t)(i % 4 == 0 ? g->literal + 3 : g->literal);
     run_audit(arena, block);
     CHECK_EQUAL(audit.n_relocations, 1 << 13);
     finish(arena);
@@ -269,8 +283,9 @@ TEST(a_single_function_pointer_in_a_large_block_is_relocated)
     finish(arena);
 }
 
-/* The worst that numbers can do: pairs of 32-bit integers whose upper halves are those of a library's addresses, and whose lower ones are
- * any. Of 2 ** 20 such words, many point into the library, most of them at nothing that a pointer would point at. */
+/* The worst that numbers can do: pairs of 32-bit integers whose upper halves are those of a library's addresses, and
+ * whose lower ones are any. Of 2 ** 20 such words, many point into the library, most of them at nothing that a pointer
+ * would point at. */
 TEST(integers_that_look_like_addresses_are_left_alone_in_large_blocks)
 {
     const guest *g = load_guest();
@@ -281,7 +296,8 @@ TEST(integers_that_look_like_addresses_are_left_alone_in_large_blocks)
     for (size_t i = 0; i < n_words; i++)
         block[i] = (uint64_t)g->number >> 32 << 32 | (uint32_t)harness_random(&seed);
     run_audit(arena, block);
-    printf("of %zu words that share the upper half of a library's address, %llu were taken for pointers into modules and %llu for others\n",
+    printf("of %zu words that share the upper half of a library's address, %llu were taken for pointers into modules "
+           "and %llu for others\n",
            n_words, (unsigned long long)audit.n_relocations, (unsigned long long)audit.summary.findings);
     CHECK(audit.n_relocations + audit.summary.findings <= n_words / 10000);
     finish(arena);

@@ -10,8 +10,8 @@ typedef struct {
     uint64_t *words;
     size_t n_words;
     bool is_data, is_reached;
-    uint8_t *kinds;            /* one per word */
-    int *leads_to;             /* likewise: index of a block, for kind INSIDE */
+    uint8_t *kinds; /* one per word */
+    int *leads_to;  /* likewise: index of a block, for kind INSIDE */
 } node;
 
 typedef enum { NUMBER, INSIDE, MODULE, DANGLING, N_KINDS } kind;

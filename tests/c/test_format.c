@@ -19,12 +19,13 @@ TEST(checksum_gives_the_published_values_of_xxh64)
     uint64_t generator = prime;
     for (size_t i = 0; i < sizeof bytes; i++, generator *= 11400714785074694797ull)
         bytes[i] = (uint8_t)(generator >> 56);
-    const struct { size_t size; uint64_t seed, sum; } known[] = {
-        { 0, 0, 0xef46db3751d8e999 },       { 0, prime, 0xac75fda2929b17ef },
-        { 1, 0, 0xe934a84adb052768 },       { 1, prime, 0x5014607643a9b4c3 },
-        { 4, 0, 0x9136a0dca57457ee },       { 14, 0, 0x8282dcc4994e35c8 },
-        { 14, prime, 0xc3bd6bf63deb6df0 },  { 222, 0, 0xb641ae8cb691c174 },
-        { 222, prime, 0x20cb8ab7ae10c14a },
+    const struct {
+        size_t size;
+        uint64_t seed, sum;
+    } known[] = {
+        { 0, 0, 0xef46db3751d8e999 },      { 0, prime, 0xac75fda2929b17ef }, { 1, 0, 0xe934a84adb052768 },
+        { 1, prime, 0x5014607643a9b4c3 },  { 4, 0, 0x9136a0dca57457ee },     { 14, 0, 0x8282dcc4994e35c8 },
+        { 14, prime, 0xc3bd6bf63deb6df0 }, { 222, 0, 0xb641ae8cb691c174 },   { 222, prime, 0x20cb8ab7ae10c14a },
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         CHECK_EQUAL(checksum_with(known[i].seed, bytes, known[i].size), known[i].sum);

@@ -275,9 +275,19 @@ TEST(free_leaves_what_is_no_live_block_alone)
     char *small = mh_malloc(arena, 1000), *large = mh_malloc(arena, 1 << 20), local;
     mh_arena_stats stats;
     mh_arena_read_stats(arena, &stats);
-    void *wrong[] = { NULL, &local, small + 1, small + 16, large + 16, large + 4096, (void *)stats.address, (void *)(stats.address + 4096),
-                      (void *)(stats.address + stats.capacity_bytes - 16), (void *)(stats.address + stats.capacity_bytes),
-                      (void *)MHI_REGION_START, (void *)(MHI_REGION_END - 16), (void *)-16 };
+    void *wrong[] = { NULL,
+                      &local,
+                      small + 1,
+                      small + 16,
+                      large + 16,
+                      large + 4096,
+                      (void *)stats.address,
+                      (void *)(stats.address + 4096),
+                      (void *)(stats.address + stats.capacity_bytes - 16),
+                      (void *)(stats.address + stats.capacity_bytes),
+                      (void *)MHI_REGION_START,
+                      (void *)(MHI_REGION_END - 16),
+                      (void *)-16 };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         mh_free(wrong[i]);
         CHECK_EQUAL(mh_usable_size(wrong[i]), 0);
@@ -383,7 +393,8 @@ TEST(owners_are_counted_and_data_is_marked)
     CHECK_EQUAL(counts[5].blocks, 2);
     CHECK_EQUAL(counts[5].bytes, 53248 + 16);
     CHECK(mhi_arena_mark_data(arena, mine));
-    CHECK(mhi_arena_find_block(arena, (uintptr_t)mine + 99, &block) && block.is_data && block.owner == MHI_OWNER_EXPLICIT);
+    CHECK(mhi_arena_find_block(arena, (uintptr_t)mine + 99, &block) && block.is_data &&
+          block.owner == MHI_OWNER_EXPLICIT);
     mine = mh_realloc(arena, mine, 100000);
     CHECK(mhi_arena_find_block(arena, (uintptr_t)mine + 99999, &block) && block.is_data);
     CHECK(mhi_arena_find_block(arena, (uintptr_t)theirs + 49999, &block) && !block.is_data && block.owner == 5);

@@ -63,7 +63,8 @@ TEST(a_taken_address_is_left_alone_and_the_next_slot_used)
     mh_arena *arena;
     mhi_arena_config config = { .first_slot = 16384 + 5000, .capacity_bytes = 1 << 30, .fd = -1 };
     char *taken = (char *)(MHI_REGION_START + 5000 * MHI_SLOT_BYTES);
-    char *mapped = mmap(taken + 4096, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *mapped =
+        mmap(taken + 4096, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(mapped == taken + 4096);
     *mapped = 42;
     CHECK_OK(mhi_arena_create(&arena, &config, &err), err);

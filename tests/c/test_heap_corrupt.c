@@ -1,4 +1,5 @@
-/* test_heap_corrupt.c - a heap that lies: mh_check sees every broken invariant, and an adopted page table leads nowhere. */
+/* test_heap_corrupt.c - a heap that lies: mh_check sees every broken invariant, and an adopted page table leads
+ * nowhere. */
 #include <sys/mman.h>
 
 #include "harness.h"
@@ -6,10 +7,11 @@
 
 static mh_error err;
 
-/* ---- mh_check: break one thing, see it named, mend it ------------------------------------------------------------- */
+/* ---- mh_check: break one thing, see it named, mend it -------------------------------------------------------------
+ * */
 
 static mh_arena *arena;
-static char *small, *large, *hole;  /* hole: a free span of 12 pages between two large blocks */
+static char *small, *large, *hole; /* hole: a free span of 12 pages between two large blocks */
 
 static void populate(void)
 {
@@ -35,12 +37,12 @@ static void check_breaks(const char *words)
     }
 }
 
-#define BREAK(place, value, words)        \
-    do {                                  \
-        __typeof__(place) before_ = (place); \
-        (place) = (value);                \
-        check_breaks(words);              \
-        (place) = before_;                \
+#define BREAK(place, value, words)            \
+    do {                                      \
+        __typeof__(place) before_ = (place);  \
+        (place) = (value);                    \
+        check_breaks(words);                  \
+        (place) = before_;                    \
         CHECK_OK(mh_check(arena, &err), err); \
     } while (0)
 
@@ -113,7 +115,8 @@ TEST(check_sees_a_block_in_two_states_or_none)
     BREAK(cached[0], (void *)8, "is no block");
 }
 
-/* ---- Adoption: the pages of a file, hostile ------------------------------------------------------------------------- */
+/* ---- Adoption: the pages of a file, hostile -------------------------------------------------------------------------
+ * */
 
 enum { DATA_BYTES = 1 << 20, DATA_OFFSET = 2 << 20 };
 
@@ -145,7 +148,8 @@ TEST(an_adopted_arena_answers_for_its_blocks_and_frees_nothing)
     CHECK(mh_arena_of(large_block) == adopted && mhi_arena_is_sealed(adopted));
     CHECK_EQUAL(mh_usable_size(large_block), 40960);
     CHECK_EQUAL(mh_usable_size(large_block + 4096), 0);
-    CHECK(mhi_arena_find_block(adopted, (uintptr_t)large_block + 40959, &block) && block.address == (uintptr_t)large_block);
+    CHECK(mhi_arena_find_block(adopted, (uintptr_t)large_block + 40959, &block) &&
+          block.address == (uintptr_t)large_block);
     mh_free(large_block);
     CHECK_EQUAL(mh_usable_size(large_block), 40960);
     CHECK(mh_malloc(adopted, 1) == NULL && mh_realloc(adopted, large_block, 100000) == NULL);
@@ -204,14 +208,15 @@ TEST(adoption_refuses_a_layout_that_the_control_page_denies)
 static void look_everywhere(const mh_arena *adopted, const mhi_arena_layout *layout)
 {
     uint64_t from = layout->address + layout->data_offset, to = from + layout->data_bytes;
-    for (uint64_t address = from; address < to; address += 496) { /* 31 grains: comes by every place of a page in time */
+    /* 31 grains: comes by every place of a page in time */
+    for (uint64_t address = from; address < to; address += 496) {
         mhi_block block;
         size_t size = mh_usable_size((void *)address);
         CHECK(size <= to - address);
         mh_free((void *)address);
         if (mhi_arena_find_block(adopted, address, &block))
-            CHECK(block.address >= from && block.address <= address && address - block.address < block.size_bytes
-                  && block.size_bytes <= to - block.address);
+            CHECK(block.address >= from && block.address <= address && address - block.address < block.size_bytes &&
+                  block.size_bytes <= to - block.address);
     }
 }
 

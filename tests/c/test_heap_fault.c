@@ -1,6 +1,7 @@
 /* test_heap_fault.c - every system call of the allocator fails once, and no test of it notices more than an error.
  *
- * A scenario is run once to count its calls, then once per call with that one failing, then with that one and all later ones.
+ * A scenario is run once to count its calls, then once per call with that one failing, then with that one and all later
+ * ones.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,7 +14,8 @@
 
 static mh_error err;
 
-/* ---- membarrier; first, since the process asks for it only once ------------------------------------------------------ */
+/* ---- membarrier; first, since the process asks for it only once
+ * ------------------------------------------------------ */
 
 static void *allocate_until_sealed(void *arena)
 {
@@ -138,7 +140,8 @@ static void fail_every_call(void (*arm)(uint64_t n, int code), int code, bool on
     }
 }
 
-/* Without munmap: what can't be unmapped is in the way of the next arena, which then makes more calls than the one before. */
+/* Without munmap: what can't be unmapped is in the way of the next arena, which then makes more calls than the one
+ * before. */
 static void fail_for_good(int code, bool on_file)
 {
     sys_fault_select("mmap mprotect madvise fallocate membarrier membarrier_register");
@@ -164,7 +167,8 @@ TEST(a_disk_that_fills_up_is_reported_and_malloc_goes_on)
     CHECK(second != NULL);
     memset(second, 2, 20 << 20);
     CHECK_EQUAL(mhi_arena_backing_error(arena), ENOSPC);
-    mh_free(second); /* what spans file and anonymous memory can't be given back now: it stays, and is not called zero */
+    /* what spans file and anonymous memory can't be given back now: it stays, and is not called zero */
+    mh_free(second);
     CHECK_OK(mh_check(arena, &err), err);
     CHECK_OK(mhi_arena_seal(arena, &err), err);
     CHECK_OK(mhi_arena_wipe_free(arena, &err), err);

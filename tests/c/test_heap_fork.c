@@ -141,7 +141,8 @@ TEST(a_child_forked_amid_allocating_threads_can_allocate)
         if (child == 0) {
             mh_free(block);
             bool works = count_orphans(arena) == 0 && mh_malloc(arena, 100) != NULL && mh_malloc(arena, 100000) != NULL;
-            bool is_sound = mh_check(arena, &err) == MH_OK && mhi_arena_seal(arena, &err) == MH_OK && mh_check(arena, &err) == MH_OK;
+            bool is_sound = mh_check(arena, &err) == MH_OK && mhi_arena_seal(arena, &err) == MH_OK &&
+                            mh_check(arena, &err) == MH_OK;
             _exit(works && is_sound ? 0 : 1);
         }
         check_exit(child);

@@ -1,6 +1,7 @@
 /* test_heap_fuzz.c - random traffic against the oracle, alone and with threads; mh_check after every batch.
  *
- * With a file as its argument it takes its random numbers from there, for coverage-guided fuzzers: test_heap_fuzz @file.
+ * With a file as its argument it takes its random numbers from there, for coverage-guided fuzzers: test_heap_fuzz
+ * @file.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -75,7 +76,8 @@ TEST(threads_that_free_each_others_blocks_keep_every_byte)
     CHECK_OK(mh_arena_new(&arena, 0, &err), err);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < THREADS; i++) {
-            oracles[i] = (oracle){ .arena = arena, .random = harness_seed() + (uint64_t)(round * THREADS + i), .n_blocks = 256 };
+            oracles[i] =
+                (oracle){ .arena = arena, .random = harness_seed() + (uint64_t)(round * THREADS + i), .n_blocks = 256 };
             CHECK_EQUAL(pthread_create(&threads[i], NULL, run_thread, &oracles[i]), 0);
         }
         for (int i = 0; i < 50; i++)
@@ -91,7 +93,8 @@ TEST(threads_that_free_each_others_blocks_keep_every_byte)
     mh_arena_delete(arena);
 }
 
-/* ---- Sealing in the middle ---------------------------------------------------------------------------------------- */
+/* ---- Sealing in the middle ----------------------------------------------------------------------------------------
+ * */
 
 typedef struct {
     mh_arena *arena;
@@ -125,7 +128,8 @@ TEST(a_seal_stops_threads_in_full_flight)
         mh_arena *arena;
         CHECK_OK(mh_arena_new(&arena, 0, &err), err);
         for (int i = 0; i < THREADS; i++) {
-            hammers[i] = (hammer){ .arena = arena, .ready = &ready, .random = harness_seed() + (uint64_t)(100 * round + i) };
+            hammers[i] =
+                (hammer){ .arena = arena, .ready = &ready, .random = harness_seed() + (uint64_t)(100 * round + i) };
             CHECK_EQUAL(pthread_create(&threads[i], NULL, hammer_until_sealed, &hammers[i]), 0);
         }
         while (ready < THREADS)
@@ -142,7 +146,8 @@ TEST(a_seal_stops_threads_in_full_flight)
     }
 }
 
-/* ---- Random numbers from a file ------------------------------------------------------------------------------------ */
+/* ---- Random numbers from a file ------------------------------------------------------------------------------------
+ * */
 
 static int run_file(const char *path)
 {
@@ -164,4 +169,7 @@ static int run_file(const char *path)
     return 0;
 }
 
-int main(int argc, char **argv) { return argc == 2 && argv[1][0] == '@' ? run_file(argv[1] + 1) : harness_main(argc, argv); }
+int main(int argc, char **argv)
+{
+    return argc == 2 && argv[1][0] == '@' ? run_file(argv[1] + 1) : harness_main(argc, argv);
+}

@@ -31,7 +31,10 @@ static inline bool same_bits(const float *a, const float *b, int64_t n)
 }
 
 /* Uniform in [-1, 1). */
-static inline float random_float(uint64_t *state) { return (float)((double)(harness_random(state) >> 11) * 0x1p-52 - 1); }
+static inline float random_float(uint64_t *state)
+{
+    return (float)((double)(harness_random(state) >> 11) * 0x1p-52 - 1);
+}
 
 static inline void random_floats(uint64_t *state, float *out, int64_t n)
 {

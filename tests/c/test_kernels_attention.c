@@ -1,5 +1,6 @@
-/* Attention and the stages around it, on every instruction set: against sums in double precision over the keys and values, or
- * over what Q8_0 makes of them, with NaN wherever nothing was stored, and to the same bits however the work is cut. */
+/* Attention and the stages around it, on every instruction set: against sums in double precision over the keys and
+ * values, or over what Q8_0 makes of them, with NaN wherever nothing was stored, and to the same bits however the work
+ * is cut. */
 #include "test_kernels.h"
 #include "alloc.h"
 #include "exp.h"
@@ -13,7 +14,7 @@ enum { MOST_DIMS = 300, MOST_POSITIONS = 200, MOST_ISAS = 3 };
 static const mki_isa *isas[MOST_ISAS];
 static int n_isas; /* that this CPU has */
 
-static const int32_t types[] = {MK_F32, MK_I16, MK_Q8_0};
+static const int32_t types[] = { MK_F32, MK_I16, MK_Q8_0 };
 enum { N_TYPES = 3 };
 
 /* ---- exp and the stages ---- */
@@ -79,7 +80,7 @@ static void run_swiglu(const mki_stage_ops *ops, const float *in, int32_t n, flo
 static void run_rotate(const mki_stage_ops *ops, const float *in, int32_t n, float *out)
 {
     for (int32_t neox = 0; neox < 2; neox++) {
-        mk_config c = {.head_dim = n, .rope_dim = n / 2 * 2, .rope_neox = neox};
+        mk_config c = { .head_dim = n, .rope_dim = n / 2 * 2, .rope_neox = neox };
         memcpy(out, in, (size_t)n * sizeof *out);
         ops->rotate(&c, in, 1, out);
     }
@@ -180,9 +181,14 @@ static layer loud_layer_new(uint64_t *state, shape s, int32_t type, const mki_is
     size_t n = (size_t)(n_positions * s.n_kv_heads * s.head_dim);
     int64_t strip_bytes = mki_cache_strip_bytes(type, s.head_dim);
     size_t n_bytes = (size_t)((n_positions + MKI_CHUNK - 1) / MKI_CHUNK * s.n_kv_heads * strip_bytes);
-    layer l = {.s = s, .keys = malloc(n * sizeof(float)), .values = malloc(n * sizeof(float)), .q = guarded_new(n_out(&s)),
-               .out = guarded_new(n_out(&s))};
-    l.a = (mki_attention){{type, s.head_dim, s.n_kv_heads, strip_bytes, mki_alloc(1, n_bytes)}, l.q, l.out, s.start, n_heads};
+    layer l = { .s = s,
+                .keys = malloc(n * sizeof(float)),
+                .values = malloc(n * sizeof(float)),
+                .q = guarded_new(n_out(&s)),
+                .out = guarded_new(n_out(&s)) };
+    l.a = (mki_attention){
+        { type, s.head_dim, s.n_kv_heads, strip_bytes, mki_alloc(1, n_bytes) }, l.q, l.out, s.start, n_heads
+    };
     memset(l.a.cache.strips, 0xff, n_bytes);
     fill_cache(state, &l, isa, loud);
     random_floats(state, l.q, n_out(&s));
@@ -203,16 +209,16 @@ static void layer_free(layer *l)
     free(l->a.cache.strips);
 }
 
-/* How far attention may be from its sum in double precision, as a part of the largest norm of a value: for float32 arbitrary,
- * about five times what is observed; for integers what halves in the cache might cost, their unit of rounding, of which they
- * are observed to cost two fifths with an outlier and a seventh without. */
+/* How far attention may be from its sum in double precision, as a part of the largest norm of a value: for float32
+ * arbitrary, about five times what is observed; for integers what halves in the cache might cost, their unit of
+ * rounding, of which they are observed to cost two fifths with an outlier and a seventh without. */
 static double bound_of(int32_t type) { return type == MK_F32 ? 5e-6 : 0x1p-11; }
 
 static void check_query(const layer *l, int32_t token, int32_t head)
 {
     int32_t n = l->s.head_dim, n_heads = l->a.n_heads, kv_head = head / l->s.group, length = l->s.start + token + 1;
     const float *q = l->q + (token * n_heads + head) * n, *out = l->out + (token * n_heads + head) * n;
-    double weight[MOST_POSITIONS], total = 0, exact[MOST_DIMS] = {0}, largest = 0;
+    double weight[MOST_POSITIONS], total = 0, exact[MOST_DIMS] = { 0 }, largest = 0;
     for (int32_t p = 0; p < length; p++) {
         const float *k = l->keys + (p * l->s.n_kv_heads + kv_head) * n;
         double score = 0;
@@ -247,9 +253,11 @@ static void check_shape(uint64_t *state, shape s, int32_t type, const mki_isa *i
 /* Sizes on both sides of a strip, a chunk, a vector, a tile and a portion. */
 TEST(attention_is_within_rounding_for_every_shape)
 {
-    static const shape shapes[] = {{1, 1, 1, 0, 1}, {2, 3, 9, 0, 70}, {3, 3, 64, 60, 20}, {1, 1, 33, 15, 3}, {2, 5, 80, 127, 7},
-        {1, 50, 16, 63, 2}, {2, 1, 200, 64, 65}, {1, 2, 100, 190, 1}, {4, 4, 8, 0, 17}, {1, 6, 128, 128, 1}, {1, 97, 4, 10, 1},
-        {1, 7, 300, 60, 6}, {2, 2, 256, 3, 2}, {1, 5, 7, 100, 13}};
+    static const shape shapes[] = { { 1, 1, 1, 0, 1 },     { 2, 3, 9, 0, 70 },    { 3, 3, 64, 60, 20 },
+                                    { 1, 1, 33, 15, 3 },   { 2, 5, 80, 127, 7 },  { 1, 50, 16, 63, 2 },
+                                    { 2, 1, 200, 64, 65 }, { 1, 2, 100, 190, 1 }, { 4, 4, 8, 0, 17 },
+                                    { 1, 6, 128, 128, 1 }, { 1, 97, 4, 10, 1 },   { 1, 7, 300, 60, 6 },
+                                    { 2, 2, 256, 3, 2 },   { 1, 5, 7, 100, 13 } };
     uint64_t state = harness_seed();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int type = 0; type < N_TYPES; type++)
@@ -262,16 +270,18 @@ TEST(an_outlier_costs_its_neighbours_no_more_than_halves_would)
     uint64_t state = harness_seed();
     for (int type = 0; type < N_TYPES; type++)
         for (int k = 0; k < n_isas; k++)
-            check_shape(&state, (shape){2, 3, 64, 70, 5}, types[type], isas[k], 37);
+            check_shape(&state, (shape){ 2, 3, 64, 70, 5 }, types[type], isas[k], 37);
 }
 
 TEST(integers_give_the_same_bits_on_every_instruction_set)
 {
-    static const shape shapes[] = {{2, 3, 64, 60, 40}, {1, 9, 33, 130, 5}, {1, 2, 300, 70, 9}, {1, 4, 48, 126, 1}};
+    static const shape shapes[] = {
+        { 2, 3, 64, 60, 40 }, { 1, 9, 33, 130, 5 }, { 1, 2, 300, 70, 9 }, { 1, 4, 48, 126, 1 }
+    };
     uint64_t state = harness_seed();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int type = 1; type < N_TYPES; type++) {
-            layer judge = {0};
+            layer judge = { 0 };
             for (int k = 0; k < n_isas; k++) {
                 uint64_t same = state;
                 layer l = loud_layer_new(&same, shapes[i], types[type], isas[k], 3);
@@ -291,7 +301,7 @@ TEST(integers_give_the_same_bits_on_every_instruction_set)
 
 TEST(a_query_gets_the_same_bits_in_whatever_company)
 {
-    shape s = {2, 3, 72, 90, 60};
+    shape s = { 2, 3, 72, 90, 60 };
     uint64_t state = harness_seed();
     for (int type = 0; type < N_TYPES; type++)
         for (int k = 0; k < n_isas; k++) {
@@ -315,7 +325,7 @@ TEST(a_query_gets_the_same_bits_in_whatever_company)
 TEST(chunks_merged_have_the_bits_of_attention_in_one_go)
 {
     enum { N_CHUNKS = 3 };
-    shape s = {2, 60, 40, 150, 1};
+    shape s = { 2, 60, 40, 150, 1 };
     uint64_t state = harness_seed();
     for (int type = 0; type < N_TYPES; type++)
         for (int k = 0; k < n_isas; k++) {
@@ -340,7 +350,7 @@ TEST(chunks_merged_have_the_bits_of_attention_in_one_go)
 /* Its weight there is no zero: a zero times NaN is NaN. */
 TEST(a_query_takes_nothing_from_positions_behind_it)
 {
-    shape s = {1, 2, 40, 60, 9};
+    shape s = { 1, 2, 40, 60, 9 };
     uint64_t state = harness_seed();
     float nothing[40];
     for (int i = 0; i < 40; i++)
@@ -361,8 +371,8 @@ TEST(a_query_takes_nothing_from_positions_behind_it)
 /* One number that is not finite, in a key, a value or a query, of many. */
 TEST(what_is_not_finite_shows)
 {
-    static const float bad[] = {NAN, INFINITY, -INFINITY};
-    shape s = {1, 3, 40, 70, 2};
+    static const float bad[] = { NAN, INFINITY, -INFINITY };
+    shape s = { 1, 3, 40, 70, 2 };
     uint64_t state = harness_seed();
     for (int at = 0; at < 9 * (N_TYPES - 1) * n_isas; at++) {
         const mki_isa *isa = isas[at / 9 / (N_TYPES - 1)];
@@ -387,17 +397,18 @@ static void check_stored(const mki_isa *isa, int32_t type, float given, float ex
     float key[40], value[40], out[40];
     char cache[MKI_CHUNK * 64 * 2 * 4] __attribute__((aligned(64)));
     memset(cache, 0xff, sizeof cache);
-    mki_attention a = {{type, 40, 1, mki_cache_strip_bytes(type, 40), cache}, key, out, 0, 1};
+    mki_attention a = { { type, 40, 1, mki_cache_strip_bytes(type, 40), cache }, key, out, 0, 1 };
     for (int i = 0; i < 40; i++)
         key[i] = value[i] = given;
     isa->attention->remember(&a.cache, 0, 0, key, value);
-    key[0] = isnan(given) ? 1 : 0; /* as a query */
+    key[0] = isnan(given) ? 1.0f : 0.0f; /* as a query */
     for (int i = 1; i < 40; i++)
         key[i] = 0;
     isa->attention->attend(&a, 0, 0, 1);
     float slack = type == MK_I16 ? sqrtf(40) * fabsf(expected) / 32767 : 0; /* of a norm, a step */
     for (int i = 0; i < 40; i++)
-        CHECK(isnan(expected) ? isnan(out[i]) : fabsf(out[i] - expected) <= slack + fabsf(expected) * 0x1p-14f * (type == MK_Q8_0));
+        CHECK(isnan(expected) ? isnan(out[i])
+                              : fabsf(out[i] - expected) <= slack + fabsf(expected) * 0x1p-14f * (type == MK_Q8_0));
 }
 
 TEST(what_a_cache_cannot_hold_becomes_its_largest_or_nan)
@@ -422,7 +433,7 @@ TEST(what_a_cache_cannot_hold_becomes_its_largest_or_nan)
 
 int main(int argc, char **argv)
 {
-    static const char *const names[MOST_ISAS] = {"scalar", "avx2", "avx512-vnni"};
+    static const char *const names[MOST_ISAS] = { "scalar", "avx2", "avx512-vnni" };
     for (int k = 0; k < MOST_ISAS; k++)
         if (mk_isa_choose(names[k]) == MK_OK)
             isas[n_isas++] = mki_isa_current();

@@ -72,7 +72,7 @@ TEST(a_model_is_whole_or_not_at_all) { fail_every_request(new_model, (void *)&od
 
 static int new_tensor(void *arg)
 {
-    mk_tensor t = {.rows = 5};
+    mk_tensor t = { .rows = 5 };
     int status = mk_tensor_new(&t, MK_F32, 3, 3);
     CHECK(status == MK_OK || (t.rows == 5 && !t.data));
     free(t.data);
@@ -83,9 +83,9 @@ TEST(a_tensor_without_memory_stays_as_it_was) { fail_every_request(new_tensor, N
 
 static int new_weights(void *arg)
 {
-    mk_tensor t = {MK_F32, 3, 3, NULL};
+    mk_tensor t = { MK_F32, 3, 3, NULL };
     mk_model *m = arg;
-    int status = mk_weights_new(m, (mk_tensor *[]){&t}, 1);
+    int status = mk_weights_new(m, (mk_tensor *[]){ &t }, 1);
     CHECK((status == MK_OK) == (t.data != NULL) && t.data == m->weights);
     free(m->weights);
     m->weights = NULL;
@@ -113,7 +113,7 @@ TEST(a_vector_is_there_or_not) { fail_every_request(new_vector, NULL, 1); }
 
 static int pack(void *tensor)
 {
-    float row[32] = {1};
+    float row[32] = { 1 };
     return mk_pack(tensor, MK_F32, row, 0, 1);
 }
 
@@ -150,11 +150,11 @@ static int new_pool(void *arg)
     return status;
 }
 
-TEST(a_pool_has_all_its_threads_or_none) { fail_every_request(new_pool, &(int32_t){4}, 4); }
+TEST(a_pool_has_all_its_threads_or_none) { fail_every_request(new_pool, &(int32_t){ 4 }, 4); }
 
 static int sample(void *arg)
 {
-    float logits[] = {1, 2, 3};
+    float logits[] = { 1, 2, 3 };
     int32_t token = 7;
     mk_sampler *s = arg;
     uint64_t rng = s->rng;
@@ -165,7 +165,7 @@ static int sample(void *arg)
 
 TEST(a_sampler_without_memory_keeps_its_state)
 {
-    fail_every_request(sample, &(mk_sampler){.temperature = 1, .top_p = 0.5f, .top_k = 2}, 1);
+    fail_every_request(sample, &(mk_sampler){ .temperature = 1, .top_p = 0.5f, .top_k = 2 }, 1);
 }
 
 static int copy_bytes(void *arg)
@@ -187,7 +187,7 @@ static int eval(void *arg)
     CHECK_EQUAL(mk_session_new(&s, m, 20, MK_I16), MK_OK);
     long before = n_live;
     countdown = 0;
-    int status = mk_eval(s, m, NULL, (int32_t[]){1, 2, 3}, 3, logits);
+    int status = mk_eval(s, m, NULL, (int32_t[]){ 1, 2, 3 }, 3, logits);
     CHECK_EQUAL(countdown, 0);
     CHECK_EQUAL(n_live, before);
     mk_session_free(s);

@@ -6,9 +6,12 @@
 
 enum { N_CTX = 320, MOST_VOCAB = 64, N_TYPES = 3, N_ISAS = 4 };
 
-/* What sessions keep keys and values as, and how far that may move a logit, as a part of the largest: arbitrary, about ten
- * times (F32) or three times what is observed. */
-static const struct { int32_t type; double bound; } caches[N_TYPES] = {{MK_F32, 1e-5}, {MK_I16, 1e-3}, {MK_Q8_0, 2e-2}};
+/* What sessions keep keys and values as, and how far that may move a logit, as a part of the largest: arbitrary, about
+ * ten times (F32) or three times what is observed. */
+static const struct {
+    int32_t type;
+    double bound;
+} caches[N_TYPES] = { { MK_F32, 1e-5 }, { MK_I16, 1e-3 }, { MK_Q8_0, 2e-2 } };
 #define ROUNDED_BOUND 0.05 /* the same of activations rounded to 8 bits; three times what is observed */
 
 static void random_tokens(uint64_t *state, const mk_model *m, int32_t *tokens, int32_t n)
@@ -59,8 +62,8 @@ static void eval_fresh(const mk_model *m, int32_t cache_type, const int32_t *tok
 /* Lengths up to the longest, on both sides of a batch and of two attention chunks, both of 128. */
 static void check_against_oracle(mk_model *m, int32_t longest)
 {
-    static const int32_t lengths[] = {1, 2, 63, 65, 128, 129, 300};
-    static const char *const isas[] = {"scalar", "avx2", "avx2-vnni", "avx512-vnni"};
+    static const int32_t lengths[] = { 1, 2, 63, 65, 128, 129, 300 };
+    static const char *const isas[] = { "scalar", "avx2", "avx2-vnni", "avx512-vnni" };
     uint64_t state = harness_seed();
     int32_t tokens[N_CTX];
     random_tokens(&state, m, tokens, N_CTX);
@@ -143,9 +146,18 @@ TEST(a_model_of_odd_sizes_scores_every_token_as_it_does_one) { check_every_token
 /* Enough heads that one token's attention is worth sharing, from a position on that a prompt of 200 has passed. */
 static mk_model *many_headed_model(void)
 {
-    static const mk_config config = {.n_layers = 2, .dim = 32, .n_heads = 16, .n_kv_heads = 2, .head_dim = 48, .ffn_dim = 64,
-        .n_vocab = 40, .n_ctx_train = 512, .rope_dim = 48, .rope_theta = 10000, .norm_eps = 1e-5f};
-    return random_model(harness_seed(), &config, (const int32_t[]){MK_Q8_0}, 1, true);
+    static const mk_config config = { .n_layers = 2,
+                                      .dim = 32,
+                                      .n_heads = 16,
+                                      .n_kv_heads = 2,
+                                      .head_dim = 48,
+                                      .ffn_dim = 64,
+                                      .n_vocab = 40,
+                                      .n_ctx_train = 512,
+                                      .rope_dim = 48,
+                                      .rope_theta = 10000,
+                                      .norm_eps = 1e-5f };
+    return random_model(harness_seed(), &config, (const int32_t[]){ MK_Q8_0 }, 1, true);
 }
 
 static void check_threads(mk_model *m)
@@ -199,7 +211,7 @@ TEST(a_truncated_session_is_as_if_the_rest_had_never_been)
 
 TEST(a_session_that_is_given_the_state_of_another_goes_on_as_that_one)
 {
-    static const int32_t lengths[] = {0, 1, 63, 64, 65, 200, N_CTX - 1};
+    static const int32_t lengths[] = { 0, 1, 63, 64, 65, 200, N_CTX - 1 };
     uint64_t state = harness_seed();
     mk_model *m = odd_model();
     int32_t tokens[N_CTX];
@@ -252,7 +264,7 @@ TEST(what_cannot_be_evaluated_is_refused_and_changes_nothing)
 {
     mk_model *m = quantised_model();
     mk_session *s = session_of(m, MK_I16);
-    int32_t tokens[N_CTX + 1] = {0}, negative[] = {3, -1}, beyond[] = {3, m->config.n_vocab};
+    int32_t tokens[N_CTX + 1] = { 0 }, negative[] = { 3, -1 }, beyond[] = { 3, m->config.n_vocab };
     CHECK_EQUAL(mk_eval(s, m, NULL, tokens, 30, NULL), MK_OK);
     check_refused(s, m, tokens, N_CTX - 29, MK_ERR_CONTEXT);
     check_refused(s, m, tokens, N_CTX + 1, MK_ERR_CONTEXT);
@@ -275,7 +287,7 @@ TEST(another_model_is_refused)
 {
     mk_model *m = quantised_model(), *other = odd_model();
     mk_session *s = session_of(m, MK_I16);
-    CHECK_EQUAL(mk_eval(s, other, NULL, (int32_t[]){1}, 1, NULL), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_eval(s, other, NULL, (int32_t[]){ 1 }, 1, NULL), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_session_length(s), 0);
     mk_session_free(s);
     mk_model_free(m);
@@ -303,12 +315,23 @@ TEST(a_context_whose_size_overflows_is_out_of_memory)
     /* Two layers of keys of 2^30 floats for 2^31 tokens: the shapes agree, and nothing is read before the product. */
     int32_t wide = 1 << 30;
     float vector[1];
-    mk_tensor one = {MK_F32, 1, 1, &wide}, to_wide = {MK_F32, wide, 1, &wide}, from_wide = {MK_F32, 1, wide, &wide};
-    mk_layer layer = {vector, to_wide, to_wide, to_wide, from_wide, vector, one, one, one};
-    mk_layer layers[] = {layer, layer};
-    mk_model m = {.config = {.n_layers = 2, .dim = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = wide, .ffn_dim = 1,
-                             .n_vocab = 1, .rope_dim = 0, .rope_theta = 1},
-                  .embed = one, .out_norm = vector, .output = one, .layers = layers};
+    mk_tensor one = { MK_F32, 1, 1, &wide }, to_wide = { MK_F32, wide, 1, &wide },
+              from_wide = { MK_F32, 1, wide, &wide };
+    mk_layer layer = { vector, to_wide, to_wide, to_wide, from_wide, vector, one, one, one };
+    mk_layer layers[] = { layer, layer };
+    mk_model m = { .config = { .n_layers = 2,
+                               .dim = 1,
+                               .n_heads = 1,
+                               .n_kv_heads = 1,
+                               .head_dim = wide,
+                               .ffn_dim = 1,
+                               .n_vocab = 1,
+                               .rope_dim = 0,
+                               .rope_theta = 1 },
+                   .embed = one,
+                   .out_norm = vector,
+                   .output = one,
+                   .layers = layers };
     mk_session *s = (mk_session *)1;
     CHECK_EQUAL(mk_session_new(&s, &m, INT32_MAX, MK_F32), MK_ERR_MEMORY);
     CHECK(!s);

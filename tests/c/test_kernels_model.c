@@ -28,7 +28,7 @@ TEST(a_row_has_the_bytes_its_type_takes)
 TEST(a_tensor_is_aligned_filled_up_with_zeros_and_a_vector_is_zeroed)
 {
     enum { N_BYTES = 3 * 2 * 16 * 2 + 3 * 4 * 64 }; /* of a strip: scales and lines of three blocks */
-    mk_tensor t = {0}, odd = {0};
+    mk_tensor t = { 0 }, odd = { 0 };
     float *vector;
     mallopt(M_PERTURB, 0x55); /* malloc gives out nothing that is zero by chance */
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 96), MK_OK);
@@ -57,7 +57,7 @@ const char *__asan_default_options(void) { return "allocator_may_return_null=1";
 
 TEST(a_tensor_that_cannot_be_leaves_the_old_one)
 {
-    mk_tensor t = {MK_F16, 7, 9, NULL};
+    mk_tensor t = { MK_F16, 7, 9, NULL };
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_1, 5, 95), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, 77, 5, 96), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_tensor_new(&t, MK_Q4_K, 5, 256), MK_ERR_ARGUMENT);
@@ -71,8 +71,8 @@ TEST(a_tensor_that_cannot_be_leaves_the_old_one)
 TEST(weights_lie_in_one_block_that_is_the_models)
 {
     mk_model *m;
-    mk_tensor first = {MK_Q4_1, 20, 96, NULL}, second = {MK_F16, 3, 5, NULL}, third = {MK_Q8_0, 16, 32, NULL};
-    mk_tensor *all[] = {&first, &second, &third};
+    mk_tensor first = { MK_Q4_1, 20, 96, NULL }, second = { MK_F16, 3, 5, NULL }, third = { MK_Q8_0, 16, 32, NULL };
+    mk_tensor *all[] = { &first, &second, &third };
     CHECK_EQUAL(mk_model_new(&m, &quantised_config, 0), MK_OK);
     CHECK_EQUAL(mk_weights_new(m, all, 3), MK_OK);
     CHECK(first.data == m->weights && first.data < second.data && second.data < third.data);
@@ -93,7 +93,7 @@ TEST(weights_lie_in_one_block_that_is_the_models)
             CHECK(fabsf(back[0] - (float)(i + 1)) < 0.01f && fabsf(back[all[i]->cols - 1] - (float)(i + 1)) < 0.01f);
         }
     CHECK_EQUAL(mk_weights_new(m, all, 3), MK_ERR_ARGUMENT); /* once */
-    m->embed = m->output = first; /* freed with the block, not by themselves */
+    m->embed = m->output = first;                            /* freed with the block, not by themselves */
     m->layers[0].wq = second;
     mk_model_free(m);
 }
@@ -101,15 +101,17 @@ TEST(weights_lie_in_one_block_that_is_the_models)
 TEST(weights_that_cannot_be_leave_the_model_without)
 {
     mk_model *m;
-    mk_tensor good = {MK_F32, 4, 4, NULL}, huge = {MK_F32, INT32_MAX, INT32_MAX, NULL};
-    mk_tensor bad[] = {{MK_Q4_1, 4, 33, NULL}, {MK_Q4_K, 4, 256, NULL}, {MK_F32, 0, 4, NULL}, {77, 4, 32, NULL}};
+    mk_tensor good = { MK_F32, 4, 4, NULL }, huge = { MK_F32, INT32_MAX, INT32_MAX, NULL };
+    mk_tensor bad[] = {
+        { MK_Q4_1, 4, 33, NULL }, { MK_Q4_K, 4, 256, NULL }, { MK_F32, 0, 4, NULL }, { 77, 4, 32, NULL }
+    };
     CHECK_EQUAL(mk_model_new(&m, &quantised_config, 0), MK_OK);
     for (int i = 0; i < 4; i++)
-        CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){&good, &bad[i]}, 2), MK_ERR_ARGUMENT);
-    CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){&huge, &huge, &huge, &huge}, 4), MK_ERR_MEMORY);
+        CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){ &good, &bad[i] }, 2), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){ &huge, &huge, &huge, &huge }, 4), MK_ERR_MEMORY);
     CHECK_EQUAL(mk_weights_new(m, NULL, 1), MK_ERR_ARGUMENT);
-    CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){&good}, 0), MK_ERR_ARGUMENT);
-    CHECK_EQUAL(mk_weights_new(NULL, (mk_tensor *[]){&good}, 1), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){ &good }, 0), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_weights_new(NULL, (mk_tensor *[]){ &good }, 1), MK_ERR_ARGUMENT);
     CHECK(!m->weights && !good.data && !huge.data);
     mk_model_free(m);
 }
@@ -136,7 +138,7 @@ static void check_config_refused(mk_config config)
 TEST(a_config_that_contradicts_itself_is_refused)
 {
     mk_config c = quantised_config;
-    int32_t *const sizes[] = {&c.n_layers, &c.dim, &c.n_heads, &c.n_kv_heads, &c.head_dim, &c.ffn_dim, &c.n_vocab};
+    int32_t *const sizes[] = { &c.n_layers, &c.dim, &c.n_heads, &c.n_kv_heads, &c.head_dim, &c.ffn_dim, &c.n_vocab };
     for (int i = 0; i < 7; i++)
         for (int32_t value = -1; value <= 0; value++) {
             c = quantised_config, *sizes[i] = value, check_config_refused(c);
@@ -161,8 +163,11 @@ TEST(a_config_that_contradicts_itself_is_refused)
 static void check_named(const mk_model *m, mk_tensor *t, const char *name)
 {
     mk_tensor good = *t;
-    mk_tensor bad[] = {{MK_Q6_K, good.rows, good.cols, good.data}, {good.type, good.rows + 1, good.cols, good.data}, {good.type, good.rows, good.cols + 32, good.data},
-                       {99, good.rows, good.cols, good.data}, {good.type, good.rows, good.cols, NULL}};
+    mk_tensor bad[] = { { MK_Q6_K, good.rows, good.cols, good.data },
+                        { good.type, good.rows + 1, good.cols, good.data },
+                        { good.type, good.rows, good.cols + 32, good.data },
+                        { 99, good.rows, good.cols, good.data },
+                        { good.type, good.rows, good.cols, NULL } };
     for (int i = 0; i < 5; i++) {
         char what[160];
         mk_session *s;
@@ -225,7 +230,7 @@ TEST(a_model_frees_all_that_hangs_on_it)
     mk_model *m;
     CHECK_EQUAL(mk_model_new(&m, &odd_config, 2), MK_OK); /* the leak checker of the sanitized build is the judge */
     m->tokens[3].bytes = mk_bytes_copy("abc", 3);
-    m->merges[1] = (mk_merge){mk_bytes_copy("a", 1), mk_bytes_copy("b", 1)};
+    m->merges[1] = (mk_merge){ mk_bytes_copy("a", 1), mk_bytes_copy("b", 1) };
     m->name = mk_bytes_copy("n", 1);
     m->tokenizer = mk_bytes_copy("llama", 5);
     m->pre_tokenizer = mk_bytes_copy("", 0);

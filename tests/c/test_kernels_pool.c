@@ -11,8 +11,8 @@ enum { MOST_ITEMS = 1000 };
 
 typedef struct {
     int32_t n_items;
-    int32_t n_spins;          /* work per item */
-    atomic_int n_outside;     /* items that the job does not have */
+    int32_t n_spins;      /* work per item */
+    atomic_int n_outside; /* items that the job does not have */
     atomic_int n_done[MOST_ITEMS];
 } tally;
 
@@ -54,7 +54,7 @@ TEST(every_item_is_done_once)
     uint64_t state = harness_seed();
     for (int32_t n_threads = 1; n_threads <= 8; n_threads++) {
         mk_pool *pool = pool_of(n_threads);
-        tally t = {0};
+        tally t = { 0 };
         for (int job = 0; job < 300; job++)
             check_job(pool, &t, (int32_t)harness_below(&state, MOST_ITEMS + 1), (int32_t)harness_below(&state, 200));
         mk_pool_free(pool);
@@ -64,10 +64,10 @@ TEST(every_item_is_done_once)
 TEST(jobs_that_follow_each_other_at_once_do_not_mix)
 {
     /* Sizes as a layer has them. A worker that is late for one job must not touch the next before it is open. */
-    static const int32_t sizes[] = {60, 9, 36, 192, 36, 2};
+    static const int32_t sizes[] = { 60, 9, 36, 192, 36, 2 };
     for (int32_t n_threads = 2; n_threads <= 4; n_threads++) {
         mk_pool *pool = pool_of(n_threads);
-        tally t = {0};
+        tally t = { 0 };
         for (int job = 0; job < 20000; job++)
             check_job(pool, &t, sizes[job % 6], 0);
         mk_pool_free(pool);
@@ -90,7 +90,7 @@ TEST(jobs_end_on_a_machine_that_has_no_cpu_to_spare)
     for (int i = 0; i < 4; i++)
         CHECK_EQUAL(pthread_create(&burners[i], NULL, burn, NULL), 0);
     mk_pool *pool = pool_of(8);
-    tally t = {0};
+    tally t = { 0 };
     for (int job = 0; job < 200; job++)
         check_job(pool, &t, 50, 20);
     mk_pool_free(pool);
@@ -102,7 +102,7 @@ TEST(jobs_end_on_a_machine_that_has_no_cpu_to_spare)
 TEST(sleeping_workers_wake_and_leave)
 {
     mk_pool *pool = pool_of(4);
-    tally t = {0};
+    tally t = { 0 };
     for (int i = 0; i < 5; i++) {
         usleep(20000); /* far longer than they spin */
         check_job(pool, &t, 100, 100);
@@ -138,7 +138,7 @@ TEST(two_threads_may_share_a_pool)
 TEST(a_child_of_fork_works_alone)
 {
     mk_pool *pool = pool_of(3);
-    tally t = {0};
+    tally t = { 0 };
     check_job(pool, &t, 100, 0);
     pid_t child = fork();
     CHECK(child >= 0);

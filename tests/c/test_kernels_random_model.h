@@ -5,14 +5,42 @@
 #include "test_kernels.h"
 
 /* Quantised types, grouped queries, paired rotation, tied head. */
-static const mk_config quantised_config = {.n_layers = 2, .dim = 64, .n_heads = 6, .n_kv_heads = 2, .head_dim = 16,
-    .ffn_dim = 96, .n_vocab = 50, .n_ctx_train = 512, .rope_dim = 16, .rope_theta = 10000, .norm_eps = 1e-5f};
+static const mk_config quantised_config = { .n_layers = 2,
+                                            .dim = 64,
+                                            .n_heads = 6,
+                                            .n_kv_heads = 2,
+                                            .head_dim = 16,
+                                            .ffn_dim = 96,
+                                            .n_vocab = 50,
+                                            .n_ctx_train = 512,
+                                            .rope_dim = 16,
+                                            .rope_theta = 10000,
+                                            .norm_eps = 1e-5f };
 /* No size a multiple of a vector, half-split rotation of a part of each head with divisors, separate head. */
-static const mk_config odd_config = {.n_layers = 2, .dim = 21, .n_heads = 3, .n_kv_heads = 3, .head_dim = 9,
-    .ffn_dim = 35, .n_vocab = 37, .n_ctx_train = 512, .rope_dim = 6, .rope_neox = 1, .rope_theta = 500000, .norm_eps = 1e-6f};
+static const mk_config odd_config = { .n_layers = 2,
+                                      .dim = 21,
+                                      .n_heads = 3,
+                                      .n_kv_heads = 3,
+                                      .head_dim = 9,
+                                      .ffn_dim = 35,
+                                      .n_vocab = 37,
+                                      .n_ctx_train = 512,
+                                      .rope_dim = 6,
+                                      .rope_neox = 1,
+                                      .rope_theta = 500000,
+                                      .norm_eps = 1e-6f };
 /* Columns that take more than one segment of matmul.c in exact mode. */
-static const mk_config wide_config = {.n_layers = 1, .dim = 1056, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16,
-    .ffn_dim = 2080, .n_vocab = 33, .n_ctx_train = 512, .rope_dim = 16, .rope_theta = 10000, .norm_eps = 1e-5f};
+static const mk_config wide_config = { .n_layers = 1,
+                                       .dim = 1056,
+                                       .n_heads = 2,
+                                       .n_kv_heads = 1,
+                                       .head_dim = 16,
+                                       .ffn_dim = 2080,
+                                       .n_vocab = 33,
+                                       .n_ctx_train = 512,
+                                       .rope_dim = 16,
+                                       .rope_theta = 10000,
+                                       .norm_eps = 1e-5f };
 
 /* Values of the size that keeps activations near 1: uniform / sqrt(cols). */
 static inline void fill(uint64_t *state, mk_tensor *t, int32_t type, int32_t rows, int32_t cols)
@@ -71,19 +99,19 @@ static inline mk_model *random_model(uint64_t seed, const mk_config *c, const in
 
 static inline mk_model *quantised_model(void)
 {
-    static const int32_t types[] = {MK_Q4_1, MK_Q8_0, MK_Q4_0};
+    static const int32_t types[] = { MK_Q4_1, MK_Q8_0, MK_Q4_0 };
     return random_model(harness_seed(), &quantised_config, types, 3, true);
 }
 
 static inline mk_model *odd_model(void)
 {
-    static const int32_t types[] = {MK_F32, MK_F16, MK_BF16};
+    static const int32_t types[] = { MK_F32, MK_F16, MK_BF16 };
     return random_model(harness_seed(), &odd_config, types, 3, false);
 }
 
 static inline mk_model *wide_model(void)
 {
-    static const int32_t types[] = {MK_Q4_1, MK_F16};
+    static const int32_t types[] = { MK_Q4_1, MK_F16 };
     return random_model(harness_seed(), &wide_config, types, 2, true);
 }
 
@@ -134,7 +162,8 @@ static inline void oracle_rotate(const mk_model *m, double *heads, int32_t n_hea
     int32_t half = c->rope_dim / 2;
     for (int32_t h = 0; h < n_heads; h++)
         for (int32_t i = 0; i < half; i++) {
-            double angle = position / pow((double)c->rope_theta, 2.0 * i / c->rope_dim) / (divisors ? (double)divisors[i] : 1);
+            double angle =
+                position / pow((double)c->rope_theta, 2.0 * i / c->rope_dim) / (divisors ? (double)divisors[i] : 1);
             double *a = heads + h * c->head_dim + (c->rope_neox ? i : 2 * i), *b = a + (c->rope_neox ? half : 1);
             double x = *a, y = *b;
             *a = x * cos(angle) - y * sin(angle);

@@ -1,13 +1,13 @@
-/* Strips times vectors: every instruction set gives the bits of the scalar one, which is within rounding of the sum taken in
- * double precision; NaN around every buffer, and in the rows that fill up a strip. */
+/* Strips times vectors: every instruction set gives the bits of the scalar one, which is within rounding of the sum
+ * taken in double precision; NaN around every buffer, and in the rows that fill up a strip. */
 #include "test_kernels.h"
 #include "halves.h"
 #include "isa.h"
 
 #include <float.h>
 
-static const char *const isas[] = {"scalar", "avx2", "avx2-vnni", "avx512-vnni"};
-static const int32_t block_types[] = {MK_Q4_0, MK_Q4_1, MK_Q8_0}, float_types[] = {MK_F32, MK_F16, MK_BF16};
+static const char *const isas[] = { "scalar", "avx2", "avx2-vnni", "avx512-vnni" };
+static const int32_t block_types[] = { MK_Q4_0, MK_Q4_1, MK_Q8_0 }, float_types[] = { MK_F32, MK_F16, MK_BF16 };
 enum { N_ISAS = 4, MOST_VECTORS = 19 /* more than two tiles */ };
 
 /* NULL where this CPU has not got it; the scalar one is always there. */
@@ -29,14 +29,15 @@ static mk_tensor random_weights(uint64_t *state, int32_t type, int32_t rows, int
         random_floats(state, row, cols);
         CHECK_EQUAL(mk_pack(&t, MK_F32, row, r, 1), MK_OK);
     }
-    filled = (mk_tensor){type, mki_n_strips(&t) * MKI_STRIP, cols, t.data};
+    filled = (mk_tensor){ type, mki_n_strips(&t) * MKI_STRIP, cols, t.data };
     for (int32_t r = rows; r < filled.rows; r++) {
         for (int32_t i = 0; i < cols; i++)
             row[i] = mki_is_block_type(type) ? 1 : NAN;
         int status = mk_pack(&filled, MK_F32, row, r, 1); /* which refuses NaN, but only behind it */
         CHECK_EQUAL(status, mki_is_block_type(type) ? MK_OK : MK_ERR_VALUE);
         for (int32_t i = 0; mki_is_block_type(type) && i < cols / MKI_BLOCK * mki_n_scales(type); i++) {
-            int64_t strip = r / MKI_STRIP * mki_strip_bytes(type, cols), scales = mki_scales_at(type, i / mki_n_scales(type));
+            int64_t strip = r / MKI_STRIP * mki_strip_bytes(type, cols),
+                    scales = mki_scales_at(type, i / mki_n_scales(type));
             memcpy((char *)t.data + strip + scales + 2 * (i % mki_n_scales(type) * MKI_STRIP + r % MKI_STRIP), &nan, 2);
         }
     }
@@ -51,17 +52,18 @@ static mki_q8_rows rounded(const float *x, int32_t n_vectors, int32_t cols)
     mki_q8 *out = malloc(2 * (size_t)n * sizeof *out);
     CHECK(out);
     mki_strips_scalar.quantize(x, n, out, out + n);
-    return (mki_q8_rows){out, out + n, cols / MKI_BLOCK, n_vectors};
+    return (mki_q8_rows){ out, out + n, cols / MKI_BLOCK, n_vectors };
 }
 
 /* Vector v alone. */
 static mki_q8_rows only(mki_q8_rows q, int32_t v)
 {
-    return q.blocks ? (mki_q8_rows){q.blocks + v * q.stride, q.rests + v * q.stride, q.stride, 1} : q;
+    return q.blocks ? (mki_q8_rows){ q.blocks + v * q.stride, q.rests + v * q.stride, q.stride, 1 } : q;
 }
 
 /* Into out (n_vectors, stride), which is NaN; columns beyond the strip's rows must stay so. */
-static void multiply(const mki_strip_ops *ops, mki_strips w, mki_q8_rows q, const float *x, int32_t n_vectors, float *out)
+static void multiply(const mki_strip_ops *ops, mki_strips w, mki_q8_rows q, const float *x, int32_t n_vectors,
+                     float *out)
 {
     int64_t stride = w.n_rows + 3;
     for (int64_t i = 0; i < n_vectors * stride; i++)
@@ -69,7 +71,7 @@ static void multiply(const mki_strip_ops *ops, mki_strips w, mki_q8_rows q, cons
     if (q.blocks)
         ops->multiply_blocks(w, q, out, stride);
     else
-        ops->multiply_floats(w, (mki_rows){x, w.cols, n_vectors}, false, out, stride);
+        ops->multiply_floats(w, (mki_rows){ x, w.cols, n_vectors }, false, out, stride);
     for (int32_t v = 0; v < n_vectors; v++)
         for (int64_t r = w.n_rows; r < stride; r++)
             CHECK(isnan(out[v * stride + r]));
@@ -89,7 +91,8 @@ static void check_close(const mk_tensor *t, int32_t row, const float *x, mki_q8_
     double exact = 0, size = 0;
     CHECK_EQUAL(mk_dequantize_row(t, row, w), MK_OK);
     for (int32_t i = 0; i < t->cols; i++) {
-        double value = q.blocks ? activation(q.blocks + i / MKI_BLOCK, q.rests + i / MKI_BLOCK, i % MKI_BLOCK) : (double)x[i];
+        double value =
+            q.blocks ? activation(q.blocks + i / MKI_BLOCK, q.rests + i / MKI_BLOCK, i % MKI_BLOCK) : (double)x[i];
         exact += (double)w[i] * value;
         size += fabs((double)w[i] * value);
     }
@@ -104,7 +107,8 @@ static void check_strips(const mk_tensor *t, int32_t first, int32_t n, const flo
 {
     mki_strips w = mki_strips_of(t, first, n);
     int64_t stride = w.n_rows + 3;
-    float *judge = guarded_new(n_vectors * stride), *other = guarded_new(n_vectors * stride), *alone = guarded_new(stride);
+    float *judge = guarded_new(n_vectors * stride), *other = guarded_new(n_vectors * stride),
+          *alone = guarded_new(stride);
     multiply(&mki_strips_scalar, w, q, x, n_vectors, judge);
     for (int32_t v = 0; v < n_vectors; v++) {
         mki_q8_rows own = only(q, v);
@@ -132,7 +136,7 @@ static void check_product(uint64_t *state, int32_t type, int32_t rows, int32_t c
     for (int32_t i = 0; i < n_vectors * cols; i += 1 + (int32_t)harness_below(state, 100))
         x[i] *= 100; /* stands out */
     bool is_block_type = mki_is_block_type(type);
-    mki_q8_rows q = is_block_type ? rounded(x, n_vectors, cols) : (mki_q8_rows){0};
+    mki_q8_rows q = is_block_type ? rounded(x, n_vectors, cols) : (mki_q8_rows){ 0 };
     for (int32_t first = 0, n; first < mki_n_strips(&t); first += n) {
         int32_t left = mki_n_strips(&t) - first;
         n = is_block_type && left > 1 ? 1 + (int32_t)harness_below(state, (uint64_t)left) : 1;
@@ -166,7 +170,8 @@ TEST(products_of_floats_have_the_same_bits_everywhere)
     }
 }
 
-/* The largest integers there are: weights of 15 or 255 and activations of 127 of one sign, where 16-bit sums would break. */
+/* The largest integers there are: weights of 15 or 255 and activations of 127 of one sign, where 16-bit sums would
+ * break. */
 TEST(the_largest_sums_do_not_overflow)
 {
     enum { COLS = 64 };
@@ -190,7 +195,8 @@ TEST(the_largest_sums_do_not_overflow)
                     if (strips_of(isas[i])) {
                         strips_of(isas[i])->multiply_blocks(mki_strips_of(&t, 0, 1), q, out[i], MKI_STRIP);
                         for (int r = 0; r < MKI_STRIP; r++)
-                            CHECK(fabs((double)out[i][r] - weight * sign * COLS) <= 1e-5 * fabs(weight * COLS));
+                            CHECK(fabs((double)out[i][r] - weight * sign * (double)COLS) <=
+                                  1e-5 * fabs(weight * (double)COLS));
                     }
                 free((void *)q.blocks);
                 free(t.data);
@@ -237,9 +243,9 @@ TEST(a_product_may_be_added_in_segments)
         random_floats(&state, x, 3 * 40);
         mki_strips w = mki_strips_of(&t, 0, 1), head = w, tail = w;
         head.cols = 23, tail.cols = 17, tail.data += 23 * MKI_STRIP * sizeof(float);
-        ops->multiply_floats(w, (mki_rows){x, 40, 3}, false, whole, MKI_STRIP);
-        ops->multiply_floats(head, (mki_rows){x, 40, 3}, false, parts, MKI_STRIP);
-        ops->multiply_floats(tail, (mki_rows){x + 23, 40, 3}, true, parts, MKI_STRIP);
+        ops->multiply_floats(w, (mki_rows){ x, 40, 3 }, false, whole, MKI_STRIP);
+        ops->multiply_floats(head, (mki_rows){ x, 40, 3 }, false, parts, MKI_STRIP);
+        ops->multiply_floats(tail, (mki_rows){ x + 23, 40, 3 }, true, parts, MKI_STRIP);
         for (int v = 0; v < 3; v++)
             CHECK(same_bits(whole + v * MKI_STRIP, parts + v * MKI_STRIP, 13));
         free(t.data);
@@ -272,20 +278,21 @@ static bool same_block(const mki_q8 *a, const mki_q8 *b)
 {
     bool same_sum = same_bits(&a->sum, &b->sum, 1) || (isnan(a->sum) && isnan(b->sum));
     bool same_step = same_bits(&a->d, &b->d, 1) || (isnan(a->d) && isnan(b->d));
-    return memcmp(a->q, b->q, sizeof a->q) == 0 && a->bias == b->bias && same_step && same_sum && a->has_rest == b->has_rest;
+    return memcmp(a->q, b->q, sizeof a->q) == 0 && a->bias == b->bias && same_step && same_sum &&
+           a->has_rest == b->has_rest;
 }
 
 /* Returns whether the block has a rest. */
 static bool check_rounding(const float x[MKI_BLOCK])
 {
-    mki_q8 judge, rest = {.has_rest = 0}, other, other_rest = {.has_rest = 0};
+    mki_q8 judge, rest = { .has_rest = 0 }, other, other_rest = { .has_rest = 0 };
     mki_strips_scalar.quantize(x, 1, &judge, &rest);
     for (int k = 1; k < N_ISAS; k++)
         if (strips_of(isas[k])) {
             strips_of(isas[k])->quantize(x, 1, &other, &other_rest);
             CHECK(same_block(&judge, &other));
-            CHECK(!judge.has_rest || (memcmp(rest.q, other_rest.q, sizeof rest.q) == 0 && rest.bias == other_rest.bias &&
-                                      same_bits(&rest.d, &other_rest.d, 1)));
+            CHECK(!judge.has_rest || (memcmp(rest.q, other_rest.q, sizeof rest.q) == 0 &&
+                                      rest.bias == other_rest.bias && same_bits(&rest.d, &other_rest.d, 1)));
         }
     int total = 0, rest_total = 0;
     double largest = 0, sum = 0, magnitudes = 0;
@@ -304,14 +311,15 @@ static bool check_rounding(const float x[MKI_BLOCK])
     CHECK(judge.has_rest || judge.d == 0 || largest <= 11 * magnitudes / 32);
     double step = judge.has_rest ? (double)rest.d : largest / 127;
     for (int i = 0; i < MKI_BLOCK; i++) /* half a step, and the rounding of x / step */
-        CHECK(fabs(activation(&judge, &rest, i) - (double)x[i]) <= step * (0.5 + 1e-4) + largest * 1e-6 + 127 * (double)FLT_MIN);
+        CHECK(fabs(activation(&judge, &rest, i) - (double)x[i]) <=
+              step * (0.5 + 1e-4) + largest * 1e-6 + 127 * (double)FLT_MIN);
     return judge.has_rest;
 }
 
 TEST(activations_are_rounded_within_half_a_step_alike_everywhere)
 {
     uint64_t state = harness_seed();
-    static const float sizes[] = {1, 1e-30f, 1e30f, 1e34f, 200 * FLT_MIN, FLT_MIN, 0x1p-149f, 0};
+    static const float sizes[] = { 1, 1e-30f, 1e30f, 1e34f, 200 * FLT_MIN, FLT_MIN, 0x1p-149f, 0 };
     for (int round = 0; round < 4000; round++) {
         float x[MKI_BLOCK];
         random_floats(&state, x, MKI_BLOCK);
@@ -336,10 +344,10 @@ TEST(beside_a_value_that_stands_out_the_others_keep_their_precision)
 
 TEST(activations_that_are_not_finite_are_not_hidden)
 {
-    static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN};
+    static const float bad[] = { INFINITY, -INFINITY, NAN, -NAN };
     for (int b = 0; b < 4; b++)
         for (int at = 0; at < MKI_BLOCK; at++) {
-            float x[MKI_BLOCK] = {1, 2, 3};
+            float x[MKI_BLOCK] = { 1, 2, 3 };
             x[at] = bad[b];
             check_rounding(x);
         }

@@ -1,5 +1,6 @@
-/* test_launcher_check.c - a process snapshot that lies: every rule of check_process.c is broken once, then every byte and every word is
- * damaged, also with the checksums repaired. What an open accepts is judged again, by rules spelled another way; never a signal.
+/* test_launcher_check.c - a process snapshot that lies: every rule of check_process.c is broken once, then every byte
+ * and every word is damaged, also with the checksums repaired. What an open accepts is judged again, by rules spelled
+ * another way; never a signal.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -37,9 +38,15 @@ typedef struct {
 #define STACK_AT 0x7ffd00000000ull
 #define VDSO_AT 0x7ffe00000000ull
 
-static mhi_file_segment segment(uint32_t kind, uint32_t prot, uint64_t address, uint64_t bytes, uint64_t offset, uint32_t flags)
+static mhi_file_segment segment(uint32_t kind, uint32_t prot, uint64_t address, uint64_t bytes, uint64_t offset,
+                                uint32_t flags)
 {
-    return (mhi_file_segment){ .sg_kind = kind, .sg_prot = prot, .sg_address = address, .sg_bytes = bytes, .sg_offset = offset, .sg_flags = flags };
+    return (mhi_file_segment){ .sg_kind = kind,
+                               .sg_prot = prot,
+                               .sg_address = address,
+                               .sg_bytes = bytes,
+                               .sg_offset = offset,
+                               .sg_flags = flags };
 }
 
 static sample sound(void)
@@ -49,11 +56,13 @@ static sample sound(void)
             [CODE] = segment(MH_SEGMENT_FILE, RX, CODE_AT, 2 * PAGE, 0, 0),
             [DATA] = segment(MH_SEGMENT_MEMORY, RW, DATA_AT, PAGE, MHI_SEGMENTS_OFFSET, 0),
             [HEAP] = segment(MH_SEGMENT_ZERO, RW, HEAP_AT, 16 * PAGE, 0, MHI_SEGMENT_HUGE),
-            [WEIGHTS] = segment(MH_SEGMENT_MEMORY, RW, WEIGHTS_AT, (2 << 20) + 3 * PAGE, WEIGHTS_OFFSET, MHI_SEGMENT_HUGE),
+            [WEIGHTS] = segment(MH_SEGMENT_MEMORY, RW, WEIGHTS_AT, (2 << 20) + 3 * PAGE, WEIGHTS_OFFSET,
+                MHI_SEGMENT_HUGE),
             [HOLE] = segment(MH_SEGMENT_FILE, PROT_NONE, LIBRARY_AT - PAGE, PAGE, 1 << 30, 0),
             [LIBRARY] = segment(MH_SEGMENT_FILE, PROT_READ, LIBRARY_AT, 2 * PAGE, PAGE, MHI_SEGMENT_SHARED),
             [STACK_LOW] = segment(MH_SEGMENT_ZERO, RW, STACK_AT, PAGE, 0, MHI_SEGMENT_GROWS),
-            [STACK] = segment(MH_SEGMENT_MEMORY, RW, STACK_AT + PAGE, PAGE, WEIGHTS_OFFSET + (2 << 20) + 3 * PAGE, MHI_SEGMENT_GROWS),
+            [STACK] = segment(MH_SEGMENT_MEMORY, RW, STACK_AT + PAGE, PAGE, WEIGHTS_OFFSET + (2 << 20) + 3 * PAGE,
+                MHI_SEGMENT_GROWS),
         },
         .inputs = {
             [LIBRARY_FILE] = { .in_kind = MH_INPUT_LIBRARY, .in_name = 1, .in_bytes = 3 * PAGE - 100 },
@@ -62,19 +71,25 @@ static sample sound(void)
         },
         .processes[0] = {
             .pr_rip = CODE_AT + 16, .pr_rsp = STACK_AT + PAGE + 512, .pr_mxcsr = 0x1f80, .pr_x87_control = 0x37f,
-            .pr_fs_base = DATA_AT + 64, .pr_tid_address = DATA_AT + 256, .pr_robust_list = DATA_AT + 264, .pr_robust_bytes = 24,
+            .pr_fs_base = DATA_AT + 64, .pr_tid_address = DATA_AT + 256, .pr_robust_list = DATA_AT + 264,
+            .pr_robust_bytes = 24,
             .pr_rseq = DATA_AT + 320, .pr_rseq_bytes = 32, .pr_arguments = DATA_AT + 512, .pr_curbrk = DATA_AT + 520,
-            .pr_start_code = CODE_AT, .pr_end_code = CODE_AT + PAGE, .pr_start_data = DATA_AT, .pr_end_data = DATA_AT + PAGE,
+            .pr_start_code = CODE_AT, .pr_end_code = CODE_AT + PAGE, .pr_start_data = DATA_AT,
+            .pr_end_data = DATA_AT + PAGE,
             .pr_start_brk = HEAP_AT, .pr_brk = HEAP_AT + PAGE, .pr_start_stack = STACK_AT,
-            .pr_vdso = VDSO_AT, .pr_vdso_bytes = { 4 * PAGE, 2 * PAGE }, .pr_signal_stack = HEAP_AT, .pr_signal_stack_bytes = 2 * PAGE,
-            .pr_name = "sample", .pr_program = 1, .pr_command = 11, .pr_n_ids = 2, .pr_ids = { 7, 1 }, .pr_random = DATA_AT + 600,
+            .pr_vdso = VDSO_AT, .pr_vdso_bytes = { 4 * PAGE, 2 * PAGE }, .pr_signal_stack = HEAP_AT,
+            .pr_signal_stack_bytes = 2 * PAGE,
+            .pr_name = "sample", .pr_program = 1, .pr_command = 11, .pr_n_ids = 2, .pr_ids = { 7, 1 },
+            .pr_random = DATA_AT + 600,
         },
         .descriptors = { { .ds_fd = 3, .ds_name = 1 }, { .ds_fd = 7, .ds_name = 6, .ds_is_cloexec = 1 } },
-        .signals = { { .si_signal = SIGINT, .si_handler = CODE_AT, .si_restorer = CODE_AT + 8 }, { .si_signal = SIGPIPE, .si_handler = 1 } },
+        .signals = { { .si_signal = SIGINT, .si_handler = CODE_AT, .si_restorer = CODE_AT + 8 },
+                     { .si_signal = SIGPIPE, .si_handler = 1 } },
         .touched = { { DATA_AT, PAGE }, { HEAP_AT + PAGE, 15 * PAGE } },
         .strings = "\0/lib\0/etc\0LANG",
         .counts = { N_SEGMENTS, N_INPUTS, 0, 0, sizeof s.strings, 1, 2, 2, 2 },
-        .header = { .hd_magic = MHI_MAGIC, .hd_version = MHI_FORMAT_VERSION, .hd_kind = MH_KIND_PROCESS, .hd_state = MHI_STATE_COMPLETE,
+        .header = { .hd_magic = MHI_MAGIC, .hd_version = MHI_FORMAT_VERSION, .hd_kind = MH_KIND_PROCESS,
+                    .hd_state = MHI_STATE_COMPLETE,
                     .hd_n_tables = MHI_TABLES_OF_PROCESS, .hd_created_ns = 1 },
     };
     return s;
@@ -110,7 +125,8 @@ static void write_sample(const sample *s)
 {
     static const uint64_t entry_bytes[] = { MHI_ENTRY_BYTES };
     static const uint8_t none[256];
-    const void *entries[] = { s->segments, s->inputs, none, none, s->strings, s->processes, s->descriptors, s->signals, s->touched };
+    const void *entries[] = { s->segments,  s->inputs,      none,       none,      s->strings,
+                              s->processes, s->descriptors, s->signals, s->touched };
     uint64_t end = 0;
     header = s->header;
     memset(tables, 0, sizeof tables);
@@ -159,18 +175,22 @@ static void judge(const struct mh_image *image)
         CHECK(one->sg_address + one->sg_bytes <= MHI_LAUNCHER_START || one->sg_address >= MHI_LAUNCHER_END);
         CHECK(one->sg_kind != MH_SEGMENT_FILE || image->inputs[one->sg_input].in_kind <= MH_INPUT_LIBRARY);
         CHECK(one->sg_kind != MH_SEGMENT_MEMORY || one->sg_offset + one->sg_bytes <= image->header.hd_file_bytes);
-        CHECK(one->sg_kind != MH_SEGMENT_MEMORY || !(one->sg_flags & MHI_SEGMENT_HUGE) || one->sg_address % (2 << 20) == one->sg_offset % (2 << 20));
+        CHECK(one->sg_kind != MH_SEGMENT_MEMORY || !(one->sg_flags & MHI_SEGMENT_HUGE) ||
+              one->sg_address % (2 << 20) == one->sg_offset % (2 << 20));
         for (uint64_t j = 0; j < i; j++) {
             const mhi_file_segment *other = &image->segments[j];
             CHECK(other->sg_address + other->sg_bytes <= one->sg_address);
-            CHECK(one->sg_kind != MH_SEGMENT_MEMORY || other->sg_kind != MH_SEGMENT_MEMORY || other->sg_offset + other->sg_bytes <= one->sg_offset);
+            CHECK(one->sg_kind != MH_SEGMENT_MEMORY || other->sg_kind != MH_SEGMENT_MEMORY ||
+                  other->sg_offset + other->sg_bytes <= one->sg_offset);
         }
         for (uint64_t at = process->pr_vdso, k = 0; k < 4; at += process->pr_vdso_bytes[k++])
-            CHECK(process->pr_vdso_bytes[k] > 1 << 20 || !meets(at, process->pr_vdso_bytes[k], one->sg_address, one->sg_bytes));
+            CHECK(process->pr_vdso_bytes[k] > 1 << 20 ||
+                  !meets(at, process->pr_vdso_bytes[k], one->sg_address, one->sg_bytes));
     }
     CHECK(EXECUTABLE(process->pr_rip) && WRITABLE(process->pr_rsp) && WRITABLE(process->pr_fs_base));
     CHECK(WRITABLE(process->pr_tid_address) && WRITABLE(process->pr_arguments) && WRITABLE(process->pr_arguments + 7));
-    CHECK(process->pr_rseq == 0 || (WRITABLE(process->pr_rseq) && WRITABLE(process->pr_rseq + process->pr_rseq_bytes - 1)));
+    CHECK(process->pr_rseq == 0 ||
+          (WRITABLE(process->pr_rseq) && WRITABLE(process->pr_rseq + process->pr_rseq_bytes - 1)));
     CHECK(process->pr_mxcsr <= 0xffff && memchr(process->pr_name, 0, sizeof process->pr_name) != NULL);
     for (uint64_t i = 0; i < image->n_signals; i++)
         CHECK(image->signals[i].si_handler <= 1 || EXECUTABLE(image->signals[i].si_handler));
@@ -250,7 +270,8 @@ TEST(segment_out_of_its_place_is_refused)
     REFUSED("out of order", s.segments[HEAP].sg_bytes = UINT64_MAX - PAGE + 1);
     REFUSED("the launcher or the kernel", s.segments[CODE].sg_address = MHI_LAUNCHER_START - PAGE);
     REFUSED("the launcher or the kernel", s.segments[CODE].sg_address = MHI_LAUNCHER_END - PAGE);
-    REFUSED("the launcher or the kernel", s.segments[HEAP].sg_address = VDSO_AT - 16 * PAGE, s.segments[HEAP].sg_bytes = 17 * PAGE);
+    REFUSED("the launcher or the kernel", s.segments[HEAP].sg_address = VDSO_AT - 16 * PAGE,
+            s.segments[HEAP].sg_bytes = 17 * PAGE);
     REFUSED("the launcher or the kernel", p->pr_vdso = STACK_AT + PAGE);
     REFUSED("where none belongs", s.segments[STACK].sg_offset -= PAGE);
     REFUSED("where none belongs", s.segments[DATA].sg_offset = 0);
@@ -275,13 +296,13 @@ TEST(segment_for_huge_pages_lies_where_they_can_be_mapped_or_is_refused)
 
 TEST(segment_that_is_not_for_huge_pages_lies_behind_the_one_before)
 {
-    sample s = sound();
+    sample moved = sound();
     mh_error err;
     uint64_t hole = WEIGHTS_OFFSET - (MHI_SEGMENTS_OFFSET + PAGE);
-    s.segments[WEIGHTS].sg_flags = 0;
-    s.segments[WEIGHTS].sg_offset -= hole;
-    s.segments[WEIGHTS].sg_bytes += hole;
-    write_sample(&s);
+    moved.segments[WEIGHTS].sg_flags = 0;
+    moved.segments[WEIGHTS].sg_offset -= hole;
+    moved.segments[WEIGHTS].sg_bytes += hole;
+    write_sample(&moved);
     CHECK_OK(try_open(&err), err);
     REFUSED("where none belongs", s.segments[WEIGHTS].sg_flags = 0, s.segments[WEIGHTS].sg_bytes -= PAGE);
 }
@@ -408,7 +429,8 @@ static void flip_bytes(void *what)
     mh_error err;
     for (size_t at = 0; at < sizeof header + tables_bytes; at++) {
         bool in_header = at < sizeof header;
-        uint8_t *was = in_header ? (uint8_t *)&header + at : tables + (at - sizeof header), is = (uint8_t)(*was ^ (1 << at % 8));
+        uint8_t *was = in_header ? (uint8_t *)&header + at : tables + (at - sizeof header),
+                is = (uint8_t)(*was ^ (1 << at % 8));
         uint64_t place = in_header ? at : start + at - sizeof header;
         NOTE(what, "byte %zu is 0x%02x", at, is);
         put(&is, 1, place);
@@ -421,8 +443,25 @@ TEST(any_damaged_byte_is_noticed) { survive(flip_bytes); }
 
 static uint64_t hostile(uint64_t was, int i)
 {
-    const uint64_t values[] = { 0, 1, was + 1, was - 1, was + 8, was + PAGE, was - PAGE, was << 1, was >> 1, UINT64_MAX, UINT64_MAX - PAGE + 1,
-                                INT64_MAX, (uint64_t)INT64_MAX + 1, UINT32_MAX, CODE_AT, DATA_AT, STACK_AT, MHI_LAUNCHER_START, VDSO_AT };
+    const uint64_t values[] = { 0,
+                                1,
+                                was + 1,
+                                was - 1,
+                                was + 8,
+                                was + PAGE,
+                                was - PAGE,
+                                was << 1,
+                                was >> 1,
+                                UINT64_MAX,
+                                UINT64_MAX - PAGE + 1,
+                                INT64_MAX,
+                                (uint64_t)INT64_MAX + 1,
+                                UINT32_MAX,
+                                CODE_AT,
+                                DATA_AT,
+                                STACK_AT,
+                                MHI_LAUNCHER_START,
+                                VDSO_AT };
     return values[i];
 }
 

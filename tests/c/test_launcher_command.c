@@ -16,7 +16,8 @@ static const char *touch(const char *name)
     return path;
 }
 
-static const char *spell_in(bool is_here, const char *launcher, const char *kind, const char *name, const char *const *arguments)
+static const char *spell_in(bool is_here, const char *launcher, const char *kind, const char *name,
+                            const char *const *arguments)
 {
     mh_error err;
     CHECK_OK(mh_command_text(text, sizeof text, launcher, kind, name, is_here, arguments, &err), err);
@@ -44,11 +45,13 @@ TEST(command_is_spelled_as_the_header_draws_it)
     char cwd[PATH_MAX];
     CHECK(getcwd(cwd, sizeof cwd) != NULL);
     CHECK(strcmp(spell(launcher, "script", script, NULL), made("%s\nscript %s", scratch_directory, script)) == 0);
-    CHECK(strcmp(spell(launcher, "module", "json.tool", NULL), made("%s\nmodule json.tool\nin %s", scratch_directory, cwd)) == 0);
+    CHECK(strcmp(spell(launcher, "module", "json.tool", NULL),
+                 made("%s\nmodule json.tool\nin %s", scratch_directory, cwd)) == 0);
     CHECK(strcmp(spell(launcher, "installed", "llama", NULL), made("%s\ninstalled llama", scratch_directory)) == 0);
     CHECK(strcmp(spell(launcher, "script", script, WORDS("", "a b")),
                  made("%s\nscript %s\narguments\n \n a b\nin %s", scratch_directory, script, cwd)) == 0);
-    CHECK(strcmp(spell(launcher, "module", "m", WORDS()), made("%s\nmodule m\narguments\nin %s", scratch_directory, cwd)) == 0);
+    CHECK(strcmp(spell(launcher, "module", "m", WORDS()),
+                 made("%s\nmodule m\narguments\nin %s", scratch_directory, cwd)) == 0);
 }
 
 TEST(a_snapshot_by_a_relative_path_answers_in_its_directory_only)
@@ -56,13 +59,17 @@ TEST(a_snapshot_by_a_relative_path_answers_in_its_directory_only)
     const char *launcher = touch("magic"), *script = touch("script.py");
     char cwd[PATH_MAX], exact[PATH_MAX];
     CHECK(getcwd(cwd, sizeof cwd) != NULL);
-    CHECK(strcmp(spell_in(true, launcher, "script", script, NULL), made("%s\nscript %s\nin %s", scratch_directory, script, cwd)) == 0);
-    CHECK(strcmp(spell_in(true, launcher, "installed", "m", NULL), made("%s\ninstalled m\nin %s", scratch_directory, cwd)) == 0);
-    CHECK(strcmp(spell_in(true, launcher, "module", "m", NULL), made("%s\nmodule m\nin %s", scratch_directory, cwd)) == 0);
+    CHECK(strcmp(spell_in(true, launcher, "script", script, NULL),
+                 made("%s\nscript %s\nin %s", scratch_directory, script, cwd)) == 0);
+    CHECK(strcmp(spell_in(true, launcher, "installed", "m", NULL),
+                 made("%s\ninstalled m\nin %s", scratch_directory, cwd)) == 0);
+    CHECK(strcmp(spell_in(true, launcher, "module", "m", NULL), made("%s\nmodule m\nin %s", scratch_directory, cwd)) ==
+          0);
     strcpy(exact, spell(launcher, "script", script, WORDS("a")));
     CHECK(strcmp(spell_in(true, launcher, "script", script, WORDS("a")), exact) == 0);
     CHECK_EQUAL(chdir(scratch_directory), 0);
-    CHECK(strcmp(spell_in(true, launcher, "script", script, NULL), made("%s\nscript %s\nin %s", scratch_directory, script, scratch_directory)) == 0);
+    CHECK(strcmp(spell_in(true, launcher, "script", script, NULL),
+                 made("%s\nscript %s\nin %s", scratch_directory, script, scratch_directory)) == 0);
     CHECK_EQUAL(chdir(cwd), 0);
 }
 
@@ -79,8 +86,10 @@ TEST(paths_are_resolved)
 TEST(no_two_commands_share_a_text)
 {
     const char *launcher = touch("magic"), *script = touch("script.py");
-    const char *const *const all[] = { NULL, WORDS(), WORDS(""), WORDS("", ""), WORDS("a b"), WORDS("a", "b"), WORDS("a\n b"), WORDS("a\\n b"),
-                                       WORDS("a\\", "b"), WORDS("a\nb"), WORDS("\xff") };
+    const char *const *const all[] = { NULL,           WORDS(),         WORDS(""),
+                                       WORDS("", ""),  WORDS("a b"),    WORDS("a", "b"),
+                                       WORDS("a\n b"), WORDS("a\\n b"), WORDS("a\\", "b"),
+                                       WORDS("a\nb"),  WORDS("\xff") };
     enum { N = sizeof all / sizeof *all };
     char *texts[2 * N];
     for (int i = 0; i < N; i++) {
@@ -100,7 +109,8 @@ TEST(command_that_cannot_be_spelled_is_an_error)
     mh_error err;
     CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "other", script, false, NULL, &err), MH_ERR_ARGUMENT);
     CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", NULL, false, NULL, &err), MH_ERR_ARGUMENT);
-    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", scratch("missing.py"), false, NULL, &err), MH_ERR_SYSTEM);
+    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", scratch("missing.py"), false, NULL, &err),
+                MH_ERR_SYSTEM);
     CHECK(err.sys_errno == ENOENT && strstr(err.detail, "missing.py") != NULL && text[0] == '\0');
     uint64_t needed = strlen(spell(launcher, "script", script, NULL)) + 1;
     CHECK_EQUAL(mh_command_text(text, needed - 1, launcher, "script", script, false, NULL, &err), MH_ERR_NOSPACE);
@@ -109,7 +119,8 @@ TEST(command_that_cannot_be_spelled_is_an_error)
     char *large = malloc(MHI_COMMAND_BYTES + 1);
     memset(large, 'x', MHI_COMMAND_BYTES);
     large[MHI_COMMAND_BYTES] = '\0';
-    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", script, false, WORDS(large), &err), MH_ERR_NOSPACE);
+    CHECK_EQUAL(mh_command_text(text, sizeof text, launcher, "script", script, false, WORDS(large), &err),
+                MH_ERR_NOSPACE);
     free(large);
 }
 

@@ -46,13 +46,13 @@
 #undef vsnprintf
 #undef snprintf
 
-#define SAME_TEXT(size, ...)                                                    \
-    do {                                                                        \
-        char ours_[256], theirs_[256];                                       \
-        memset(ours_, '#', sizeof ours_);                                     \
-        memset(theirs_, '#', sizeof theirs_);                               \
+#define SAME_TEXT(size, ...)                                                                               \
+    do {                                                                                                   \
+        char ours_[256], theirs_[256];                                                                     \
+        memset(ours_, '#', sizeof ours_);                                                                  \
+        memset(theirs_, '#', sizeof theirs_);                                                              \
         CHECK_EQUAL(runtime_snprintf(ours_, (size), __VA_ARGS__), snprintf(theirs_, (size), __VA_ARGS__)); \
-        CHECK(memcmp(ours_, theirs_, sizeof ours_) == 0);                   \
+        CHECK(memcmp(ours_, theirs_, sizeof ours_) == 0);                                                  \
     } while (0)
 
 #pragma GCC diagnostic ignored "-Wformat-truncation"
@@ -99,9 +99,11 @@ TEST(bytes_and_strings_are_treated_as_the_c_library_does)
         }
         char copy[16], filled[16];
         CHECK(runtime_strcpy(copy, a) == copy && strcmp(copy, a) == 0);
-        CHECK(runtime_strcat(copy, "/x") == copy && strncmp(copy, a, strlen(a)) == 0 && strcmp(copy + strlen(a), "/x") == 0);
+        CHECK(runtime_strcat(copy, "/x") == copy && strncmp(copy, a, strlen(a)) == 0 &&
+              strcmp(copy + strlen(a), "/x") == 0);
         CHECK(runtime_memchr(copy, 'x', sizeof "/x" + strlen(a)) == memchr(copy, 'x', sizeof "/x" + strlen(a)));
-        CHECK(runtime_memchr(copy, '\0', strlen(copy)) == NULL && runtime_memchr(copy, 0x100, strlen(copy) + 1) == copy + strlen(copy));
+        CHECK(runtime_memchr(copy, '\0', strlen(copy)) == NULL &&
+              runtime_memchr(copy, 0x100, strlen(copy) + 1) == copy + strlen(copy));
         CHECK(runtime_memset(filled, 0x1ff, 3) == filled && filled[0] == -1 && filled[2] == -1);
         CHECK(runtime_memcpy(copy, filled, 3) == copy && copy[2] == -1);
     }
@@ -125,7 +127,8 @@ TEST(memory_is_aligned_zero_and_in_our_region)
 
 TEST(memory_that_cannot_be_had_is_null)
 {
-    CHECK(runtime_malloc(SIZE_MAX) == NULL && runtime_malloc(SIZE_MAX - 20) == NULL && runtime_malloc(1ull << 50) == NULL);
+    CHECK(runtime_malloc(SIZE_MAX) == NULL && runtime_malloc(SIZE_MAX - 20) == NULL &&
+          runtime_malloc(1ull << 50) == NULL);
     CHECK(runtime_calloc(1ull << 33, 1ull << 33) == NULL && mhi_memory(SIZE_MAX) == NULL);
 }
 

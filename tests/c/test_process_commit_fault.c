@@ -1,5 +1,6 @@
-/* test_process_commit_fault.c - the commit of a process with any system call failing, and with a kill -9 before any of them, in the
- * process or in the child that writes it: the file is the old snapshot or the new one, whole, or there is none if there was none.
+/* test_process_commit_fault.c - the commit of a process with any system call failing, and with a kill -9 before any of
+ * them, in the process or in the child that writes it: the file is the old snapshot or the new one, whole, or there is
+ * none if there was none.
  *
  * Built without sanitizers: their shadow of the address space would be part of the process.
  */
@@ -12,9 +13,10 @@ enum { COMMITTED = 0, REFUSED = 10, IN_PLACE = 11 /* but perhaps not after a los
 
 typedef struct {
     const char *path;
-    uint64_t n;          /* which call fails */
-    int code;            /* errno or SYS_FAULT_KILL */
-    bool is_behind_fork; /* calls count from there, in this process alone; else from mh_arm, in this process and in its child */
+    uint64_t n; /* which call fails */
+    int code;   /* errno or SYS_FAULT_KILL */
+    /* calls count from there, in this process alone; else from mh_arm, in this process and in its child */
+    bool is_behind_fork;
 } attempt;
 
 static void tell_calls(uint64_t n_calls) { write_file(scratch("calls"), &n_calls, sizeof n_calls); }
@@ -74,8 +76,8 @@ static uint64_t count_calls(attempt *a)
     return n_calls;
 }
 
-/* Returns how many attempts left what there was. The child of the commit may make more calls than this process: they end where one that is
- * to fail never comes. */
+/* Returns how many attempts left what there was. The child of the commit may make more calls than this process: they
+ * end where one that is to fail never comes. */
 static uint64_t fail_each_call(attempt a, bool is_first)
 {
     uint64_t n_calls = count_calls(&a), n_kept = 0;
@@ -101,7 +103,8 @@ static uint64_t fail_each_call(attempt a, bool is_first)
 TEST(killed_before_any_call_it_leaves_the_old_snapshot_or_the_new)
 {
     CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = SYS_FAULT_KILL }, false) > 20);
-    CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = SYS_FAULT_KILL, .is_behind_fork = true }, false) > 20);
+    CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = SYS_FAULT_KILL, .is_behind_fork = true }, false) >
+          20);
 }
 
 TEST(killed_before_any_call_the_first_time_it_leaves_none_or_a_whole_one)

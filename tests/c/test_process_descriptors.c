@@ -45,7 +45,8 @@ static void check_refused(int fd, const char *what)
     snprintf(name, sizeof name, "descriptor %d is ", fd);
     CHECK_EQUAL(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, &err), MH_ERR_UNSUPPORTED);
     CHECK(found.items == NULL && found.n_items == 0);
-    if (strstr(err.detail, name) == NULL || strstr(err.detail, what) == NULL || strstr(err.detail, ": close it in the body") == NULL)
+    if (strstr(err.detail, name) == NULL || strstr(err.detail, what) == NULL ||
+        strstr(err.detail, ": close it in the body") == NULL)
         harness_fail(__FILE__, __LINE__, err.detail);
     CHECK(close(fd) == 0);
     found = collect();
@@ -83,7 +84,8 @@ static void record_file(void *context)
     const mhi_descriptor *file = find(&found, fd);
     CHECK(file != NULL && found.n_items == 1);
     CHECK_EQUAL(file->flags, O_RDWR | O_APPEND | O_NONBLOCK);
-    CHECK(file->is_cloexec && strcmp(file->path, context) == 0 && file->offset == 7 && file->inode == status.st_ino && file->device == 0);
+    CHECK(file->is_cloexec && strcmp(file->path, context) == 0 && file->offset == 7 && file->inode == status.st_ino &&
+          file->device == 0);
     mhi_descriptors_release(&found);
     CHECK(found.items == NULL && found.n_items == 0);
 }
@@ -106,7 +108,8 @@ static void hold_file(void *context)
     mh_error err;
     CHECK_OK(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ .held = &fd, .n_held = 1 }, &err), err);
     const mhi_descriptor *file = find(&found, fd);
-    CHECK(file != NULL && found.n_items == 1 && strcmp(file->path, "/dev/null") == 0 && file->device == makedev(1, 3) && file->inode == 0);
+    CHECK(file != NULL && found.n_items == 1 && strcmp(file->path, "/dev/null") == 0 && file->device == makedev(1, 3) &&
+          file->inode == 0);
     CHECK(file->is_cloexec && file->is_held);
     mhi_descriptors_release(&found);
 }
@@ -137,7 +140,10 @@ static void refuse_written(void *context)
 
 TEST(files_that_this_process_wrote_to_are_refused) { IN_CHILD(refuse_written, (void *)old_file("written")); }
 
-static void refuse_emptied(void *context) { check_refused(open(context, O_WRONLY | O_TRUNC), "a file that was written to"); }
+static void refuse_emptied(void *context)
+{
+    check_refused(open(context, O_WRONLY | O_TRUNC), "a file that was written to");
+}
 
 TEST(file_that_this_process_emptied_is_refused) { IN_CHILD(refuse_emptied, (void *)old_file("emptied")); }
 
@@ -146,7 +152,8 @@ static void record_directory(void *context)
     int listed = open(context, O_RDONLY | O_DIRECTORY);
     check_refused(open(context, O_PATH | O_CLOEXEC), "a mere path (O_PATH, /");
     mhi_descriptors found = collect();
-    CHECK(found.n_items == 1 && found.items[0].fd == listed && found.items[0].flags == O_DIRECTORY && !found.items[0].is_cloexec);
+    CHECK(found.n_items == 1 && found.items[0].fd == listed && found.items[0].flags == O_DIRECTORY &&
+          !found.items[0].is_cloexec);
     mhi_descriptors_release(&found);
 }
 
@@ -155,7 +162,10 @@ TEST(directories_are_recorded) { IN_CHILD(record_directory, (void *)scratch(""))
 static void record_devices(void *context)
 {
     (void)context;
-    static const struct { const char *path; unsigned minor; } devices[] = {
+    static const struct {
+        const char *path;
+        unsigned minor;
+    } devices[] = {
         { "/dev/null", 3 }, { "/dev/zero", 5 }, { "/dev/full", 7 }, { "/dev/random", 8 }, { "/dev/urandom", 9 },
     };
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
@@ -176,7 +186,9 @@ static void skip_own(void *context)
     CHECK(pipe(ends) == 0);
     mhi_descriptors found;
     mh_error err;
-    CHECK_OK(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ .own = (int[]){ ends[1], file, ends[0] }, .n_own = 3 }, &err), err);
+    CHECK_OK(mhi_descriptors_collect(
+                 &found, &(mhi_descriptors_known){ .own = (int[]){ ends[1], file, ends[0] }, .n_own = 3 }, &err),
+             err);
     CHECK_EQUAL(found.n_items, 0);
     mhi_descriptors_release(&found);
 }
@@ -187,7 +199,8 @@ static void record_many(void *context)
 {
     enum { MANY = 500 };
     for (int i = 0; i < MANY; i++)
-        CHECK(open(context, O_RDONLY | O_CREAT | O_CLOEXEC, 0600) >= 0); /* one file, opened as often: each has its own offset */
+        /* one file, opened as often: each has its own offset */
+        CHECK(open(context, O_RDONLY | O_CREAT | O_CLOEXEC, 0600) >= 0);
     mhi_descriptors found = collect();
     CHECK_EQUAL(found.n_items, MANY);
     for (int i = 1; i < MANY; i++)
@@ -225,13 +238,17 @@ static void be_resumed(void *context)
     CHECK_EQUAL(found.n_items, 1);
     mhi_descriptors_release(&found);
     CHECK(pipe(ends) == 0);
-    mhi_descriptors_remember(); /* as in a resumed process: the launcher has opened the file, the pipe came from outside */
+    /* as in a resumed process: the launcher has opened the file, the pipe came from outside */
+    mhi_descriptors_remember();
     found = collect();
     CHECK(found.n_items == 1 && found.items[0].fd == file);
     mhi_descriptors_release(&found);
 }
 
-TEST(what_a_resumed_process_was_given_is_inherited_and_what_it_had_is_not) { IN_CHILD(be_resumed, (void *)scratch("resumed")); }
+TEST(what_a_resumed_process_was_given_is_inherited_and_what_it_had_is_not)
+{
+    IN_CHILD(be_resumed, (void *)scratch("resumed"));
+}
 
 /* ---- refused ---- */
 
@@ -276,7 +293,8 @@ static void refuse_connected(void *context)
     socklen_t size = sizeof address;
     char peer[64];
     int listening = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(bind(listening, (void *)&address, size) == 0 && listen(listening, 1) == 0 && getsockname(listening, (void *)&address, &size) == 0);
+    CHECK(bind(listening, (void *)&address, size) == 0 && listen(listening, 1) == 0 &&
+          getsockname(listening, (void *)&address, &size) == 0);
     mhi_descriptors_remember();
     int connected = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(connect(connected, (void *)&address, size) == 0);

@@ -1,6 +1,7 @@
 /* test_process_fault.c - looking for obstacles with any system call failing: nothing that was there is overlooked.
  *
- * A call that fails must either be an error or make no difference; and it leaves no descriptor open and no memory behind.
+ * A call that fails must either be an error or make no difference; and it leaves no descriptor open and no memory
+ * behind.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -20,11 +20,14 @@ static void note(const char *what)
     n_trace += (size_t)snprintf(trace + n_trace, sizeof trace - n_trace, "%s", what);
 }
 
-#define HANDLERS(name)                                   \
+#define HANDLERS(name)                                    \
     static void prepare_##name(void) { note("(" #name); } \
     static void parent_##name(void) { note(#name ")"); }  \
     static void child_##name(void) { note(#name "]"); }
-HANDLERS(a) HANDLERS(b) HANDLERS(c) HANDLERS(ours)
+HANDLERS(a)
+HANDLERS(b)
+HANDLERS(c)
+HANDLERS(ours)
 
 #define REGISTER(name) CHECK_EQUAL(pthread_atfork(prepare_##name, parent_##name, child_##name), 0)
 
@@ -34,8 +37,8 @@ static void check_fork(const char *in_parent, const char *in_child)
     trace[0] = '\0';
     pid_t child = fork();
     CHECK(child >= 0);
-    const char *expected = child == 0 ? in_child : in_parent;
-    if (strcmp(trace, expected) != 0)
+    const char *wanted = child == 0 ? in_child : in_parent;
+    if (strcmp(trace, wanted) != 0)
         harness_fail(__FILE__, __LINE__, trace);
     if (child == 0)
         _exit(0);
@@ -101,7 +104,8 @@ static void be_doubtful(void *context)
 
 TEST(on_any_doubt_nothing_is_moved) { IN_CHILD(be_doubtful, NULL); }
 
-/* A library of its own that registers handlers, as OpenBLAS and jemalloc do, and takes them along when it is unloaded. */
+/* A library of its own that registers handlers, as OpenBLAS and jemalloc do, and takes them along when it is unloaded.
+ * */
 static void outlive_a_library(void *context)
 {
     void *library = dlopen(context, RTLD_NOW);

@@ -1,6 +1,7 @@
 /* test_process_obstacles.c - what stands in the way of a process snapshot is found, and named.
  *
- * Memory and machines that can't be had everywhere are made up: the calls below stand between the library and the kernel.
+ * Memory and machines that can't be had everywhere are made up: the calls below stand between the library and the
+ * kernel.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -16,7 +17,8 @@
 
 enum { PAGE = 4096 };
 
-static const char *pretended_from, *pretended_path; /* the one file is opened in place of the other; NULL: it is not there */
+/* the one file is opened in place of the other; NULL: it is not there */
+static const char *pretended_from, *pretended_path;
 static uint64_t pretended_features;
 static bool pretended_secure;
 
@@ -25,7 +27,9 @@ int __wrap_mhi_sys_open(const char *path, int flags, mode_t mode);
 int __wrap_mhi_sys_open(const char *path, int flags, mode_t mode)
 {
     bool is_pretended = pretended_from != NULL && strstr(path, pretended_from) != NULL;
-    return !is_pretended ? __real_mhi_sys_open(path, flags, mode) : pretended_path == NULL ? -ENOENT : __real_mhi_sys_open(pretended_path, flags, mode);
+    return !is_pretended            ? __real_mhi_sys_open(path, flags, mode)
+           : pretended_path == NULL ? -ENOENT
+                                    : __real_mhi_sys_open(pretended_path, flags, mode);
 }
 
 int __wrap_mhi_sys_shadow_stack(uint64_t *features);
@@ -79,10 +83,10 @@ TEST(process_of_one_thread_has_no_obstacles) { check_free(); }
 
 TEST(living_child_is_named_and_one_that_has_ended_is_not)
 {
-    char expected[64];
+    char wanted[64];
     pid_t child = fork_idle();
-    snprintf(expected, sizeof expected, "child process %d (%.15s) is running", child, program_invocation_short_name);
-    check_obstacle(MH_ERR_UNSUPPORTED, expected);
+    snprintf(wanted, sizeof wanted, "child process %d (%.15s) is running", child, program_invocation_short_name);
+    check_obstacle(MH_ERR_UNSUPPORTED, wanted);
     CHECK(kill(child, SIGKILL) == 0);
     siginfo_t info;
     CHECK(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) == 0);
@@ -178,7 +182,8 @@ static uint64_t n_switches_at_rest(pid_t thread)
         unsigned long long voluntary, forced;
         CHECK(mhi_sys_read_text(path, text, sizeof text) == 0);
         const char *counts = strstr(text, "\nvoluntary_ctxt_switches:");
-        CHECK(counts != NULL && sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2);
+        CHECK(counts != NULL && sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu",
+                                       &voluntary, &forced) == 2);
         if (strstr(text, "State:\tS") != NULL)
             return voluntary + forced;
         sched_yield();
@@ -190,16 +195,21 @@ TEST(thread_that_may_be_lost_is_an_obstacle_unless_it_has_rested_since)
     sleeper its = { .thread = 0 };
     pthread_t thread;
     mh_error err;
-    CHECK(sem_init(&its.wake, 0, 0) == 0 && sem_init(&its.done, 0, 0) == 0 && pthread_create(&thread, NULL, wait_and_tell, &its) == 0);
+    CHECK(sem_init(&its.wake, 0, 0) == 0 && sem_init(&its.done, 0, 0) == 0 &&
+          pthread_create(&thread, NULL, wait_and_tell, &its) == 0);
     CHECK(sem_wait(&its.done) == 0);
-    const mhi_known_thread item = { .thread = its.thread, .n_switches = n_switches_at_rest(its.thread), .library = "libsleep" };
+    const mhi_known_thread item = { .thread = its.thread,
+                                    .n_switches = n_switches_at_rest(its.thread),
+                                    .library = "libsleep" };
     mhi_known_threads known = { .n = 1, .items = { item } };
     CHECK_OK(mhi_threads_check(&known, &err), err);
     CHECK(sem_post(&its.wake) == 0 && sem_wait(&its.done) == 0);
     n_switches_at_rest(its.thread);
-    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED, " of libsleep) is at work: a later run would lose it");
+    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED,
+               " of libsleep) is at work: a later run would lose it");
     known.items[0].n_switches = 0;
-    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED, " of libsleep) is running: a later run would lose it");
+    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED,
+               " of libsleep) is running: a later run would lose it");
     its.thread = 0;
     CHECK(sem_post(&its.wake) == 0 && pthread_join(thread, NULL) == 0);
     check_free();
@@ -255,13 +265,15 @@ TEST(fresh_shared_memory_is_none_unless_it_was_forked_with_the_process)
 
 TEST(shared_memory_mapped_twice_is_an_obstacle)
 {
-    void *memory = map_shared(PROT_READ | PROT_WRITE, -1, MAP_ANONYMOUS), *again = mremap(memory, 0, PAGE, MREMAP_MAYMOVE);
+    void *memory = map_shared(PROT_READ | PROT_WRITE, -1, MAP_ANONYMOUS),
+         *again = mremap(memory, 0, PAGE, MREMAP_MAYMOVE);
     CHECK(again != MAP_FAILED);
     check_obstacle(MH_ERR_UNSUPPORTED, "shared memory mapped twice");
     CHECK(munmap(again, PAGE) == 0);
     check_free();
     void *two = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(two != MAP_FAILED && mprotect(two, PAGE, PROT_READ) == 0 && mprotect((char *)two + PAGE, PAGE, PROT_READ | PROT_WRITE) == 0);
+    CHECK(two != MAP_FAILED && mprotect(two, PAGE, PROT_READ) == 0 &&
+          mprotect((char *)two + PAGE, PAGE, PROT_READ | PROT_WRITE) == 0);
     check_free(); /* two parts of one mapping are not */
     CHECK(munmap(memory, PAGE) == 0 && munmap(two, 2 * PAGE) == 0);
 }
@@ -317,17 +329,23 @@ static void pretend_mapping(const char *head, const char *flags)
 
 TEST(memory_of_devices_is_an_obstacle_and_so_are_huge_pages)
 {
-    pretend_mapping("7f0000000000-7f0000200000 rw-p 00000000 00:0f 82     /anon_hugepage (deleted)", "rd wr mr mw me de ht");
+    pretend_mapping("7f0000000000-7f0000200000 rw-p 00000000 00:0f 82     /anon_hugepage (deleted)",
+                    "rd wr mr mw me de ht");
     check_obstacle(MH_ERR_UNSUPPORTED, "memory in huge pages (MAP_HUGETLB) is in use (/anon_hugepage at 0x");
-    pretend_mapping("7f0000000000-7f0000001000 rw-s 00000000 00:06 77     /dev/nvidia0", "rd wr sh mr mw me ms pf io dd");
-    check_obstacle(MH_ERR_UNSUPPORTED, "a GPU's memory is in use (/dev/nvidia0 at 0x7f0000000000): unmap it, or close what did, in the body");
+    pretend_mapping("7f0000000000-7f0000001000 rw-s 00000000 00:06 77     /dev/nvidia0",
+                    "rd wr sh mr mw me ms pf io dd");
+    check_obstacle(
+        MH_ERR_UNSUPPORTED,
+        "a GPU's memory is in use (/dev/nvidia0 at 0x7f0000000000): unmap it, or close what did, in the body");
     pretend_mapping("7f0000000000-7f0000001000 rw-p 00000000 00:06 78     /dev/dri/renderD128", "rd wr mr mw me");
     check_obstacle(MH_ERR_UNSUPPORTED, "a GPU's memory is in use");
     pretend_mapping("7f0000000000-7f0000001000 r--s 00000000 00:06 79     /dev/mem", "rd sh mr me ms pf dd");
     check_obstacle(MH_ERR_UNSUPPORTED, "a device's memory is in use (/dev/mem at");
-    pretend_mapping("7f0000000000-7f0000001000 rw-s 00000000 00:0f 80     anon_inode:[io_uring]", "rd wr sh mr mw me ms");
+    pretend_mapping("7f0000000000-7f0000001000 rw-s 00000000 00:0f 80     anon_inode:[io_uring]",
+                    "rd wr sh mr mw me ms");
     check_obstacle(MH_ERR_UNSUPPORTED, "an io_uring is in use");
-    pretend_mapping("210000000000-210000001000 rw-s 00000000 00:01 81     /memfd:ours (deleted)", "rd wr sh mr mw me ms");
+    pretend_mapping("210000000000-210000001000 rw-s 00000000 00:01 81     /memfd:ours (deleted)",
+                    "rd wr sh mr mw me ms");
     check_obstacle(MH_OK, ""); /* our own, where the launcher will be */
     pretend_mapping("7f0000000000-7f0000001000 nonsense", "rd");
     check_obstacle(MH_ERR_SYSTEM, "/proc/self/smaps");
@@ -360,7 +378,8 @@ TEST(every_probe_holds_here_or_says_why_not)
     for (; mh_process_probe(n, &name, &err) != MH_ERR_ARGUMENT; n++) {
         CHECK(name != NULL && strlen(name) > 3);
         int status = mh_process_probe(n, &name, &err);
-        CHECK(status == MH_OK || (strlen(err.detail) > 20 && (status == MH_ERR_UNSUPPORTED || status == MH_ERR_UNTRUSTED)));
+        CHECK(status == MH_OK ||
+              (strlen(err.detail) > 20 && (status == MH_ERR_UNSUPPORTED || status == MH_ERR_UNTRUSTED)));
     }
     CHECK(name == NULL && n >= 10);
 }
@@ -370,7 +389,8 @@ TEST(probe_finds_what_lies_where_the_launcher_must)
     const char *name;
     mh_error err;
     bool is_found = false;
-    void *place = mmap((void *)0x210000000000, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *place =
+        mmap((void *)0x210000000000, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(place != MAP_FAILED);
     for (uint32_t i = 0; mh_process_probe(i, &name, &err) != MH_ERR_ARGUMENT; i++)
         is_found |= strstr(err.detail, "where the launcher must") != NULL;

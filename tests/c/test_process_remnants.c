@@ -1,4 +1,5 @@
-/* test_process_remnants.c - copies of secrets are wiped from free blocks of Python's allocator, and from nowhere else. */
+/* test_process_remnants.c - copies of secrets are wiped from free blocks of Python's allocator, and from nowhere else.
+ * */
 #include "harness.h"
 #include "process/remnants.h"
 
@@ -28,8 +29,11 @@ static void make_pool(void)
     memset(memory, 0x5a, sizeof memory);
     for (int i = 0; i < N_BLOCKS; i++)
         memcpy(block(i) + AT, secret, sizeof secret);
-    *head() = (header){ .n_used = N_HANDED_OUT - 3, .free_block = block(3), .size_class = BLOCK / 16 - 1,
-                        .next_offset = HEADER + N_HANDED_OUT * BLOCK, .max_next_offset = POOL - BLOCK };
+    *head() = (header){ .n_used = N_HANDED_OUT - 3,
+                        .free_block = block(3),
+                        .size_class = BLOCK / 16 - 1,
+                        .next_offset = HEADER + N_HANDED_OUT * BLOCK,
+                        .max_next_offset = POOL - BLOCK };
     *(char **)block(3) = block(7);
     *(char **)block(7) = block(5);
     *(char **)block(5) = NULL;
@@ -64,7 +68,8 @@ TEST(the_link_of_a_free_block_is_kept)
     memcpy(copy, block(3), 24);
     memset(&remnants, 0, sizeof remnants);
     char *link = *(char **)block(3);
-    mhi_remnant *found = &remnants.found[remnants.n_texts++]; /* by hand: a text with the NUL bytes of an address in it */
+    /* by hand: a text with the NUL bytes of an address in it */
+    mhi_remnant *found = &remnants.found[remnants.n_texts++];
     memcpy(&found->first, copy, sizeof found->first);
     found->size = 24;
     memcpy(remnants.texts, copy, 24);
@@ -118,8 +123,10 @@ static void put(char *text, int n_words, const uint64_t words[])
     memcpy(text, secret, sizeof secret);
 }
 
-#define STR(type, length, state) 5, (const uint64_t[]){ 1, type, length, ~0ull, state }
-#define STR_3_11(type, length, state, wide) 6, (const uint64_t[]){ 1, type, length, ~0ull, state, wide }
+#define STR(type, length, state) \
+    5, (const uint64_t[]) { 1, type, length, ~0ull, state }
+#define STR_3_11(type, length, state, wide) \
+    6, (const uint64_t[]) { 1, type, length, ~0ull, state, wide }
 #define BYTES(type, length) 4, (const uint64_t[]){ 1, type, length, ~0ull }
 
 static bool is_kept_at(int block_index, int offset, int n_words, const uint64_t words[])
@@ -150,7 +157,7 @@ TEST(a_living_text_and_what_is_no_remains_stays)
     CHECK(is_kept_at(10, 48, STR_3_11(TYPE_OF_STR, LENGTH, ASCII | 0x80, 0)));
     CHECK(is_kept_at(10, 32, BYTES(TYPE_OF_BYTES, LENGTH)));
     CHECK(is_kept_at(10, 48, STR_3_11(TYPE_OF_STR, LENGTH, LENGTH, 0))); /* flags that would be the length of bytes */
-    CHECK(is_kept_at(10, 56, STR(TYPE_OF_STR, LENGTH + 1, ASCII))); /* part of a longer one, or of data */
+    CHECK(is_kept_at(10, 56, STR(TYPE_OF_STR, LENGTH + 1, ASCII)));      /* part of a longer one, or of data */
     CHECK(is_kept_at(10, 56, STR(TYPE_OF_STR, LENGTH, 0x24)));
     CHECK(is_kept_at(10, 56, STR_3_11(TYPE_OF_STR, LENGTH, ASCII, 8)));
     CHECK(is_kept_at(10, 48, BYTES(TYPE_OF_BYTES, LENGTH - 1)));

@@ -1,4 +1,5 @@
-/* test_process_resume.c - programs that commit themselves and are resumed: process_guest.c, a case at a time, through the launcher. */
+/* test_process_resume.c - programs that commit themselves and are resumed: process_guest.c, a case at a time, through
+ * the launcher. */
 #define _GNU_SOURCE
 #include <sys/resource.h>
 
@@ -46,7 +47,8 @@ static void check_guest(const guest *given, const char *prints, int status)
     char printed[1024], all[1400];
     int ended = run_guest(given, printed, sizeof printed);
     if (ended != status << 8 || strncmp(printed, prints, strlen(prints)) != 0) {
-        snprintf(all, sizeof all, "%s ended with 0x%x instead of %d and printed: %s", given->name, ended, status, printed);
+        snprintf(all, sizeof all, "%s ended with 0x%x instead of %d and printed: %s", given->name, ended, status,
+                 printed);
         harness_fail(__FILE__, __LINE__, all);
     }
 }

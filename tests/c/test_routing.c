@@ -1,4 +1,5 @@
-/* test_routing.c - blocks of libraries that know nothing of arenas: where they land, and their way across the boundary. */
+/* test_routing.c - blocks of libraries that know nothing of arenas: where they land, and their way across the boundary.
+ * */
 #define _GNU_SOURCE
 #include "route_host.h"
 
@@ -13,8 +14,15 @@ TEST(every_entry_point_of_a_library_lands_in_the_arena)
     mh_arena *arena = begin_routing();
     void *aligned = NULL;
     CHECK_EQUAL(g->posix_memalign(&aligned, 64, 100), 0);
-    void *blocks[] = { g->malloc(100), g->calloc(10, 10), g->realloc(NULL, 100), g->reallocarray(NULL, 10, 10), g->memalign(256, 100),
-                       g->aligned_alloc(256, 256), g->valloc(100), g->pvalloc(100), aligned };
+    void *blocks[] = { g->malloc(100),
+                       g->calloc(10, 10),
+                       g->realloc(NULL, 100),
+                       g->reallocarray(NULL, 10, 10),
+                       g->memalign(256, 100),
+                       g->aligned_alloc(256, 256),
+                       g->valloc(100),
+                       g->pvalloc(100),
+                       aligned };
     size_t n_blocks = sizeof blocks / sizeof *blocks;
     for (size_t i = 0; i < n_blocks; i++) {
         CHECK(mh_arena_of(blocks[i]) == arena);
@@ -22,7 +30,9 @@ TEST(every_entry_point_of_a_library_lands_in_the_arena)
         CHECK(g->malloc_usable_size(blocks[i]) >= 100);
         memset(blocks[i], 0x55, 100);
     }
-    CHECK_EQUAL((uintptr_t)blocks[4] % 256 | (uintptr_t)blocks[5] % 256 | (uintptr_t)blocks[6] % 4096 | (uintptr_t)aligned % 64, 0);
+    CHECK_EQUAL((uintptr_t)blocks[4] % 256 | (uintptr_t)blocks[5] % 256 | (uintptr_t)blocks[6] % 4096 |
+                    (uintptr_t)aligned % 64,
+                0);
     CHECK(g->malloc_usable_size(blocks[7]) >= 4096);
     for (size_t i = 0; i < n_blocks; i++)
         g->free(blocks[i]);
@@ -115,7 +125,10 @@ TEST(blocks_of_an_earlier_transaction_move_into_the_next)
 }
 
 /* AddressSanitizer would end the program otherwise. */
-__attribute__((visibility("default"))) const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
 
 TEST(impossible_requests_fail_as_they_always_did)
 {
@@ -157,10 +170,11 @@ TEST(large_aligned_buffers_hold_no_pointers_and_others_may)
     mh_arena *arena = begin_routing();
     void *vectors = NULL;
     CHECK_EQUAL(g->posix_memalign(&vectors, 64, 1 << 20), 0);
-    CHECK(is_data(arena, vectors) && is_data(arena, g->aligned_alloc(32, 4096)) && is_data(arena, g->memalign(4096, 4096)));
-    CHECK(!is_data(arena, g->aligned_alloc(64, 2048)));     /* small: perhaps a structure */
-    CHECK(!is_data(arena, g->aligned_alloc(16, 1 << 20)));  /* malloc's own alignment */
-    CHECK(!is_data(arena, g->memalign(4 << 20, 4 << 20)));  /* a slab of an allocator */
+    CHECK(is_data(arena, vectors) && is_data(arena, g->aligned_alloc(32, 4096)) &&
+          is_data(arena, g->memalign(4096, 4096)));
+    CHECK(!is_data(arena, g->aligned_alloc(64, 2048)));    /* small: perhaps a structure */
+    CHECK(!is_data(arena, g->aligned_alloc(16, 1 << 20))); /* malloc's own alignment */
+    CHECK(!is_data(arena, g->memalign(4 << 20, 4 << 20))); /* a slab of an allocator */
     CHECK(!is_data(arena, g->malloc(1 << 20)));
     end_routing(arena);
 }
@@ -224,8 +238,9 @@ static void read_protections(char *text, size_t size, const char *library)
     text[0] = '\0';
     for (size_t i = 0; i < maps.n_items; i++)
         if (strstr(maps.items[i].name, library) != NULL)
-            snprintf(text + strlen(text), size - strlen(text), "%llx-%llx %d\n", (unsigned long long)maps.items[i].start,
-                     (unsigned long long)maps.items[i].end, maps.items[i].prot);
+            snprintf(text + strlen(text), size - strlen(text), "%llx-%llx %d\n",
+                     (unsigned long long)maps.items[i].start, (unsigned long long)maps.items[i].end,
+                     maps.items[i].prot);
     mhi_maps_release(&maps);
 }
 

@@ -1,4 +1,5 @@
-/* test_routing_fault.c - routing and audit when the kernel refuses: an error, nothing routed, and the next attempt succeeds. */
+/* test_routing_fault.c - routing and audit when the kernel refuses: an error, nothing routed, and the next attempt
+ * succeeds. */
 #define _GNU_SOURCE
 #include "route_host.h"
 

@@ -41,8 +41,8 @@ TEST(what_an_extension_allocates_lands_in_the_arena_and_what_the_interpreter_doe
 {
     load_both();
     mh_arena *arena = begin_routing();
-    void *blocks[] = { extension->malloc(100), extension->calloc(10, 10), extension->realloc(NULL, 100), extension->malloc(0),
-                       extension->calloc(0, 8), extension->calloc(1000, 1000) };
+    void *blocks[] = { extension->malloc(100), extension->calloc(10, 10), extension->realloc(NULL, 100),
+                       extension->malloc(0),   extension->calloc(0, 8),   extension->calloc(1000, 1000) };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         CHECK(mh_arena_of(blocks[i]) == arena);
         CHECK_OWNER(arena, blocks[i], "libroute_extension.so");

@@ -1,4 +1,5 @@
-/* test_routing_threads.c - threads that allocate, resize and free one another's blocks while transactions begin and end. */
+/* test_routing_threads.c - threads that allocate, resize and free one another's blocks while transactions begin and
+ * end. */
 #define _GNU_SOURCE
 #include "route_host.h"
 
@@ -8,7 +9,10 @@
 enum { N_THREADS = 4, N_STEPS = 40000, N_EXCHANGED = 64, N_TRANSACTIONS = 40 };
 
 /* A block says how long it is and is filled with one byte, so that whoever gets it can tell whether it came whole. */
-typedef struct { uint32_t size; uint8_t fill; } head;
+typedef struct {
+    uint32_t size;
+    uint8_t fill;
+} head;
 
 static _Atomic(void *) exchanged[N_EXCHANGED];
 static atomic_int n_running;

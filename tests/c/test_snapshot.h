@@ -1,7 +1,8 @@
-/* test_snapshot.h - what the tests of snapshot files share: a scratch directory, children, and a heap that can be recognised.
+/* test_snapshot.h - what the tests of snapshot files share: a scratch directory, children, and a heap that can be
+ * recognised.
  *
- * A process that committed or attached a snapshot has its address range taken for good. So commits and attaches happen in
- * forked children, which answer by their exit status: a child that a signal killed fails the test.
+ * A process that committed or attached a snapshot has its address range taken for good. So commits and attaches happen
+ * in forked children, which answer by their exit status: a child that a signal killed fails the test.
  */
 #ifndef TEST_SNAPSHOT_H
 #define TEST_SNAPSHOT_H
@@ -102,7 +103,8 @@ static inline int wait_for_child(void (*run)(void *context), void *context)
 
 #define IN_CHILD(run, context) CHECK_EQUAL(wait_for_child(run, context), 0)
 
-/* ---- a heap that can be recognised: a list whose nodes and texts follow from its seed, with pointers into two modules ---- */
+/* ---- a heap that can be recognised: a list whose nodes and texts follow from its seed, with pointers into two modules
+ * ---- */
 
 typedef struct node {
     struct node *next;
@@ -148,7 +150,8 @@ static inline list *build_list(mh_arena *arena, uint64_t seed, uint64_t n_nodes)
 /* Whether the list is, to the last byte, what build_list made. */
 static inline bool is_list(const list *found, uint64_t seed)
 {
-    if (found == NULL || found->seed != seed || found->label != list_label || found->measure(found->label) != sizeof list_label - 1)
+    if (found == NULL || found->seed != seed || found->label != list_label ||
+        found->measure(found->label) != sizeof list_label - 1)
         return false;
     uint64_t state = seed, n = 0;
     for (const node *each = found->first; each != NULL; each = each->next, n++) {

@@ -1,5 +1,5 @@
-/* test_snapshot_corrupt.c - damages every part of a file, also with the checksums repaired so that the damage reaches the checks
- * behind them. An open gives an error or a mapping that can be read: never a signal.
+/* test_snapshot_corrupt.c - damages every part of a file, also with the checksums repaired so that the damage reaches
+ * the checks behind them. An open gives an error or a mapping that can be read: never a signal.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -67,7 +67,8 @@ static void use(mh_transaction *tx)
     mh_arena_read_stats(arena, &stats);
     uint64_t random = harness_seed(), address = whole_header.hd_address;
     for (int i = 0; i < 200; i++) {
-        const void *any = (void *)(address + whole_header.hd_data_offset + harness_below(&random, whole_header.hd_data_bytes + 4096));
+        const void *any =
+            (void *)(address + whole_header.hd_data_offset + harness_below(&random, whole_header.hd_data_bytes + 4096));
         if (mh_arena_of(any) == arena)
             mh_usable_size(any);
         mh_free((void *)any);
@@ -171,8 +172,21 @@ TEST(any_damaged_byte_of_the_tables_is_noticed) { survive(damage_table_bytes); }
 /* What an attacker would write into a field. */
 static uint64_t hostile(uint64_t was, int i)
 {
-    const uint64_t values[] = { 0, 1, was + 1, was - 1, was + 4096, was - 4096, was << 1, was >> 1, UINT64_MAX, UINT64_MAX - 4095,
-                                INT64_MAX, (uint64_t)INT64_MAX + 1, UINT32_MAX, whole_bytes, whole_header.hd_address };
+    const uint64_t values[] = { 0,
+                                1,
+                                was + 1,
+                                was - 1,
+                                was + 4096,
+                                was - 4096,
+                                was << 1,
+                                was >> 1,
+                                UINT64_MAX,
+                                UINT64_MAX - 4095,
+                                INT64_MAX,
+                                (uint64_t)INT64_MAX + 1,
+                                UINT32_MAX,
+                                whole_bytes,
+                                whole_header.hd_address };
     return values[i];
 }
 
@@ -256,7 +270,19 @@ TEST(damaged_page_table_of_the_arena_is_an_error_or_harmless) { survive(scramble
 static void change_size(void *what)
 {
     uint64_t sizes[64], n = 0;
-    const uint64_t edges[] = { 0, 1, 8, 16, 96, 4096, 8192, 2 << 20, (2 << 20) + 4096, tables_start, whole_bytes, whole_bytes + 4096, whole_bytes * 2 };
+    const uint64_t edges[] = { 0,
+                               1,
+                               8,
+                               16,
+                               96,
+                               4096,
+                               8192,
+                               2 << 20,
+                               (2 << 20) + 4096,
+                               tables_start,
+                               whole_bytes,
+                               whole_bytes + 4096,
+                               whole_bytes * 2 };
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
         for (int off = -1; off <= 1; off++)
             if (edges[i] + (uint64_t)off != whole_bytes && (edges[i] > 0 || off >= 0))

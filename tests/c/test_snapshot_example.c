@@ -1,5 +1,5 @@
-/* test_snapshot_example.c - the C example, as a program of its own linked to the shared library: cold, warm, and cold again when its
- * text has changed. WORDS is where it was built.
+/* test_snapshot_example.c - the C example, as a program of its own linked to the shared library: cold, warm, and cold
+ * again when its text has changed. WORDS is where it was built.
  */
 #define _GNU_SOURCE
 #include "test_snapshot.h"

@@ -12,8 +12,8 @@
 
 static const char precious[] = "precious,data\n";
 
-static const char *intruder;    /* a path where, just before the first rename, a foreign file appears */
-static bool cannot_exchange;    /* as a file system without the flags of renameat2 */
+static const char *intruder; /* a path where, just before the first rename, a foreign file appears */
+static bool cannot_exchange; /* as a file system without the flags of renameat2 */
 
 int __real_mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags);
 int __wrap_mhi_sys_rename_with(int directory, const char *from, const char *to, unsigned flags);
@@ -45,7 +45,8 @@ static void begin_refused(void *context)
         mh_transaction *tx;
         CHECK_OK(mh_open(&tx, given->path, &(mh_options){ .process = is_process }, &err), err);
         CHECK_EQUAL(mh_begin(tx, &err), MH_ERR_FORMAT);
-        if (strstr(err.detail, given->reason) == NULL || strstr(err.detail, ": choose another path, or remove it") == NULL)
+        if (strstr(err.detail, given->reason) == NULL ||
+            strstr(err.detail, ": choose another path, or remove it") == NULL)
             harness_fail(__FILE__, __LINE__, err.detail);
         mh_close(tx);
     }
@@ -75,7 +76,8 @@ TEST(what_is_no_snapshot_is_refused_by_name_before_the_body)
 TEST(sockets_and_devices_are_refused)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    CHECK((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s", scratch("socket")) < sizeof address.sun_path);
+    CHECK((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s", scratch("socket")) <
+          sizeof address.sun_path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK(fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && close(fd) == 0);
     CHECK_REFUSED(scratch("socket"), "a socket");
@@ -182,7 +184,8 @@ TEST(foreign_files_under_the_names_of_lock_and_new_file_stay)
     check_precious(scratch("x.uncommitted"));
     CHECK(mkfifo(scratch("y.lock"), 0600) == 0);
     CHECK_REFUSED(scratch("y"), "y.lock");
-    CHECK(exists(scratch("y.lock")) && !exists(scratch("poetry")) && !exists(scratch("x")) && !exists(scratch("x.lock")));
+    CHECK(exists(scratch("y.lock")) && !exists(scratch("poetry")) && !exists(scratch("x")) &&
+          !exists(scratch("x.lock")));
 }
 
 TEST(empty_lock_of_another_program_is_used_and_stays)

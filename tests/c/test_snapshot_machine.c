@@ -1,7 +1,8 @@
-/* test_snapshot_machine.c - machines that can't: a limit, a full disk, a read-only one, no address space; and the probes that say so.
+/* test_snapshot_machine.c - machines that can't: a limit, a full disk, a read-only one, no address space; and the
+ * probes that say so.
  *
- * Disks are small tmpfs mounts in a mount namespace of a child. Where that is not permitted (to others than root) the two cases that
- * need one say so; test_transaction_fault.c makes the same claims of a kernel that only pretends.
+ * Disks are small tmpfs mounts in a mount namespace of a child. Where that is not permitted (to others than root) the
+ * two cases that need one say so; test_transaction_fault.c makes the same claims of a kernel that only pretends.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -70,7 +71,8 @@ TEST(limit_that_appears_before_the_commit_is_no_signal_either)
 
 static bool mount_disk(const char *where, const char *options)
 {
-    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("none", where, "tmpfs", 0, options) != 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", where, "tmpfs", 0, options) != 0) {
         fprintf(stderr, "    %s: mounts are not permitted here\n", harness_current->name);
         return false;
     }
@@ -159,7 +161,8 @@ static void occupy_then_open(void *context)
     CHECK_OK(mh_image_open(&image, path, &err), err);
     mh_image_read_info(image, &info);
     mh_image_close(image);
-    char *taken = mmap((void *)(info.address + (1 << 20)), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *taken = mmap((void *)(info.address + (1 << 20)), 4096, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(taken != MAP_FAILED);
     *taken = 7;
     mh_transaction *tx = open_at(path);

@@ -1,4 +1,5 @@
-/* test_snapshot_places.c - where the user's cache directory is, whoever the user is, and that it is made for nobody else.
+/* test_snapshot_places.c - where the user's cache directory is, whoever the user is, and that it is made for nobody
+ * else.
  *
  * Linked so that the answer of mhi_sys_euid can be another than this process's.
  */
@@ -14,32 +15,42 @@ uid_t __wrap_mhi_sys_euid(void) { return pretend_other_user ? geteuid() + 1 : ge
 
 /* ---- the list of users ---- */
 
-static const char *home_in(const char *list, uid_t user)
+static const char *home_in(const char *users, uid_t user)
 {
     static char home[PATH_MAX];
-    write_file(scratch("passwd"), list, strlen(list));
+    write_file(scratch("passwd"), users, strlen(users));
     return mhi_home_of(home, scratch("passwd"), user) == 0 ? home : "";
 }
 
 TEST(home_is_that_of_the_first_line_of_the_user)
 {
-    static const char list[] = "root:x:0:0:root:/root:/bin/sh\nno:x:7:7::relative:/bin/sh\none:x:7:7:One,,,:/home/one:/bin/sh\ntwo:x:7:7::/two:\n";
-    CHECK(strcmp(home_in(list, 0), "/root") == 0);
-    CHECK(strcmp(home_in(list, 7), "/home/one") == 0);
-    CHECK(strcmp(home_in(list, 8), "") == 0);
+    static const char users[] = "root:x:0:0:root:/root:/bin/sh\nno:x:7:7::relative:/bin/sh\none:x:7:7:One,,,:/home/"
+                                "one:/bin/sh\ntwo:x:7:7::/two:\n";
+    CHECK(strcmp(home_in(users, 0), "/root") == 0);
+    CHECK(strcmp(home_in(users, 7), "/home/one") == 0);
+    CHECK(strcmp(home_in(users, 8), "") == 0);
     CHECK(mhi_home_of((char[PATH_MAX]){ 0 }, scratch("no such list"), 0) == -ENOENT);
 }
 
 TEST(lines_that_are_none_are_passed_over)
 {
-    static const char *const lines[] = { "", "root", "root:x:0", "root:x::0:root:/wrong:", "root:x:0x0:0:root:/wrong:", "root:x:-0:0:root:/wrong:",
-        "root:x: 0:0:root:/wrong:", "root:x:4294967296:0:root:/wrong:", "root:x:18446744073709551616:0:root:/wrong:", "+::::::",
-        "root:x:0:0:root:/wrong",
-        "#root:x:1:0:root:/wrong:", "root:x:0:0:root::/bin/sh" };
-    char list[512];
+    static const char *const lines[] = { "",
+                                         "root",
+                                         "root:x:0",
+                                         "root:x::0:root:/wrong:",
+                                         "root:x:0x0:0:root:/wrong:",
+                                         "root:x:-0:0:root:/wrong:",
+                                         "root:x: 0:0:root:/wrong:",
+                                         "root:x:4294967296:0:root:/wrong:",
+                                         "root:x:18446744073709551616:0:root:/wrong:",
+                                         "+::::::",
+                                         "root:x:0:0:root:/wrong",
+                                         "#root:x:1:0:root:/wrong:",
+                                         "root:x:0:0:root::/bin/sh" };
+    char users[512];
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        snprintf(list, sizeof list, "%s\nroot:x:0:0:root:/right:/bin/sh\n", lines[i]);
-        CHECK(strcmp(home_in(list, 0), "/right") == 0);
+        snprintf(users, sizeof users, "%s\nroot:x:0:0:root:/right:/bin/sh\n", lines[i]);
+        CHECK(strcmp(home_in(users, 0), "/right") == 0);
         CHECK(strcmp(home_in(lines[i], 0), "") == 0); /* nor a line without an end */
     }
 }
@@ -47,17 +58,18 @@ TEST(lines_that_are_none_are_passed_over)
 TEST(lines_of_any_length_are_read)
 {
     enum { LONG = 3 * PATH_MAX };
-    char *list = malloc(LONG + 200);
-    for (size_t length = PATH_MAX - 30; length < PATH_MAX + 30; length++) { /* so that each field is cut by the end of a piece once */
-        memset(list, 'x', length);
-        strcpy(list + length, ":x:1:1::/one:\ntwo:x:22:2:Two:/home/two:/bin/sh\n");
-        CHECK(strcmp(home_in(list, 22), "/home/two") == 0);
+    char *users = malloc(LONG + 200);
+    /* so that each field is cut by the end of a piece once */
+    for (size_t length = PATH_MAX - 30; length < PATH_MAX + 30; length++) {
+        memset(users, 'x', length);
+        strcpy(users + length, ":x:1:1::/one:\ntwo:x:22:2:Two:/home/two:/bin/sh\n");
+        CHECK(strcmp(home_in(users, 22), "/home/two") == 0);
     }
-    strcpy(list, "root:x:0:0::/");
-    memset(list + 13, 'x', LONG);
-    strcpy(list + 13 + LONG, ":/bin/sh\nroot:x:0:0::/root:\n");
-    CHECK(strcmp(home_in(list, 0), "/root") == 0);
-    free(list);
+    strcpy(users, "root:x:0:0::/");
+    memset(users + 13, 'x', LONG);
+    strcpy(users + 13 + LONG, ":/bin/sh\nroot:x:0:0::/root:\n");
+    CHECK(strcmp(home_in(users, 0), "/root") == 0);
+    free(users);
 }
 
 /* ---- the directory ---- */
@@ -66,14 +78,14 @@ TEST(user_without_home_has_the_one_of_the_list)
 {
     static char *const none[] = { "XDG_CACHE_HOME=", "HOME=h", "XHOME=/h", NULL };
     static char *const tilde[] = { "HOME=~", NULL }, *const empty[] = { "HOME=", NULL };
-    char path[PATH_MAX], home[PATH_MAX], expected[PATH_MAX + 20];
+    char path[PATH_MAX], home[PATH_MAX], wanted[PATH_MAX + 20];
     mh_error err;
     bool is_listed = mhi_home_of(home, "/etc/passwd", geteuid()) == 0;
-    snprintf(expected, sizeof expected, "%s/.cache/magicheap", home);
+    snprintf(wanted, sizeof wanted, "%s/.cache/magicheap", home);
     for (int i = 0; i < 3; i++) {
         int status = mhi_cache_directory(path, i == 0 ? none : i == 1 ? tilde : empty, &err);
         CHECK_EQUAL(status, is_listed ? MH_OK : MH_ERR_UNSUPPORTED);
-        CHECK(!is_listed || strcmp(path, expected) == 0);
+        CHECK(!is_listed || strcmp(path, wanted) == 0);
     }
 }
 

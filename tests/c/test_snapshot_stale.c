@@ -133,7 +133,8 @@ TEST(watched_environment_that_changes_appears_or_goes_is_named)
     CHECK_COLD(made.path, MH_ERR_STALE, "environment variable OMP_NUM_THREADS has changed");
     setenv("OMP_NUM_THREADS", "2", 1);
     CHECK_WARM(made.path, 1);
-    const char *const watched[] = { "PYTHONHASHSEED", "LD_BIND_NOW", "LC_ALL", "LANGUAGE", "OPENBLAS_CORETYPE", "MKL_DEBUG_CPU_TYPE" };
+    const char *const watched[] = { "PYTHONHASHSEED", "LD_BIND_NOW",       "LC_ALL",
+                                    "LANGUAGE",       "OPENBLAS_CORETYPE", "MKL_DEBUG_CPU_TYPE" };
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
         char *was = getenv(watched[i]) == NULL ? NULL : strdup(getenv(watched[i]));
         setenv(watched[i], "something else", 1);
@@ -181,7 +182,9 @@ TEST(other_key_is_stale)
 {
     dependent made = { .path = scratch("key.dat"), .options = { .key = "layers=12" } };
     IN_CHILD(commit_dependent, &made);
-    expected cold = { made.path, MH_ERR_STALE, "the key is 'layers=24', the snapshot's is 'layers=12'", { .key = "layers=24" } };
+    expected cold = {
+        made.path, MH_ERR_STALE, "the key is 'layers=24', the snapshot's is 'layers=12'", { .key = "layers=24" }
+    };
     IN_CHILD(cold_run, &cold);
     CHECK_COLD(made.path, MH_ERR_STALE, "the key is ''");
     run warm = { .path = made.path, .seed = 1, .options = made.options };
@@ -195,7 +198,8 @@ static void forge(const char *path, int kind, const char *name, void (*change)(m
     size_t size;
     char *bytes = read_file(path, &size);
     mhi_file_header *header = (mhi_file_header *)bytes;
-    mhi_file_table *inputs = &header->hd_tables[MHI_TABLE_INPUTS - 1], *strings = &header->hd_tables[MHI_TABLE_STRINGS - 1];
+    mhi_file_table *inputs = &header->hd_tables[MHI_TABLE_INPUTS - 1],
+                   *strings = &header->hd_tables[MHI_TABLE_STRINGS - 1];
     mhi_file_input *found = NULL;
     for (uint64_t i = 0; i < inputs->tb_count; i++) {
         mhi_file_input *each = (mhi_file_input *)(bytes + inputs->tb_offset) + i;
@@ -216,7 +220,10 @@ static void widen_xsave(mhi_file_input *input, char *strings) { (void)strings, i
 static void age_libc(mhi_file_input *input, char *strings) { strings[input->in_text] = '9'; }
 static void grow_pages(mhi_file_input *input, char *strings) { (void)strings, input->in_bytes = 65536; }
 static void touch_library(mhi_file_input *input, char *strings) { (void)strings, input->in_mtime_ns++; }
-static void rebuild_library(mhi_file_input *input, char *strings) { (void)strings, input->in_mtime_ns++, input->in_build_id[0] ^= 1; }
+static void rebuild_library(mhi_file_input *input, char *strings)
+{
+    (void)strings, input->in_mtime_ns++, input->in_build_id[0] ^= 1;
+}
 
 TEST(other_machine_is_named)
 {
@@ -236,7 +243,8 @@ TEST(changed_library_and_program_are_named)
     CHECK_COLD(scratch("library.dat"), MH_ERR_STALE, "libc.so.6 has changed (content)");
     forge(make_snapshot("program.dat", 1), MH_INPUT_LIBRARY, "test_snapshot_stale", rebuild_library);
     CHECK_COLD(scratch("program.dat"), MH_ERR_STALE, "test_snapshot_stale has changed (content)");
-    forge(make_snapshot("touched.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", touch_library); /* the build-id tells that it is the same */
+    /* the build-id tells that it is the same */
+    forge(make_snapshot("touched.dat", 1), MH_INPUT_LIBRARY, "libc.so.6", touch_library);
     CHECK_WARM(scratch("touched.dat"), 1);
 }
 

@@ -1,4 +1,5 @@
-/* test_snapshot_trust.c - what somebody else could have put there is not taken, and nothing is put where somebody else could.
+/* test_snapshot_trust.c - what somebody else could have put there is not taken, and nothing is put where somebody else
+ * could.
  *
  * Linked so that the answers of mhi_sys_euid and mhi_sys_secure_exec can be others than this process's.
  */

@@ -137,7 +137,10 @@ static mh_transaction *open_again(const char *path)
     return tx;
 }
 
-static uint64_t *moved(const mh_transaction *tx, const uint64_t *address) { return (uint64_t *)((uint64_t)address + mh_moved_bytes(tx)); }
+static uint64_t *moved(const mh_transaction *tx, const uint64_t *address)
+{
+    return (uint64_t *)((uint64_t)address + mh_moved_bytes(tx));
+}
 
 static void attach_elsewhere(void *context)
 {
@@ -149,7 +152,8 @@ static void attach_elsewhere(void *context)
         mh_transaction *again = open_again(context);
         CHECK(mh_was_committed(again) && mh_moved_bytes(again) != 0);
         CHECK(mh_root(again) == moved(again, root) && *moved(again, root) == was);
-        CHECK(mh_arena_of(mh_root(again)) == mh_transaction_arena(again) && mh_usable_size(mh_root(again)) == mh_usable_size(root));
+        CHECK(mh_arena_of(mh_root(again)) == mh_transaction_arena(again) &&
+              mh_usable_size(mh_root(again)) == mh_usable_size(root));
         *moved(again, root) = 78;
         mh_arena *arena = mh_transaction_arena(again);
         mh_close(again);
@@ -506,10 +510,7 @@ static void commit_watched(void *context)
     mh_close(tx);
 }
 
-TEST(progress_moves_up_to_the_size_of_the_file)
-{
-    IN_CHILD(commit_watched, (void *)scratch("watched.dat"));
-}
+TEST(progress_moves_up_to_the_size_of_the_file) { IN_CHILD(commit_watched, (void *)scratch("watched.dat")); }
 
 int main(int argc, char **argv)
 {

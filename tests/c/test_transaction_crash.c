@@ -1,9 +1,11 @@
-/* test_transaction_crash.c - power fails at any moment of a commit: the disk holds the old snapshot or the new one (S1).
+/* test_transaction_crash.c - power fails at any moment of a commit: the disk holds the old snapshot or the new one
+ * (S1).
  *
- * What the kernel has not been told to make durable may be lost, in any part and in any order. A commit is recorded as a list of
- * operations: sectors written to the new file, its length, syncs, link and rename. Then, for every prefix of the list, a disk is
- * made on which everything before the last sync is there, and of the rest a seeded subset, and a run opens what is on it. The
- * arena's data is written through its mapping, not by calls: its sectors join the list when the file gets its length.
+ * What the kernel has not been told to make durable may be lost, in any part and in any order. A commit is recorded as
+ * a list of operations: sectors written to the new file, its length, syncs, link and rename. Then, for every prefix of
+ * the list, a disk is made on which everything before the last sync is there, and of the rest a seeded subset, and a
+ * run opens what is on it. The arena's data is written through its mapping, not by calls: its sectors join the list
+ * when the file gets its length.
  *
  * Linked so that the wrappers below stand before the calls they record.
  */
@@ -221,9 +223,6 @@ static void never_finish(void *context)
     }
 }
 
-TEST(file_whose_header_was_not_written_is_never_taken_S2)
-{
-    IN_CHILD(never_finish, (void *)scratch("power.dat"));
-}
+TEST(file_whose_header_was_not_written_is_never_taken_S2) { IN_CHILD(never_finish, (void *)scratch("power.dat")); }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }

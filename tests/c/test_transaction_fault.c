@@ -1,7 +1,8 @@
-/* test_transaction_fault.c - a commit, and an attach, cut short at every system call in turn: by an error, or by SIGKILL.
+/* test_transaction_fault.c - a commit, and an attach, cut short at every system call in turn: by an error, or by
+ * SIGKILL.
  *
- * Whatever fails: the old snapshot or the new one is there, the program keeps its heap, nothing is left open, and the next run
- * commits as if nothing had happened.
+ * Whatever fails: the old snapshot or the new one is there, the program keeps its heap, nothing is left open, and the
+ * next run commits as if nothing had happened.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,9 +14,11 @@
 enum { OLD = 1, NEW = 2 };
 
 /* All that are wrapped but unlinkat: as long as files can be removed, none is left behind. */
-#define ALL_BUT_UNLINK                                                                                                      \
-    "mmap munmap mprotect madvise membarrier_register membarrier open openat close fstat stat lstat flock fallocate ftruncate " \
-    "fsync sync_range start_sync link_fd renameat rename_with fchmod seek_data seek_hole pread pwrite read random readlink realpath"
+#define ALL_BUT_UNLINK                                                                                                \
+    "mmap munmap mprotect madvise membarrier_register membarrier open openat close fstat stat lstat flock fallocate " \
+    "ftruncate "                                                                                                      \
+    "fsync sync_range start_sync link_fd renameat rename_with fchmod seek_data seek_hole pread pwrite read random "   \
+    "readlink realpath"
 
 typedef struct {
     const char *path, *selection;
@@ -134,7 +137,8 @@ TEST(commit_cut_short_leaves_the_old_snapshot_and_the_program_unharmed)
 
 TEST(disk_that_stays_full_leaves_the_old_snapshot)
 {
-    fail_each_call("full.dat", "fallocate ftruncate pwrite fsync sync_range link_fd renameat rename_with openat", ENOSPC, true);
+    fail_each_call("full.dat", "fallocate ftruncate pwrite fsync sync_range link_fd renameat rename_with openat",
+                   ENOSPC, true);
 }
 
 TEST(files_that_cannot_be_removed_are_the_next_runs_business)
@@ -197,7 +201,8 @@ static void faulty_attach(void *context)
     *given->calls = sys_fault_calls();
     sys_fault_disarm();
     if (status == MH_OK) {
-        CHECK(mh_was_committed(tx) ? is_list(mh_root(tx), OLD) : mh_reason_status(tx) < 0 && strlen(mh_reason(tx)) > 10);
+        CHECK(mh_was_committed(tx) ? is_list(mh_root(tx), OLD)
+                                   : mh_reason_status(tx) < 0 && strlen(mh_reason(tx)) > 10);
         bool was_warm = mh_was_committed(tx);
         mh_close(tx);
         CHECK_EQUAL(open_descriptors(), descriptors);

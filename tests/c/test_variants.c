@@ -1,4 +1,5 @@
-/* test_variants.c - the snapshots of one path: what their keys say, which one a commit replaces, and when none is made. */
+/* test_variants.c - the snapshots of one path: what their keys say, which one a commit replaces, and when none is made.
+ * */
 #define _GNU_SOURCE
 #include <sys/file.h>
 #include <time.h>
@@ -37,14 +38,17 @@ TEST(what_differs_in_a_key_is_told_by_its_name_and_item_by_item)
     CHECK_SAID(KEY("a", "k", "x"), KEY("a\tb", "k", "x"), "sys.path has b, where that of the snapshot has nothing");
     CHECK_SAID(KEY("a\tb", "k", "x"), KEY("a", "k", "x"), "sys.path has nothing, where that of the snapshot has b");
     CHECK_SAID(KEY("a", "my key", "x"), KEY("a", "my word", "x"), "the key is 'my word', the snapshot's is 'my key'");
-    CHECK_SAID(KEY("a", "k", "x\ty"), KEY("a", "k", "x\tz"), "the transaction is reached at z, that of the snapshot at y");
+    CHECK_SAID(KEY("a", "k", "x\ty"), KEY("a", "k", "x\tz"),
+               "the transaction is reached at z, that of the snapshot at y");
     CHECK_SAID("layers=12", "layers=24", "the key is 'layers=24', the snapshot's is 'layers=12'");
     CHECK_SAID("one two", "one three", "the key is '... three', the snapshot's is '... two'");
 }
 
 TEST(keys_of_any_other_form_are_told_apart_without_words_for_it)
 {
-    const char *forms[] = { "", "\n", "\n\n", "\nkey", "\nkey=", "\nkey=\t\t", "\nplace=x", "\n=", "\nx=y\nplace=", KEY("a", "k", "x"), "plain", "\nkey=\n" };
+    const char *forms[] = { "",           "\n",        "\n\n", "\nkey",         "\nkey=",
+                            "\nkey=\t\t", "\nplace=x", "\n=",  "\nx=y\nplace=", KEY("a", "k", "x"),
+                            "plain",      "\nkey=\n" };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         for (size_t j = 0; j < sizeof forms / sizeof *forms; j++)
             CHECK(i == j ? *said(forms[i], forms[j]) == '\0' : *said(forms[i], forms[j]) != '\0');
@@ -53,7 +57,8 @@ TEST(keys_of_any_other_form_are_told_apart_without_words_for_it)
 TEST(only_the_place_moves_when_a_source_is_edited)
 {
     CHECK(mhi_key_is_moved(KEY("a", "k", "x"), KEY("a", "k", "y")));
-    CHECK(!mhi_key_is_moved(KEY("a", "k", "x"), KEY("a", "l", "y")) && !mhi_key_is_moved(KEY("a", "k", "x"), KEY("b", "k", "x")));
+    CHECK(!mhi_key_is_moved(KEY("a", "k", "x"), KEY("a", "l", "y")) &&
+          !mhi_key_is_moved(KEY("a", "k", "x"), KEY("b", "k", "x")));
     CHECK(!mhi_key_is_moved("x", "y") && !mhi_key_is_moved("", KEY("a", "k", "x")));
 }
 
@@ -92,7 +97,8 @@ static void run_cold(void *context)
     mh_close(tx);
 }
 
-#define COMMIT(path_, key_, seed_) IN_CHILD(run_cold, (&(cold){ .path = (path_), .key = (key_), .seed = (seed_), .is_wanted = true }))
+#define COMMIT(path_, key_, seed_) \
+    IN_CHILD(run_cold, (&(cold){ .path = (path_), .key = (key_), .seed = (seed_), .is_wanted = true }))
 
 static void use(const char *path, const char *key, uint64_t seed)
 {
@@ -288,7 +294,8 @@ TEST(notes_keep_the_latest_and_never_touch_a_file_of_another_kind)
     const char *path = scratch("noted.dat");
     for (uint64_t digest = 1; digest <= 40; digest++)
         CHECK(!mhi_slots_saw(path, digest));
-    CHECK(mhi_slots_saw(path, 40) && mhi_slots_saw(path, 25) && !mhi_slots_saw(path, 24 - 16) && mhi_slots_saw(path, 40));
+    CHECK(mhi_slots_saw(path, 40) && mhi_slots_saw(path, 25) && !mhi_slots_saw(path, 24 - 16) &&
+          mhi_slots_saw(path, 40));
     struct stat notes;
     CHECK(stat(scratch("noted.dat.seen"), &notes) == 0 && notes.st_size == 8 + 16 * 8);
     write_file(scratch("mine.dat.seen"), "my own notes", 12);
@@ -300,9 +307,12 @@ TEST(notes_keep_the_latest_and_never_touch_a_file_of_another_kind)
 
 TEST(names_of_variants_are_known_as_the_snapshots_own)
 {
-    CHECK(mhi_is_variant_path("/a/x", "/a/x") && mhi_is_variant_path("/a/x.v1", "/a/x") && mhi_is_variant_path("/a/x.v7", "/a/x"));
-    CHECK(!mhi_is_variant_path("/a/x.v0", "/a/x") && !mhi_is_variant_path("/a/x.v8", "/a/x") && !mhi_is_variant_path("/a/x.v1a", "/a/x"));
-    CHECK(!mhi_is_variant_path("/a/x.", "/a/x") && !mhi_is_variant_path("/a/", "/a/x") && !mhi_is_variant_path("/a/x1", "/a/x"));
+    CHECK(mhi_is_variant_path("/a/x", "/a/x") && mhi_is_variant_path("/a/x.v1", "/a/x") &&
+          mhi_is_variant_path("/a/x.v7", "/a/x"));
+    CHECK(!mhi_is_variant_path("/a/x.v0", "/a/x") && !mhi_is_variant_path("/a/x.v8", "/a/x") &&
+          !mhi_is_variant_path("/a/x.v1a", "/a/x"));
+    CHECK(!mhi_is_variant_path("/a/x.", "/a/x") && !mhi_is_variant_path("/a/", "/a/x") &&
+          !mhi_is_variant_path("/a/x1", "/a/x"));
     char path[PATH_MAX], *longest = malloc(PATH_MAX);
     memset(longest, 'x', PATH_MAX - 1);
     longest[PATH_MAX - 1] = '\0';

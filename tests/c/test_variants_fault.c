@@ -1,4 +1,5 @@
-/* test_variants_fault.c - the commit of a second variant, cut short at every system call in turn: by an error, or by SIGKILL.
+/* test_variants_fault.c - the commit of a second variant, cut short at every system call in turn: by an error, or by
+ * SIGKILL.
  *
  * Whatever fails, the first variant is as it was, and of the second there is a whole one or none.
  */
@@ -64,14 +65,8 @@ static void cut_short_everywhere(const char *path, int code)
     CHECK(exists(first) && n_made > 0 && n_made < n_calls);
 }
 
-TEST(killed_before_any_call_the_other_variant_is_as_it_was)
-{
-    cut_short_everywhere(scratch("killed"), SYS_FAULT_KILL);
-}
+TEST(killed_before_any_call_the_other_variant_is_as_it_was) { cut_short_everywhere(scratch("killed"), SYS_FAULT_KILL); }
 
-TEST(a_call_that_fails_never_costs_the_other_variant)
-{
-    cut_short_everywhere(scratch("failed"), EIO);
-}
+TEST(a_call_that_fails_never_costs_the_other_variant) { cut_short_everywhere(scratch("failed"), EIO); }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }

@@ -1,4 +1,5 @@
-"""Run CPython's own tests, each file in a plain interpreter and in a resumed one; exit with 1 if any fares worse resumed.
+"""Run CPython's own tests, each file in a plain interpreter and in a resumed one; exit with 1 if any fares worse
+resumed.
 
     python cpython.py [--python PYTHON] [-j JOBS] [FILE ...]
 
@@ -26,7 +27,8 @@ HANGING = "*VSOCK*"
 
 
 def suite(python: Path, chosen: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Suite:
-    """Return CPython's tests as `python` has them; `chosen` are regrtest's options that choose among the tests of a file."""
+    """Return CPython's tests as `python` has them; `chosen` are regrtest's options that choose among the tests of a
+    file."""
     common = ["-u", RESOURCES, "-i", HANGING, "--timeout", str(TIMEOUT_S - 10)]
 
     def arguments(file: str, report: Path) -> list[str]:
@@ -37,7 +39,9 @@ def suite(python: Path, chosen: Mapping[str, Sequence[str]] = MappingProxyType({
 
 def files_of(python: Path) -> list[str]:
     """Return the names of all of them, as regrtest finds them."""
-    return subprocess.run([python, "-m", "test", "--list-tests"], check=True, capture_output=True, text=True).stdout.split()
+    return subprocess.run(
+        [python, "-m", "test", "--list-tests"], check=True, capture_output=True, text=True
+    ).stdout.split()
 
 
 if __name__ == "__main__":

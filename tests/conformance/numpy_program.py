@@ -8,8 +8,8 @@ import sys
 from resuming import resume_after
 
 LOADED = """
-    numpy numpy.ctypeslib numpy.fft numpy.lib.recfunctions numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial
-    numpy.random numpy.testing numpy.typing
+    numpy numpy.ctypeslib numpy.fft numpy.lib.recfunctions numpy.lib.stride_tricks numpy.linalg numpy.ma
+    numpy.polynomial numpy.random numpy.testing numpy.typing
 """.split()
 
 

@@ -27,7 +27,9 @@ def resume_once(one: Suite) -> dict[str, object] | str:
     """Return what one resumed process printed, or what was wrong with it."""
     command = [one.python.with_name("magic"), one.program]
     try:
-        done = subprocess.run(command, env=environment(one), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            command, env=environment(one), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
     except subprocess.TimeoutExpired:
         return "hangs"
     if done.returncode or done.stderr:
@@ -58,7 +60,9 @@ def resume_many(one: Suite, n: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="an interpreter with magicheap and numpy")
+    parser.add_argument(
+        "--python", type=Path, default=Path(sys.executable), help="an interpreter with magicheap and numpy"
+    )
     parser.add_argument("-n", type=int, default=10_000, help="resumes of either kind (default: 10,000)")
     options = parser.parse_args()
     one = suite(options.python.absolute())

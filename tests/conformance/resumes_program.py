@@ -1,4 +1,5 @@
-"""What resumes.py resumes: prints as JSON one value of each source of randomness that a process snapshot may not repeat."""
+"""What resumes.py resumes: prints as JSON one value of each source of randomness that a process snapshot may not
+repeat."""
 
 import json
 import sys

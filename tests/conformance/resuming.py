@@ -12,7 +12,8 @@ ONLY_SAY = "--only-say-whether-resumed"  # the only argument of a run that is to
 
 
 def resume_after(modules, use=lambda: None):
-    """Return in a resumed process, with `modules` imported and `use` called; exit with NOT_RESUMED in one that had to do that."""
+    """Return in a resumed process, with `modules` imported and `use` called; exit with NOT_RESUMED in one that had to
+    do that."""
     from magicheap import magic_transaction
 
     with magic_transaction() as magic:

@@ -1,10 +1,12 @@
 """Run a test file nobody here wrote in a plain interpreter and in a resumed one, and tell what differs.
 
-C1  A run counts as resumed only where the process never executed the body of the transaction: each program that is resumed
-    says so itself, and ends with NOT_RESUMED if it had to load. That run has committed, so a second try must be resumed.
-C2  A file passes with exit status 0, or has nothing to run. Each test that passed plain must be in the resumed report, as
-    passed, whether its file passes or not: a test that is skipped or gone has not passed.
-C3  Where the two differ, what failed is tried once more. What passes then is flaky: shown, and not held against either side.
+C1  A run counts as resumed only where the process never executed the body of the transaction: each program that is
+    resumed says so itself, and ends with NOT_RESUMED if it had to load. That run has committed, so a second try must be
+    resumed.
+C2  A file passes with exit status 0, or has nothing to run. Each test that passed plain must be in the resumed report,
+    as passed, whether its file passes or not: a test that is skipped or gone has not passed.
+C3  Where the two differ, what failed is tried once more. What passes then is flaky: shown, and not held against either
+    side.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Suite(NamedTuple):
     module: str  # plain: python -m module arguments
     program: Path  # resumed: magic program arguments
     arguments: Callable[[str, Path], list[str]]  # of a test file and where its report goes (JUnit's XML)
-    is_in_cache: bool = False  # all runs begin in one directory, which what is loaded asks for; the tests go elsewhere by themselves
+    # all runs begin in one directory, which what is loaded asks for; the tests go elsewhere by themselves
+    is_in_cache: bool = False
 
     @property
     def cache(self) -> Path:
@@ -101,13 +104,15 @@ def verdict(result: Result) -> str:
 def environment(suite: Suite) -> dict[str, str]:
     """Return the environment of either side: the user's, without what would make them differ or the tests fail."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "MAGICHEAP"))}
-    path = f"{suite.python.parent}:{os.environ.get('PATH', os.defpath)}"  # numpy's tests build with the meson that is there
+    # numpy's tests build with the meson that is there
+    path = f"{suite.python.parent}:{os.environ.get('PATH', os.defpath)}"
     return {**kept, "PATH": path, "XDG_CACHE_HOME": str(suite.cache)}
 
 
 def run(suite: Suite, command: list[str | Path], file: str) -> Result:
     """Run one file to its end in a session and a temporary directory of its own; nothing of either is left."""
-    with tempfile.TemporaryDirectory(prefix="mh-", ignore_cleanup_errors=True) as scratch:  # short: sockets get names in it
+    # short: sockets get names in it
+    with tempfile.TemporaryDirectory(prefix="mh-", ignore_cleanup_errors=True) as scratch:
         report, output = Path(scratch) / "report.xml", Path(scratch) / "output"
         directory = Path(scratch) / "t"
         directory.mkdir()
@@ -180,7 +185,10 @@ def prepare(suite: Suite) -> None:
     nothing = suite._replace(arguments=lambda file, report: [])
     cold, warm = (run(nothing, command, "") for _ in range(2))
     if (cold.status, warm.status) != (NOT_RESUMED, 0):
-        raise NotResumedError(f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n{cold.output}{warm.output}")
+        raise NotResumedError(
+            f"{suite.program.name} was not resumed: exit status {cold.status}, then {warm.status}\n"
+            f"{cold.output}{warm.output}"
+        )
 
 
 def compare(suite: Suite, file: str) -> Comparison:
@@ -225,7 +233,9 @@ def conclude(done: list[Comparison]) -> int:
 def main(doc: str, make: Callable[[Path], Suite], files_of: Callable[[Path], list[str]]) -> int:
     """The command line of either suite; `doc` is its module's docstring. Return the exit status."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="an interpreter with magicheap and the tests")
+    parser.add_argument(
+        "--python", type=Path, default=Path(sys.executable), help="an interpreter with magicheap and the tests"
+    )
     parser.add_argument("-j", "--jobs", type=int, default=2, help="files at a time (default: 2)")
     parser.add_argument("files", nargs="*", metavar="FILE")
     options = parser.parse_args()

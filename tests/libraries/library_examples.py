@@ -1,4 +1,5 @@
-"""The examples whose libraries are too large for every run of the tests, in full size. Collected only where it is named."""
+"""The examples whose libraries are too large for every run of the tests, in full size. Collected only where it is
+named."""
 
 import os
 import subprocess

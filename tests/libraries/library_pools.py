@@ -1,5 +1,6 @@
-"""Each row of magicheap/_known_pools.py, on the real library: what is carried computes what a plain run does, time after time; what is
-not is refused by its name, and what the refusal says can be done helps. Collected only where it is named.
+"""Each row of magicheap/_known_pools.py, on the real library: what is carried computes what a plain run does, time
+after time; what is not is refused by its name, and what the refusal says can be done helps. Collected only where it is
+named.
 """
 
 import os
@@ -30,7 +31,9 @@ class Programs:
 
     def __init__(self, directory):
         self.directory = directory
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("MAGICHEAP_", "PYTHON", "PYTEST"))}
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MAGICHEAP_", "PYTHON", "PYTEST"))
+        }
         self.env |= {"HOME": str(directory), "XDG_CACHE_HOME": str(directory / "cache"), "MAGICHEAP_LOG": "info"}
 
     def write(self, body, behind=""):
@@ -40,7 +43,15 @@ class Programs:
         """Return (output, errors, log)."""
         wanted = {name: value for name, value in {**self.env, **env}.items() if value is not None}
         command = [Path(sys.executable).with_name(how), "program.py"]
-        ran = subprocess.run(command, env=wanted, cwd=self.directory, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)
+        ran = subprocess.run(
+            command,
+            env=wanted,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
         assert ran.returncode == 0, ran
         log = [line for line in ran.stderr.splitlines() if line.startswith("magicheap: ")]
         return ran.stdout, [line for line in ran.stderr.splitlines() if line not in log], log
@@ -54,11 +65,13 @@ def programs(tmp_path):
 ARROW = """
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.dataset as ds, pyarrow.parquet as pq, pandas as pd
 if not os.path.exists("a.parquet"):
-    pd.DataFrame({"k": range(20_000), "s": [str(i) for i in range(20_000)]}).to_parquet("a.parquet", row_group_size=1000)
+    frame = pd.DataFrame({"k": range(20_000), "s": [str(i) for i in range(20_000)]})
+    frame.to_parquet("a.parquet", row_group_size=1000)
 def work():
     table = ds.dataset("a.parquet").to_table(filter=ds.field("k") > 500)
     groups = pa.table({"a": [1, 2, 1] * 9999, "b": range(29_997)}).group_by("a").aggregate([("b", "sum")])
-    return int(pd.read_parquet("a.parquet").k.sum()), table.num_rows, pc.sum(table["k"]).as_py(), groups.to_pydict()["b_sum"]
+    total = int(pd.read_parquet("a.parquet").k.sum())
+    return total, table.num_rows, pc.sum(table["k"]).as_py(), groups.to_pydict()["b_sum"]
 first = work()
 """
 ARROW_CSV = """
@@ -75,14 +88,17 @@ OPENCV = """
 import cv2, numpy as np
 image = np.random.default_rng(0).integers(0, 255, (1000, 1000, 3), np.uint8)
 def work():
-    return [int(made.sum()) for made in (cv2.GaussianBlur(image, (31, 31), 5), cv2.resize(image, (333, 333)), cv2.medianBlur(image, 15))]
+    return [int(made.sum()) for made in (cv2.GaussianBlur(image, (31, 31), 5), cv2.resize(image, (333, 333)),
+        cv2.medianBlur(image, 15))]
 first = work()
 """
 POLARS = """
 import polars as pl
 def work():
-    frame = pl.LazyFrame({"k": list(range(100_000)), "g": [i % 7 for i in range(100_000)]}).group_by("g").agg(pl.col("k").sum())
-    return frame.collect(engine="streaming").sort("g")["k"].to_list(), pl.DataFrame({"k": [1, 2, 3]}).select(pl.col("k").sum()).item()
+    frame = pl.LazyFrame({"k": list(range(100_000)), "g": [i % 7
+        for i in range(100_000)]}).group_by("g").agg(pl.col("k").sum())
+    return frame.collect(engine="streaming").sort("g")["k"].to_list(), pl.DataFrame({"k": [1, 2,
+        3]}).select(pl.col("k").sum()).item()
 """
 TELEMETRY = """
 from opentelemetry.sdk.trace import TracerProvider
@@ -152,14 +168,20 @@ QUERY = 'print(duckdb.sql("select sum(range) from range(100000)").fetchall())'
 CARRIED = {
     "pyarrow": (ARROW, "print(first == work(), work())"),
     "pyarrow-reader-half-read": (
-        f"{ARROW_CSV}\npa.enable_signal_handlers(False)\nreader = pyarrow.csv.open_csv('a.csv')\nn_rows = reader.read_next_batch().num_rows",
+        (
+            f"{ARROW_CSV}\npa.enable_signal_handlers(False)\nreader = pyarrow.csv.open_csv('a.csv')\n"
+            "n_rows = reader.read_next_batch().num_rows"
+        ),
         "print(n_rows, n_rows + sum(batch.num_rows for batch in reader))",
     ),
     "polars": (POLARS, "print(work())"),
     "numexpr": (NUMEXPR, "print(ne.evaluate('sin(a) * 2 + 1').sum() == first, ne.get_num_threads(), ne.nthreads)"),
     "numexpr-chosen": (f"{NUMEXPR}\nne.set_num_threads(3)", "print(ne.evaluate('a * 2').sum(), ne.get_num_threads())"),
     "pandas-with-numexpr": (
-        "import numexpr, pandas as pd\nframe = pd.DataFrame({'a': range(300_000), 'b': 1})\nn = frame.eval('a + b').sum()",
+        (
+            "import numexpr, pandas as pd\nframe = pd.DataFrame({'a': range(300_000), 'b': 1})\n"
+            "n = frame.eval('a + b').sum()"
+        ),
         "print(n, frame.eval('a * 2 + b').sum(), (frame.a + frame.b).sum())",
     ),
     "opencv": (OPENCV, "print(work() == first, first, cv2.getNumThreads())"),
@@ -198,7 +220,11 @@ def test_spans_are_sent_once(programs):
         out, errors, log = programs.run("magic")
         assert errors == [] and any((" committed " if run == 0 else " warm: ") in line for line in log)
         assert out.startswith("['body0', 'body1', 'body2', 'behind0', 'behind1'] ")
-        sent = [line.split()[1] for line in (programs.directory / "sent.txt").read_text().splitlines() if line.split()[0] == out.split()[-1]]
+        sent = [
+            line.split()[1]
+            for line in (programs.directory / "sent.txt").read_text().splitlines()
+            if line.split()[0] == out.split()[-1]
+        ]
         assert sent == ["body0", "body1", "body2"] * (run == 0) + ["behind0", "behind1"]
         (programs.directory / "sent.txt").unlink()
 
@@ -217,12 +243,16 @@ n_rows = reader.read_next_batch().num_rows
 """
 HELD_SPAN = TELEMETRY.replace("        sent.extend", "        import time; time.sleep(8)\n        sent.extend")
 
-# Name of the library; a body that is refused; what the refusal says; behind it; the body, and the environment, that what it says leads to.
+# Name of the library; a body that is refused; what the refusal says; behind it; the body, and the environment, that
+# what it says leads to.
 REFUSED = {
     "polars": (f"{POLARS}\nwork()", "run its first query behind", "print(work())", POLARS, {}),
     "duckdb": (DUCKDB, "connect behind", QUERY, f"{DUCKDB}\nconnection.close()", {}),
     "onnxruntime": (
-        f"{MODEL}\noptions = onnxruntime.SessionOptions()\noptions.intra_op_num_threads = 2\nsession = onnxruntime.InferenceSession(model, options)",
+        (
+            f"{MODEL}\noptions = onnxruntime.SessionOptions()\noptions.intra_op_num_threads = 2\n"
+            "session = onnxruntime.InferenceSession(model, options)"
+        ),
         "intra_op_num_threads = 1",
         "print(work(session))",
         f"{MODEL}\n{ONE_THREAD}\nsession = onnxruntime.InferenceSession(model, options)",
@@ -235,7 +265,13 @@ REFUSED = {
         f"{ARROW_CSV}\npa.enable_signal_handlers(False)\nn = pyarrow.csv.read_csv('a.csv').num_rows",
         {},
     ),
-    "pyarrow at work": (SLOW_FILE, "come to their end", "held.set(); print(n_rows + sum(batch.num_rows for batch in reader))", None, {}),
+    "pyarrow at work": (
+        SLOW_FILE,
+        "come to their end",
+        "held.set(); print(n_rows + sum(batch.num_rows for batch in reader))",
+        None,
+        {},
+    ),
     "opentelemetry": (
         f"{HELD_SPAN}\ntracer.start_span('s').end()",
         "must have been exported",
@@ -251,13 +287,25 @@ REFUSED = {
         {},
     ),
     "joblib": (
-        "import joblib\nparallel = joblib.Parallel(n_jobs=2).__enter__()\nfirst = parallel(joblib.delayed(abs)(-i) for i in range(4))",
+        (
+            "import joblib\nparallel = joblib.Parallel(n_jobs=2).__enter__()\n"
+            "first = parallel(joblib.delayed(abs)(-i) for i in range(4))"
+        ),
         "leave its Parallel",
         "print(first, parallel(joblib.delayed(abs)(-i) for i in range(4))); parallel.__exit__(None, None, None)",
-        "import joblib\nwith joblib.Parallel(n_jobs=2) as parallel:\n    first = parallel(joblib.delayed(abs)(-i) for i in range(4))",
+        (
+            "import joblib\nwith joblib.Parallel(n_jobs=2) as parallel:\n"
+            "    first = parallel(joblib.delayed(abs)(-i) for i in range(4))"
+        ),
         {},
     ),
-    "tokenizers": (TOKENIZERS, "without TOKENIZERS_PARALLELISM", "print(tokenizer.get_vocab_size())", TOKENIZERS, {"TOKENIZERS_PARALLELISM": None}),
+    "tokenizers": (
+        TOKENIZERS,
+        "without TOKENIZERS_PARALLELISM",
+        "print(tokenizer.get_vocab_size())",
+        TOKENIZERS,
+        {"TOKENIZERS_PARALLELISM": None},
+    ),
 }
 
 

@@ -1,6 +1,6 @@
-"""Roots of large libraries come back in other processes as they were: numbers bit by bit. Collected only where it is named."""
+"""Roots of large libraries come back in other processes as they were: numbers bit by bit. Collected only where it is
+named."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -51,17 +51,26 @@ ESTIMATORS = """
     X = rng.random((60, 4))
     two, three, real = (X[:, 0] > 0.5) * 1, (X[:, 0] * 3).astype(int), X @ [1.0, 2.0, 3.0, 4.0] + 0.1
     words = [f"some words {i % 7} and others {i % 3}" for i in range(60)]
-    DATA = [(X, two), (X, real), (X, three), (X, numpy.stack([two, 1 - two], 1)), (X, numpy.stack([real, -real], 1)), (X[:, 0], real),
-            (words, two), ([{{"a": i % 3, "b": "x"}} for i in range(60)], two), ((X * 5).astype(int), two), (X @ X.T, two)]
-    SPECIAL = {{"FrozenEstimator": lambda kind: kind(LogisticRegression().fit(X, two)), "SparseCoder": lambda kind: kind(X[:10])}}
+    DATA = [
+        (X, two), (X, real), (X, three), (X, numpy.stack([two, 1 - two], 1)), (X, numpy.stack([real, -real], 1)),
+        (X[:, 0], real), (words, two), ([{{"a": i % 3, "b": "x"}} for i in range(60)], two), ((X * 5).astype(int), two),
+        (X @ X.T, two),
+    ]
+    SPECIAL = {{
+        "FrozenEstimator": lambda kind: kind(LogisticRegression().fit(X, two)),
+        "SparseCoder": lambda kind: kind(X[:10]),
+    }}
     LABELS = [two, [[i % 3, 3] for i in range(60)]]
-    METHODS = ["predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform", "kneighbors", "apply",
-               "inverse_transform"]
+    METHODS = [
+        "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform",
+        "kneighbors", "apply", "inverse_transform",
+    ]
 
     def fit(kind):
         for *data, in [*DATA, *((labels,) for labels in LABELS)]:
             try:
-                made = SPECIAL[kind.__name__](kind) if kind.__name__ in SPECIAL else next(iter(_construct_instances(kind)))
+                special = SPECIAL.get(kind.__name__)
+                made = special(kind) if special else next(iter(_construct_instances(kind)))
                 if "random_state" in made.get_params():
                     made.set_params(random_state=0)
                 made.fit(*data)
@@ -100,7 +109,8 @@ ESTIMATORS = """
         json.dump(told, open("told.json", "w"))
     before = json.load(open("told.json"))
     wrong = [name for name in before if json.loads(json.dumps(told.get(name))) != before[name]]
-    print(magic.was_committed, len(before), "wrong:", *wrong, "not fitted:", *[name for name, fitted in magic.root.items() if not fitted])
+    print(magic.was_committed, len(before), "wrong:", *wrong, "not fitted:",
+        *[name for name, fitted in magic.root.items() if not fitted])
 """
 
 
@@ -131,7 +141,8 @@ def test_an_index_of_hnswlib_and_a_forest_come_back(program):
         for _ in range(2):
             magic = load()
             index, forest = magic.root
-            print(magic.was_committed, (index.knn_query(points, 1)[0][:, 0] == numpy.arange(2000)).mean(), forest.predict(points).sum())
+            print(magic.was_committed, (index.knn_query(points, 1)[0][:, 0] == numpy.arange(2000)).mean(),
+                forest.predict(points).sum())
     """)
     cold = search()
     assert cold[0] == "False" and cold[3] == "True" and cold[1:3] == cold[4:6] and float(cold[1]) > 0.9

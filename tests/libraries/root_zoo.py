@@ -1,7 +1,7 @@
 """Objects of large libraries, made at random from a seed, and what it means that one came back as it was.
 
-Each of ZOO is (name, make): make(rng) returns something to keep and a function that returns what it says of itself, to be compared by repr or, of
-arrays, bit by bit.
+Each of ZOO is (name, make): make(rng) returns something to keep and a function that returns what it says of itself, to
+be compared by repr or, of arrays, bit by bit.
 """
 
 import datetime
@@ -34,9 +34,20 @@ def pandas_frames(rng):
             "flag": rng.random(n) > 0.5,
         }
     )
-    parts = [frame, frame.iloc[::2, ::2], frame.iloc[::-1], frame[["float", "other"]].T, frame["float"], frame["text"], frame.index]
+    parts = [
+        frame,
+        frame.iloc[::2, ::2],
+        frame.iloc[::-1],
+        frame[["float", "other"]].T,
+        frame["float"],
+        frame["text"],
+        frame.index,
+    ]
     parts += [frame.set_index(["int", "text"]), frame.describe(), frame.groupby("int", observed=True)["float"].sum()]
-    parts += [frame["float"].to_numpy()[::3], pandas.DataFrame(rng.random((6, 4)), columns=list("abcd")).loc[:, "b":"c"]]
+    parts += [
+        frame["float"].to_numpy()[::3],
+        pandas.DataFrame(rng.random((6, 4)), columns=list("abcd")).loc[:, "b":"c"],
+    ]
     return parts
 
 
@@ -46,8 +57,14 @@ def pandas_say(parts):
     told = []
     for part in parts:
         if isinstance(part, pandas.DataFrame):
-            told.append((type(part), list(part.dtypes), part.index.tolist(), part.columns.tolist(), part.to_dict("list")))
-            told += [part[name].to_numpy().tobytes() for name in part.columns if part[name].dtype.kind in "fiub" and part[name].dtype != "Int64"]
+            told.append(
+                (type(part), list(part.dtypes), part.index.tolist(), part.columns.tolist(), part.to_dict("list"))
+            )
+            told += [
+                part[name].to_numpy().tobytes()
+                for name in part.columns
+                if part[name].dtype.kind in "fiub" and part[name].dtype != "Int64"
+            ]
         else:
             told.append((type(part), getattr(part, "dtype", None), part.tolist()))
     return told
@@ -58,13 +75,23 @@ def sparse_matrices(rng):
 
     matrix = sparse.random(int(rng.integers(1, 30)), int(rng.integers(1, 30)), 0.2, "csr", random_state=rng, dtype="f8")
     parts = [matrix.asformat(form) for form in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")]
-    parts += [sparse.csr_array(matrix), sparse.coo_array(matrix), matrix[::2], matrix[:, ::-1], matrix.T, matrix.tocsc().indices, matrix.data]
+    parts += [
+        sparse.csr_array(matrix),
+        sparse.coo_array(matrix),
+        matrix[::2],
+        matrix[:, ::-1],
+        matrix.T,
+        matrix.tocsc().indices,
+        matrix.data,
+    ]
     return parts
 
 
 def sparse_say(parts):
     return [
-        part.tobytes() if isinstance(part, numpy.ndarray) else (type(part), part.shape, part.nnz, part.toarray().tobytes())
+        part.tobytes()
+        if isinstance(part, numpy.ndarray)
+        else (type(part), part.shape, part.nnz, part.toarray().tobytes())
         for part in parts
     ]
 
@@ -96,7 +123,14 @@ def polars_frames(rng):
         }
     )
     frame = frame.with_columns(polars.col("text").cast(polars.Categorical).alias("kind"))
-    return [frame, frame[1::2], frame["float"], frame["list"].slice(1), frame.select("int", "text").reverse(), frame.lazy()]
+    return [
+        frame,
+        frame[1::2],
+        frame["float"],
+        frame["list"].slice(1),
+        frame.select("int", "text").reverse(),
+        frame.lazy(),
+    ]
 
 
 def polars_say(parts):
@@ -125,19 +159,45 @@ def arrow_tables(rng):
         }
     )
     chunks = pyarrow.concat_tables([table, table.slice(n // 2), table.slice(0, n // 3)])
-    return [table, chunks, table.slice(n // 3), table["text"], table["float"].chunk(0)[::1], table.to_batches()[0], pyarrow.py_buffer(b"bytes" * n)]
+    return [
+        table,
+        chunks,
+        table.slice(n // 3),
+        table["text"],
+        table["float"].chunk(0)[::1],
+        table.to_batches()[0],
+        pyarrow.py_buffer(b"bytes" * n),
+    ]
 
 
 def arrow_say(parts):
-    return [(type(part), getattr(part, "schema", getattr(part, "type", None)), part.to_pylist()) for part in parts[:-1]] + [bytes(parts[-1])]
+    return [
+        (type(part), getattr(part, "schema", getattr(part, "type", None)), part.to_pylist()) for part in parts[:-1]
+    ] + [bytes(parts[-1])]
 
 
 def masked_and_others(rng):
-    record = numpy.rec.array([(i, float(i), f"{i}") for i in _ints(rng, 20)], dtype=[("a", "i4"), ("b", "f8"), ("c", "U3")])
+    record = numpy.rec.array(
+        [(i, float(i), f"{i}") for i in _ints(rng, 20)], dtype=[("a", "i4"), ("b", "f8"), ("c", "U3")]
+    )
     masked = numpy.ma.masked_less(rng.random((5, 6)), 0.4)
-    text = numpy.array(["one", "twenty-two " * 9, ""], numpy.dtypes.StringDType()) if hasattr(numpy.dtypes, "StringDType") else numpy.array(["a"])
+    text = (
+        numpy.array(["one", "twenty-two " * 9, ""], numpy.dtypes.StringDType())
+        if hasattr(numpy.dtypes, "StringDType")
+        else numpy.array(["a"])
+    )
     poly = numpy.polynomial.Polynomial(rng.random(4))
-    return [record, record[::2], record.b, masked, masked.T[::2], numpy.asmatrix(rng.random((3, 4))), text, poly, numpy.random.default_rng(3)]
+    return [
+        record,
+        record[::2],
+        record.b,
+        masked,
+        masked.T[::2],
+        numpy.asmatrix(rng.random((3, 4))),
+        text,
+        poly,
+        numpy.random.default_rng(3),
+    ]
 
 
 def masked_say(parts):
@@ -148,7 +208,9 @@ def masked_say(parts):
 def dates_and_offsets(rng):
     import pandas
 
-    index = pandas.MultiIndex.from_product([["a", "b"], pandas.date_range("2020", periods=3), range(int(rng.integers(1, 4)))])
+    index = pandas.MultiIndex.from_product(
+        [["a", "b"], pandas.date_range("2020", periods=3), range(int(rng.integers(1, 4)))]
+    )
     series = pandas.Series(rng.random(len(index)), index)
     return [index, series, series.unstack(), series.index.levels[1], pandas.offsets.BusinessDay(3), pandas.NaT]
 
