@@ -338,14 +338,6 @@ def test_open_files_are_opened_again_where_they_stood(with_files):
     assert (with_files.directory / "log").read_text() == "written\nwritten\n"
 
 
-def test_an_open_file_that_was_replaced_makes_the_run_cold(with_files):
-    log = with_files.directory / "log"
-    log.rename(log.with_name("old"))
-    log.write_text("")
-    ran = with_files.run("python", "program.py")
-    assert ran.out.startswith("body\n") and "log, which was open at the commit, has been replaced" in ran.reason
-
-
 def test_a_descriptor_that_the_caller_has_taken_makes_the_run_cold(with_files):
     number = int(with_files.run("python", "program.py").out.split()[0])
     ran = with_files.run(
