@@ -91,7 +91,7 @@ def _adopt_finalizers(pid: int) -> None:
 
 def _check(held: Held) -> None:
     for path, is_directory in held.made:
-        if not (os.path.isdir(path) if is_directory else os.path.isfile(path)):
+        if not (os.path.isdir(path) if is_directory else os.path.lexists(path)):
             raise _lost(held, f"{path}, which the body made, is gone")
     if held.directory and os.getcwd() != held.directory:
         raise Unavailable(

@@ -45,6 +45,11 @@ class Opening:
         self.is_appended = True  # each time
         self.mode: int | None = None  # for a new file; None: not told
 
+    def is_changed(self) -> bool:
+        """Tell whether it is there, and not as it was."""
+        status = _status(self.path)
+        return status is not None and not self.is_unchanged(status)
+
     def is_unchanged(self, now: os.stat_result) -> bool:
         return self.before is not None and _identity(self.before) == _identity(now)
 
@@ -52,6 +57,7 @@ class Opening:
 _openings: dict[str, Opening] = {}
 _temporary: dict[str, None] = {}  # an ordered set, of paths that tempfile made
 _directories: dict[str, None] = {}
+_named: dict[str, None] = {}  # by a rename or a link
 _is_watching = False
 
 
@@ -88,7 +94,7 @@ def renew(path: str, status: os.stat_result) -> None:
 
 def forget(directory: str) -> None:
     """Drop what is known of a directory, and below it: it is ours, not the program's."""
-    for records in (_openings, _directories):
+    for records in (_openings, _directories, _named):
         for path in [path for path in records if path == directory or path.startswith(directory + "/")]:
             del records[path]
 
@@ -104,9 +110,9 @@ def made() -> Iterator[tuple[str, bool]]:
     for path in list(_directories):
         if os.path.isdir(path) and os.path.basename(path) != "__pycache__":
             yield path, True
-    for path in list(_openings):
-        if os.path.isfile(path) and os.path.basename(os.path.dirname(path)) != "__pycache__":
-            yield path, False
+    for path in [*(path for path, each in list(_openings.items()) if each.is_changed()), *_named]:
+        if os.path.lexists(path) and os.path.basename(os.path.dirname(path)) != "__pycache__":
+            yield path, os.path.isdir(path)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
@@ -120,6 +126,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
             _guarded(_saw_open, *arguments)
     elif event == "os.mkdir":
         _guarded(_saw_mkdir, *arguments)
+    elif event in ("os.rename", "os.link", "os.symlink"):
+        _guarded(_saw_name, *arguments)
     elif event in ("tempfile.mkstemp", "tempfile.mkdtemp"):
         _guarded(_saw_temporary, *arguments)
 
@@ -155,6 +163,11 @@ def _saw_mkdir(name: str | bytes, mode: int, directory: int) -> None:
     path = os.path.abspath(os.fsdecode(name))
     if directory == -1 and len(_directories) < _RECORDS_MAX and not os.path.lexists(path):
         _directories[path] = None
+
+
+def _saw_name(_: object, name: str | bytes, *directories: int) -> None:
+    if not any(directory >= 0 for directory in directories) and len(_named) < _RECORDS_MAX:
+        _named[os.path.abspath(os.fsdecode(name))] = None
 
 
 def _saw_temporary(name: str | bytes) -> None:

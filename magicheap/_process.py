@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 import sys
 
+import magicheap_start
+
 from magicheap import _brought, _kernel, _key, _log, _openings, _prefix, _questions, _watch
 from magicheap._code import code_digest
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
@@ -101,7 +103,8 @@ class ProcessTransaction(MagicTransaction):
         if self._compares:
             self._key.insert(-1, ("brought", _brought.describe(_caller(), self._is_first)))
         self._is_watched = self._is_first and _watch.is_from_start
-        self._asked_before = _questions.is_argv_asked(), lib.mh_asked_place() or self._is_relative
+        is_changed = _questions.has_changed_arguments()
+        self._asked_before = _questions.is_argv_asked() or is_changed, lib.mh_asked_place() or self._is_relative
         if not self._compares:
             _questions.forget_arguments()
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
@@ -119,8 +122,25 @@ class ProcessTransaction(MagicTransaction):
             self._warn(f"the snapshot {self.path} is good and is kept, but could not be resumed: {self.reason}")
             return
         self._know()
+        if self._is_first and not self._is_known:
+            self._leave_to_the_next_run()
+            return
         call(lib.mh_set_command, self._tx, self._command_text(), self._is_known)
         self._begin()
+
+    def _leave_to_the_next_run(self) -> None:
+        """What libraries were told before anybody watched would be in the snapshot, and nobody could ask again."""
+        from magicheap._warned import mark_program
+
+        will_be_watched = mark_program(magicheap_start.mark)
+        what_to_do = (
+            "the next run is watched from its first instruction"
+            if will_be_watched
+            else f"start it by {command_path() or 'magic'}, or import magicheap in the script itself"
+        )
+        self.reason += (
+            f"; and none is made: the program did what nobody watched before it imported magicheap: {what_to_do}"
+        )
 
     def _know(self) -> None:
         """Find out what the program has asked before it was watched."""
@@ -155,7 +175,7 @@ class ProcessTransaction(MagicTransaction):
         """
         if not self._is_known:
             return b""
-        skipped = _key.n_skipped(sys.orig_argv)
+        skipped = magicheap_start.n_skipped(sys.orig_argv)
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":
             kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
@@ -194,7 +214,7 @@ class ProcessTransaction(MagicTransaction):
                 self._tx,
                 launcher,
                 argv,
-                _key.n_skipped(sys.orig_argv),
+                magicheap_start.n_skipped(sys.orig_argv),
                 self._environ,
                 path=launcher_path(),
             )
@@ -284,6 +304,8 @@ class ProcessTransaction(MagicTransaction):
         take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
+        if kept.has_own_arguments:
+            call(lib.mh_add_arguments, self._tx)
         doubt = (
             f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}"
             if kept.seeds.unknown

@@ -17,6 +17,8 @@ import sys
 import time
 from _collections_abc import KeysView
 
+import magicheap_start
+
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -56,6 +58,7 @@ _plain_arguments: list[str] = []  # and the list in whose place it is
 _original: _Arguments | None = None  # likewise sys.orig_argv
 _plain_original: list[str] = []
 _is_argv_asked = False
+_is_copy_of_names = False  # and no value was read since
 _copier: tuple[CodeType, int] | None = None  # the instruction by which all of the environment was copied last
 _walked: bytes | None = None  # the name that a walk has brought last
 _patterns: dict[str, None] = {}  # of the names that loops through all of it want, each with one *
@@ -109,6 +112,12 @@ def forget() -> None:
     _is_argv_asked = False
 
 
+def has_changed_arguments() -> bool:
+    """Tell whether the program has made something of sys.argv that it was not, behind its own name."""
+    with pause():
+        return bool(list(sys.argv)[1:] != magicheap_start.arguments())
+
+
 def forget_arguments() -> None:
     """Let the arguments that were looked at up to here make no difference."""
     global _is_argv_asked
@@ -142,6 +151,7 @@ def variables() -> list[bytes]:
 
 def walks() -> list[str]:
     """Return patterns of names, each with one *, of which all variables were asked for."""
+    _see_copy_of_names()
     return sorted(_patterns)
 
 
@@ -230,7 +240,7 @@ class _Decode:
 
 
 def _saw_walk(frame: FrameType | None) -> None:
-    global _copier
+    global _copier, _is_copy_of_names
     is_by_keys = False  # as dict() does
     while frame and frame.f_code.co_filename in _WALKERS:
         is_by_keys |= frame.f_code is _BY_KEYS
@@ -241,8 +251,9 @@ def _saw_walk(frame: FrameType | None) -> None:
         from magicheap import _walks
 
         is_loop = _walks.is_loop(frame)
+        _see_copy_of_names()
         if (is_by_keys and not is_loop) or frame.f_globals.get("__name__") == "subprocess":
-            _copier = frame.f_code, frame.f_lasti
+            _copier, _is_copy_of_names = (frame.f_code, frame.f_lasti), is_by_keys
         else:
             _patterns.update(dict.fromkeys(_walks.patterns(frame) if is_loop else [_walks.ALL]))
 
@@ -250,13 +261,24 @@ def _saw_walk(frame: FrameType | None) -> None:
 def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
     """Tell whether a value is read for a walk, in a loop over all, or by the instruction that has just copied all
     names."""
+    global _is_copy_of_names
     if name == _walked and "*" in _patterns:
         return True
     if frame and frame.f_code.co_name == "__iter__" and frame.f_code.co_filename in _MAPPINGS:
         return True
     while frame and frame.f_code.co_filename in _WALKERS:
         frame = frame.f_back
-    return frame is not None and (frame.f_code, frame.f_lasti) == _copier
+    is_copy = frame is not None and (frame.f_code, frame.f_lasti) == _copier
+    _is_copy_of_names &= not is_copy
+    return is_copy
+
+
+def _see_copy_of_names() -> None:
+    """Who has copied names by keys(), and then read no values, was no dict(): it has looked at all names."""
+    global _is_copy_of_names
+    if _is_copy_of_names:
+        _patterns["*"] = None
+    _is_copy_of_names = False
 
 
 def _inner(function: Any) -> Any:

@@ -23,6 +23,8 @@ import threading
 import time
 from typing import NamedTuple
 
+import magicheap_start
+
 from magicheap import _environment, _exit, _original_directory, _pools, _questions, _reseed, _streams, _surroundings
 from magicheap._native import lib
 
@@ -52,6 +54,8 @@ class Kept(NamedTuple):
     seeds: _reseed.Kept
     pools: _pools.Kept
     exit: _exit.Kept
+    has_own_arguments: bool  # sys.argv is what the program made of arguments that are the same in each resumed process
+    own_name: str | None  # likewise its first item
 
 
 def ignored_signals() -> int:
@@ -88,7 +92,15 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
         seeds,
         pools,
         _exit.prepare(),
+        _questions.has_changed_arguments(),
+        _own_name(),
     )
+
+
+def _own_name() -> str | None:
+    skipped = magicheap_start.n_skipped(sys.orig_argv)
+    is_script = skipped < len(sys.orig_argv) and sys.orig_argv[skipped - 1] not in ("-c", "-m")
+    return sys.argv[0] if is_script and sys.argv and sys.argv[0] != sys.orig_argv[skipped] else None
 
 
 def go_on(kept: Kept) -> None:
@@ -100,7 +112,7 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
     """Make this process what it would be if it had been started with `resumed`."""
     orig_argv, n_skipped, entries, ignored = resumed
     time_zone = _environment.take_up(entries, kept.environment)
-    _take_up_arguments(orig_argv, n_skipped)
+    _take_up_arguments(orig_argv, n_skipped, kept)
     if (ignored := ignored & ~_SIGNALS_OF_PYTHON) != kept.ignored_signals:
         _take_up_signals(ignored, kept.ignored_signals)
     if time_zone != kept.time_zone:
@@ -118,11 +130,15 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
     _exit.take_up(kept.exit)
 
 
-def _take_up_arguments(orig_argv: list[str], n_skipped: int) -> None:
+def _take_up_arguments(orig_argv: list[str], n_skipped: int, kept: Kept) -> None:
+    sys.orig_argv[:] = orig_argv
+    if kept.has_own_arguments:
+        return
     arguments = orig_argv[n_skipped:]
     if orig_argv[n_skipped - 1] in ("-c", "-m"):
         arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
-    sys.orig_argv[:] = orig_argv
+    elif kept.own_name is not None:
+        arguments[0] = kept.own_name
     sys.argv[:] = arguments
     _questions.take_up(arguments)
 

@@ -11,7 +11,9 @@ of that kind, and what stands in the brackets is a text, or a variable that hold
 
 from __future__ import annotations
 
+import os
 import sys
+from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 ALL = "*"
+_UNKNOWN = object()
 # of urllib.request, which compares by parts of the name what is _proxy in any case
 _OF_PROXIES = "getproxies_environment"
 
@@ -54,26 +57,80 @@ def _test_of(frame: FrameType) -> ast.expr | None:
         return None
     loops = (ast.For, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
     found = [each for each in ast.walk(tree) if isinstance(each, loops) and _covers(each, frame.f_lineno)]
-    found = [each for each in found if _is_of_environment(each)] or found
-    if len(found) != 1:
-        return None  # which one it is, nobody can tell
-    test, name = _first_test(found[0])
+    found = [each for each in found if _may_be_of_environment(_iterated(each), frame)]
+    if len(found) != 1 or not _is_environment(_walked(_iterated(found[0])), frame):
+        return None  # which one it is, or what it walks through, nobody can tell
+    loop = found[0]
+    test, name = _first_test(loop)
     if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
         test = test.values[0]
-    return test if test is not None and name and _is_of_name(test, name) else None
+    is_understood = test is not None and name and _is_of_name(test, name) and not _leaks(loop, name, test, tree)
+    return test if is_understood else None
 
 
 def _covers(node: ast.AST, line: int) -> bool:
     return getattr(node, "lineno", line + 1) <= line <= (getattr(node, "end_lineno", 0) or 0)
 
 
-def _is_of_environment(loop: ast.AST) -> bool:
+def _iterated(loop: ast.AST) -> ast.expr:
+    return getattr(loop, "iter", None) or loop.generators[0].iter  # type: ignore[attr-defined, no-any-return]
+
+
+def _walked(iterated: ast.expr) -> ast.expr | None:
+    """Return what this walks through by its names: itself, or what its keys() or items() are of."""
     import ast
 
-    what: ast.AST = getattr(loop, "iter", None) or loop.generators[0].iter  # type: ignore[attr-defined]
-    if isinstance(what, ast.Call) and isinstance(what.func, ast.Attribute):
-        what = what.func.value
-    return (what.attr if isinstance(what, ast.Attribute) else getattr(what, "id", "")) in ("environ", "environb")
+    if not isinstance(iterated, ast.Call):
+        return iterated
+    is_plain = (
+        isinstance(iterated.func, ast.Attribute) and not iterated.args and iterated.func.attr in ("keys", "items")
+    )
+    return iterated.func.value if is_plain else None  # type: ignore[attr-defined]
+
+
+def _may_be_of_environment(iterated: ast.expr, frame: FrameType) -> bool:
+    walked = _walked(iterated)
+    value = _UNKNOWN if walked is None else _value_of(walked, frame)
+    return value is _UNKNOWN or value is os.environ or value is os.environb
+
+
+def _is_environment(walked: ast.expr | None, frame: FrameType) -> bool:
+    value = None if walked is None else _value_of(walked, frame)
+    return value is os.environ or value is os.environb
+
+
+def _value_of(node: ast.expr, frame: FrameType) -> object:
+    """Return the value of a variable, or of one of a module's, without running anything."""
+    import ast
+
+    if isinstance(node, ast.Name):
+        callers: list[FrameType] = [each for each in (frame, frame.f_back) if each]
+        places = [*(each.f_locals for each in callers), frame.f_globals]
+        return next((place[node.id] for place in places if node.id in place), _UNKNOWN)
+    if isinstance(node, ast.Attribute):
+        module = _value_of(node.value, frame)
+        return vars(module).get(node.attr, _UNKNOWN) if type(module) is ModuleType else _UNKNOWN
+    return _UNKNOWN
+
+
+def _leaks(loop: ast.AST, name: str, test: ast.expr, tree: ast.Module) -> bool:
+    """Tell whether another test is made as the loop goes on, or whether the last name is used behind it."""
+    import ast
+
+    asked = {each.id for each in ast.walk(test) if isinstance(each, ast.Name)} - {name}
+    inside = set(ast.walk(loop))
+    if any(isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load) and each.id in asked for each in inside):
+        return True
+    if not isinstance(loop, ast.For):
+        return False
+    around = [each for each in ast.walk(tree) if each is not loop and _covers(each, loop.lineno)]
+    functions = [each for each in around if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    scope: ast.AST = max(functions, key=lambda each: each.lineno, default=tree)
+    is_again = any(
+        isinstance(each, ast.For | ast.AsyncFor | ast.While) and each in set(ast.walk(scope)) for each in around
+    )
+    uses = [each for each in ast.walk(scope) if isinstance(each, ast.Name) and each.id == name and each not in inside]
+    return any(is_again or each.lineno > (loop.end_lineno or 0) for each in uses)
 
 
 def _first_test(loop: ast.AST) -> tuple[ast.expr | None, str]:
@@ -96,6 +153,7 @@ def _first_test(loop: ast.AST) -> tuple[ast.expr | None, str]:
 
 
 def _name_of(target: ast.expr) -> str:
+    """Return what the loop calls a variable's name; "": it is no plain name."""
     import ast
 
     first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
@@ -129,7 +187,7 @@ def _patterns_of(test: ast.expr | None, frame: FrameType) -> list[str]:
         return []
     found = list(_texts(test.args[0], frame))  # type: ignore[attr-defined]
     is_prefix = test.func.attr == "startswith"  # type: ignore[attr-defined]
-    is_known = all(text is not None and "*" not in text and "\0" not in text for text in found)
+    is_known = all(text is not None and text.isascii() and "*" not in text and "\0" not in text for text in found)
     return [f"{text}*" if is_prefix else f"*{text}" for text in found] if is_known else []
 
 

@@ -6,6 +6,7 @@ V1  Whatever the filters say, a warning of ours ends no program: where they make
 V2  What was told is remembered in the cache directory, else for this boot or in the directory of temporary files, as
     empty files of ours. Where nothing can be remembered nothing is told: it would be told to every user of a tool on a
     machine like that.
+    Beside these lie the marks of programs that have come to a transaction (magicheap_start.py).
 V3  MAGICHEAP_LOG=info, and a filter that names MagicHeapWarning, have all of them told.
 """
 
@@ -60,6 +61,18 @@ def _is_due(path: str, message: str) -> bool:
             return _mark(place, name)
         except OSError:
             continue
+    return False
+
+
+def mark_program(path: str) -> bool:
+    """Leave the mark by which magicheap_start.py knows this program again; return whether it is there. `path`: "" for
+    a program that can have none."""
+    try:
+        if path and _is_ours_to_make(os.path.dirname(os.path.dirname(path))):
+            _mark(os.path.dirname(path), os.path.basename(path))
+            return True
+    except OSError:
+        pass
     return False
 
 

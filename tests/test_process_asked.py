@@ -6,6 +6,7 @@ import pytest
 PROGRAM = """
     import os, subprocess, sys
     from magicheap import magic_transaction
+    alias = os.environ
     def read_settings(prefix):
         return {{name: value for name, value in os.environ.items() if name.startswith(prefix)}}
     with magic_transaction("x.magic"):
@@ -40,6 +41,13 @@ WALKS = [
     "str(os.environ)",
     "any(name == 'NAME' for name in os.environb)",
     "[name for name in os.environ if name.startswith('NAME') or name.startswith('ELSE')]",
+    "[value for value in os.environ.values() if value.startswith('http')]",
+    "sorted(os.environ.keys())",
+    "len(os.environ.keys() - {'ELSE'})",
+    "[name for name in map(lambda name: name[1:], os.environ) if name.startswith('ELSE')]",
+    "[[k for k in alias if k[:2] == 'NA'], [k for k in os.environ if k.startswith('ELSE')]]",
+    "for k in os.environ:\n            if k.startswith('ELSE'):\n                pass\n        last = k",
+    "p = 'PATH'\n        for k in os.environ:\n            if k.startswith(p):\n                p = 'NAME'",
 ]
 WANTS = {  # loops that want the variables called MY_*, in any case
     "a comprehension": "{name: value for name, value in os.environ.items() if name.startswith('MY_')}",

@@ -45,6 +45,7 @@
 #include <sys/mman.h>
 
 #include "error.h"
+#include "heap/modules.h"
 #include "sys/sys.h"
 
 enum {
@@ -127,7 +128,7 @@ int mhi_targets_read(mhi_targets *targets, mh_error *err)
 {
     *targets = (mhi_targets){ .memory_fd = -1 };
     module_reader reader = { .targets = targets };
-    dl_iterate_phdr(read_module, &reader);
+    mhi_modules_walk(read_module, &reader);
     if (reader.is_short) {
         mhi_targets_release(targets);
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for the list of modules");

@@ -4,11 +4,15 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <time.h>
 
 #include "sys/sys.h"
+
+enum { WALKS_S = 2 }; /* arbitrary: far more than a walk takes */
 
 static void read_segments(mhi_elf *elf)
 {
@@ -190,7 +194,42 @@ static int visit_module(struct dl_phdr_info *info, size_t size, void *context)
     return !to->visit(to->context, &module);
 }
 
+/* Prefers readers, which a walk is. */
+static pthread_rwlock_t walks = PTHREAD_RWLOCK_INITIALIZER;
+/* `walks` is the fork's of this thread. */
+static _Thread_local bool has_walks __attribute__((tls_model("initial-exec")));
+
+static void before_fork(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WALKS_S;
+    has_walks = pthread_rwlock_timedwrlock(&walks, &until) == 0;
+}
+
+static void after_fork_in_parent(void)
+{
+    if (has_walks)
+        pthread_rwlock_unlock(&walks);
+}
+
+static void after_fork_in_child(void)
+{
+    walks = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER; /* its holder had another thread id */
+}
+
+static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
+
+void mhi_modules_walk(int (*visit)(struct dl_phdr_info *info, size_t size, void *context), void *context)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_rwlock_rdlock(&walks);
+    dl_iterate_phdr(visit, context);
+    pthread_rwlock_unlock(&walks);
+}
+
 void mhi_modules_each(bool (*visit)(void *context, const mhi_module *module), void *context)
 {
-    dl_iterate_phdr(visit_module, &(visitor){ visit, context });
+    mhi_modules_walk(visit_module, &(visitor){ visit, context });
 }

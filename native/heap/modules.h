@@ -25,6 +25,14 @@ typedef struct {
     size_t n_relas[2];
 } mhi_elf;
 
+/* dl_iterate_phdr, so that a fork in another thread waits for it.
+ *
+ * The C library's fork does not wait for the lock of dl_iterate_phdr: a child that is made while another thread walks
+ * finds it held for ever. So all our walks go through here. They share a lock that prefers them: one that is made in
+ * the middle of somebody's walk, and so has that lock, must not wait for a fork that waits for others. A fork in the
+ * middle of a walk would; it gives up after a time. */
+void mhi_modules_walk(int (*visit)(struct dl_phdr_info *info, size_t size, void *context), void *context);
+
 /* False for what is no module to us: the vdso, and objects without a dynamic section. */
 bool mhi_elf_read(mhi_elf *elf, const struct dl_phdr_info *info);
 /* The linker has relocated it and protected its read-only data: before that, its slots hold nothing yet and must not be

@@ -10,10 +10,6 @@
  * P4  Patching may happen while other threads call through the slot, one word at a time in any order: a block made by a
  *     patched slot could reach an unpatched free. So all are patched, and compared once more, before the first
  *     allocation is routed.
- * P5  The C library's fork does not wait for the lock of dl_iterate_phdr: a child that is made while another thread
- *     walks finds it held for ever. So a fork waits for our walks, which share a lock that prefers them: one that is
- *     made in the middle of somebody's walk, and so has that lock, must not wait for a fork that waits for others. A
- *     fork in the middle of a walk would; it gives up after a time.
  *
  * Libraries that arrive later. The caller of dlopen gets at what it loaded through dlsym; so both are replaced, act
  * first, and then jump to the real function, which sees its true caller (its RUNPATH and $ORIGIN are looked up by
@@ -27,19 +23,17 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "error.h"
 #include "heap/got.h"
+#include "heap/modules.h"
 #include "heap/route_calls.h"
 #include "heap/questions.h"
 #include "heap/route_entropy.h"
 #include "heap/route_reads.h"
 
-enum { WALKS_S = 2 }; /* arbitrary: far more than a walk takes */
 /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
 enum { RECHECKS = 10000 };
 
@@ -373,36 +367,11 @@ static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
     return 1;
 }
 
-static pthread_rwlock_t walks = PTHREAD_RWLOCK_INITIALIZER; /* P5: of the kind that prefers readers */
-/* of a fork, by the thread that makes it */
-static _Thread_local bool has_walks __attribute__((tls_model("initial-exec")));
-
 static int scan_all(scan_extent extent, mh_error *err)
 {
     module_scan scan = { .extent = extent, .is_complete = true, .err = err };
-    pthread_rwlock_rdlock(&walks);
-    dl_iterate_phdr(scan_locked, &scan);
-    pthread_rwlock_unlock(&walks);
+    mhi_modules_walk(scan_locked, &scan);
     return scan.status;
-}
-
-static void before_fork(void)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += WALKS_S;
-    has_walks = pthread_rwlock_timedwrlock(&walks, &until) == 0;
-}
-
-static void after_fork_in_parent(void)
-{
-    if (has_walks)
-        pthread_rwlock_unlock(&walks);
-}
-
-static void after_fork_in_child(void)
-{
-    walks = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER; /* its holder had another thread id */
 }
 
 void mhi_route_recheck(void)
@@ -441,14 +410,10 @@ void *mhi_before_dlsym(void *handle, const char *name)
 
 /* ---- Begin and end ---- */
 
-static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
-
 /* Slots lead into this library from here on: it must not be unloaded. (Of the program itself dlopen finds no file, or
  * it does no harm.) */
 static void stay_loaded(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
     Dl_info info;
     if (dladdr(&state, &info) != 0 && info.dli_fname != NULL)
         mhi_real_dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);

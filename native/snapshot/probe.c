@@ -11,6 +11,7 @@
 
 #include "error.h"
 #include "heap/arena.h"
+#include "heap/modules.h"
 #include "snapshot/trust.h"
 #include "snapshot/writer.h"
 #include "sys/sys.h"
@@ -202,7 +203,7 @@ static int probe_got(const char *directory, mh_error *err)
 {
     (void)directory;
     uintptr_t range[2] = { 0, 0 };
-    dl_iterate_phdr(find_relro, range);
+    mhi_modules_walk(find_relro, range);
     if (range[1] <= range[0])
         return MH_OK; /* nothing of ours is protected */
     int result = mhi_sys_mprotect((void *)range[0], range[1] - range[0], PROT_READ | PROT_WRITE);
