@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-import magicheap_start
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     Part = tuple[str, list[str]]  # label and items
 
+_OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t"})
 
 
@@ -57,13 +56,26 @@ def options() -> Part:
     ]
 
 
+def n_skipped(words: list[str]) -> int:
+    """Return how many words of a Python command line come before those that become sys.argv."""
+    i = 1
+    while i < len(words) and words[i].startswith("-") and words[i] != "-":
+        word, i = words[i], i + 1
+        if word in ("-c", "-m"):
+            return i
+        if word in _OPTIONS_WITH_VALUE:
+            i += 1
+    return i
+
+
+def arguments() -> list[str]:
+    """Return what the program was started with behind its name, whatever it has made of sys.argv."""
+    return sys.orig_argv[n_skipped(sys.orig_argv) + 1 :] if sys.orig_argv else sys.argv[1:]
+
+
 def _is_unbuffered(words: list[str]) -> bool:
     """Tell whether -u is among the interpreter's options, alone or behind others."""
-    options = [
-        word[1:]
-        for word in words[1 : magicheap_start.n_skipped(words)]
-        if word.startswith("-") and not word.startswith("--")
-    ]
+    options = [word[1:] for word in words[1 : n_skipped(words)] if word.startswith("-") and not word.startswith("--")]
     # behind these stands a value
     alone = (word[: next((i for i, letter in enumerate(word) if letter in "cmWX"), None)] for word in options)
     return any("u" in letters for letters in alone)

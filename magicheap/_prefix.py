@@ -95,6 +95,18 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
     return Asked(frozenset(reader.variables), reader.arguments, reader.place)
 
 
+def is_alone(modules: Iterable[str]) -> bool:
+    """Tell whether nothing but the program's own file and the standard library was there: what that file was told it
+    brings to the `with` (_brought.py)."""
+    for name in modules:
+        path = getattr(sys.modules.get(name), "__file__", None)
+        top = name.partition(".")[0]
+        is_own = top in ("__main__", *_OF_SITE, *_OF_OURS, "magicheap", "magicheap_start")
+        if path is not None and not is_own and not _questions.is_standard(path):
+            return False
+    return True
+
+
 def _parse(path: str, code: CodeType | None = None) -> ast.Module | None:
     """None: it is no Python text, or not that of `code`."""
     import ast

@@ -20,8 +20,6 @@ from __future__ import annotations
 import os
 import sys
 
-import magicheap_start
-
 from magicheap import _brought, _kernel, _key, _log, _openings, _prefix, _questions, _watch
 from magicheap._code import code_digest
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
@@ -122,7 +120,7 @@ class ProcessTransaction(MagicTransaction):
             self._warn(f"the snapshot {self.path} is good and is kept, but could not be resumed: {self.reason}")
             return
         self._know()
-        if self._is_first and not self._is_known:
+        if self._is_first and not self._is_known and not (_watch.places and _prefix.is_alone(_watch.modules)):
             self._leave_to_the_next_run()
             return
         call(lib.mh_set_command, self._tx, self._command_text(), self._is_known)
@@ -132,7 +130,7 @@ class ProcessTransaction(MagicTransaction):
         """What libraries were told before anybody watched would be in the snapshot, and nobody could ask again."""
         from magicheap._warned import mark_program
 
-        will_be_watched = mark_program(magicheap_start.mark)
+        will_be_watched = mark_program(getattr(sys.modules.get("magicheap_start"), "mark", ""))
         what_to_do = (
             "the next run is watched from its first instruction"
             if will_be_watched
@@ -175,7 +173,7 @@ class ProcessTransaction(MagicTransaction):
         """
         if not self._is_known:
             return b""
-        skipped = magicheap_start.n_skipped(sys.orig_argv)
+        skipped = _key.n_skipped(sys.orig_argv)
         kind, name = "script", getattr(sys.modules["__main__"], "__file__", None)
         if sys.orig_argv[skipped - 1] == "-m":
             kind, name = "installed" if sys.orig_argv[1] == "-P" else "module", sys.orig_argv[skipped]
@@ -214,7 +212,7 @@ class ProcessTransaction(MagicTransaction):
                 self._tx,
                 launcher,
                 argv,
-                magicheap_start.n_skipped(sys.orig_argv),
+                _key.n_skipped(sys.orig_argv),
                 self._environ,
                 path=launcher_path(),
             )

@@ -17,8 +17,7 @@ import sys
 import time
 from _collections_abc import KeysView
 
-import magicheap_start
-
+from magicheap import _key
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -115,7 +114,7 @@ def forget() -> None:
 def has_changed_arguments() -> bool:
     """Tell whether the program has made something of sys.argv that it was not, behind its own name."""
     with pause():
-        return bool(list(sys.argv)[1:] != magicheap_start.arguments())
+        return bool(list(sys.argv)[1:] != _key.arguments())
 
 
 def forget_arguments() -> None:

@@ -23,9 +23,17 @@ import threading
 import time
 from typing import NamedTuple
 
-import magicheap_start
-
-from magicheap import _environment, _exit, _original_directory, _pools, _questions, _reseed, _streams, _surroundings
+from magicheap import (
+    _environment,
+    _exit,
+    _key,
+    _original_directory,
+    _pools,
+    _questions,
+    _reseed,
+    _streams,
+    _surroundings,
+)
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -98,7 +106,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
 
 
 def _own_name() -> str | None:
-    skipped = magicheap_start.n_skipped(sys.orig_argv)
+    skipped = _key.n_skipped(sys.orig_argv)
     is_script = skipped < len(sys.orig_argv) and sys.orig_argv[skipped - 1] not in ("-c", "-m")
     return sys.argv[0] if is_script and sys.argv and sys.argv[0] != sys.orig_argv[skipped] else None
 

@@ -13,8 +13,6 @@ import posix
 import sys
 from _thread import get_ident
 
-import magicheap_start
-
 from magicheap import _key, _log, _openings, _questions, _watch
 from magicheap._errors import BusyError, MagicHeapError, StaleError, call, text_of
 from magicheap._native import ffi, lib
@@ -231,7 +229,7 @@ class MagicTransaction:
         env = ffi.new("char *[]", [*names, ffi.NULL])
         key = ffi.new("char[]", _key.join(self._key).encode(errors="surrogateescape"))
         tx = ffi.new("mh_transaction **")
-        words = [ffi.new("char[]", os.fsencode(word)) for word in magicheap_start.arguments()]
+        words = [ffi.new("char[]", os.fsencode(word)) for word in _key.arguments()]
         arguments = ffi.new("char *[]", [*words, ffi.NULL])
         library = ffi.new("char[]", os.fsencode(_questions.STANDARD_LIBRARY))
         own = {"env": env, "key": key, "arguments": arguments, "standard_library": library}

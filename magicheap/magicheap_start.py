@@ -15,7 +15,6 @@ import stat
 import sys
 
 _SCRIPT_BYTES = 1 << 16  # arbitrary: what imports the package later than that leaves a mark
-_OPTIONS_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")  # of the interpreter
 _NAME = b"magicheap"
 
 mark = ""  # a path: that it is there means that the program comes to a transaction; "": there can be none
@@ -25,8 +24,10 @@ def begin() -> None:
     """Begin to watch, where there is reason to."""
     global mark
     is_started_by_us = os.environ.pop("MAGICHEAP_WATCH", None) is not None
-    skipped = n_skipped(sys.orig_argv)
-    kind, what = sys.orig_argv[skipped - 1], "".join(sys.orig_argv[skipped : skipped + 1])
+    kind = "".join((getattr(sys, "argv", None) or [])[:1])  # "-c", "-m", or a script
+    what = kind
+    if kind in ("-c", "-m"):
+        what = "".join(sys.orig_argv[sys.orig_argv.index(kind) + 1 :][:1]) if kind in sys.orig_argv else ""
     mark = _path_of_mark(kind, what)
     if os.environ.get("MAGICHEAP_DISABLE") == "1":
         return
@@ -35,23 +36,6 @@ def begin() -> None:
         from magicheap import _watch
 
         _watch.begin_from_start(is_started_by_us)
-
-
-def n_skipped(words: list[str]) -> int:
-    """Return how many words of a Python command line come before those that become sys.argv."""
-    i = 1
-    while i < len(words) and words[i].startswith("-") and words[i] != "-":
-        word, i = words[i], i + 1
-        if word in ("-c", "-m"):
-            return i
-        if word in _OPTIONS_WITH_VALUE:
-            i += 1
-    return i
-
-
-def arguments() -> list[str]:
-    """Return what the program was started with behind its name, whatever it has made of sys.argv."""
-    return sys.orig_argv[n_skipped(sys.orig_argv) + 1 :] if sys.orig_argv else sys.argv[1:]
 
 
 def _path_of_mark(kind: str, what: str) -> str:
@@ -69,15 +53,12 @@ def _path_of_mark(kind: str, what: str) -> str:
 
 def _is_named_in(script: str) -> bool:
     try:
-        fd = os.open(script, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.stat(script).st_mode):  # to open a named pipe is to wake who writes to it
+            return False
+        with open(script, "rb", buffering=0) as file:
+            return _imports_us(file.read(_SCRIPT_BYTES))
     except OSError:  # Python will say so itself
         return False
-    try:
-        return stat.S_ISREG(os.fstat(fd).st_mode) and _imports_us(os.read(fd, _SCRIPT_BYTES))
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
 
 
 def _imports_us(text: bytes) -> bool:

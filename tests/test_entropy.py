@@ -200,11 +200,11 @@ def test_generator_made_before_anybody_watched_is_named_and_makes_each_run_cold(
 
 def test_generator_of_numpy_made_before_the_transaction_is_named(life):
     life.write(
+        "from magicheap import magic_transaction\nwith magic_transaction('first.magic'): pass\n"  # watched up to here
         "import numpy\nearly, given = numpy.random.default_rng(), numpy.random.default_rng(7)\n"
         + program("pass", "early.random()")
     )
-    # which is watched from the import of magicheap on
-    assert "a generator of numpy's that was made before the transaction" in life.run("python", "-m", "program").err
+    assert "a generator of numpy's that was made before the transaction" in life.run("python", "program.py").err
 
 
 def test_sqlite_that_exports_nothing_is_reset_by_opening_a_file(life):
