@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "error.h"
-#include "heap/audit.h"
+#include "route/modules.h"
 #include "snapshot/cpu.h"
 #include "snapshot/identity.h"
 #include "sys/sys.h"

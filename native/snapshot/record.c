@@ -20,8 +20,8 @@
 #include <string.h>
 
 #include "error.h"
-#include "heap/questions.h"
-#include "heap/route_reads.h"
+#include "route/questions.h"
+#include "route/reads.h"
 #include "snapshot/answers.h"
 #include "snapshot/checksum.h"
 #include "snapshot/identity.h"

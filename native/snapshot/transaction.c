@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "heap/questions.h"
-#include "heap/route_reads.h"
-#include "heap/route.h"
-#include "heap/route_asks.h"
+#include "route/questions.h"
+#include "route/reads.h"
+#include "route/route.h"
+#include "route/asks.h"
 #include "snapshot/answers.h"
 #include "snapshot/attach.h"
 #include "snapshot/checksum.h"

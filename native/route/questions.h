@@ -1,7 +1,7 @@
 /* questions.h - what the process asked of the world between begin and end, each question once, with what matters of its
  * first answer.
  *
- * Asked through the functions that route_files.c and route_asks.c stand in for, by any thread and by signal handlers,
+ * Asked through the functions that files.c and asks.c stand in for, by any thread and by signal handlers,
  * so notes are taken without locks or allocation. What becomes of a question at the commit, snapshot/inputs.c says.
  */
 #ifndef MHI_QUESTIONS_H

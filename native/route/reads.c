@@ -1,6 +1,6 @@
-/* route_reads.c - see route_reads.h. */
+/* reads.c - see reads.h. */
 #define _GNU_SOURCE
-#include "heap/route_reads.h"
+#include "route/reads.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "heap/questions.h"
+#include "route/questions.h"
 
 enum { HANDED_MAX = 64 }; /* descriptors that a process is started with; of more, the first count */
 

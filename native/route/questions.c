@@ -5,7 +5,7 @@
  * twice, which changes nothing.
  */
 #define _GNU_SOURCE
-#include "heap/questions.h"
+#include "route/questions.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* modules.c - reading the loaded objects: segments, symbols, relocations, build-id. */
 #define _GNU_SOURCE
-#include "heap/modules.h"
+#include "route/modules.h"
 
 #include <dlfcn.h>
 #include <limits.h>

@@ -1,4 +1,4 @@
-/* route_reads.h - what is read from where every run has something of its own: standard input, a pipe, a terminal, a
+/* reads.h - what is read from where every run has something of its own: standard input, a pipe, a terminal, a
  * descriptor that was handed over.
  *
  * No later run can be asked whether it would read the same, and what was read is gone: a process that has read from

@@ -1,6 +1,6 @@
 /* maps.c - parsing /proc/self/maps. */
 #define _GNU_SOURCE
-#include "heap/maps.h"
+#include "route/maps.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -22,7 +22,7 @@
  * RECHECKS of them. That finds what libc loads by itself (iconv, nss) also.
  */
 #define _GNU_SOURCE
-#include "heap/route.h"
+#include "route/route.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,11 +33,11 @@
 #include <time.h>
 
 #include "error.h"
-#include "heap/got.h"
-#include "heap/route_calls.h"
-#include "heap/questions.h"
-#include "heap/route_entropy.h"
-#include "heap/route_reads.h"
+#include "route/got.h"
+#include "route/calls.h"
+#include "route/questions.h"
+#include "route/entropy.h"
+#include "route/reads.h"
 
 enum { WALKS_S = 2 }; /* arbitrary: far more than a walk takes */
 /* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */

@@ -1,14 +1,18 @@
 /* modules.h - the loaded objects of this process, as the dynamic linker maps them.
  *
- * Everything here points into memory that dlclose may take away: use it inside the call of dl_iterate_phdr that it came
- * from, which holds the lock that dlclose needs.
+ * What an mhi_elf points into is memory that dlclose may take away: use it inside the call of dl_iterate_phdr that it
+ * came from, which holds the lock that dlclose needs.
  */
 #ifndef MHI_MODULES_H
 #define MHI_MODULES_H
 #include <elf.h>
 #include <link.h>
 
-#include "heap/audit.h"
+#include "magicheap.h"
+
+enum { MHI_BUILD_ID_MAX = 32 };
+
+struct dl_phdr_info; /* link.h has it, for whoever defines _GNU_SOURCE */
 
 typedef struct {
     uint64_t bias;       /* what the linker added to every address in the file */
@@ -43,5 +47,20 @@ const ElfW(Phdr) * mhi_elf_segment(const mhi_elf *elf, uint64_t address);
 uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id);
 /* Writes the module's path, which for the program itself is where /proc/self/exe leads; false if it does not fit. */
 bool mhi_elf_path(const mhi_elf *elf, char *path, size_t size);
+
+/* What is kept of a module, or told of it. */
+typedef struct {
+    /* as the dynamic linker knows it; the executable's real path for the program itself */
+    char *path;
+    uint8_t build_id[MHI_BUILD_ID_MAX];
+    uint32_t build_id_bytes; /* 0: none */
+    uint64_t base;           /* load address in this process */
+    uint64_t size_bytes;     /* of its address range */
+    uint64_t n_relocations;  /* those of an arena that lead into it; the audit counts them */
+} mhi_module;
+
+/* Every module loaded in this process, for the inputs of a snapshot: calls visit with a transient mhi_module; false
+ * stops. */
+void mhi_modules_each(bool (*visit)(void *context, const mhi_module *module), void *context);
 
 #endif

@@ -1,6 +1,6 @@
 /* got.c - finding slots in relocations, and writing them. */
 #define _GNU_SOURCE
-#include "heap/got.h"
+#include "route/got.h"
 
 #include <errno.h>
 #include <stdlib.h>

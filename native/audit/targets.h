@@ -1,8 +1,8 @@
-/* audit_targets.h - where in this process a word may point, and how much speaks for its being a pointer. */
+/* targets.h - where in this process a word may point, and how much speaks for its being a pointer. */
 #ifndef MHI_AUDIT_TARGETS_H
 #define MHI_AUDIT_TARGETS_H
-#include "heap/maps.h"
-#include "heap/modules.h"
+#include "route/maps.h"
+#include "route/modules.h"
 
 enum {
     MHI_TARGET_NONE = 0,
@@ -17,7 +17,7 @@ typedef struct {
     const mhi_mapping *mapping; /* else */
 } mhi_target;
 
-/* See audit_targets.c for what they rest on. */
+/* See targets.c for what they rest on. */
 typedef enum { MHI_NO_POINTER, MHI_WEAK, MHI_EVIDENT, MHI_CERTAIN } mhi_evidence;
 
 typedef struct {

@@ -1,6 +1,6 @@
-/* route_stubs.S - the entry points that slots are patched with.
+/* stubs.S - the entry points that slots are patched with.
  *
- * The table: one row of 16 stubs for each owner byte, one stub of 16 bytes for each column of route_calls.h. A stub
+ * The table: one row of 16 stubs for each owner byte, one stub of 16 bytes for each column of calls.h. A stub
  * puts its row number behind the caller's own arguments and jumps. A process touches the rows of its libraries only,
  * 256 bytes each.
  */

@@ -1,7 +1,7 @@
-/* route_entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and
+/* entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and
  * equal in all who resume it.
  *
- * As route_files.c, without locks or allocation. The module is that of the return address. What a processor's own
+ * As files.c, without locks or allocation. The module is that of the return address. What a processor's own
  * instruction draws (rdrand), and a system call that is written into a module, is not seen.
  *
  * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust
@@ -10,7 +10,7 @@
  *     DIGEST_BYTES long: longer ones are no seed that anybody keeps.
  */
 #define _GNU_SOURCE
-#include "heap/route_entropy.h"
+#include "route/entropy.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -23,7 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "heap/route_calls.h"
+#include "route/calls.h"
 #include "magicheap.h"
 
 enum {

@@ -1,7 +1,7 @@
-/* route_calls.h - the functions that routing replaces, and what it replaces them by.
+/* calls.h - the functions that routing replaces, and what it replaces them by.
  *
  * Most replacements must know who calls them, for the live map. So every library with an owner number gets entry points
- * of its own: small stubs (route_stubs.S) in a table of one row per owner byte and one column per function, which pass
+ * of its own: small stubs (stubs.S) in a table of one row per owner byte and one column per function, which pass
  * the owner as a last argument that the replaced function does not have. That costs one instruction and one jump.
  */
 #ifndef MHI_ROUTE_CALLS_H
@@ -33,7 +33,7 @@ enum {
 typedef enum {
     MHI_ALLOCATES, /* also a likely value of function pointers that libraries set at run time (xmlFree and the like) */
     MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
-    /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of route_calls.c */
+    /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of calls.c */
     MHI_RAW,
     MHI_LINKS, /* brings libraries in, or finds their functions */
     MHI_OPENS, /* a file */
@@ -66,7 +66,7 @@ extern _Atomic(mh_arena *) mhi_route_target;
 extern atomic_int mhi_route_rechecks;
 void mhi_route_recheck(void);
 
-/* Whether R5 of route_calls.c holds in this process. */
+/* Whether R5 of calls.c holds in this process. */
 bool mhi_raw_is_plain(void);
 
 /* dlsym itself. */

@@ -1,20 +1,20 @@
-/* route_files.c - the open family: the real function, then a note of what was asked.
+/* files.c - the open family: the real function, then a note of what was asked.
  *
  * A file that was created, emptied or only written is output, and stays that when it is read afterwards. One that was
  * there and could be written, by O_RDWR, is not: a database that is only read is opened so. Whether it was changed the
  * commit sees.
  */
 #define _GNU_SOURCE
-#include "heap/route_files.h"
+#include "route/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 
-#include "heap/questions.h"
-#include "heap/route_entropy.h"
-#include "heap/route_reads.h"
+#include "route/questions.h"
+#include "route/entropy.h"
+#include "route/reads.h"
 #include "sys/sys.h"
 
 int (*mhi_real_open)(const char *, int, ...) = open;

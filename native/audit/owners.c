@@ -1,8 +1,8 @@
-/* audit_owners.c - who made the live blocks of an arena. */
+/* owners.c - who made the live blocks of an arena. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "heap/route.h"
+#include "route/route.h"
 
 enum { N_OWNERS = MHI_OWNER_MASK + 1 };
 

@@ -5,8 +5,8 @@
  */
 #ifndef MHI_GOT_H
 #define MHI_GOT_H
-#include "heap/maps.h"
-#include "heap/modules.h"
+#include "route/maps.h"
+#include "route/modules.h"
 
 typedef struct {
     uint64_t place;  /* of the word */

@@ -6,7 +6,7 @@
  * makes its block litter, whose pointers out are then not adjusted; mh_keep is for those.
  */
 #define _GNU_SOURCE
-#include "heap/audit.h"
+#include "audit/audit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,11 +15,11 @@
 #include <sys/mman.h>
 
 #include "error.h"
-#include "heap/audit_targets.h"
-#include "heap/route.h"
+#include "audit/targets.h"
+#include "route/route.h"
 #include "sys/sys.h"
 
-enum { LARGE_BLOCK = 4096 /* bytes: from here on a word needs evidence, see audit_targets.c; arbitrary */ };
+enum { LARGE_BLOCK = 4096 /* bytes: from here on a word needs evidence, see targets.c; arbitrary */ };
 
 typedef struct {
     uint64_t offset, word;
@@ -149,7 +149,7 @@ static void add_finding(auditor *a, const mhi_block *block, const candidate *c)
     snprintf(finding->target_name, sizeof finding->target_name, "%s", name[0] == '\0' ? "anonymous memory" : name);
 }
 
-/* E2 of audit_targets.c; in small blocks all are certain. */
+/* E2 of targets.c; in small blocks all are certain. */
 static void judge(auditor *a, const mhi_block *block)
 {
     size_t n_weak = 0;

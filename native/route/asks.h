@@ -1,4 +1,4 @@
-/* route_asks.h - replacements of the functions by which code asks the world something without opening a file. */
+/* asks.h - replacements of the functions by which code asks the world something without opening a file. */
 #ifndef MHI_ROUTE_ASKS_H
 #define MHI_ROUTE_ASKS_H
 #include <dirent.h>

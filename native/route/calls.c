@@ -1,4 +1,4 @@
-/* route_calls.c - what malloc and its family do in libraries that are routed.
+/* calls.c - what malloc and its family do in libraries that are routed.
  *
  * R1  Allocations go to the arena while there is one, else, and when it is full, to the real function.
  * R2  free, realloc and malloc_usable_size know a block by its address, whoever made it and whenever: arena blocks go
@@ -19,7 +19,7 @@
  *     another that an embedding program sets. Where one of these is at work, nothing of this family is replaced.
  */
 #define _GNU_SOURCE
-#include "heap/route_calls.h"
+#include "route/calls.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,10 +27,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "heap/route_asks.h"
-#include "heap/route_entropy.h"
-#include "heap/route_files.h"
-#include "heap/route_reads.h"
+#include "route/asks.h"
+#include "route/entropy.h"
+#include "route/files.h"
+#include "route/reads.h"
 #include "sys/sys.h"
 
 _Atomic(mh_arena *) mhi_route_target;
@@ -80,7 +80,7 @@ static struct {
            NULL,
            NULL };
 
-/* For route_stubs.S. */
+/* For stubs.S. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
 void *(*mhi_real_dlmopen)(Lmid_t, const char *, int) = dlmopen;
 void *(*mhi_real_dlsym)(void *, const char *) = dlsym;
@@ -538,7 +538,7 @@ int mhi_call_lookup(const char *name)
     return call == NULL ? -1 : (int)(call - mhi_calls);
 }
 
-enum { STUB_BYTES = 16, STUB_ROW_BYTES = 256 }; /* as route_stubs.S lays them out */
+enum { STUB_BYTES = 16, STUB_ROW_BYTES = 256 }; /* as stubs.S lays them out */
 
 uint64_t mhi_call_stub(int call, uint8_t owner)
 {

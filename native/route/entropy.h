@@ -1,4 +1,4 @@
-/* route_entropy.h - which modules draw random bytes of the kernel. */
+/* entropy.h - which modules draw random bytes of the kernel. */
 #ifndef MHI_ROUTE_ENTROPY_H
 #define MHI_ROUTE_ENTROPY_H
 #include <stddef.h>

@@ -1,10 +1,10 @@
-/* route_asks.c - what is asked without opening a file: the real function, then a note of the question.
+/* asks.c - what is asked without opening a file: the real function, then a note of the question.
  *
  * The C library's own calls inside itself are not seen. So what realpath walks through and what getpwuid reads are
  * noted as their outcome depends on them: the path that was asked, and the list of users.
  */
 #define _GNU_SOURCE
-#include "heap/route_asks.h"
+#include "route/asks.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,8 +18,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "heap/questions.h"
-#include "heap/route_reads.h"
+#include "route/questions.h"
+#include "route/reads.h"
 
 static const char users[] = "/etc/passwd";
 

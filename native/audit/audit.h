@@ -8,18 +8,9 @@
 #ifndef MHI_AUDIT_H
 #define MHI_AUDIT_H
 #include "heap/arena.h"
+#include "route/modules.h"
 
-enum { MHI_BUILD_ID_MAX = 32, MHI_FINDINGS_MAX = 64 };
-
-typedef struct {
-    /* as the dynamic linker knows it; the executable's real path for the program itself */
-    char *path;
-    uint8_t build_id[MHI_BUILD_ID_MAX];
-    uint32_t build_id_bytes; /* 0: none */
-    uint64_t base;           /* load address in this process */
-    uint64_t size_bytes;     /* of its address range */
-    uint64_t n_relocations;
-} mhi_module;
+enum { MHI_FINDINGS_MAX = 64 };
 
 typedef struct {
     uint64_t place;  /* of the word: offset from the arena's address */
@@ -42,9 +33,5 @@ typedef struct {
  * result. */
 int mhi_audit_run(mhi_audit *audit, const mh_arena *arena, const uint64_t *roots, size_t n_roots, mh_error *err);
 void mhi_audit_release(mhi_audit *audit); /* zeroed structs are allowed */
-
-/* Every module loaded in this process, for the inputs of a snapshot: calls visit with a transient mhi_module; false
- * stops. */
-void mhi_modules_each(bool (*visit)(void *context, const mhi_module *module), void *context);
 
 #endif

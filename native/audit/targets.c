@@ -1,4 +1,4 @@
-/* audit_targets.c - telling pointers from numbers.
+/* targets.c - telling pointers from numbers.
  *
  * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a
  * pointer is harmful in two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer
@@ -36,7 +36,7 @@
  * not a signal.
  */
 #define _GNU_SOURCE
-#include "heap/audit_targets.h"
+#include "audit/targets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +45,7 @@
 #include <sys/mman.h>
 
 #include "error.h"
+#include "heap/arena.h"
 #include "sys/sys.h"
 
 enum {
