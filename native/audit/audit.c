@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/array.h"
+#include "base/pages.h"
 #include "error.h"
 #include "audit/targets.h"
 #include "route/route.h"
@@ -49,12 +51,8 @@ typedef struct {
 /* Room for one more item: the array, perhaps moved, or NULL with is_short set. */
 static void *grow(auditor *a, void *items, uint64_t n_items, uint64_t *capacity, size_t item_bytes)
 {
-    if (n_items < *capacity)
-        return items;
-    uint64_t larger_capacity = *capacity == 0 ? 64 : 2 * *capacity;
-    void *larger = reallocarray(items, larger_capacity, item_bytes);
+    void *larger = mhi_array_grow(items, n_items, capacity, item_bytes);
     a->is_short |= larger == NULL;
-    *capacity = larger == NULL ? *capacity : larger_capacity;
     return larger;
 }
 

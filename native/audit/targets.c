@@ -44,6 +44,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/array.h"
+#include "base/pages.h"
 #include "error.h"
 #include "heap/arena.h"
 #include "sys/sys.h"
@@ -61,7 +63,7 @@ static bool read_memory(const mhi_targets *targets, void *buffer, uint64_t addre
 
 typedef struct {
     mhi_targets *targets;
-    uint32_t capacity;
+    size_t capacity;
     bool is_short; /* memory ran out */
 } module_reader;
 
@@ -93,7 +95,7 @@ static int read_module(struct dl_phdr_info *info, size_t size, void *context)
     mhi_elf elf;
     if (!mhi_elf_read(&elf, info) || !mhi_elf_is_ready(&elf))
         return 0;
-    mhi_target_module *larger = reallocarray(targets->modules, targets->n_modules + 1, sizeof *larger);
+    mhi_target_module *larger = mhi_array_grow(targets->modules, targets->n_modules, &reader->capacity, sizeof *larger);
     if (larger != NULL)
         targets->modules = larger;
     reader->is_short = larger == NULL || !copy_module(&larger[targets->n_modules++], &elf);
@@ -184,7 +186,7 @@ static bool find_in_modules(const mhi_targets *targets, uint64_t word, mhi_targe
     if (low == 0)
         return false;
     const mhi_target_module *module = &targets->modules[low - 1];
-    uint64_t end = (module->module.base + module->module.size_bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
+    uint64_t end = mhi_page_end(module->module.base + module->module.size_bytes);
     target->segment = find_segment(module, word);
     target->module = low - 1;
     target->kind = target->segment == NULL ? MHI_TARGET_NONE

@@ -22,6 +22,8 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "base/memory.h"
+#include "base/pages.h"
 #include "error.h"
 #include "process/obstacles.h"
 #include "process/process.h"
@@ -175,19 +177,11 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
 
 /* ---- pages ---- */
 
-static bool is_zero(const uint64_t *words)
-{
-    for (size_t i = 0; i < MHI_PAGE / sizeof *words; i++)
-        if (words[i] != 0)
-            return false;
-    return true;
-}
-
 static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t address, uint64_t entry)
 {
     if (!(entry & (MHI_PAGE_PRESENT | MHI_PAGE_SWAPPED)) || (entry & MHI_PAGE_OF_FILE))
         return false;
-    bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && is_zero((const uint64_t *)address);
+    bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && mhi_is_zero((const void *)address, MHI_PAGE);
     return !is_readable_zero;
 }
 
@@ -328,7 +322,7 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
         struct stat found;
         c->last_is_there =
             mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->inode;
-        c->last_bytes = c->last_is_there ? ((uint64_t)found.st_size + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1) : 0;
+        c->last_bytes = c->last_is_there ? mhi_page_end((uint64_t)found.st_size) : 0;
         c->last_inode = mapping->inode;
         c->last_device = mapping->device;
     }
@@ -375,7 +369,7 @@ static mhi_mapping used_stack(const capture *c, const mhi_mapping *mapping)
     mhi_mapping used = *mapping;
     uint64_t top = c->to->process.pr_rsp;
     if (top >= mapping->start && top < mapping->end)
-        used.start = (top - 128 /* the red zone */) & ~(uint64_t)(MHI_PAGE - 1);
+        used.start = mhi_page_start(top - 128 /* the red zone */);
     return used;
 }
 

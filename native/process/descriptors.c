@@ -26,6 +26,8 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 
+#include "base/array.h"
+#include "base/text.h"
 #include "error.h"
 #include "process/numbers.h"
 #include "process/obstacles.h"
@@ -202,14 +204,12 @@ static const char *nameless_kind(const char *target)
     return NULL;
 }
 
-static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
-
 static const char *device_kind(const char *path)
 {
-    bool is_gpu = begins(path, "/dev/nvidia") || begins(path, "/dev/dri/") || begins(path, "/dev/kfd");
-    return is_gpu                                                   ? "a GPU context"
-           : begins(path, "/dev/pts/") || begins(path, "/dev/ttyS") ? "a terminal"
-                                                                    : "a device";
+    bool is_gpu = mhi_begins(path, "/dev/nvidia") || mhi_begins(path, "/dev/dri/") || mhi_begins(path, "/dev/kfd");
+    return is_gpu                                                           ? "a GPU context"
+           : mhi_begins(path, "/dev/pts/") || mhi_begins(path, "/dev/ttyS") ? "a terminal"
+                                                                            : "a device";
 }
 
 static void tell(char *text, size_t size, const open_file *file)
@@ -221,11 +221,11 @@ static void tell(char *text, size_t size, const open_file *file)
         snprintf(text, size, file->target[0] == '/' ? "a pipe (%.160s)" : "a pipe", file->target);
     else if (S_ISCHR(file->status.st_mode) || S_ISBLK(file->status.st_mode))
         snprintf(text, size, "%s (%.160s)", device_kind(file->target), file->target);
-    else if (file->target[0] != '/' || begins(file->target, "/memfd:"))
+    else if (file->target[0] != '/' || mhi_begins(file->target, "/memfd:"))
         snprintf(text, size, kind != NULL ? "%s (%.160s)" : "%s%.160s", kind != NULL ? kind : "", file->target);
     else if (file->flags & O_PATH)
         snprintf(text, size, "a mere path (O_PATH, %.160s)", file->target);
-    else if (begins(file->target, "/proc/"))
+    else if (mhi_begins(file->target, "/proc/"))
         snprintf(text, size, "of this one process (%.160s)", file->target);
     else
         snprintf(text, size, "a file that is no longer at its path (%.160s)", file->target);
@@ -265,7 +265,7 @@ static bool is_at_path(const open_file *file)
 }
 
 /* "/proc/7/maps", which another process has under another name. */
-static bool is_of_process(const char *path) { return begins(path, "/proc/") && path[6] >= '0' && path[6] <= '9'; }
+static bool is_of_process(const char *path) { return mhi_begins(path, "/proc/") && path[6] >= '0' && path[6] <= '9'; }
 
 static bool can_be_opened_again(const open_file *file)
 {
@@ -291,12 +291,10 @@ static const char *copied_stream(const open_file *file)
 static int record(collection *into, const open_file *file)
 {
     mhi_descriptors *out = into->out;
-    if (out->n_items == into->capacity) {
-        mhi_descriptor *larger = reallocarray(out->items, into->capacity = 2 * into->capacity + 8, sizeof *larger);
-        if (larger == NULL)
-            return -ENOMEM;
-        out->items = larger;
-    }
+    mhi_descriptor *items = mhi_array_grow(out->items, out->n_items, &into->capacity, sizeof *items);
+    if (items == NULL)
+        return -ENOMEM;
+    out->items = items;
     bool is_device = is_common_device(&file->status);
     char *path = strdup(file->target);
     if (path == NULL)

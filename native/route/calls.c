@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
 #include "route/asks.h"
 #include "route/entropy.h"
 #include "route/files.h"
@@ -281,7 +282,7 @@ void *mhi_routed_pvalloc(size_t size, uint8_t owner)
 {
     size_t pages;
     bool fits = !__builtin_add_overflow(size, MHI_PAGE - 1, &pages);
-    void *block = fits ? arena_memalign(MHI_PAGE, pages & ~(size_t)(MHI_PAGE - 1), owner) : NULL;
+    void *block = fits ? arena_memalign(MHI_PAGE, mhi_page_start(pages), owner) : NULL;
     return block != NULL ? block : real.pvalloc(size);
 }
 

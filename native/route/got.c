@@ -6,20 +6,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/array.h"
 #include "error.h"
 #include "sys/sys.h"
-
-static bool append(mhi_slot **slots, size_t *n_slots, mhi_slot slot)
-{
-    if ((*n_slots & (*n_slots - 1)) == 0) { /* capacity is the next power of two */
-        mhi_slot *larger = realloc(*slots, (*n_slots == 0 ? 1 : 2 * *n_slots) * sizeof slot);
-        if (larger == NULL)
-            return false;
-        *slots = larger;
-    }
-    (*slots)[(*n_slots)++] = slot;
-    return true;
-}
 
 static bool is_slot_type(uint64_t type)
 {
@@ -28,6 +17,7 @@ static bool is_slot_type(uint64_t type)
 
 bool mhi_got_collect(mhi_slot **slots, size_t *n_slots, const mhi_elf *elf, int (*lookup)(const char *name))
 {
+    size_t capacity = 0;
     *slots = NULL;
     *n_slots = 0;
     for (int table = 0; table < 2 && elf->symbols != NULL; table++) {
@@ -41,11 +31,14 @@ bool mhi_got_collect(mhi_slot **slots, size_t *n_slots, const mhi_elf *elf, int 
                 continue;
             mhi_slot slot = { elf->bias + rela->r_offset, (uint32_t)symbol, type != R_X86_64_64,
                               type == R_X86_64_JUMP_SLOT };
-            if (!append(slots, n_slots, slot)) {
+            mhi_slot *items = mhi_array_grow(*slots, *n_slots, &capacity, sizeof slot);
+            if (items == NULL) {
                 free(*slots);
                 *slots = NULL;
                 return false;
             }
+            *slots = items;
+            items[(*n_slots)++] = slot;
         }
     }
     return true;

@@ -32,6 +32,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/text.h"
 #include "error.h"
 #include "route/got.h"
 #include "route/calls.h"
@@ -68,13 +69,6 @@ static struct {
     bool is_first[MHI_N_CALLS];    /* `real` is what a slot that is still lazy will be bound to */
 } state;
 
-static char *copy_text(const char *text)
-{
-    size_t size = strlen(text) + 1;
-    char *copy = malloc(size); /* not strdup, which would take it from the arena */
-    return copy == NULL ? NULL : memcpy(copy, text, size);
-}
-
 /* Append-only, read without a lock. */
 static char *_Atomic owner_paths[MHI_OWNER_LAST + 1];
 static atomic_bool begun;
@@ -102,14 +96,6 @@ static bool is_patched(mhi_role role)
     return role == MHI_LINKS || is_watched(role) || atomic_load(role == MHI_RAW ? &patches_raw : &patches_memory);
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
-}
-
-static bool starts_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
-
 /* ---- The real functions ---- */
 
 typedef struct {
@@ -129,7 +115,7 @@ static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *conte
         return 0;
     for (int i = 0; i < MHI_N_CALLS; i++) {
         uint64_t address = mhi_elf_find(&elf, mhi_calls[i].name);
-        bool may_be = mhi_calls[i].role != MHI_OPERATOR || starts_with(base_name(elf.path), "libstdc++.so");
+        bool may_be = mhi_calls[i].role != MHI_OPERATOR || mhi_begins(mhi_path_name(elf.path), "libstdc++.so");
         if (address != 0 && found->real[i] == 0 && may_be) {
             found->real[i] = address;
             state.is_first[i] = !found->is_defined[i];
@@ -162,7 +148,7 @@ static uint8_t owner_of(const char *path)
     for (; owner <= MHI_OWNER_LAST && owner_paths[owner] != NULL; owner++)
         if (strcmp(owner_paths[owner], path) == 0)
             return owner;
-    char *copy = owner > MHI_OWNER_LAST ? NULL : copy_text(path);
+    char *copy = owner > MHI_OWNER_LAST ? NULL : mhi_copy_text(path);
     if (copy == NULL)
         return MHI_OWNER_OTHERS;
     owner_paths[owner] = copy;
@@ -182,7 +168,7 @@ static bool allocates_data_only(const char *path)
 static policy policy_of(const mhi_elf *elf)
 {
     uint64_t real_malloc = state.real[mhi_call_lookup("malloc")];
-    bool is_libc = starts_with(base_name(elf->path), "libc.so");
+    bool is_libc = mhi_begins(mhi_path_name(elf->path), "libc.so");
     if (mhi_elf_contains(elf, (uint64_t)&state))
         return OURS;
     if (mhi_elf_find(elf, "__tls_get_addr") != 0)
@@ -196,7 +182,7 @@ static bool learn_module(module_entry *module, const mhi_elf *elf)
 {
     char path[PATH_MAX];
     *module = (module_entry){ .start = elf->start, .end = elf->end, .policy = policy_of(elf) };
-    if (!mhi_elf_path(elf, path, sizeof path) || (module->path = copy_text(path)) == NULL)
+    if (!mhi_elf_path(elf, path, sizeof path) || (module->path = mhi_copy_text(path)) == NULL)
         return false;
     if (module->policy == ROUTED)
         module->owner = (uint8_t)(owner_of(path) | (allocates_data_only(path) ? MHI_BLOCK_DATA : 0));

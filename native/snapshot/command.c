@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "error.h"
 #include "snapshot/checksum.h"
 #include "snapshot/places.h"

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "error.h"
 #include "route/questions.h"
 #include "route/reads.h"
@@ -37,20 +38,12 @@ typedef struct {
     mh_error *err;
 } record;
 
-static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), n = strlen(end);
-    return length >= n && strcmp(text + length - n, end) == 0;
-}
-
 /* ---- what is no question ---- */
 
 bool mhi_is_made_up(const char *path)
 {
-    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || strcmp(path, "/proc") == 0 ||
-           strcmp(path, "/sys") == 0 || (begins_with(path, "/dev/") && !begins_with(path, "/dev/shm/"));
+    return mhi_begins(path, "/proc/") || mhi_begins(path, "/sys/") || strcmp(path, "/proc") == 0 ||
+           strcmp(path, "/sys") == 0 || (mhi_begins(path, "/dev/") && !mhi_begins(path, "/dev/shm/"));
 }
 
 /* The interpreter's version covers its library; what is installed may lie below it, but is no part of it. */
@@ -60,7 +53,7 @@ static bool is_standard(const char *library, const char *path)
     if (length == 0 || strncmp(path, library, length) != 0 || path[length] != '/')
         return false;
     const char *rest = path + length + 1;
-    return !begins_with(rest, "site-packages") && !begins_with(rest, "dist-packages");
+    return !mhi_begins(rest, "site-packages") && !mhi_begins(rest, "dist-packages");
 }
 
 static bool lies_below(const char *paths, const char *path)
@@ -76,8 +69,8 @@ static bool lies_below(const char *paths, const char *path)
 static bool is_left_out(const record *r, const char *path)
 {
     return lies_below(r->scope->left_out, path) || mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL ||
-           ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
-           (r->scope->snapshot != NULL && begins_with(path, r->scope->snapshot));
+           mhi_ends(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
+           (r->scope->snapshot != NULL && mhi_begins(path, r->scope->snapshot));
 }
 
 /* ---- paths ---- */
@@ -212,7 +205,7 @@ static int add_number(const record *r, int kind, const char *name, uint64_t numb
 static int add_variable(const record *r, const char *name)
 {
     bool is_one =
-        strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
+        strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !mhi_begins(name, "MAGICHEAP_");
     return is_one ? mhi_environment_add(r->inputs, r->variables, name, r->err) : MH_OK;
 }
 

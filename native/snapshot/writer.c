@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include "base/text.h"
 #include "error.h"
 #include "snapshot/foreign.h"
 #include "snapshot/trust.h"
