@@ -144,7 +144,8 @@ static void add_finding(auditor *a, const mhi_block *block, const candidate *c)
                              .target = c->target.kind };
     const char *name = c->target.mapping->name;
     snprintf(finding->owner, sizeof finding->owner, "%s", mhi_route_owner_path(block->owner));
-    snprintf(finding->target_name, sizeof finding->target_name, "%s", name[0] == '\0' ? "anonymous memory" : name);
+    snprintf(finding->target_name, sizeof finding->target_name, "%s%s", name[0] == '\0' ? "anonymous memory" : name,
+             c->target.mapping->is_deleted ? " (deleted)" : "");
 }
 
 /* E2 of targets.c; in small blocks all are certain. */

@@ -213,7 +213,7 @@ mhi_target mhi_targets_find(const mhi_targets *targets, uint64_t word)
     if (mapping == NULL || mapping->prot == PROT_NONE)
         return target;
     target.mapping = mapping;
-    bool is_anonymous = mapping->inode == 0 && mapping->name[0] == '\0' && mapping->prot & PROT_WRITE;
+    bool is_anonymous = mapping->file.inode == 0 && mapping->name[0] == '\0' && mapping->prot & PROT_WRITE;
     if (mhi_in_region((const void *)word))
         target.kind = MH_TARGET_ARENA;
     else if (is_stack(targets, mapping))

@@ -1,7 +1,7 @@
 /* targets.h - where in this process a word may point, and how much speaks for its being a pointer. */
 #ifndef MHI_AUDIT_TARGETS_H
 #define MHI_AUDIT_TARGETS_H
-#include "route/maps.h"
+#include "base/maps.h"
 #include "route/modules.h"
 
 enum {

@@ -27,9 +27,10 @@
 #include <sys/un.h>
 
 #include "base/array.h"
+#include "base/identity.h"
+#include "base/proc_dirs.h"
 #include "base/text.h"
 #include "error.h"
-#include "process/numbers.h"
 #include "process/obstacles.h"
 #include "process/process.h"
 #include "snapshot/checksum.h"
@@ -59,8 +60,7 @@ typedef struct {
 
 static struct {
     int fd;
-    dev_t device;
-    ino_t inode;
+    mhi_file_id id;
 } inherited[INHERITED_MAX];
 static size_t n_inherited;
 static int *carried; /* what the last collect recorded: in a resumed process this is open, and not inherited */
@@ -98,8 +98,7 @@ static int remember(void *context, int reader, int fd)
     if (mhi_sys_fstat(fd, &file.status) < 0 || read_info(&file) < 0 || file.flags & O_CLOEXEC)
         return 0;
     inherited[n_inherited].fd = fd;
-    inherited[n_inherited].device = file.status.st_dev;
-    inherited[n_inherited++].inode = file.status.st_ino;
+    inherited[n_inherited++].id = mhi_file_id_of(&file.status);
     return 0;
 }
 
@@ -114,8 +113,7 @@ __attribute__((constructor)) static void remember_at_load(void) { mhi_descriptor
 static bool is_inherited(const open_file *file)
 {
     for (size_t i = 0; i < n_inherited; i++)
-        if (inherited[i].fd == file->fd && inherited[i].device == file->status.st_dev &&
-            inherited[i].inode == file->status.st_ino)
+        if (inherited[i].fd == file->fd && mhi_is_same_file(inherited[i].id, mhi_file_id_of(&file->status)))
             return true;
     return false;
 }
@@ -261,7 +259,7 @@ static bool is_at_path(const open_file *file)
         return false;
     if (is_common_device(&file->status))
         return S_ISCHR(there.st_mode) && there.st_rdev == file->status.st_rdev;
-    return there.st_dev == file->status.st_dev && there.st_ino == file->status.st_ino;
+    return mhi_is_same_file(mhi_file_id_of(&there), mhi_file_id_of(&file->status));
 }
 
 /* "/proc/7/maps", which another process has under another name. */
@@ -280,8 +278,8 @@ static const char *copied_stream(const open_file *file)
     static const char *const names[] = { "standard input", "standard output", "standard error" };
     for (int stream = 0; stream <= 2; stream++) {
         struct stat status;
-        if (mhi_sys_fstat(stream, &status) == 0 && status.st_dev == file->status.st_dev &&
-            status.st_ino == file->status.st_ino && !is_common_device(&status) &&
+        if (mhi_sys_fstat(stream, &status) == 0 &&
+            mhi_is_same_file(mhi_file_id_of(&status), mhi_file_id_of(&file->status)) && !is_common_device(&status) &&
             mhi_sys_is_same_open(file->fd, stream) != 0)
             return names[stream];
     }

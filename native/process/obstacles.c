@@ -17,10 +17,11 @@
 #include <sys/mman.h>
 
 #include "base/array.h"
+#include "base/identity.h"
+#include "base/proc_dirs.h"
 #include "base/text.h"
 #include "error.h"
 #include "format.h"
-#include "process/numbers.h"
 #include "sys/sys.h"
 
 void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...)
@@ -248,7 +249,10 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
 }
 
 /* Two views of the same fresh memory would become two memories. */
-typedef struct { uint64_t inode, device, offset, end; } view;
+typedef struct {
+    mhi_file_id file;
+    uint64_t offset, end;
+} view;
 
 typedef struct {
     view *items;
@@ -257,13 +261,12 @@ typedef struct {
 
 static int add_view(views *seen, const mhi_mapping *mapping, bool *is_second)
 {
-    view added = { mapping->inode, mapping->device, mapping->offset,
-                   mapping->offset + (mapping->end - mapping->start) };
+    view added = { mapping->file, mapping->offset, mapping->offset + (mapping->end - mapping->start) };
     *is_second = false;
     for (size_t i = 0; i < seen->n_items; i++) {
         const view *other = &seen->items[i];
-        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end &&
-                      added.offset < other->end;
+        *is_second |=
+            mhi_is_same_file(other->file, added.file) && other->offset < added.end && added.offset < other->end;
     }
     view *items = mhi_array_grow(seen->items, seen->n_items, &seen->capacity, sizeof *items);
     if (items == NULL)
@@ -280,7 +283,7 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
     if (kind == NULL && mhi_is_fresh_shared(mapping)) {
         int result = add_view(seen, mapping, &is_second);
         if (result == 0 && mhi_begins(mapping->name, "/dev/shm/"))
-            result = read_is_named(mapping->inode, &is_named);
+            result = read_is_named(mapping->file.inode, &is_named);
         if (result < 0)
             return result;
         kind = is_second ? "shared memory mapped twice" : is_named ? "a semaphore with a name" : NULL;
@@ -291,7 +294,7 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
     return 0;
 }
 
-static bool is_of_launcher(const mhi_mapping *mapping)
+bool mhi_is_of_launcher(const mhi_mapping *mapping)
 {
     return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END;
 }
@@ -305,7 +308,7 @@ static int add_mappings(mhi_obstacles *found, bool is_forked)
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
-        if (!is_of_launcher(&mapping))
+        if (!mhi_is_of_launcher(&mapping))
             result = add_mapping(found, &seen, &mapping, is_forked);
     mhi_mappings_close(&mappings);
     free(seen.items);

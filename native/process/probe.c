@@ -158,11 +158,6 @@ static int probe_shadow_stack(mh_error *err)
                                     "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
 }
 
-static bool is_vdso(const mhi_mapping *mapping)
-{
-    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0;
-}
-
 /* Far behind the launcher and its capture, where nothing else is. */
 #define SPARE_PLACE (MHI_LAUNCHER_END - (1ull << 32))
 
@@ -175,7 +170,7 @@ static int move_vdso(void)
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
-        if (is_vdso(&mapping)) {
+        if (mhi_mapping_is_vdso(&mapping)) {
             result = mhi_sys_mremap((void *)mapping.start, mapping.end - mapping.start, (void *)to);
             to += mapping.end - mapping.start;
         }

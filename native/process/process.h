@@ -4,7 +4,6 @@
  *     capture.c     in the child: writes what the process had written, and lists its address space
  *     remnants.c    in the child: wipes what is left of secrets
  *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
- *     mappings.c    /proc/self/smaps, a mapping at a time
  *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
  *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
@@ -15,10 +14,10 @@
  */
 #ifndef MHI_PROCESS_H
 #define MHI_PROCESS_H
+#include "base/maps.h"
 #include "format.h"
 #include "magicheap.h"
 #include "process/descriptors.h"
-#include "process/mappings.h"
 #include "process/obstacles.h"
 #include "process/remnants.h"
 #include "snapshot/transaction.h"

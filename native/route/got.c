@@ -48,7 +48,7 @@ static void close_mapping(mhi_got_pass *pass)
 {
     const mhi_mapping *opened = pass->opened;
     if (opened != NULL)
-        mhi_sys_mprotect((void *)opened->start, opened->end - opened->start, opened->prot);
+        mhi_sys_mprotect((void *)opened->start, opened->end - opened->start, (int)opened->prot);
     pass->opened = NULL;
 }
 
@@ -65,7 +65,8 @@ static int open_mapping(mhi_got_pass *pass, uint64_t place, mh_error *err)
     if (mapping == pass->opened || mapping->prot & PROT_WRITE)
         return MH_OK;
     close_mapping(pass);
-    int result = mhi_sys_mprotect((void *)mapping->start, mapping->end - mapping->start, mapping->prot | PROT_WRITE);
+    int result =
+        mhi_sys_mprotect((void *)mapping->start, mapping->end - mapping->start, (int)mapping->prot | PROT_WRITE);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot make %s writable", mapping->name);
     pass->opened = mapping;

@@ -5,7 +5,7 @@
  */
 #ifndef MHI_GOT_H
 #define MHI_GOT_H
-#include "route/maps.h"
+#include "base/maps.h"
 #include "route/modules.h"
 
 typedef struct {

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/identity.h"
 #include "sys/sys.h"
 
 enum {
@@ -178,8 +179,8 @@ void mhi_questions_mark_output(const struct stat *found)
 {
     for (uint32_t i = 0; i < mhi_questions_count(); i++) {
         const mhi_question *each = mhi_question_at(i);
-        if (each != NULL && each->kind == MHI_ASKED_PATH && each->found.st_ino == found->st_ino &&
-            each->found.st_dev == found->st_dev)
+        if (each != NULL && each->kind == MHI_ASKED_PATH &&
+            mhi_is_same_file(mhi_file_id_of(&each->found), mhi_file_id_of(found)))
             atomic_fetch_or(&questions[i].uses, MHI_FILE_OUTPUT);
     }
 }

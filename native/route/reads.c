@@ -14,6 +14,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/identity.h"
 #include "route/questions.h"
 
 enum { HANDED_MAX = 64 }; /* descriptors that a process is started with; of more, the first count */
@@ -53,7 +54,7 @@ static bool is_terminal(const struct stat *found)
 static bool is_handed(int fd, const struct stat *found, int as)
 {
     bool is_device = S_ISCHR(found->st_mode) && !is_terminal(found); /* anybody opens /dev/null */
-    return handed[as].st_mode != 0 && handed[as].st_ino == found->st_ino && handed[as].st_dev == found->st_dev &&
+    return handed[as].st_mode != 0 && mhi_is_same_file(mhi_file_id_of(&handed[as]), mhi_file_id_of(found)) &&
            (!is_device || fd == as);
 }
 

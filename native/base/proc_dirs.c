@@ -1,6 +1,6 @@
-/* numbers.c - reads directories with the system call itself: opendir would allocate. */
+/* proc_dirs.c - reads directories with the system call itself: opendir would allocate. */
 #define _GNU_SOURCE
-#include "process/numbers.h"
+#include "base/proc_dirs.h"
 
 #include <dirent.h>
 #include <fcntl.h>
