@@ -48,6 +48,7 @@
 #include "base/pages.h"
 #include "error.h"
 #include "heap/arena.h"
+#include "python/objects.h"
 #include "sys/sys.h"
 
 enum {
@@ -281,26 +282,25 @@ static mhi_evidence weigh_in_module(mhi_targets *targets, uint64_t word, const m
 
 static void set_bit(uint64_t *bits, uint64_t i) { bits[i / 64] |= 1ull << (i % 64); }
 
-/* A reference count and the address of a type. */
 static bool looks_like_object(const mhi_targets *targets, const uint64_t *words)
 {
-    return words[0] > 0 && words[0] >> 32 == 0 && words[1] % 8 == 0 && mhi_targets_may_contain(targets, words[1]) &&
-           mhi_targets_find(targets, words[1]).kind != MHI_TARGET_NONE;
+    uint64_t type = mhi_object_type(words);
+    return type != 0 && mhi_targets_may_contain(targets, type) &&
+           mhi_targets_find(targets, type).kind != MHI_TARGET_NONE;
 }
 
-/* Where in the block at `at` a pointer may lead, as bits. PyBytes keeps its bytes at 32, PyUnicode and cffi's data
- * theirs at 48. */
+/* Where in the block at `at` a pointer may lead, as bits. */
 static void add_block(mhi_targets *targets, const uint64_t *heap, uint64_t at, uint64_t size)
 {
     set_bit(targets->blocks, at / 16);
     if (size < 64)
         return;
     if (looks_like_object(targets, heap + at / 8)) {
-        set_bit(targets->blocks, at / 16 + 2);
-        set_bit(targets->blocks, at / 16 + 3);
+        set_bit(targets->blocks, (at + MHI_OBJECT_BYTES) / 16);
+        set_bit(targets->blocks, (at + MHI_OBJECT_TEXT) / 16);
     }
-    if (looks_like_object(targets, heap + at / 8 + 2))
-        set_bit(targets->blocks, at / 16 + 1);
+    if (looks_like_object(targets, heap + (at + MHI_OBJECT_COLLECTED) / 8))
+        set_bit(targets->blocks, (at + MHI_OBJECT_COLLECTED) / 16);
 }
 
 /* Walks glibc's chunks: {size of the one before, own size with three flags, block}, each beginning where the last one

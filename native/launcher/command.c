@@ -5,7 +5,7 @@
 #include "base/text.h"
 #include "format.h"
 #include "launcher/request.h"
-#include "snapshot/command.h"
+#include "python/command.h"
 
 const char mhi_usage[] =
     "usage: magic SCRIPT [ARGUMENT...]\n"

@@ -498,7 +498,8 @@ static int take_signals(capture *c)
 
 int mhi_capture_write(mhi_capture *to)
 {
-    mhi_remnants_learn(&to->remnants, to->scrubs, to->n_scrubs);
+    for (uint64_t i = 0; i < to->n_scrubs; i++)
+        mhi_remnants_learn(&to->remnants, to->scrubs[i].address, to->scrubs[i].size_bytes);
     for (uint64_t i = 0; i < to->n_scrubs; i++)
         memset(to->scrubs[i].address, 0, to->scrubs[i].size_bytes);
     to->n_segments = to->n_signals = 0;

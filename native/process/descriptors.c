@@ -33,6 +33,7 @@
 #include "error.h"
 #include "process/obstacles.h"
 #include "process/process.h"
+#include "python/teardown.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
 
@@ -129,6 +130,14 @@ static int is_written(void *context, int reader, int fd)
 }
 
 bool mhi_descriptors_may_write(void) { return mhi_each_number("/proc/self/fd", is_written, NULL) != 0; }
+
+/* Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated: while a
+ * file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is forgone. */
+void mh_leave(void)
+{
+    if (!mhi_descriptors_may_write())
+        mhi_teardown_skip();
+}
 
 bool mhi_descriptors_is_inherited(int fd)
 {

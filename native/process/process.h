@@ -2,13 +2,11 @@
  *
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
- *     remnants.c    in the child: wipes what is left of secrets
  *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
  *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
  *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
  *     state.c       what the kernel keeps for the process besides its memory, as it was at first
- *     leave.c       in a process that ends, resumed or not: past an interpreter's own teardown
  *
  * Parent and child share one area of memory, the capture. It lies in the launcher's region, so that it is in no image.
  */
@@ -19,7 +17,7 @@
 #include "magicheap.h"
 #include "process/descriptors.h"
 #include "process/obstacles.h"
-#include "process/remnants.h"
+#include "python/pymalloc.h"
 #include "snapshot/transaction.h"
 
 enum {

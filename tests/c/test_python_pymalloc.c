@@ -1,7 +1,9 @@
-/* test_process_remnants.c - copies of secrets are wiped from free blocks of Python's allocator, and from nowhere else.
+/* test_python_pymalloc.c - copies of secrets are wiped from free blocks of Python's allocator, and from nowhere else.
  * */
+#include <stdbool.h>
+
 #include "harness.h"
-#include "process/remnants.h"
+#include "python/pymalloc.h"
 
 enum { POOL = 1 << 14, HEADER = 48, BLOCK = 96, N_BLOCKS = (POOL - HEADER) / BLOCK, N_HANDED_OUT = 20, AT = 48 };
 
@@ -38,8 +40,7 @@ static void make_pool(void)
     *(char **)block(7) = block(5);
     *(char **)block(5) = NULL;
     memset(&remnants, 0, sizeof remnants);
-    mhi_scrub scrubs[] = { { (void *)secret, sizeof secret - 1 } };
-    mhi_remnants_learn(&remnants, scrubs, 1);
+    mhi_remnants_learn(&remnants, secret, sizeof secret - 1);
 }
 
 static int n_kept(void)
@@ -180,7 +181,7 @@ TEST(each_string_of_a_block_is_learnt)
     make_pool();
     static const char several[] = "short\0first of them\0\0sesame, open the door"; /* without a NUL at the end */
     memset(&remnants, 0, sizeof remnants);
-    mhi_remnants_learn(&remnants, (mhi_scrub[]){ { (void *)several, sizeof several - 1 } }, 1);
+    mhi_remnants_learn(&remnants, several, sizeof several - 1);
     CHECK_EQUAL(remnants.n_texts, 2);
     wipe_all();
     CHECK_EQUAL(n_kept(), N_HANDED_OUT - 3);
@@ -191,10 +192,10 @@ TEST(what_does_not_fit_is_left_out)
     memset(&remnants, 0, sizeof remnants);
     static char text[MHI_REMNANTS_BYTES + 1];
     memset(text, 'x', sizeof text);
-    mhi_remnants_learn(&remnants, (mhi_scrub[]){ { text, sizeof text } }, 1);
+    mhi_remnants_learn(&remnants, text, sizeof text);
     CHECK_EQUAL(remnants.n_texts, 0);
     for (int i = 0; i < MHI_REMNANTS_TEXTS + 1; i++)
-        mhi_remnants_learn(&remnants, (mhi_scrub[]){ { text, 8 } }, 1);
+        mhi_remnants_learn(&remnants, text, 8);
     CHECK_EQUAL(remnants.n_texts, MHI_REMNANTS_TEXTS);
 }
 

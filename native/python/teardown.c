@@ -1,33 +1,31 @@
-/* leave.c - the end of an interpreter without its own teardown.
+/* teardown.c - the end of an interpreter without its own teardown.
  *
  *     main, or whoever called Py_Exit
  *     Py_RunMain or Py_Exit      goes on here, as if the finalisation had returned 0: exit status, C's atexit handlers,
  *                                destructors
  *     Py_FinalizeEx              has joined threads, called atexit's functions, flushed the streams
- *       the collector            mh_leave is called from its first collection
+ *       the collector            mh_leave is called from its first collection, and comes here
  *
  * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway.
  * The frames are forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which the x86-64 ABI
  * demands of every function, tell the registers that its caller is owed.
  *
- * L1  The stack is read first, and nothing is changed until the place is found: where it is not, mh_leave returns, and
+ * L1  The stack is read first, and nothing is changed until the place is found: where it is not, this returns, and
  *     CPython goes on.
  * L2  What is forgone is Py_FinalizeEx or what it hands on to, known by address, and no frame beside. Where a compiler
  *     has merged it into its caller, nothing matches.
  * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. Where there are any, nothing
  *     is forgone.
- * L4  Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated:
- *     while a file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is
- *     forgone.
  */
 #define _GNU_SOURCE
+#include "python/teardown.h"
+
 #include <dlfcn.h>
 #include <link.h>
 #include <string.h>
 #include <unwind.h>
 
 #include "magicheap.h"
-#include "process/descriptors.h"
 #include "sys/sys.h"
 
 enum {
@@ -152,12 +150,11 @@ __attribute__((noreturn)) static void go(void)
     __builtin_unreachable();
 }
 
-void mh_leave(void)
+void mhi_teardown_skip(void)
 {
     search found = { 0 };
     uint64_t shadow_stack = 0;
-    if (n_exits == NULL || *n_exits != 1 || mhi_sys_shadow_stack(&shadow_stack) < 0 || shadow_stack != 0 ||
-        mhi_descriptors_may_write())
+    if (n_exits == NULL || *n_exits != 1 || mhi_sys_shadow_stack(&shadow_stack) < 0 || shadow_stack != 0)
         return;
     _Unwind_Backtrace(visit, &found);
     if (found.is_found)

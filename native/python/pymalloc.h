@@ -1,16 +1,14 @@
-/* remnants.h - copies of secrets that nobody owns any more.
+/* pymalloc.h - copies of secrets that nobody owns any more, in the blocks of Python's allocator.
  *
- * What mh_scrub names is zeroed where it lies. But Python copies: os.environ["KEY"] is a new str each time,
+ * What a caller names is zeroed where it lies. But Python copies: os.environ["KEY"] is a new str each time,
  * os.environ.copy() and subprocess make many, and a freed object keeps its text until its block is used again; and even
  * then, where what has the block does not fill it, as the tables of attributes that Python makes for more than there
  * are. These are found by their text.
  */
-#ifndef MHI_REMNANTS_H
-#define MHI_REMNANTS_H
+#ifndef MHI_PYMALLOC_H
+#define MHI_PYMALLOC_H
 #include <stddef.h>
 #include <stdint.h>
-
-#include "snapshot/transaction.h"
 
 enum {
     MHI_REMNANTS_TEXTS = 1 << 12, /* arbitrary: an environment has some hundred */
@@ -37,9 +35,9 @@ typedef struct {
 /* Notes where Python's types are: in the parent, since it may allocate. */
 void mhi_remnants_begin(mhi_remnants *remnants);
 
-/* Copies what the scrubs name, which must not have been zeroed yet. `remnants` is zero. What does not fit is left out.
- * */
-void mhi_remnants_learn(mhi_remnants *remnants, const mhi_scrub *scrubs, uint64_t n_scrubs);
+/* Copies a text, or a block of several, each NUL-terminated, which must not have been zeroed yet. `remnants` is zero at
+ * first. What does not fit is left out. */
+void mhi_remnants_learn(mhi_remnants *remnants, const char *text, size_t size_bytes);
 /* Zeroes copies of it in [start, end), anonymous memory that is readable and writable, where they lie in a free block
  * of Python's allocator, or are what is left of a str or bytes that was freed. Any other copy in a block that is in use
  * is somebody's, and stays. */

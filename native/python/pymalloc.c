@@ -1,4 +1,4 @@
-/* remnants.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by
+/* pymalloc.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by
  * what has them.
  *
  * Objects of up to 512 bytes come from pools of 16 KiB (Objects/obmalloc.c, CPython 3.10 and later):
@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "process/remnants.h"
+#include "python/pymalloc.h"
 
 enum { POOL_BYTES = 1 << 14, BLOCK_ALIGN = 16, BLOCK_MAX = 512, WORD = 8 };
 
@@ -67,18 +67,14 @@ void mhi_remnants_begin(mhi_remnants *remnants)
     remnants->bytes_type = (uint64_t)dlsym(RTLD_DEFAULT, "PyBytes_Type");
 }
 
-/* A block of several strings is learnt string by string. */
-void mhi_remnants_learn(mhi_remnants *remnants, const mhi_scrub *scrubs, uint64_t n_scrubs)
+void mhi_remnants_learn(mhi_remnants *remnants, const char *text, size_t size_bytes)
 {
-    for (uint64_t i = 0; i < n_scrubs; i++) {
-        const char *text = scrubs[i].address;
-        for (size_t left = scrubs[i].size_bytes; left > 0;) {
-            size_t size = strnlen(text, left);
-            learn(remnants, text, size);
-            size += size < left;
-            text += size;
-            left -= size;
-        }
+    for (size_t left = size_bytes; left > 0;) {
+        size_t size = strnlen(text, left);
+        learn(remnants, text, size);
+        size += size < left;
+        text += size;
+        left -= size;
     }
 }
 

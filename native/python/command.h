@@ -1,7 +1,6 @@
-/* command.h - how a command line finds its snapshot.
+/* command.h - how the command line of a Python program is spelled, by which it finds its snapshot (snapshot/links.h).
  *
- * A command is spelled as a text; a symbolic link whose name is the checksum of the text leads to the snapshot, and the
- * snapshot holds the text itself, so that two texts of one checksum are told apart. There are three spellings: the
+ * There are three spellings: the
  * general one, for programs whose snapshot serves any arguments; that of one place, if the snapshot's path is relative;
  * and the exact one:
  *
@@ -30,8 +29,5 @@ enum { MHI_COMMAND_BYTES = 128 << 10 }; /* a command with a longer text is found
 /* mh_command_text for a launcher in `directory`, a real path. */
 int mhi_command_spell(char *text, uint64_t size, const char *directory, const char *kind, const char *name,
                       bool is_here, const char *const *arguments, mh_error *err);
-/* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment
- * this is. MH_ERR_UNSUPPORTED: the environment names none. */
-int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err);
 
 #endif
