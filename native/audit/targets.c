@@ -40,6 +40,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -70,7 +71,7 @@ typedef struct {
 
 static bool copy_module(mhi_target_module *copy, const mhi_elf *elf)
 {
-    char path[4096]; /* PATH_MAX */
+    char path[PATH_MAX];
     if (!mhi_elf_path(elf, path, sizeof path))
         path[0] = '\0';
     *copy = (mhi_target_module){ .module = { .base = elf->start, .size_bytes = elf->end - elf->start },

@@ -53,4 +53,19 @@ void mhi_maps_release(mhi_maps *maps); /* zeroed structs are allowed */
 /* The mapping around an address, or NULL. */
 const mhi_mapping *mhi_maps_find(const mhi_maps *maps, uint64_t address);
 
+/* ---- Pages: an entry of /proc/self/pagemap ---- */
+
+/* Its bits, from Documentation/admin-guide/mm/pagemap.rst. */
+#define MHI_PAGE_PRESENT (1ull << 63)
+#define MHI_PAGE_SWAPPED (1ull << 62)
+#define MHI_PAGE_OF_FILE (1ull << 61)   /* or shared anonymous */
+#define MHI_PAGE_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL, as Linux 6.15 and later tell */
+#define MHI_PAGE_EXCLUSIVE (1ull << 56) /* no other process has it mapped */
+
+/* Whether the page is the process's own and no file's: it was written to, or zeros were read from it. */
+static inline bool mhi_page_is_own(uint64_t entry)
+{
+    return (entry & (MHI_PAGE_PRESENT | MHI_PAGE_SWAPPED)) != 0 && !(entry & MHI_PAGE_OF_FILE);
+}
+
 #endif

@@ -179,7 +179,7 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
 
 static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t address, uint64_t entry)
 {
-    if (!(entry & (MHI_PAGE_PRESENT | MHI_PAGE_SWAPPED)) || (entry & MHI_PAGE_OF_FILE))
+    if (!mhi_page_is_own(entry))
         return false;
     bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && mhi_is_zero((const void *)address, MHI_PAGE);
     return !is_readable_zero;

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "base/maps.h"
 #include "base/pages.h"
 #include "error.h"
 #include "format.h"
@@ -55,11 +56,9 @@ static int probe_mappings(mh_error *err)
 /* 1: the page at `address` was written, as capture.c takes it; 0: not. */
 static int is_written(int pagemap, const void *address)
 {
-    /* Documentation/admin-guide/mm/pagemap.rst */
-    const uint64_t present = 1ull << 63, swapped = 1ull << 62, of_file = 1ull << 61;
     uint64_t entry;
     int result = mhi_sys_pread_all(pagemap, &entry, sizeof entry, (uintptr_t)address / MHI_PAGE * sizeof entry);
-    return result < 0 ? result : (entry & (present | swapped)) && !(entry & of_file);
+    return result < 0 ? result : mhi_page_is_own(entry);
 }
 
 /* Touches one private page and looks at it before and after. */

@@ -31,13 +31,6 @@ enum {
     MHI_CAPTURE_TOUCHED = 1 << 14, /* ranges of touched pages; a Python with numpy has 250 */
 };
 
-/* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
-#define MHI_PAGE_PRESENT (1ull << 63)
-#define MHI_PAGE_SWAPPED (1ull << 62)
-#define MHI_PAGE_OF_FILE (1ull << 61)   /* or shared anonymous */
-#define MHI_PAGE_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL, as Linux 6.15 and later tell */
-#define MHI_PAGE_EXCLUSIVE (1ull << 56) /* no other process has it mapped */
-
 /* Made by the parent, filled by the child, read by the parent. sg_input of a FILE segment is an offset into
  * names: the inputs are not known yet. */
 typedef struct mhi_capture {

@@ -22,6 +22,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <stddef.h>
 #include <string.h>
 #include <unwind.h>
 
@@ -41,6 +42,17 @@ enum {
 
 /* A frame that is owed the value of the function it called. */
 typedef struct { uintptr_t rbx, rbp, r12, r13, r14, r15, rsp, rip; } place;
+
+#define AT(member, offset) _Static_assert(offsetof(place, member) == (offset), "as the assembly of go() has it")
+AT(rbx, 0);
+AT(rbp, 8);
+AT(r12, 16);
+AT(r13, 24);
+AT(r14, 32);
+AT(r15, 40);
+AT(rsp, 48);
+AT(rip, 56);
+#undef AT
 
 typedef struct {
     void *inner; /* the function of the frame that was seen before */
