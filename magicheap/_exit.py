@@ -18,7 +18,7 @@ X2  As soon as the modules are to be destroyed (the collection before that calls
     are to be written and closed, which is done where no other thread may hold them, mh_leave goes on behind
     Py_FinalizeEx: exit status, C's atexit handlers and the destructors of C++ are those of any process. Objects of
     extension modules that have no finalizer are not deallocated, unless a file is open that they may write
-    (native/process/leave.c).
+    (native/python/teardown.c).
 X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as ever: which finalizers are
     called, in which order, what their modules still hold, and what a daemon thread keeps from being finalized is
     nowhere imitated.

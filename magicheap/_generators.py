@@ -7,7 +7,7 @@ in each process.
 G1  One that was seeded explicitly gives in each run what it gives in a plain one, so it is left alone.
 G2  How a random.Random was seeded, _seeds.py knows.
 G3  numpy's know their SeedSequence, and that its entropy; what numpy itself draws is as long as its pool and known as a
-    draw (native/heap/route_entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as
+    draw (native/route/entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as
     explicit.
 G4  Where neither can be shown, nothing is guessed: it is named, and left alone.
 G5  What a step touches it touches in every run; so there is none where there is no such generator.

@@ -4,7 +4,7 @@ I1  A file counts as it was when the load first looked at it: if it is another o
     either, and nothing is committed.
 I2  What is gone at the commit was temporary, and is no input.
 
-What else is asked, by Python and by C, the native library notes (native/heap/questions.h), or _questions.py.
+What else is asked, by Python and by C, the native library notes (native/route/questions.h), or _questions.py.
 """
 
 from __future__ import annotations

@@ -62,3 +62,8 @@ int mhi_fail_sys(mh_error *err, int result, const char *format, ...)
     }
     return status;
 }
+
+int mhi_fail_unsupported(mh_error *err, int result, const char *what)
+{
+    return mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "%s: %s", what, mhi_sys_error_text(-result));
+}

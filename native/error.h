@@ -9,5 +9,7 @@ __attribute__((format(printf, 4, 5))) int mhi_fail(mh_error *err, int status, in
 /* The same for a failed system call: MH_ERR_NOSPACE for ENOSPC, EDQUOT and EFBIG, else MH_ERR_SYSTEM; ": <strerror>" is
  * appended. `result` is the negative value a mhi_sys function returned. */
 __attribute__((format(printf, 3, 4))) int mhi_fail_sys(mh_error *err, int result, const char *format, ...);
+/* MH_ERR_UNSUPPORTED for what the machine refuses: `what`, and the error. */
+int mhi_fail_unsupported(mh_error *err, int result, const char *what);
 
 #endif

@@ -324,6 +324,17 @@ MHI_AT(mhi_file_module, mo_build_id_bytes, 24);
 MHI_AT(mhi_file_module, mo_build_id, 32);
 MHI_AT(mhi_file_relocation, rl_target, 8);
 MHI_AT(mhi_file_relocation, rl_module, 16);
+/* what process/registers.S and the jump of launcher/resume.c count on */
+MHI_AT(mhi_file_process, pr_rbx, 0);
+MHI_AT(mhi_file_process, pr_rbp, 8);
+MHI_AT(mhi_file_process, pr_r12, 16);
+MHI_AT(mhi_file_process, pr_r13, 24);
+MHI_AT(mhi_file_process, pr_r14, 32);
+MHI_AT(mhi_file_process, pr_r15, 40);
+MHI_AT(mhi_file_process, pr_rsp, 48);
+MHI_AT(mhi_file_process, pr_rip, 56);
+MHI_AT(mhi_file_process, pr_mxcsr, 64);
+MHI_AT(mhi_file_process, pr_x87_control, 68);
 #undef MHI_AT
 /* Signals that stay blocked from the launcher's first instruction until the resumed process has taken up all that is
  * its own, so that none comes while nobody is there to hear it: all but those that tell of a fault, and the two that

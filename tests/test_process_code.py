@@ -47,6 +47,8 @@ def test_code_that_was_edited_is_not_resumed_as_it_was(life, how, edit):
     life.write(RUNNERS[how])
     life.write(source, "part.py")
     life.run("python", "-c", "import os; os.utime('part.py', (1, 1))")
+    if how == "a function made from text":  # an import in a function may come at any time: the next run is watched
+        life.run("python", "program.py")
     life.cold("python", "program.py")
     life.warm("python", "program.py")
     inode = life.write(edited, "part.py").stat().st_ino  # written in place, and no older than it was

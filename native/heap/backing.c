@@ -23,7 +23,7 @@ static uint64_t data_capacity(const mh_arena *arena) { return arena->capacity_by
 
 static int allow(void *start, uint64_t bytes)
 {
-    uintptr_t from = (uintptr_t)start / MHI_PAGE * MHI_PAGE, to = mhi_round_up((uintptr_t)start + bytes, MHI_PAGE);
+    uintptr_t from = mhi_page_start((uintptr_t)start), to = mhi_round_up((uintptr_t)start + bytes, MHI_PAGE);
     return mhi_sys_mprotect((void *)from, to - from, PROT_READ | PROT_WRITE);
 }
 

@@ -1,6 +1,7 @@
 /* blocks.c - finding blocks by address, visiting all, wiping what is between them. */
 #include <string.h>
 
+#include "base/memory.h"
 #include "error.h"
 #include "heap/cache.h"
 
@@ -123,12 +124,6 @@ void mhi_arena_count_owners(mh_arena *arena, mhi_owner_count counts[MHI_OWNER_MA
 
 /* ---- Wiping ---------------------------------------------------------------------------------------------------- */
 
-bool mhi_is_zero(const void *memory, uint64_t bytes)
-{
-    const char *first = memory;
-    return bytes == 0 || (first[0] == 0 && memcmp(first, first + 1, bytes - 1) == 0);
-}
-
 /* Reads first: a page of the file that was never touched stays clean, and is not written to the disk. */
 static void write_zeros(mh_arena *arena, uint64_t from, uint64_t to)
 {
@@ -141,7 +136,7 @@ static void write_zeros(mh_arena *arena, uint64_t from, uint64_t to)
 
 static void wipe(mh_arena *arena, uint64_t from, uint64_t to)
 {
-    uint64_t first = mhi_round_up(from, MHI_PAGE), last = to / MHI_PAGE * MHI_PAGE;
+    uint64_t first = mhi_round_up(from, MHI_PAGE), last = mhi_page_start(to);
     if (last < first + PUNCH_PAGES * MHI_PAGE) {
         write_zeros(arena, from, to);
         return;

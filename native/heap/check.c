@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "base/memory.h"
 #include "error.h"
 #include "heap/cache.h"
 

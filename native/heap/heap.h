@@ -22,6 +22,7 @@
 #define MHI_HEAP_H
 #include <pthread.h>
 
+#include "base/pages.h"
 #include "heap/arena.h"
 #include "sys/sys.h"
 
@@ -164,7 +165,6 @@ static inline bool mhi_is_sealed(const mh_arena *arena)
 {
     return (atomic_load_explicit(&arena->gate, memory_order_acquire) & MHI_GATE_SEALED) != 0;
 }
-static inline uint64_t mhi_round_up(uint64_t n, uint64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 static inline uint64_t mhi_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t mhi_max(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
@@ -235,6 +235,5 @@ uint32_t mhi_span_pages(const mh_arena *arena, uint32_t page);
 bool mhi_block_around(const mh_arena *arena, uint64_t offset, uint64_t *start, uint64_t *size_bytes);
 /* As mhi_arena_each_block, for an arena that is paused or sealed. */
 void mhi_blocks_each(const mh_arena *arena, bool (*visit)(void *context, const mhi_block *block), void *context);
-bool mhi_is_zero(const void *memory, uint64_t bytes);
 
 #endif

@@ -10,11 +10,10 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/pages.h"
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
 #include "sys/sys.h"
-
-enum { FIRST_REAL_TIME = 32 };
 
 static bool is_called(const char *variable, const char *name)
 {
@@ -70,25 +69,12 @@ static void copy(void *context, const char *text, bool is_variable)
     w->next += size;
 }
 
-/* Nobody starts programs with a real-time signal ignored; to ask for those takes as long as finding the snapshot. */
-static uint64_t ignored_signals(void)
-{
-    uint64_t ignored = 0;
-    for (int signal = 1; signal < FIRST_REAL_TIME; signal++) {
-        mhi_sys_action action;
-        if (mhi_sys_action_read(signal, &action) == 0 && action.handler == (uintptr_t)SIG_IGN)
-            ignored |= 1ull << (signal - 1);
-    }
-    return ignored;
-}
-
 mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interpreter, char *const *envp)
 {
     measure sum = { .bytes = PATH_MAX };
     each_text(request, interpreter, envp, add_up, &sum);
     uint64_t pointers = sum.n_arguments + sum.n_variables + 2;
-    uint64_t bytes =
-        (sizeof(mhi_arguments) + pointers * sizeof(char *) + sum.bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1);
+    uint64_t bytes = mhi_page_end(sizeof(mhi_arguments) + pointers * sizeof(char *) + sum.bytes);
     mhi_arguments *block = mhi_memory(bytes);
     if (block == NULL)
         return NULL;
@@ -96,7 +82,7 @@ mhi_arguments *mhi_arguments_make(const mhi_request *request, const char *interp
     block->ar_argv = (char **)(block + 1);
     block->ar_envp = block->ar_argv + sum.n_arguments + 1;
     block->ar_n_skipped = request->n_skipped;
-    block->ar_ignored = ignored_signals();
+    block->ar_ignored = mhi_sys_ignored_signals();
     writer w = { block, (char *)(block->ar_envp + sum.n_variables + 1) };
     each_text(request, interpreter, envp, copy, &w);
     block->ar_image_path = w.next;

@@ -2,9 +2,10 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "format.h"
 #include "launcher/request.h"
-#include "snapshot/command.h"
+#include "python/command.h"
 
 const char mhi_usage[] =
     "usage: magic SCRIPT [ARGUMENT...]\n"
@@ -15,12 +16,6 @@ const char mhi_usage[] =
     "MAGICHEAP_DISABLE=1 runs the program as if there were none.\n";
 
 static const char module_prefix[] = "magic-";
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
-}
 
 /* All of the text, in this base; false if it is no number, or too large. */
 static bool parse_number(const char *text, unsigned base, uint64_t *value)
@@ -50,7 +45,7 @@ static const char *parse_resume(mhi_request *request, int argc, char **argv)
 
 static const char *parse_command(mhi_request *request, int argc, char **argv)
 {
-    const char *own_name = argc > 0 ? base_name(argv[0]) : "";
+    const char *own_name = argc > 0 ? mhi_path_name(argv[0]) : "";
     if (strcmp(own_name, MHI_RESUME_NAME) == 0)
         return parse_resume(request, argc, argv);
     *request = (mhi_request){ .kind = MHI_COMMAND_MODULE, .rest = argv + 1, .n_skipped = 2 };
@@ -80,7 +75,7 @@ static const char *parse_command(mhi_request *request, int argc, char **argv)
 
 const char *mhi_request_parse(mhi_request *request, int argc, char **argv)
 {
-    bool is_question = argc > 1 && strcmp(base_name(argv[0]), MHI_WHY_NAME) == 0;
+    bool is_question = argc > 1 && strcmp(mhi_path_name(argv[0]), MHI_WHY_NAME) == 0;
     const char *wrong = parse_command(request, argc - is_question, argv + is_question);
     request->is_question = is_question;
     return wrong;

@@ -11,12 +11,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/pages.h"
+#include "base/text.h"
 #include "error.h"
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
-#include "snapshot/command.h"
+#include "python/command.h"
 #include "snapshot/inputs.h"
 #include "snapshot/key.h"
+#include "snapshot/links.h"
 #include "snapshot/places.h"
 #include "snapshot/trust.h"
 #include "snapshot/variants.h"
@@ -280,8 +283,8 @@ static mhi_startup read_startup(uint64_t *initial)
             top = each[1] + strlen(startup.path) + 1 + 8;
         }
     }
-    startup.stack_start = ((uintptr_t)initial - STACK_SLACK) & ~(uintptr_t)(MHI_PAGE - 1);
-    startup.stack_end = (top + MHI_PAGE - 1) & ~(uintptr_t)(MHI_PAGE - 1);
+    startup.stack_start = mhi_page_start((uintptr_t)initial - STACK_SLACK);
+    startup.stack_end = mhi_page_end(top);
     mhi_raw_begin(auxv);
     return startup;
 }

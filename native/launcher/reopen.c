@@ -11,6 +11,7 @@
 
 #include "error.h"
 #include "launcher/launcher.h"
+#include "snapshot/identity.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
 
@@ -20,10 +21,9 @@ static int check_identity(int fd, const mhi_file_descriptor *was, const char *pa
     int result = mhi_sys_fstat(fd, &is);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot examine %s", path);
-    bool is_device = S_ISCHR(is.st_mode) || S_ISBLK(is.st_mode);
-    if ((was->ds_inode != 0 && is.st_ino != was->ds_inode) || (is_device ? is.st_rdev : 0) != was->ds_device)
+    if (!mhi_is_same_descriptor(was, &is))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s, which was open at the commit, has been replaced", path);
-    if (!is_device && !S_ISREG(is.st_mode) && !S_ISDIR(is.st_mode))
+    if (!S_ISCHR(is.st_mode) && !S_ISBLK(is.st_mode) && !S_ISREG(is.st_mode) && !S_ISDIR(is.st_mode))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s, which was open at the commit, is no file", path);
     return MH_OK;
 }

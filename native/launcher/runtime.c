@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/pages.h"
 #include "format.h"
 #include "launcher/runtime.h"
 #include "sys/raw.h"
@@ -29,7 +30,7 @@ static uint64_t next = MEMORY_START, last = MEMORY_START; /* the free place, and
 void *mhi_memory(size_t size)
 {
     void *place;
-    size_t pages = (size + MHI_PAGE - 1) & ~(size_t)(MHI_PAGE - 1);
+    size_t pages = mhi_page_end(size);
     /* all of it is used: one trap instead of many */
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE;
     if (pages < size || mhi_sys_mmap(&place, (void *)next, pages, PROT_READ | PROT_WRITE, flags, -1, 0) < 0)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/pages.h"
 #include "error.h"
 #include "launcher/launcher.h"
 #include "snapshot/checksum.h"
@@ -48,8 +49,6 @@ uint64_t mhi_vdso_code(const mhi_file_process *process)
 
 enum { CODE_PAGES_MAX = 64 }; /* arbitrary: kernels have two */
 
-static uint64_t whole_pages(uint64_t bytes) { return (bytes + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1); }
-
 /* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with
  * its section headers: with little code, a page behind what is to be loaded. Others that make a vdso map what is to be
  * loaded. */
@@ -61,7 +60,7 @@ static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
         if (segments[i].p_type == PT_LOAD && segments[i].p_offset + segments[i].p_memsz > loaded)
             loaded = segments[i].p_offset + segments[i].p_memsz;
     uint64_t whole = header->e_shoff + (uint64_t)header->e_shnum * header->e_shentsize;
-    return bytes == whole_pages(loaded) || bytes == whole_pages(whole > loaded ? whole : loaded);
+    return bytes == mhi_page_end(loaded) || bytes == mhi_page_end(whole > loaded ? whole : loaded);
 }
 
 /* Nothing is read that the kernel says is not there: what the headers say is no proof. A sandbox may not let us ask. */

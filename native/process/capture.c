@@ -22,6 +22,9 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "base/identity.h"
+#include "base/memory.h"
+#include "base/pages.h"
 #include "error.h"
 #include "process/obstacles.h"
 #include "process/process.h"
@@ -42,9 +45,8 @@ typedef struct {
     int pagemap;
     uint64_t name;         /* offset of the path of the mapping at hand; 0: it is no file's */
     const char *last_path; /* the path that was compared last, in names, */
-    uint64_t last_inode;   /* and the inode that the kernel says its mapping has */
-    uint64_t last_device;
-    uint64_t last_bytes; /* of the file, in whole pages */
+    mhi_file_id last_file; /* and which file the kernel says its mapping is of */
+    uint64_t last_bytes;   /* of the file, in whole pages */
     bool last_is_there;
     mhi_checksum_state state; /* of the segment that was written last, so that it can be continued */
 } capture;
@@ -77,7 +79,7 @@ static uint32_t segment_flags(const mhi_mapping *mapping)
     return (mapping->grows_down ? MHI_SEGMENT_GROWS : 0) | (mapping->is_shared ? MHI_SEGMENT_SHARED : 0) |
            (mapping->is_droppable ? MHI_SEGMENT_DROPPABLE : 0) | (mapping->is_wiped ? MHI_SEGMENT_WIPED : 0) |
            (mapping->is_huge ? MHI_SEGMENT_HUGE : 0) |
-           (mapping->is_not_dumped && mapping->inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
+           (mapping->is_not_dumped && mapping->file.inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
 }
 
 /* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a
@@ -161,7 +163,7 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
     int result = is_hidden ? mhi_sys_mprotect((void *)start, end - start, PROT_READ) : 0;
     if (result < 0)
         return fail(c, result, "memory can't be made readable");
-    if (mapping->inode == 0 && !mapping->is_shared && !mapping->grows_down &&
+    if (mapping->file.inode == 0 && !mapping->is_shared && !mapping->grows_down &&
         (mapping->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
         mhi_remnants_wipe(&c->to->remnants, start, end);
     int status = write_memory(c, start, end);
@@ -175,19 +177,11 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
 
 /* ---- pages ---- */
 
-static bool is_zero(const uint64_t *words)
-{
-    for (size_t i = 0; i < MHI_PAGE / sizeof *words; i++)
-        if (words[i] != 0)
-            return false;
-    return true;
-}
-
 static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t address, uint64_t entry)
 {
-    if (!(entry & (MHI_PAGE_PRESENT | MHI_PAGE_SWAPPED)) || (entry & MHI_PAGE_OF_FILE))
+    if (!mhi_page_is_own(entry))
         return false;
-    bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && is_zero((const uint64_t *)address);
+    bool is_readable_zero = c->name == 0 && (mapping->prot & PROT_READ) && mhi_is_zero((const void *)address, MHI_PAGE);
     return !is_readable_zero;
 }
 
@@ -324,13 +318,12 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
 {
     if (mapping->is_deleted || mapping->name[0] != '/')
         return false;
-    if (c->last_inode != mapping->inode || c->last_device != mapping->device) {
+    if (!mhi_is_same_file(c->last_file, mapping->file)) {
         struct stat found;
         c->last_is_there =
-            mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->inode;
-        c->last_bytes = c->last_is_there ? ((uint64_t)found.st_size + MHI_PAGE - 1) & ~(uint64_t)(MHI_PAGE - 1) : 0;
-        c->last_inode = mapping->inode;
-        c->last_device = mapping->device;
+            mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->file.inode;
+        c->last_bytes = c->last_is_there ? mhi_page_end((uint64_t)found.st_size) : 0;
+        c->last_file = mapping->file;
     }
     return c->last_is_there;
 }
@@ -375,7 +368,7 @@ static mhi_mapping used_stack(const capture *c, const mhi_mapping *mapping)
     mhi_mapping used = *mapping;
     uint64_t top = c->to->process.pr_rsp;
     if (top >= mapping->start && top < mapping->end)
-        used.start = (top - 128 /* the red zone */) & ~(uint64_t)(MHI_PAGE - 1);
+        used.start = mhi_page_start(top - 128 /* the red zone */);
     return used;
 }
 
@@ -389,15 +382,10 @@ static int take_anonymous(capture *c, const mhi_mapping *mapping)
     return add_written(c, &stack, stack.start, stack.end);
 }
 
-static bool is_of_launcher(const mhi_mapping *mapping)
-{
-    return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END;
-}
-
 static bool is_of_kernel(const mhi_mapping *mapping)
 {
-    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0 ||
-           strcmp(mapping->name, "[vsyscall]") == 0 || strcmp(mapping->name, "[uprobes]") == 0;
+    return mhi_mapping_is_vdso(mapping) || strcmp(mapping->name, "[vsyscall]") == 0 ||
+           strcmp(mapping->name, "[uprobes]") == 0;
 }
 
 /* The kernel's areas of data, then its code, which every process has: only where they are (K3). */
@@ -422,7 +410,7 @@ static int take_vdso(capture *c, const mhi_mapping *mapping)
 static int take_mapping(capture *c, const mhi_mapping *mapping)
 {
     c->name = 0;
-    if (is_of_launcher(mapping))
+    if (mhi_is_of_launcher(mapping))
         return MH_OK;
     if (is_of_kernel(mapping))
         return take_vdso(c, mapping);
@@ -433,7 +421,7 @@ static int take_mapping(capture *c, const mhi_mapping *mapping)
         return add_written(c, mapping, mapping->start, mapping->end);
     if (mapping->is_shared && (mapping->prot & PROT_WRITE))
         return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0, "%.300s is mapped shared and writable", mapping->name);
-    return mapping->inode != 0 ? take_file(c, mapping) : take_anonymous(c, mapping);
+    return mapping->file.inode != 0 ? take_file(c, mapping) : take_anonymous(c, mapping);
 }
 
 static int take_mappings(capture *c)
@@ -510,7 +498,8 @@ static int take_signals(capture *c)
 
 int mhi_capture_write(mhi_capture *to)
 {
-    mhi_remnants_learn(&to->remnants, to->scrubs, to->n_scrubs);
+    for (uint64_t i = 0; i < to->n_scrubs; i++)
+        mhi_remnants_learn(&to->remnants, to->scrubs[i].address, to->scrubs[i].size_bytes);
     for (uint64_t i = 0; i < to->n_scrubs; i++)
         memset(to->scrubs[i].address, 0, to->scrubs[i].size_bytes);
     to->n_segments = to->n_signals = 0;

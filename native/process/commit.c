@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/array.h"
+#include "base/pages.h"
 #include "error.h"
 #include "process/fork.h"
 #include "process/obstacles.h"
@@ -46,14 +48,10 @@ int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_er
     int status = refuse_state(tx, err);
     if (status != MH_OK)
         return status;
-    if (tx->n_scrubs == tx->scrubs_capacity) {
-        size_t capacity = tx->scrubs_capacity == 0 ? 64 : 2 * tx->scrubs_capacity;
-        mhi_scrub *scrubs = realloc(tx->scrubs, capacity * sizeof *scrubs);
-        if (scrubs == NULL)
-            return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-        tx->scrubs = scrubs;
-        tx->scrubs_capacity = capacity;
-    }
+    mhi_scrub *scrubs = mhi_array_grow(tx->scrubs, tx->n_scrubs, &tx->scrubs_capacity, sizeof *scrubs);
+    if (scrubs == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    tx->scrubs = scrubs;
     tx->scrubs[tx->n_scrubs++] = (mhi_scrub){ (void *)address, size_bytes };
     return MH_OK;
 }

@@ -26,10 +26,14 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 
+#include "base/array.h"
+#include "base/identity.h"
+#include "base/proc_dirs.h"
+#include "base/text.h"
 #include "error.h"
-#include "process/numbers.h"
 #include "process/obstacles.h"
 #include "process/process.h"
+#include "python/teardown.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
 
@@ -57,8 +61,7 @@ typedef struct {
 
 static struct {
     int fd;
-    dev_t device;
-    ino_t inode;
+    mhi_file_id id;
 } inherited[INHERITED_MAX];
 static size_t n_inherited;
 static int *carried; /* what the last collect recorded: in a resumed process this is open, and not inherited */
@@ -96,8 +99,7 @@ static int remember(void *context, int reader, int fd)
     if (mhi_sys_fstat(fd, &file.status) < 0 || read_info(&file) < 0 || file.flags & O_CLOEXEC)
         return 0;
     inherited[n_inherited].fd = fd;
-    inherited[n_inherited].device = file.status.st_dev;
-    inherited[n_inherited++].inode = file.status.st_ino;
+    inherited[n_inherited++].id = mhi_file_id_of(&file.status);
     return 0;
 }
 
@@ -112,8 +114,7 @@ __attribute__((constructor)) static void remember_at_load(void) { mhi_descriptor
 static bool is_inherited(const open_file *file)
 {
     for (size_t i = 0; i < n_inherited; i++)
-        if (inherited[i].fd == file->fd && inherited[i].device == file->status.st_dev &&
-            inherited[i].inode == file->status.st_ino)
+        if (inherited[i].fd == file->fd && mhi_is_same_file(inherited[i].id, mhi_file_id_of(&file->status)))
             return true;
     return false;
 }
@@ -129,6 +130,14 @@ static int is_written(void *context, int reader, int fd)
 }
 
 bool mhi_descriptors_may_write(void) { return mhi_each_number("/proc/self/fd", is_written, NULL) != 0; }
+
+/* Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated: while a
+ * file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is forgone. */
+void mh_leave(void)
+{
+    if (!mhi_descriptors_may_write())
+        mhi_teardown_skip();
+}
 
 bool mhi_descriptors_is_inherited(int fd)
 {
@@ -202,14 +211,12 @@ static const char *nameless_kind(const char *target)
     return NULL;
 }
 
-static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
-
 static const char *device_kind(const char *path)
 {
-    bool is_gpu = begins(path, "/dev/nvidia") || begins(path, "/dev/dri/") || begins(path, "/dev/kfd");
-    return is_gpu                                                   ? "a GPU context"
-           : begins(path, "/dev/pts/") || begins(path, "/dev/ttyS") ? "a terminal"
-                                                                    : "a device";
+    bool is_gpu = mhi_begins(path, "/dev/nvidia") || mhi_begins(path, "/dev/dri/") || mhi_begins(path, "/dev/kfd");
+    return is_gpu                                                           ? "a GPU context"
+           : mhi_begins(path, "/dev/pts/") || mhi_begins(path, "/dev/ttyS") ? "a terminal"
+                                                                            : "a device";
 }
 
 static void tell(char *text, size_t size, const open_file *file)
@@ -221,11 +228,11 @@ static void tell(char *text, size_t size, const open_file *file)
         snprintf(text, size, file->target[0] == '/' ? "a pipe (%.160s)" : "a pipe", file->target);
     else if (S_ISCHR(file->status.st_mode) || S_ISBLK(file->status.st_mode))
         snprintf(text, size, "%s (%.160s)", device_kind(file->target), file->target);
-    else if (file->target[0] != '/' || begins(file->target, "/memfd:"))
+    else if (file->target[0] != '/' || mhi_begins(file->target, "/memfd:"))
         snprintf(text, size, kind != NULL ? "%s (%.160s)" : "%s%.160s", kind != NULL ? kind : "", file->target);
     else if (file->flags & O_PATH)
         snprintf(text, size, "a mere path (O_PATH, %.160s)", file->target);
-    else if (begins(file->target, "/proc/"))
+    else if (mhi_begins(file->target, "/proc/"))
         snprintf(text, size, "of this one process (%.160s)", file->target);
     else
         snprintf(text, size, "a file that is no longer at its path (%.160s)", file->target);
@@ -261,11 +268,11 @@ static bool is_at_path(const open_file *file)
         return false;
     if (is_common_device(&file->status))
         return S_ISCHR(there.st_mode) && there.st_rdev == file->status.st_rdev;
-    return there.st_dev == file->status.st_dev && there.st_ino == file->status.st_ino;
+    return mhi_is_same_file(mhi_file_id_of(&there), mhi_file_id_of(&file->status));
 }
 
 /* "/proc/7/maps", which another process has under another name. */
-static bool is_of_process(const char *path) { return begins(path, "/proc/") && path[6] >= '0' && path[6] <= '9'; }
+static bool is_of_process(const char *path) { return mhi_begins(path, "/proc/") && path[6] >= '0' && path[6] <= '9'; }
 
 static bool can_be_opened_again(const open_file *file)
 {
@@ -280,8 +287,8 @@ static const char *copied_stream(const open_file *file)
     static const char *const names[] = { "standard input", "standard output", "standard error" };
     for (int stream = 0; stream <= 2; stream++) {
         struct stat status;
-        if (mhi_sys_fstat(stream, &status) == 0 && status.st_dev == file->status.st_dev &&
-            status.st_ino == file->status.st_ino && !is_common_device(&status) &&
+        if (mhi_sys_fstat(stream, &status) == 0 &&
+            mhi_is_same_file(mhi_file_id_of(&status), mhi_file_id_of(&file->status)) && !is_common_device(&status) &&
             mhi_sys_is_same_open(file->fd, stream) != 0)
             return names[stream];
     }
@@ -291,12 +298,10 @@ static const char *copied_stream(const open_file *file)
 static int record(collection *into, const open_file *file)
 {
     mhi_descriptors *out = into->out;
-    if (out->n_items == into->capacity) {
-        mhi_descriptor *larger = reallocarray(out->items, into->capacity = 2 * into->capacity + 8, sizeof *larger);
-        if (larger == NULL)
-            return -ENOMEM;
-        out->items = larger;
-    }
+    mhi_descriptor *items = mhi_array_grow(out->items, out->n_items, &into->capacity, sizeof *items);
+    if (items == NULL)
+        return -ENOMEM;
+    out->items = items;
     bool is_device = is_common_device(&file->status);
     char *path = strdup(file->target);
     if (path == NULL)

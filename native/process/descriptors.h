@@ -34,7 +34,6 @@ void mhi_descriptors_release(mhi_descriptors *descriptors); /* zeroed ones are a
  * nothing and takes no lock. */
 void mhi_descriptors_remember(void);
 bool mhi_descriptors_is_inherited(int fd);
-
 /* Whether a file, pipe or socket is open for writing, or may be, but 0, 1 and 2 and what was inherited. */
 bool mhi_descriptors_may_write(void);
 

@@ -16,9 +16,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/array.h"
+#include "base/identity.h"
+#include "base/proc_dirs.h"
+#include "base/text.h"
 #include "error.h"
 #include "format.h"
-#include "process/numbers.h"
 #include "sys/sys.h"
 
 void mhi_obstacles_add(mhi_obstacles *found, const char *format, ...)
@@ -193,16 +196,10 @@ int mhi_threads_check(const mhi_known_threads *known, mh_error *err)
 
 /* ---- memory ---- */
 
-static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
-static bool ends(const char *text, const char *with)
-{
-    return strlen(text) >= strlen(with) && strcmp(text + strlen(text) - strlen(with), with) == 0;
-}
-
 bool mhi_is_fresh_shared(const mhi_mapping *mapping)
 {
     return mapping->is_shared && mapping->is_deleted && !mapping->is_hugetlb && !mapping->is_device &&
-           (strcmp(mapping->name, "/dev/zero") == 0 || begins(mapping->name, "/dev/shm/sem."));
+           (strcmp(mapping->name, "/dev/zero") == 0 || mhi_begins(mapping->name, "/dev/shm/sem."));
 }
 
 /* Memory that was forked with the process has the parent at its other end. */
@@ -234,7 +231,7 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
 {
     const char *name = mapping->name;
     bool is_ring = strstr(name, "[io_uring]") != NULL;
-    bool is_gpu = begins(name, "/dev/nvidia") || begins(name, "/dev/dri/") || begins(name, "/dev/kfd");
+    bool is_gpu = mhi_begins(name, "/dev/nvidia") || mhi_begins(name, "/dev/dri/") || mhi_begins(name, "/dev/kfd");
     if (mapping->is_hugetlb)
         return "memory in huge pages (MAP_HUGETLB)";
     if (is_ring || is_gpu)
@@ -243,16 +240,19 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
         return "a device's memory";
     if (!mapping->is_shared || !(mapping->prot & PROT_WRITE) || (mhi_is_fresh_shared(mapping) && !is_forked))
         return NULL;
-    return begins(name, "/SYSV")       ? "System V shared memory"
-           : begins(name, "/memfd:")   ? "shared memory"
-           : begins(name, "/dev/shm/") ? "POSIX shared memory"
-           : begins(name, "/dev/zero") ? "shared memory of a forked process"
-           : ends(name, "-shm")        ? "an open SQLite connection's index"
-                                       : "a file mapped shared and writable";
+    return mhi_begins(name, "/SYSV")       ? "System V shared memory"
+           : mhi_begins(name, "/memfd:")   ? "shared memory"
+           : mhi_begins(name, "/dev/shm/") ? "POSIX shared memory"
+           : mhi_begins(name, "/dev/zero") ? "shared memory of a forked process"
+           : mhi_ends(name, "-shm")        ? "an open SQLite connection's index"
+                                           : "a file mapped shared and writable";
 }
 
 /* Two views of the same fresh memory would become two memories. */
-typedef struct { uint64_t inode, device, offset, end; } view;
+typedef struct {
+    mhi_file_id file;
+    uint64_t offset, end;
+} view;
 
 typedef struct {
     view *items;
@@ -261,20 +261,17 @@ typedef struct {
 
 static int add_view(views *seen, const mhi_mapping *mapping, bool *is_second)
 {
-    view added = { mapping->inode, mapping->device, mapping->offset,
-                   mapping->offset + (mapping->end - mapping->start) };
+    view added = { mapping->file, mapping->offset, mapping->offset + (mapping->end - mapping->start) };
     *is_second = false;
     for (size_t i = 0; i < seen->n_items; i++) {
         const view *other = &seen->items[i];
-        *is_second |= other->inode == added.inode && other->device == added.device && other->offset < added.end &&
-                      added.offset < other->end;
+        *is_second |=
+            mhi_is_same_file(other->file, added.file) && other->offset < added.end && added.offset < other->end;
     }
-    if (seen->n_items == seen->capacity) {
-        view *larger = reallocarray(seen->items, seen->capacity = 2 * seen->capacity + 8, sizeof *larger);
-        if (larger == NULL)
-            return -ENOMEM;
-        seen->items = larger;
-    }
+    view *items = mhi_array_grow(seen->items, seen->n_items, &seen->capacity, sizeof *items);
+    if (items == NULL)
+        return -ENOMEM;
+    seen->items = items;
     seen->items[seen->n_items++] = added;
     return 0;
 }
@@ -285,8 +282,8 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
     const char *kind = memory_kind(mapping, is_forked);
     if (kind == NULL && mhi_is_fresh_shared(mapping)) {
         int result = add_view(seen, mapping, &is_second);
-        if (result == 0 && begins(mapping->name, "/dev/shm/"))
-            result = read_is_named(mapping->inode, &is_named);
+        if (result == 0 && mhi_begins(mapping->name, "/dev/shm/"))
+            result = read_is_named(mapping->file.inode, &is_named);
         if (result < 0)
             return result;
         kind = is_second ? "shared memory mapped twice" : is_named ? "a semaphore with a name" : NULL;
@@ -297,7 +294,7 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
     return 0;
 }
 
-static bool is_of_launcher(const mhi_mapping *mapping)
+bool mhi_is_of_launcher(const mhi_mapping *mapping)
 {
     return mapping->start >= MHI_LAUNCHER_START && mapping->end <= MHI_LAUNCHER_END;
 }
@@ -311,7 +308,7 @@ static int add_mappings(mhi_obstacles *found, bool is_forked)
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
-        if (!is_of_launcher(&mapping))
+        if (!mhi_is_of_launcher(&mapping))
             result = add_mapping(found, &seen, &mapping, is_forked);
     mhi_mappings_close(&mappings);
     free(seen.items);

@@ -2,8 +2,8 @@
  * */
 #ifndef MHI_OBSTACLES_H
 #define MHI_OBSTACLES_H
+#include "base/maps.h"
 #include "magicheap.h"
-#include "process/mappings.h"
 
 /* Obstacles of one sort, told in one sentence as far as it goes: "descriptor 4 is a pipe, descriptor 5 is a pipe and 7
  * more". */
@@ -42,6 +42,8 @@ typedef struct {
  * Allocates nothing and takes no lock. */
 int mhi_threads_check(const mhi_known_threads *known, mh_error *err);
 
+/* The launcher's own memory, which no image has. */
+bool mhi_is_of_launcher(const mhi_mapping *mapping);
 /* Whether a writable shared mapping can be made anew in each later run: shared anonymous memory and semaphores without
  * a name, as multiprocessing makes for its locks. They are there to be shared with processes that this one forks, and
  * mhi_obstacles_check has found that there are none. It needs its bytes, and to be shared with what the later run

@@ -13,16 +13,13 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "base/maps.h"
+#include "base/pages.h"
 #include "error.h"
 #include "format.h"
 #include "process/obstacles.h"
 #include "snapshot/trust.h"
 #include "sys/sys.h"
-
-static int unsupported(mh_error *err, int result, const char *what)
-{
-    return mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "%s: %s", what, strerrordesc_np(-result));
-}
 
 /* Runs `attempt` in a child: its result, 0 or -errno; -EFAULT if a signal ended it. */
 static int in_child(int (*attempt)(void))
@@ -46,12 +43,12 @@ static int probe_mappings(mh_error *err)
     bool is_found = false;
     int result = mhi_mappings_open(&mappings);
     if (result < 0)
-        return unsupported(err, result, "/proc/self/smaps can't be read");
+        return mhi_fail_unsupported(err, result, "/proc/self/smaps can't be read");
     while ((result = mhi_mappings_next(&mappings, &mapping)) == 1)
         is_found |= here >= mapping.start && here < mapping.end;
     mhi_mappings_close(&mappings);
     if (result < 0)
-        return unsupported(err, result, "/proc/self/smaps is not as expected");
+        return mhi_fail_unsupported(err, result, "/proc/self/smaps is not as expected");
     return is_found ? MH_OK
                     : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "/proc/self/smaps does not list the stack it is read from");
 }
@@ -59,11 +56,9 @@ static int probe_mappings(mh_error *err)
 /* 1: the page at `address` was written, as capture.c takes it; 0: not. */
 static int is_written(int pagemap, const void *address)
 {
-    /* Documentation/admin-guide/mm/pagemap.rst */
-    const uint64_t present = 1ull << 63, swapped = 1ull << 62, of_file = 1ull << 61;
     uint64_t entry;
     int result = mhi_sys_pread_all(pagemap, &entry, sizeof entry, (uintptr_t)address / MHI_PAGE * sizeof entry);
-    return result < 0 ? result : (entry & (present | swapped)) && !(entry & of_file);
+    return result < 0 ? result : mhi_page_is_own(entry);
 }
 
 /* Touches one private page and looks at it before and after. */
@@ -98,7 +93,7 @@ static int probe_pagemap(mh_error *err)
     if (file >= 0)
         mhi_sys_close(file);
     if (result < 0)
-        return unsupported(err, result, "/proc/self/pagemap can't be read, so written pages can't be told");
+        return mhi_fail_unsupported(err, result, "/proc/self/pagemap can't be read, so written pages can't be told");
     return holds ? MH_OK
                  : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
                             "/proc/self/pagemap does not tell a written page from its file's");
@@ -109,7 +104,7 @@ static int probe_trace(mh_error *err)
     char text[2048];
     int result = mhi_sys_read_text("/proc/self/status", text, sizeof text);
     if (result < 0)
-        return unsupported(err, result, "/proc/self/status can't be read");
+        return mhi_fail_unsupported(err, result, "/proc/self/status can't be read");
     const char *tracer = strstr(text, "\nTracerPid:\t");
     long id = tracer == NULL ? 0 : strtol(tracer + strlen("\nTracerPid:\t"), NULL, 10);
     return id == 0 ? MH_OK
@@ -124,16 +119,17 @@ static int do_nothing(void) { return 0; }
 static int probe_fork(mh_error *err)
 {
     int result = in_child(do_nothing);
-    return result < 0 ? unsupported(err, result, "a child can't be forked") : MH_OK;
+    return result < 0 ? mhi_fail_unsupported(err, result, "a child can't be forked") : MH_OK;
 }
 
 static int probe_thread(mh_error *err)
 {
     mhi_sys_thread thread;
     int result = mhi_sys_thread_read(&thread);
-    return result < 0 ? unsupported(err, result,
-                                    "the kernel does not tell what it keeps of a thread (CONFIG_CHECKPOINT_RESTORE)")
-                      : MH_OK;
+    return result < 0
+               ? mhi_fail_unsupported(err, result,
+                                      "the kernel does not tell what it keeps of a thread (CONFIG_CHECKPOINT_RESTORE)")
+               : MH_OK;
 }
 
 static int renew_rseq(void)
@@ -146,7 +142,7 @@ static int renew_rseq(void)
 static int probe_rseq(mh_error *err)
 {
     int result = in_child(renew_rseq);
-    return result < 0 ? unsupported(err, result, "restartable sequences can't be registered again") : MH_OK;
+    return result < 0 ? mhi_fail_unsupported(err, result, "restartable sequences can't be registered again") : MH_OK;
 }
 
 static int probe_shadow_stack(mh_error *err)
@@ -154,16 +150,11 @@ static int probe_shadow_stack(mh_error *err)
     uint64_t features;
     int result = mhi_sys_shadow_stack(&features);
     if (result < 0)
-        return unsupported(err, result, "cannot tell whether there is a shadow stack");
+        return mhi_fail_unsupported(err, result, "cannot tell whether there is a shadow stack");
     return features == 0 ? MH_OK
                          : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
                                     "the process has a shadow stack, which no program can make anew "
                                     "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
-}
-
-static bool is_vdso(const mhi_mapping *mapping)
-{
-    return strncmp(mapping->name, "[vvar", 5) == 0 || strcmp(mapping->name, "[vdso]") == 0;
 }
 
 /* Far behind the launcher and its capture, where nothing else is. */
@@ -178,7 +169,7 @@ static int move_vdso(void)
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
-        if (is_vdso(&mapping)) {
+        if (mhi_mapping_is_vdso(&mapping)) {
             result = mhi_sys_mremap((void *)mapping.start, mapping.end - mapping.start, (void *)to);
             to += mapping.end - mapping.start;
         }
@@ -188,9 +179,9 @@ static int move_vdso(void)
 static int probe_vdso(mh_error *err)
 {
     int result = in_child(move_vdso);
-    return result < 0
-               ? unsupported(err, result, "the kernel's vdso can't be moved (CONFIG_MSEAL_SYSTEM_MAPPINGS seals it)")
-               : MH_OK;
+    return result < 0 ? mhi_fail_unsupported(err, result,
+                                             "the kernel's vdso can't be moved (CONFIG_MSEAL_SYSTEM_MAPPINGS seals it)")
+                      : MH_OK;
 }
 
 static int write_layout(void)
@@ -216,10 +207,11 @@ static int probe_growth(mh_error *err)
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE;
     int result = mhi_sys_mmap((void **)&stack, (void *)SPARE_PLACE, MHI_PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (result < 0)
-        return unsupported(err, result, "no memory that grows downwards can be had");
+        return mhi_fail_unsupported(err, result, "no memory that grows downwards can be had");
     result = mhi_sys_random(stack - MHI_PAGE, 1);
     mhi_sys_munmap(stack - MHI_PAGE, 2 * MHI_PAGE);
-    return result < 0 ? unsupported(err, result, "memory that should grow downwards does not: the stack could not grow")
+    return result < 0 ? mhi_fail_unsupported(err, result,
+                                             "memory that should grow downwards does not: the stack could not grow")
                       : MH_OK;
 }
 
@@ -229,7 +221,7 @@ static int probe_launcher(mh_error *err)
     mhi_mapping mapping;
     int result = mhi_mappings_open(&mappings);
     if (result < 0)
-        return unsupported(err, result, "/proc/self/smaps can't be read");
+        return mhi_fail_unsupported(err, result, "/proc/self/smaps can't be read");
     while ((result = mhi_mappings_next(&mappings, &mapping)) == 1)
         if (mapping.end > MHI_LAUNCHER_START && mapping.start < MHI_LAUNCHER_END)
             break;
@@ -241,7 +233,7 @@ static int probe_launcher(mh_error *err)
     result = mhi_sys_mmap(&page, (void *)MHI_LAUNCHER_START, MHI_PAGE, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (result < 0)
-        return unsupported(err, result, "no memory can be had where the launcher must be");
+        return mhi_fail_unsupported(err, result, "no memory can be had where the launcher must be");
     mhi_sys_munmap(page, MHI_PAGE);
     return MH_OK;
 }

@@ -2,25 +2,22 @@
  *
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
- *     remnants.c    in the child: wipes what is left of secrets
  *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
- *     mappings.c    /proc/self/smaps, a mapping at a time
  *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
  *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
  *     state.c       what the kernel keeps for the process besides its memory, as it was at first
- *     leave.c       in a process that ends, resumed or not: past an interpreter's own teardown
  *
  * Parent and child share one area of memory, the capture. It lies in the launcher's region, so that it is in no image.
  */
 #ifndef MHI_PROCESS_H
 #define MHI_PROCESS_H
+#include "base/maps.h"
 #include "format.h"
 #include "magicheap.h"
 #include "process/descriptors.h"
-#include "process/mappings.h"
 #include "process/obstacles.h"
-#include "process/remnants.h"
+#include "python/pymalloc.h"
 #include "snapshot/transaction.h"
 
 enum {
@@ -33,13 +30,6 @@ enum {
     MHI_CAPTURE_PAGES = 1 << 16,   /* entries of pagemap read at once: for 256 MiB; arbitrary */
     MHI_CAPTURE_TOUCHED = 1 << 14, /* ranges of touched pages; a Python with numpy has 250 */
 };
-
-/* Bits of an entry of pagemap, from Documentation/admin-guide/mm/pagemap.rst. */
-#define MHI_PAGE_PRESENT (1ull << 63)
-#define MHI_PAGE_SWAPPED (1ull << 62)
-#define MHI_PAGE_OF_FILE (1ull << 61)   /* or shared anonymous */
-#define MHI_PAGE_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL, as Linux 6.15 and later tell */
-#define MHI_PAGE_EXCLUSIVE (1ull << 56) /* no other process has it mapped */
 
 /* Made by the parent, filled by the child, read by the parent. sg_input of a FILE segment is an offset into
  * names: the inputs are not known yet. */

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/pages.h"
 #include "magicheap.h"
 #include "process/process.h"
 #include "sys/sys.h"
@@ -28,7 +29,6 @@ enum {
     N_VARIABLES = 32, /* what a login shell or a runner has, more or less */
     STRINGS_BYTES = 2048,
     LINK_MAP_NOTE = 0x444, /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
-    FIRST_REAL_TIME = 32,
 };
 
 /* In any other process, and in every image, NULL. */
@@ -54,18 +54,6 @@ static bool silence(void)
     return mhi_sys_close(null) == 0;
 }
 
-/* As the launcher does it. */
-static uint64_t ignored_signals(void)
-{
-    uint64_t ignored = 0;
-    for (int signal = 1; signal < FIRST_REAL_TIME; signal++) {
-        mhi_sys_action action;
-        if (mhi_sys_action_read(signal, &action) == 0 && action.handler == (uintptr_t)SIG_IGN)
-            ignored |= 1ull << (signal - 1);
-    }
-    return ignored;
-}
-
 /* Laid out as the launcher does it. */
 static mhi_arguments *made_up_arguments(void)
 {
@@ -80,7 +68,7 @@ static mhi_arguments *made_up_arguments(void)
         end += snprintf(end, (size_t)(strings + STRINGS_BYTES - end), "VARIABLE_%02d=a value of a usual length", i) + 1;
     }
     arguments.ar_image_path = end;
-    arguments.ar_ignored = ignored_signals();
+    arguments.ar_ignored = mhi_sys_ignored_signals();
     return &arguments;
 }
 

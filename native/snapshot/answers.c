@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "magicheap.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
@@ -81,12 +82,6 @@ static sought how_sought(const char *modules, const char *stem, size_t length)
     return UNKNOWN;
 }
 
-static bool ends(const char *name, const char *with)
-{
-    size_t length = strlen(name), n = strlen(with);
-    return length >= n && memcmp(name + length - n, with, n) == 0;
-}
-
 static bool is_package(const char *directory, const char *name)
 {
     char path[PATH_MAX];
@@ -100,9 +95,10 @@ static bool is_package(const char *directory, const char *name)
 static bool is_importable(const char *directory, const char *name, const char *modules)
 {
     size_t stem = strcspn(name, ".");
-    bool is_bare = name[stem] == '\0', may_be = is_bare || ends(name, ".py") || ends(name, ".pyc") || ends(name, ".so");
+    bool is_bare = name[stem] == '\0',
+         may_be = is_bare || mhi_ends(name, ".py") || mhi_ends(name, ".pyc") || mhi_ends(name, ".so");
     sought how = may_be ? how_sought(modules, name, stem) : UNKNOWN;
-    return ends(name, ".pth") || how == IN_VAIN || (how == FOUND && (!is_bare || is_package(directory, name)));
+    return mhi_ends(name, ".pth") || how == IN_VAIN || (how == FOUND && (!is_bare || is_package(directory, name)));
 }
 
 static bool is_self(const char *name)
@@ -112,7 +108,8 @@ static bool is_self(const char *name)
 
 static bool is_metadata(const char *name)
 {
-    return ends(name, ".dist-info") || ends(name, ".egg-info") || ends(name, ".egg") || ends(name, ".egg-link");
+    return mhi_ends(name, ".dist-info") || mhi_ends(name, ".egg-info") || mhi_ends(name, ".egg") ||
+           mhi_ends(name, ".egg-link");
 }
 
 static bool is_wanted(const char *directory, const char *name, uint64_t which, const char *modules)

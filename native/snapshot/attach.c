@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 #include "error.h"
-#include "heap/audit.h"
+#include "route/modules.h"
 #include "sys/sys.h"
 
 /* Where one recorded module is in this process. */

@@ -9,26 +9,18 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/memory.h"
+#include "base/pages.h"
 #include "heap/arena.h"
 #include "snapshot/checksum.h"
 #include "snapshot/image.h"
 #include "sys/sys.h"
 
-static bool is_paged(uint64_t size) { return size % MHI_PAGE == 0; }
-
-static bool is_zero(const uint8_t *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
-
 static const char *check_arena(const mhi_file_header *header)
 {
     uint64_t data_end, end;
-    if (!is_paged(header->hd_meta_bytes) || !is_paged(header->hd_data_offset) || !is_paged(header->hd_data_bytes) ||
-        !is_paged(header->hd_capacity_bytes))
+    if (!mhi_is_paged(header->hd_meta_bytes) || !mhi_is_paged(header->hd_data_offset) ||
+        !mhi_is_paged(header->hd_data_bytes) || !mhi_is_paged(header->hd_capacity_bytes))
         return "the sizes of its arena are not whole pages";
     if (header->hd_address < MHI_REGION_START || header->hd_address % MHI_SLOT_BYTES != 0 ||
         __builtin_add_overflow(header->hd_address, header->hd_capacity_bytes, &end) || end > MHI_REGION_END)
@@ -47,7 +39,8 @@ static const char *check_arena(const mhi_file_header *header)
 static const char *check_no_arena(const mhi_file_header *header)
 {
     size_t start = offsetof(mhi_file_header, hd_address), end = offsetof(mhi_file_header, hd_created_ns);
-    return is_zero((const uint8_t *)header + start, end - start) ? NULL : "it is of a process and speaks of an arena";
+    return mhi_is_zero((const uint8_t *)header + start, end - start) ? NULL
+                                                                     : "it is of a process and speaks of an arena";
 }
 
 const char *mhi_check_header(const mhi_file_header *header)
@@ -58,8 +51,8 @@ const char *mhi_check_header(const mhi_file_header *header)
     if (header->hd_n_tables != (is_process ? MHI_TABLES_OF_PROCESS : MHI_TABLES_OF_HEAP))
         return "the number of its tables is wrong";
     size_t unused = (MHI_TABLES_MAX - header->hd_n_tables) * sizeof(mhi_file_table);
-    if (!is_zero((const uint8_t *)&header->hd_tables[header->hd_n_tables], unused) ||
-        !is_zero(header->hd_reserved, sizeof header->hd_reserved))
+    if (!mhi_is_zero((const uint8_t *)&header->hd_tables[header->hd_n_tables], unused) ||
+        !mhi_is_zero(header->hd_reserved, sizeof header->hd_reserved))
         return "its header has something where nothing belongs";
     return is_process ? check_no_arena(header) : check_arena(header);
 }

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/identity.h"
 #include "error.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
@@ -15,17 +16,23 @@
 /* A file system stamps with the time of the last timer tick, of 10 ms at most; twice that. */
 #define YOUNG_NS 20000000
 
-static int64_t nanoseconds(const struct timespec *time) { return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec; }
-
 mhi_file_input mhi_file_identity(int kind, const struct stat *found)
 {
+    mhi_file_state state = mhi_file_state_of(found);
     return (mhi_file_input){
         .in_kind = (uint32_t)kind,
-        .in_bytes = (uint64_t)found->st_size,
-        .in_inode = found->st_ino,
-        .in_device = found->st_dev,
-        .in_mtime_ns = nanoseconds(&found->st_mtim),
-        .in_ctime_ns = nanoseconds(&found->st_ctim),
+        .in_bytes = state.bytes,
+        .in_inode = state.id.inode,
+        .in_device = state.id.device,
+        .in_mtime_ns = state.mtime_ns,
+        .in_ctime_ns = state.ctime_ns,
+    };
+}
+
+static mhi_file_state state_of(const mhi_file_input *entry)
+{
+    return (mhi_file_state){
+        { entry->in_inode, entry->in_device }, entry->in_bytes, entry->in_mtime_ns, entry->in_ctime_ns
     };
 }
 
@@ -37,13 +44,17 @@ void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns)
         entry->in_ctime_ns = MHI_TIME_UNKNOWN;
 }
 
-bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is)
+bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is)
 {
-    /* a directory's size tells nothing */
     bool is_file = was->in_kind == MH_INPUT_FILE || was->in_kind == MH_INPUT_LIBRARY;
-    return was->in_inode == is->in_inode && was->in_mtime_ns == is->in_mtime_ns &&
-           was->in_ctime_ns == is->in_ctime_ns && was->in_ctime_ns != MHI_TIME_UNKNOWN &&
-           (!is_file || was->in_bytes == is->in_bytes);
+    mhi_file_state before = state_of(was), now = state_of(is);
+    return was->in_ctime_ns != MHI_TIME_UNKNOWN && mhi_is_same_state(&before, &now, is_file);
+}
+
+bool mhi_is_same_descriptor(const mhi_file_descriptor *was, const struct stat *is)
+{
+    bool is_device = S_ISCHR(is->st_mode) || S_ISBLK(is->st_mode);
+    return (was->ds_inode == 0 || is->st_ino == was->ds_inode) && (is_device ? is->st_rdev : 0) == was->ds_device;
 }
 
 /* A snapshot, such as a layer stands on, is told by its header, which holds the checksums of all else. */
@@ -78,7 +89,7 @@ static int compare(const mhi_file_input *was, const struct stat *found, const ch
     if (was->in_mtime_ns == MHI_MTIME_UNKNOWN)
         return mhi_fail(err, MH_ERR_STALE, 0, "%s had changed before the snapshot was made", path);
     mhi_file_input is = mhi_file_identity((int)was->in_kind, found);
-    if (mhi_is_same_state(was, &is))
+    if (mhi_is_same_input(was, &is))
         return 1;
     if (!S_ISREG(found->st_mode))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s has changed: it is no regular file", path);

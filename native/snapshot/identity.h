@@ -1,9 +1,8 @@
-/* identity.h - when a file is the one it was, decided in one place.
+/* identity.h - when a file of a snapshot is the one it was, decided in one place.
  *
- * Quickly: size, inode, mtime and ctime are as they were. The ctime tells apart what `touch -r` makes alike, and two
- * file systems of one making. Else slowly, by what is in it: a library by size and build-id, any other file by size and
- * digest; so a copy of an image, an unpacked archive or a checkout of the same source is the same, whatever its times.
- * The device is recorded and not compared, since its number changes from boot to boot and from container to container.
+ * Quickly: it is in the same state (base/identity.h). Else slowly, by what is in it: a library by size and build-id,
+ * any other file by size and digest; so a copy of an image, an unpacked archive or a checkout of the same source is the
+ * same, whatever its times.
  */
 #ifndef MHI_IDENTITY_H
 #define MHI_IDENTITY_H
@@ -19,7 +18,10 @@ mhi_file_input mhi_file_identity(int kind, const struct stat *found);
  * again within the same tick of the file system's clock, or that keeps whole seconds. */
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns);
 /* The quick way. */
-bool mhi_is_same_state(const mhi_file_input *was, const mhi_file_input *is);
+bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is);
+/* Whether an open file is the one that a descriptor had at the commit: a device by its number, any other by its inode,
+ * which a common device has none of here. */
+bool mhi_is_same_descriptor(const mhi_file_descriptor *was, const struct stat *is);
 /* Digest of the content of a regular file, never 0; -errno. */
 int mhi_file_digest(int fd, uint64_t size, uint64_t *digest);
 /* MH_OK, or MH_ERR_STALE with a sentence. */

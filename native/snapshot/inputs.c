@@ -8,20 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
+#include "base/text.h"
 #include "error.h"
-#include "heap/audit.h"
+#include "route/modules.h"
 #include "snapshot/cpu.h"
 #include "snapshot/identity.h"
 #include "sys/sys.h"
-
-/* Not strdup, nor reallocarray below: they call malloc and realloc from inside libc, which are routed into the arena.
- * */
-static char *copy_text(const char *text)
-{
-    size_t size = text == NULL ? 1 : strlen(text) + 1;
-    char *copy = malloc(size);
-    return copy == NULL ? NULL : memcpy(copy, text == NULL ? "" : text, size);
-}
 
 void mhi_inputs_release(mhi_inputs *inputs)
 {
@@ -33,23 +26,12 @@ void mhi_inputs_release(mhi_inputs *inputs)
     *inputs = (mhi_inputs){ 0 };
 }
 
-static bool make_room(mhi_inputs *inputs)
-{
-    if (inputs->n < inputs->capacity)
-        return true;
-    size_t capacity = inputs->capacity == 0 ? 64 : 2 * inputs->capacity;
-    mhi_input *items = realloc(inputs->items, capacity * sizeof *items);
-    if (items == NULL)
-        return false;
-    inputs->items = items;
-    inputs->capacity = capacity;
-    return true;
-}
-
 int mhi_inputs_add(mhi_inputs *inputs, const mhi_file_input *entry, const char *name, const char *text, mh_error *err)
 {
-    mhi_input added = { .entry = *entry, .name = copy_text(name), .text = copy_text(text) };
-    if (added.name == NULL || added.text == NULL || !make_room(inputs)) {
+    mhi_input added = { .entry = *entry, .name = mhi_copy_text(name), .text = mhi_copy_text(text) };
+    mhi_input *items = mhi_array_grow(inputs->items, inputs->n, &inputs->capacity, sizeof *items);
+    inputs->items = items == NULL ? inputs->items : items;
+    if (added.name == NULL || added.text == NULL || items == NULL) {
         free(added.name);
         free(added.text);
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");

@@ -42,7 +42,7 @@ typedef struct {
     char *left_out;         /* paths that are no input, each with a newline behind it; NULL: none */
 } mhi_scope;
 
-/* record.c: what was asked (heap/questions.h), as inputs. MH_ERR_UNSUPPORTED if some questions were lost. */
+/* record.c: what was asked (route/questions.h), as inputs. MH_ERR_UNSUPPORTED if some questions were lost. */
 int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const mhi_scope *scope, mh_error *err);
 /* record.c: a directory, by what is in it now; `which`: MH_LISTING_*; `modules`: as NAMES in format.h. */
 int mhi_record_listing(mhi_inputs *inputs, const char *path, uint64_t which, const char *modules, mh_error *err);

@@ -9,17 +9,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/pages.h"
+#include "base/text.h"
 #include "error.h"
 #include "heap/arena.h"
-#include "heap/modules.h"
+#include "route/modules.h"
 #include "snapshot/trust.h"
 #include "snapshot/writer.h"
 #include "sys/sys.h"
-
-static int unsupported(mh_error *err, int result, const char *what)
-{
-    return mhi_fail(err, MH_ERR_UNSUPPORTED, -result, "%s: %s", what, strerrordesc_np(-result));
-}
 
 static int probe_page(const char *directory, mh_error *err)
 {
@@ -60,7 +57,7 @@ static int probe_fixed(const char *directory, mh_error *err)
     void *first, *second;
     int result = reserve(&first, MHI_PAGE);
     if (result < 0)
-        return unsupported(err, result, "no memory can be had in the region of arenas");
+        return mhi_fail_unsupported(err, result, "no memory can be had in the region of arenas");
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
     result = mhi_sys_mmap(&second, first, MHI_PAGE, PROT_NONE, flags, -1, 0);
     if (result == 0)
@@ -77,8 +74,8 @@ static int probe_space(const char *directory, mh_error *err)
     void *reserved;
     int result = reserve(&reserved, MHI_DEFAULT_CAPACITY);
     if (result < 0)
-        return unsupported(err, result,
-                           "256 GiB of address space can't be reserved (ulimit -v, or vm.overcommit_memory is 2)");
+        return mhi_fail_unsupported(
+            err, result, "256 GiB of address space can't be reserved (ulimit -v, or vm.overcommit_memory is 2)");
     mhi_sys_munmap(reserved, MHI_DEFAULT_CAPACITY);
     return MH_OK;
 }
@@ -153,7 +150,7 @@ static int probe_remap(const char *directory, mh_error *err)
     int result = remap(writer.fd, &holds);
     mhi_writer_close(&writer);
     if (result < 0)
-        return unsupported(err, result, "a file there can't be mapped");
+        return mhi_fail_unsupported(err, result, "a file there can't be mapped");
     return holds ? MH_OK
                  : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
                             "the file system does not keep shared and private mappings of a file coherent");
@@ -165,7 +162,8 @@ static int probe_membarrier(const char *directory, mh_error *err)
     int result = mhi_sys_membarrier_register();
     if (result == 0)
         result = mhi_sys_membarrier();
-    return result < 0 ? unsupported(err, result, "membarrier is refused (Linux 4.14 has it; a seccomp filter may not)")
+    return result < 0 ? mhi_fail_unsupported(err, result,
+                                             "membarrier is refused (Linux 4.14 has it; a seccomp filter may not)")
                       : MH_OK;
 }
 
@@ -177,7 +175,8 @@ static int probe_maps(const char *directory, mh_error *err)
     long result = fd < 0 ? fd : mhi_sys_read(fd, line, sizeof line);
     if (fd >= 0)
         mhi_sys_close(fd);
-    return result <= 0 ? unsupported(err, (int)result, "/proc/self/maps can't be read, so pointers can't be told apart")
+    return result <= 0 ? mhi_fail_unsupported(err, (int)result,
+                                              "/proc/self/maps can't be read, so pointers can't be told apart")
                        : MH_OK;
 }
 
@@ -192,7 +191,7 @@ static int find_relro(struct dl_phdr_info *info, size_t size, void *context)
         uintptr_t from = info->dlpi_addr + header->p_vaddr, to = from + header->p_memsz;
         is_ours |= header->p_type == PT_LOAD && here >= from && here < to;
         if (header->p_type == PT_GNU_RELRO)
-            start = from / MHI_PAGE * MHI_PAGE, end = to / MHI_PAGE * MHI_PAGE;
+            start = mhi_page_start(from), end = mhi_page_start(to);
     }
     if (is_ours)
         range[0] = start, range[1] = end;
@@ -209,9 +208,9 @@ static int probe_got(const char *directory, mh_error *err)
     int result = mhi_sys_mprotect((void *)range[0], range[1] - range[0], PROT_READ | PROT_WRITE);
     if (result == 0)
         result = mhi_sys_mprotect((void *)range[0], range[1] - range[0], PROT_READ);
-    return result < 0
-               ? unsupported(err, result, "the libraries' tables of addresses can't be changed (mprotect of RELRO)")
-               : MH_OK;
+    return result < 0 ? mhi_fail_unsupported(err, result,
+                                             "the libraries' tables of addresses can't be changed (mprotect of RELRO)")
+                      : MH_OK;
 }
 
 static const struct {

@@ -19,9 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/identity.h"
+#include "base/proc_dirs.h"
+#include "base/text.h"
 #include "error.h"
-#include "heap/questions.h"
-#include "heap/route_reads.h"
+#include "route/questions.h"
+#include "route/reads.h"
 #include "snapshot/answers.h"
 #include "snapshot/checksum.h"
 #include "snapshot/identity.h"
@@ -37,20 +40,12 @@ typedef struct {
     mh_error *err;
 } record;
 
-static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), n = strlen(end);
-    return length >= n && strcmp(text + length - n, end) == 0;
-}
-
 /* ---- what is no question ---- */
 
 bool mhi_is_made_up(const char *path)
 {
-    return begins_with(path, "/proc/") || begins_with(path, "/sys/") || strcmp(path, "/proc") == 0 ||
-           strcmp(path, "/sys") == 0 || (begins_with(path, "/dev/") && !begins_with(path, "/dev/shm/"));
+    return mhi_begins(path, "/proc/") || mhi_begins(path, "/sys/") || strcmp(path, "/proc") == 0 ||
+           strcmp(path, "/sys") == 0 || (mhi_begins(path, "/dev/") && !mhi_begins(path, "/dev/shm/"));
 }
 
 /* The interpreter's version covers its library; what is installed may lie below it, but is no part of it. */
@@ -60,7 +55,7 @@ static bool is_standard(const char *library, const char *path)
     if (length == 0 || strncmp(path, library, length) != 0 || path[length] != '/')
         return false;
     const char *rest = path + length + 1;
-    return !begins_with(rest, "site-packages") && !begins_with(rest, "dist-packages");
+    return !mhi_begins(rest, "site-packages") && !mhi_begins(rest, "dist-packages");
 }
 
 static bool lies_below(const char *paths, const char *path)
@@ -76,8 +71,8 @@ static bool lies_below(const char *paths, const char *path)
 static bool is_left_out(const record *r, const char *path)
 {
     return lies_below(r->scope->left_out, path) || mhi_is_made_up(path) || strstr(path, "/__pycache__/") != NULL ||
-           ends_with(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
-           (r->scope->snapshot != NULL && begins_with(path, r->scope->snapshot));
+           mhi_ends(path, "/__pycache__") || is_standard(r->scope->standard_library, path) ||
+           (r->scope->snapshot != NULL && mhi_begins(path, r->scope->snapshot));
 }
 
 /* ---- paths ---- */
@@ -155,7 +150,7 @@ static int add_path(const record *r, const mhi_question *asked)
         is = mhi_file_identity(MH_INPUT_FILE, &found);
         if (asked->uses & MHI_FILE_CHANGED)
             entry = is;
-        else if (!mhi_is_same_state(&entry, &is))
+        else if (!mhi_is_same_input(&entry, &is))
             return mhi_fail(r->err, MH_ERR_STALE, 0, "%s changed while it was being loaded: run again", path);
     }
     return mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
@@ -188,7 +183,7 @@ static int add_listing(const record *r, const mhi_question *asked)
     if (mhi_sys_stat(asked->name, &found) < 0)
         return MH_OK; /* temporary */
     is = mhi_file_identity(MH_INPUT_LISTING, &found);
-    if (entry.in_digest == 0 && mhi_is_same_state(&entry, &is))
+    if (entry.in_digest == 0 && mhi_is_same_input(&entry, &is))
         mhi_answer_listing(asked->name, entry.in_bytes, NULL, &entry.in_digest);
     mhi_identity_forget_young(&entry, r->now_ns);
     return mhi_inputs_add(r->inputs, &entry, asked->name, NULL, r->err);
@@ -212,7 +207,7 @@ static int add_number(const record *r, int kind, const char *name, uint64_t numb
 static int add_variable(const record *r, const char *name)
 {
     bool is_one =
-        strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !begins_with(name, "MAGICHEAP_");
+        strcmp(name, "_") != 0 && *name != '\0' && strchr(name, '=') == NULL && !mhi_begins(name, "MAGICHEAP_");
     return is_one ? mhi_environment_add(r->inputs, r->variables, name, r->err) : MH_OK;
 }
 
@@ -280,38 +275,32 @@ int mhi_record_questions(mhi_inputs *inputs, const mhi_inputs *variables, const 
 
 typedef struct {
     int fd;
-    ino_t inode;
-    dev_t device;
+    mhi_file_id id;
 } open_file;
 
 enum { OPEN_FILES = 1024 }; /* arbitrary; of more, the first count */
 
-/* The regular files that the process has open; how many. */
-static size_t list_open_files(open_file files[OPEN_FILES])
+typedef struct {
+    open_file items[OPEN_FILES];
+    size_t n;
+} open_files;
+
+static int take_open_file(void *context, int reader, int fd)
 {
-    _Alignas(struct dirent64) char entries[8192];
+    open_files *files = context;
     struct stat found;
-    size_t n = 0;
-    int reader = mhi_sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
-    ssize_t size = reader < 0 ? reader : 1;
-    while (size > 0 && (size = mhi_sys_read_directory(reader, entries, sizeof entries)) > 0)
-        for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen) {
-            int fd = atoi(((const struct dirent64 *)(entries + at))->d_name);
-            if (fd > 2 && n < OPEN_FILES && mhi_sys_fstat(fd, &found) == 0 && S_ISREG(found.st_mode))
-                files[n++] = (open_file){ fd, found.st_ino, found.st_dev };
-        }
-    if (reader >= 0)
-        mhi_sys_close(reader);
-    return n;
+    if (fd > 2 && fd != reader && files->n < OPEN_FILES && mhi_sys_fstat(fd, &found) == 0 && S_ISREG(found.st_mode))
+        files->items[files->n++] = (open_file){ fd, mhi_file_id_of(&found) };
+    return 0;
 }
 
 /* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's
  * locks from it (fcntl(2)). */
-static int own_descriptor(const mhi_file_input *entry, const open_file *files, size_t n)
+static int own_descriptor(const mhi_file_input *entry, const open_files *files)
 {
-    for (size_t i = 0; i < n; i++)
-        if (files[i].inode == entry->in_inode && files[i].device == entry->in_device)
-            return files[i].fd;
+    for (size_t i = 0; i < files->n; i++)
+        if (mhi_is_same_file(files->items[i].id, (mhi_file_id){ entry->in_inode, entry->in_device }))
+            return files->items[i].fd;
     return -1;
 }
 
@@ -326,12 +315,12 @@ static void settle(mhi_input *input, int own, int64_t now_ns)
         return;
     bool is_same = mhi_sys_fstat(fd, &found) == 0 && S_ISREG(found.st_mode);
     is = mhi_file_identity((int)entry->in_kind, &found);
-    is_same = is_same && mhi_is_same_state(entry, &is) && mhi_file_digest(fd, entry->in_bytes, &digest) == 0 &&
+    is_same = is_same && mhi_is_same_input(entry, &is) && mhi_file_digest(fd, entry->in_bytes, &digest) == 0 &&
               mhi_sys_stat(input->name, &found) == 0;
     is = mhi_file_identity((int)entry->in_kind, &found);
     if (own < 0)
         mhi_sys_close(fd);
-    if (is_same && mhi_is_same_state(entry, &is))
+    if (is_same && mhi_is_same_input(entry, &is))
         entry->in_digest = digest;
     mhi_identity_forget_young(entry, now_ns);
 }
@@ -339,14 +328,15 @@ static void settle(mhi_input *input, int own, int64_t now_ns)
 void mhi_record_contents(mhi_inputs *inputs)
 {
     int64_t now_ns = mhi_sys_wall_clock_ns();
-    open_file files[OPEN_FILES];
-    size_t n_files = list_open_files(files);
+    open_files files;
+    files.n = 0;
+    mhi_each_number("/proc/self/fd", take_open_file, &files); /* without /proc, none */
     for (size_t i = 0; i < inputs->n; i++) {
         mhi_input *each = &inputs->items[i];
         bool has_id = each->entry.in_build_id_bytes > 0;
         if ((each->entry.in_kind == MH_INPUT_FILE || each->entry.in_kind == MH_INPUT_LIBRARY) && !has_id &&
             each->entry.in_digest == 0 && each->entry.in_mtime_ns != MHI_MTIME_UNKNOWN)
-            settle(each, own_descriptor(&each->entry, files, n_files), now_ns);
+            settle(each, own_descriptor(&each->entry, &files), now_ns);
     }
 }
 

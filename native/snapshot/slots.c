@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/identity.h"
 #include "error.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
@@ -26,8 +27,8 @@ typedef struct {
 
 static bool is_same(const struct stat *was, const struct stat *is)
 {
-    return was->st_ino == is->st_ino && was->st_size == is->st_size && was->st_mtim.tv_sec == is->st_mtim.tv_sec &&
-           was->st_mtim.tv_nsec == is->st_mtim.tv_nsec;
+    mhi_file_state before = mhi_file_state_of(was), now = mhi_file_state_of(is);
+    return mhi_is_unwritten(&before, &now);
 }
 
 /* Also what can't be read at this moment. */

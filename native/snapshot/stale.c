@@ -194,7 +194,7 @@ static bool is_as_it_was(const mhi_file_input *input, const char *path)
     if (mhi_sys_stat(path, &found) < 0)
         return false;
     mhi_file_input is = mhi_file_identity((int)input->in_kind, &found);
-    return mhi_is_same_state(input, &is);
+    return mhi_is_same_input(input, &is);
 }
 
 static int check_absent(const check *c, const mhi_file_input *input)

@@ -2,7 +2,7 @@
 #ifndef MHI_TABLES_H
 #define MHI_TABLES_H
 #include "format.h"
-#include "heap/audit.h"
+#include "audit/audit.h"
 #include "snapshot/inputs.h"
 
 /* What only a process snapshot has. Names are pointers here, offsets of strings in the file. */

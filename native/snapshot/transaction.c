@@ -14,11 +14,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/array.h"
+#include "base/pages.h"
+#include "base/text.h"
 #include "error.h"
-#include "heap/questions.h"
-#include "heap/route_reads.h"
-#include "heap/route.h"
-#include "heap/route_asks.h"
+#include "route/questions.h"
+#include "route/reads.h"
+#include "route/route.h"
+#include "route/asks.h"
 #include "snapshot/answers.h"
 #include "snapshot/attach.h"
 #include "snapshot/checksum.h"
@@ -47,11 +50,9 @@ static int attach(mh_transaction *tx, const struct mh_image *image, bool is_mova
 
 static int keep_text(char **kept, const char *text, mh_error *err)
 {
-    size_t size = text == NULL ? 1 : strlen(text) + 1;
-    char *copy = malloc(size);
+    char *copy = mhi_copy_text(text);
     if (copy == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    memcpy(copy, text == NULL ? "" : text, size);
     free(*kept);
     *kept = copy;
     return MH_OK;
@@ -469,15 +470,10 @@ int mh_keep(mh_transaction *tx, const void *address, mh_error *err)
     if (!is_inside(tx, address) || !mhi_arena_find_block(tx->arena, (uintptr_t)address, &block))
         return mhi_fail(err, MH_ERR_ARGUMENT, 0,
                         "%p does not lie in memory that was allocated in the transaction and is in use", address);
-    if (tx->n_kept == tx->kept_capacity) {
-        size_t capacity = tx->kept_capacity == 0 ? 64 : 2 * tx->kept_capacity;
-        /* not reallocarray, which libc's routed realloc serves */
-        uint64_t *kept = realloc(tx->kept, capacity * sizeof *kept);
-        if (kept == NULL)
-            return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-        tx->kept = kept;
-        tx->kept_capacity = capacity;
-    }
+    uint64_t *kept = mhi_array_grow(tx->kept, tx->n_kept, &tx->kept_capacity, sizeof *kept);
+    if (kept == NULL)
+        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
+    tx->kept = kept;
     tx->kept[tx->n_kept++] = (uintptr_t)address;
     return MH_OK;
 }

@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 #include "heap/arena.h"
-#include "heap/audit.h"
+#include "audit/audit.h"
 #include "snapshot/inputs.h"
 #include "snapshot/variants.h"
 #include "snapshot/writer.h"

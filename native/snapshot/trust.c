@@ -13,17 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "error.h"
 #include "sys/sys.h"
-
-const char *mhi_path_name(const char *absolute) { return strrchr(absolute, '/') + 1; }
-
-void mhi_path_directory(const char *absolute, char *directory)
-{
-    size_t length = (size_t)(mhi_path_name(absolute) - absolute) - 1;
-    memcpy(directory, absolute, length);
-    strcpy(directory + length, length == 0 ? "/" : "");
-}
 
 /* `path` split at its last slash; false if it has no last name, or is too long. */
 static bool split(const char *path, char *directory, const char **name)

@@ -12,10 +12,6 @@
 /* The absolute path of `path`, allocated: symbolic links of its directory are resolved, its last name is kept as it is,
  * since a link there is never followed. A directory that does not exist is no error here. */
 int mhi_path_resolve(char **absolute, const char *path, mh_error *err);
-/* The last name in an absolute path. */
-const char *mhi_path_name(const char *absolute);
-/* The directory of an absolute path, into a buffer of PATH_MAX bytes. */
-void mhi_path_directory(const char *absolute, char *directory);
 
 /* MH_ERR_UNTRUSTED under set-user-ID and the like: the environment and the caller's files are then somebody else's. */
 int mhi_trust_process(mh_error *err);

@@ -22,6 +22,8 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include "base/identity.h"
+#include "base/text.h"
 #include "error.h"
 #include "snapshot/foreign.h"
 #include "snapshot/trust.h"
@@ -97,7 +99,7 @@ static int is_named(const mhi_writer *writer, int fd)
     int result = mhi_sys_fstat(fd, &locked);
     if (result == 0)
         result = mhi_sys_lstat(writer->lock_path, &named);
-    return result < 0 ? result : named.st_ino == locked.st_ino && named.st_dev == locked.st_dev;
+    return result < 0 ? result : mhi_is_same_file(mhi_file_id_of(&named), mhi_file_id_of(&locked));
 }
 
 /* 1: locked, 0: lost a race, try again, -errno; -EEXIST: something foreign has the name. */

@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-enum { MHI_PAGE = 4096 }; /* the only page size of x86-64; mhi_sys_page_size() is compared with it */
-
 /* memory: results in *out where there is one */
 int mhi_sys_mmap(void **out, void *address, size_t size, int prot, int flags, int fd, uint64_t offset);
 int mhi_sys_munmap(void *address, size_t size);
@@ -113,6 +111,7 @@ int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* takes the rseq area bac
 typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
 int mhi_sys_action_read(int signal, mhi_sys_action *action);
 int mhi_sys_action_default(int signal);
+uint64_t mhi_sys_ignored_signals(void); /* as a mask, without those of real time */
 /* of the calling thread; `how` as in sigprocmask; before: NULL is allowed */
 int mhi_sys_mask(int how, uint64_t signals, uint64_t *before);
 

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "heap/route.h"
+#include "route/route.h"
 #include "route_guest.h"
 
 /* Path of a guest library, which stands beside the test program. */

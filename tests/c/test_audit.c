@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include "heap/audit.h"
+#include "audit/audit.h"
 
 static mhi_audit audit; /* of the last run_audit; each test releases it */
 

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "route_host.h"
 
-#include "heap/audit.h"
+#include "audit/audit.h"
 
 enum { N_ROUNDS = 60, N_BLOCKS = 300, N_ORDINARY = 8 };
 

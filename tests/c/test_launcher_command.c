@@ -2,7 +2,8 @@
 #define _GNU_SOURCE
 #include <stdarg.h>
 
-#include "snapshot/command.h"
+#include "python/command.h"
+#include "snapshot/links.h"
 #include "test_snapshot.h"
 
 static char text[MHI_COMMAND_BYTES];

@@ -5,6 +5,9 @@
  * Built without sanitizers: their shadow of the address space would be part of the process.
  */
 #define _GNU_SOURCE
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
 #include "snapshot/image.h"
 #include "sys_fault.h"
 #include "test_snapshot.h"
@@ -76,6 +79,13 @@ static uint64_t count_calls(attempt *a)
     return n_calls;
 }
 
+/* The child of a commit that was killed is killed, too, but holds the lock until it has ended. */
+static void wait_for_orphans(void)
+{
+    while (waitpid(-1, NULL, 0) > 0)
+        ;
+}
+
 /* Returns how many attempts left what there was. The child of the commit may make more calls than this process: they
  * end where one that is to fail never comes. */
 static uint64_t fail_each_call(attempt a, bool is_first)
@@ -87,6 +97,7 @@ static uint64_t fail_each_call(attempt a, bool is_first)
             CHECK(unlink(a.path) == 0 || errno == ENOENT);
         uint64_t before = sound_snapshot(a.path);
         status = wait_for_child(run_commit, &a);
+        wait_for_orphans();
         uint64_t after = sound_snapshot(a.path);
         CHECK(after != 0 || before == 0);
         if (WIFSIGNALED(status))
@@ -120,6 +131,7 @@ TEST(a_call_that_fails_leaves_the_old_snapshot)
 
 int main(int argc, char **argv)
 {
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans become this process's children */
     for (int fd = 3; fd < 1024; fd++) /* what the test's own runner left open would be in each case */
         close(fd);
     return harness_main(argc, argv);

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "heap/maps.h"
+#include "base/maps.h"
 
 TEST(every_entry_point_of_a_library_lands_in_the_arena)
 {

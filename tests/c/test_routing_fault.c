@@ -5,8 +5,8 @@
 
 #include <errno.h>
 
-#include "heap/audit.h"
-#include "heap/questions.h"
+#include "audit/audit.h"
+#include "route/questions.h"
 #include "sys_fault.h"
 
 TEST(a_begin_that_the_kernel_refuses_routes_nothing)

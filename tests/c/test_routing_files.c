@@ -4,7 +4,7 @@
 
 #include <fcntl.h>
 
-#include "heap/questions.h"
+#include "route/questions.h"
 
 static char directory[PATH_MAX / 2], before[PATH_MAX];
 
