@@ -1,8 +1,8 @@
 /* interpreter.c - what magicheap/_cpython.py can't reach from Python: Python's own allocator, a function of C that is
  * called with the interpreter's lock held, and what the C library keeps for the interpreter's process.
  *
- * Python.h is not included: the same library serves C programs, and every version of Python. What is called of Python is
- * looked up by name, and of the stable ABI.
+ * Python.h is not included: the same library serves C programs, and every version of Python. What is called of Python
+ * is looked up by name, and of the stable ABI.
  *
  * N1  Nothing here says that something was done which was not: what fails is told.
  */

@@ -1,4 +1,5 @@
-/* test_process_interpreter_fault.c - what the C library keeps for a process is told and set, and what fails is told, too. */
+/* test_process_interpreter_fault.c - what the C library keeps for a process is told and set, and what fails is told,
+ * too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
