@@ -13,6 +13,7 @@ import os
 import sys
 
 from magicheap import _openings
+from magicheap._cpython import RANDOM, blake2b
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +76,7 @@ class _Digester:
     """Digests values, canonically: shared parts count as equal ones do."""
 
     def __init__(self, large: int | None) -> None:
-        from _blake2 import blake2b  # hashlib would load OpenSSL, too
-
-        self._blake2b = blake2b
+        self._blake2b = blake2b()
         self._n_parts, self._large, self._temporary = 0, large, frozenset(_openings.temporary())
         self._renewed = {
             id(each)
@@ -99,7 +98,7 @@ class _Digester:
             self._feed(hasher, value, {})
         except RecursionError:
             hasher.update(b"too deep" + os.urandom(16))  # as where there is too much: like nothing else
-        return hasher.hexdigest()
+        return str(hasher.hexdigest())
 
     def _feed(self, hasher: Any, value: Any, above: dict[int, int]) -> None:
         """`above`: what `value` is a part of, by id, with its depth: a cycle is told by how far it leads back."""
@@ -150,7 +149,7 @@ def _is_flat(kind: type, value: Any) -> bool:
 def _is_renewed(value: Any, kind: type) -> bool:
     """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed
     process."""
-    if any(each.__module__ == "_random" for each in kind.__mro__):
+    if any(each.__module__ == RANDOM for each in kind.__mro__):
         from magicheap import _seeds
 
         return _seeds.kind_of(value) == "drawn"

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import marshal
 
+from magicheap._cpython import blake2b
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
@@ -30,9 +32,7 @@ def code_digest(code: CodeType) -> str:
     """Return the digest of a code object, in hexadecimal. ValueError: it holds a constant that no compiler makes."""
     known = _known.get(id(code))
     if known is None:
-        from _blake2 import blake2b  # hashlib would load OpenSSL, too
-
-        known = _known[id(code)] = code, blake2b(_written(code), digest_size=_DIGEST_BYTES).hexdigest()
+        known = _known[id(code)] = code, blake2b()(_written(code), digest_size=_DIGEST_BYTES).hexdigest()
     return known[1]
 
 

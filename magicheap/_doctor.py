@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from magicheap._cpython import assumptions
 from magicheap._image import text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import command_path, obstacle
@@ -37,6 +38,7 @@ def probe_machine(directory: str) -> list[Probe]:
     heap = [_probe_directory(directory), *_probes("heap", lib.mh_probe, os.fsencode(directory))]
     process = [
         _probe_interpreter(),
+        *_probe_assumptions(),
         *_probes("process", lib.mh_process_probe),
         _probe_code(directory),
         _probe_command(),
@@ -62,6 +64,12 @@ def _probe_directory(directory: str) -> Probe:
 
 def _probe_interpreter() -> Probe:
     return Probe("process", "interpreter with its launcher", why_never())
+
+
+def _probe_assumptions() -> list[Probe]:
+    """What is known of this interpreter, as one that holds; or each that does not."""
+    failed = [why for _, why in assumptions() if why]
+    return [Probe("process", "inside of the interpreter as it is known", why) for why in failed or [""]]
 
 
 def _probe_code(directory: str) -> Probe:

@@ -18,11 +18,12 @@ D5  Its package renews its generator in a fork handler.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
 
+from magicheap import _symbols
+from magicheap._cpython import sqlite_extension
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -82,10 +83,9 @@ class _Sqlite:
 
     def __init__(self, function: Any) -> None:
         self._randomness = function
-        function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], None
 
     def __call__(self) -> None:
-        self._randomness(0, None)
+        self._randomness(0, ffi.NULL)
 
 
 def _reset_apsw() -> None:
@@ -95,7 +95,7 @@ def _reset_apsw() -> None:
 def _reset_by_opening() -> None:
     """To open a file, even in vain, is when SQLite compares the process id with that of its last seed (os_unix.c,
     unixOpen)."""
-    sqlite3 = sys.modules["_sqlite3"]
+    sqlite3: Any = sqlite_extension()
     try:
         sqlite3.connect("file:/dev/null?mode=ro", uri=True).close()
     except sqlite3.OperationalError:
@@ -107,28 +107,15 @@ def _sqlite_of(path: str) -> Callable[[], object] | None:
     if _is_below(path, "apsw"):
         return _reset_apsw
     try:
-        function = ctypes.CDLL(path, mode=os.RTLD_NOLOAD).sqlite3_randomness
-    except (OSError, AttributeError):
-        own = getattr(sys.modules.get("_sqlite3"), "__file__", None)
-        return _reset_by_opening if path == own else None
-    return _Sqlite(function) if _is_inside(path, ctypes.cast(function, ctypes.c_void_p).value or 0) else None
-
-
-def _is_inside(path: str, address: int) -> bool:
-    """Tell whether a function is a module's own: a handle also finds those of the libraries that it needs."""
-    with open("/proc/self/maps", "rb") as maps:
-        for line in maps:
-            fields = line.split(maxsplit=5)
-            start, end = (int(number, 16) for number in fields[0].split(b"-"))
-            if start <= address < end:
-                return len(fields) == 6 and os.fsdecode(fields[5].rstrip(b"\n")) == os.path.realpath(path)
-    return False
+        return _Sqlite(_symbols.function(path, "sqlite3_randomness", "void(int, void *)"))
+    except AttributeError:
+        return _reset_by_opening if path == getattr(sqlite_extension(), "__file__", None) else None
 
 
 def sqlite_resets(mapped: list[str]) -> list[tuple[str, Callable[[], object]]]:
     """Return a step for each copy; `mapped`: libraries that are one, also where they drew before anybody watched."""
     paths = dict.fromkeys([*mapped, *_modules()])
-    own = getattr(sys.modules.get("_sqlite3"), "__file__", None)
+    own = getattr(sqlite_extension(), "__file__", None)
     found = {
         os.path.realpath(path): (f"SQLite ({path})", step)
         for path in [*paths, *filter(None, [own])]

@@ -20,13 +20,12 @@ E3  What C code was told of a variable is an address, which it may keep. There a
 
 from __future__ import annotations
 
-import ctypes
 import os
 import posix
-import sys
 from typing import NamedTuple
 
-from magicheap._native import lib
+from magicheap._cpython import is_held_once, set_environment, text_of
+from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,15 +33,7 @@ if TYPE_CHECKING:
 
     Area = tuple[int, int]  # address, size in bytes
 
-_HEADER_BYTES = bytes.__basicsize__ - 1  # what comes before the text of a bytes object
-
-_libc = ctypes.CDLL(None)
-_c_environ = ctypes.POINTER(ctypes.c_void_p).in_dll(_libc, "environ")
-for _function in (_libc.strlen, _libc.strcspn):
-    _function.restype = ctypes.c_size_t
-_libc.strlen.argtypes, _libc.strcspn.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_char_p]
-
-
+_CHARS = ffi.typeof("char *")  # parsed here, not in each resumed process
 _held: dict[bytes, Area] = {}  # where values were that C code asked for (E3)
 
 
@@ -77,10 +68,10 @@ def changes(initial: list[bytes]) -> Delta:
     before, now = _by_name(initial), posix.environ
     changed = {name: value for name, value in now.items() if not _has(before, name, value)}
     c_set, c_names = {}, set()
-    for name, view in _c_entries():
+    for name, address, view in _c_entries():
         c_names.add(name)
-        if len(view) and _address(view) in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
-            _held[name] = _address(view), len(view)
+        if len(view) and address in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
+            _held[name] = address, len(view)
         if now.get(name) != view:  # type: ignore[comparison-overlap]  # bytes do equal a view of them
             c_set[name] = bytes(view)
     removed, c_removed = frozenset(before.keys() - now.keys()), frozenset(now.keys() - c_names)
@@ -90,14 +81,14 @@ def changes(initial: list[bytes]) -> Delta:
 def inherited(initial: list[bytes]) -> list[Area]:
     """Return where values lie that are still those of `initial`, and where `initial` itself does."""
     before = _by_name(initial)
-    areas = [_text(entry) for entry in initial]
+    areas = [text_of(entry) for entry in initial]
     for name in posix.environ:
         # else the program's, too
-        if _has(before, name, posix.environ[name]) and _n_holders(posix.environ, name) == _ONE_HOLDER:
-            areas.append(_text(posix.environ[name]))
-    for name, view in _c_entries():
+        if _has(before, name, posix.environ[name]) and is_held_once(posix.environ, name):
+            areas.append(text_of(posix.environ[name]))
+    for name, address, view in _c_entries():
         if len(view) and _has(before, name, view):
-            areas.append((_address(view), len(view)))
+            areas.append((address, len(view)))
     areas.extend(_held.values())
     return [area for area in areas if area[1] > 1]  # shorter bytes objects are the interpreter's own, and tell nothing
 
@@ -112,8 +103,8 @@ def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
             now.setdefault(name, value)
     for name, (address, size) in _held.items():
         if len(value := now.get(name, b"")) == size:
-            ctypes.memmove(address, value, size)
-    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined]
+            ffi.memmove(ffi.cast(_CHARS, address), value, size)
+    set_environment(now)
     if not delta.is_empty:
         _apply(delta, now)
     return now.get(b"TZ")
@@ -148,19 +139,15 @@ def _has(entries: dict[bytes, bytes], name: bytes, value: bytes | memoryview) ->
     return entry is not None and memoryview(entry)[len(name) + 1 :] == value
 
 
-def _c_entries() -> Iterator[tuple[bytes, memoryview]]:
-    """Yield (name, value) of the C library's environ; the value's `obj` lies where its entry does."""
-    i = 0
-    while _c_environ and (address := _c_environ[i]):
+def _c_entries() -> Iterator[tuple[bytes, int, memoryview]]:
+    """Yield name, address of the value, and value, where it lies, of the C library's environ."""
+    i, sizes = 0, ffi.new("uint64_t[2]")
+    while entry := lib.mh_environment_entry(i, sizes, sizes + 1):
         i += 1
-        n_name, length = _libc.strcspn(address, b"="), _libc.strlen(address)
+        n_name, length = sizes
         if 0 < n_name < length:
-            entry = (ctypes.c_char * length).from_address(address)
-            yield ctypes.string_at(address, n_name), memoryview(entry).cast("B")[n_name + 1 :]
-
-
-def _address(view: memoryview) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+            address = int(ffi.cast("uintptr_t", entry)) + n_name + 1
+            yield ffi.unpack(entry, n_name), address, memoryview(ffi.buffer(entry, length))[n_name + 1 :]
 
 
 def _initial_block() -> range:
@@ -172,13 +159,4 @@ def _initial_block() -> range:
     return range(start, end)
 
 
-def _text(value: bytes) -> Area:
-    return id(value) + _HEADER_BYTES, len(value)
-
-
-def _n_holders(container: dict[bytes, bytes], name: bytes) -> int:
-    return sys.getrefcount(container[name])
-
-
-_ONE_HOLDER = _n_holders({b"": bytes(2)}, b"")  # as this interpreter counts
 _BLOCK = _initial_block()  # of the process that began, as this was imported there

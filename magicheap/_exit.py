@@ -28,15 +28,14 @@ X4  Where the program has itself called gc.freeze or gc.unfreeze, its choice sta
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import os
 import sys
 import weakref
 from typing import NamedTuple
 
-from magicheap import _finalizers
-from magicheap._native import ffi, lib
+from magicheap import _cpython, _finalizers
+from magicheap._cpython import current_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ _resumed: Kept | None = None  # of this process; None: it was not resumed
 _witness: list[object] = []  # of a resumed process: as old as the resume
 _is_watched = False
 _is_alone = False  # no other thread holds objects of Python's
-# cffi would give up the lock
-_leave = ctypes.PYFUNCTYPE(None)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "mh_leave"))))
 
 
 def watch() -> None:
@@ -78,7 +75,7 @@ def prepare() -> Kept:
     if _resumed:
         carriers = [*_resumed.carriers, *carriers]
         is_doubtful |= _resumed.is_doubtful
-    kept = Kept(is_first, lib.mh_can_leave(), tuple(carriers), is_doubtful)
+    kept = Kept(is_first, _cpython.give_leave(), tuple(carriers), is_doubtful)
     gc.freeze()
     return kept
 
@@ -125,7 +122,7 @@ def _expect_the_end() -> None:
     """Have the collection that comes after all of atexit call us."""
     global _is_alone
     if _resumed:
-        _is_alone = len(sys._current_frames()) == 1  # later, CPython has forgotten the threads that it does not join
+        _is_alone = len(current_frames()) == 1  # later, CPython has forgotten the threads that it does not join
         gc.callbacks.append(_EndOfCollecting() if not gc.isenabled() else _end)
         gc.enable()
 
@@ -161,7 +158,7 @@ def _leave_or_restore(keeps_frozen: bool = False) -> bool:
         if kept is None or not kept.is_first or not _is_frozen_by_us(kept, set(map(id, young))):
             return False  # X4
         if kept.can_leave and _is_silent(kept, young):
-            _leave()
+            _cpython.leave()
     except Exception:  # of a finalizer's doubt: CPython's own end is always right
         pass
     gc.freeze()  # what came later now stands behind the image, in the order in which it came

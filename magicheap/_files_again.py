@@ -19,6 +19,7 @@ import sys
 import time
 
 from magicheap import _openings
+from magicheap._cpython_library import adopt_finalizers
 from magicheap._errors import UnsupportedError
 from magicheap._files import (
     ADD,
@@ -84,9 +85,8 @@ def take_up(held: Held, snapshot: str) -> None:
 def _adopt_finalizers(pid: int) -> None:
     """Have multiprocessing remove its temporary directory: it does so only in the process that made it."""
     util: Any = sys.modules.get("multiprocessing.util")
-    for each in list(util._finalizer_registry.values()) if util else ():
-        if each._pid == pid:
-            each._pid = os.getpid()
+    if util:
+        adopt_finalizers(util, pid)
 
 
 def _check(held: Held) -> None:

@@ -24,6 +24,12 @@ import types
 import warnings
 import weakref
 
+from magicheap._cpython_library import (
+    TEMPORARY_FILE_CLOSER,
+    is_collected,
+    is_housekeeping,
+    is_housekeeping_in_c,
+)
 from magicheap._native import ffi
 
 TYPE_CHECKING = False
@@ -33,11 +39,6 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
-# modules whose own callbacks only forget what has died
-_HOUSEKEEPERS = ("weakref", "_weakrefset", "logging", "magicheap._seeds")
-# of _abc, and of _thread before and since CPython 3.13
-_HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")
-_HAS_COLLECTOR = 1 << 14  # Py_TPFLAGS_HAVE_GC
 _mro: Any = type.__dict__["__mro__"].__get__  # not asked of the class itself: a metaclass might answer
 _callback: Any = weakref.ReferenceType.__dict__["__callback__"].__get__
 _members: Any = type.__dict__["__dict__"].__get__
@@ -70,7 +71,7 @@ def _finalizer(kind: type) -> object:
 
 def _uncollected(kind: Any, objects: Iterable[Any]) -> list[type]:
     """Return the classes with a __del__ in Python whose instances the collector does not know."""
-    classes = [each for each in objects if type(each) is kind and not each.__flags__ & _HAS_COLLECTOR]
+    classes = [each for each in objects if type(each) is kind and not is_collected(each)]
     return [each for each in classes if isinstance(_finalizer(each), types.FunctionType)]
 
 
@@ -100,12 +101,12 @@ def _is_reference_heard(each: Any) -> bool:
     if callback is None or weakref.ReferenceType.__call__(each) is None:
         return False
     if type(callback) is types.FunctionType:
-        return callback.__module__ not in _HOUSEKEEPERS or isinstance(each, weakref.WeakMethod)
+        return not is_housekeeping(callback) or isinstance(each, weakref.WeakMethod)
     if type(callback) is not types.BuiltinFunctionType:
         return True
     owner = type(callback.__self__).__name__
     # C++ that forgets an object
-    return callback.__name__ not in _HOUSEKEEPING and owner != "PyCapsule" and not owner.startswith("pybind11_")
+    return not is_housekeeping_in_c(callback) and owner != "PyCapsule" and not owner.startswith("pybind11_")
 
 
 def _is_generator_heard(each: types.GeneratorType[Any, Any, Any]) -> bool:
@@ -184,7 +185,7 @@ _LIBRARY_RULES: dict[Any, Any] = {
     ("socket", "socket"): lambda each: each.fileno() != -1,
     ("sqlite3", "Connection"): lambda each: _are_leaks_told(),
     ("subprocess", "Popen"): lambda each: each.returncode is None,
-    ("tempfile", "_TemporaryFileCloser"): lambda each: not each.close_called,
+    TEMPORARY_FILE_CLOSER: lambda each: not each.close_called,
     ("zipfile", "ZipFile"): lambda each: each.fp is not None,
 }
 

@@ -20,6 +20,7 @@ import os
 import sys
 
 from magicheap import _seeds
+from magicheap._cpython_library import global_random
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _once(objects: Iterable[Any]) -> list[Any]:
 
 
 def _find_random(steps: list[Step], unknown: set[str]) -> None:
-    own: Any = getattr(sys.modules["random"], "_inst", None)
+    own = global_random()
     if _seeds.kind_of(own) == "explicit":  # its fork handler would reseed it
         state = _seeds.state_of(own)
         steps.append(("random", lambda: _seeds.set_state(own, state, True)))

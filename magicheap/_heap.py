@@ -13,6 +13,7 @@ import os
 import sys
 
 from magicheap import _log, _questions, _watch
+from magicheap._cpython import obstacle
 from magicheap._errors import BusyError, MagicHeapError, text_of
 from magicheap._native import lib
 from magicheap._transaction import MagicTransaction, _loading
@@ -42,6 +43,9 @@ class HeapTransaction(MagicTransaction):
         if self.was_committed and not self._restore():
             return
         if not self.was_committed:
+            if unknown := obstacle(heap=True):
+                self.reason = unknown
+                return
             from magicheap._pointers import ready_ffis
 
             self._ready = ready_ffis()

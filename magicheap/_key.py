@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from magicheap._cpython import X_OPTIONS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +54,7 @@ def options() -> Part:
         *flags,
         *unbuffered,
         *(f"-W {each}" for each in sys.warnoptions),
-        *(f"-X {name}={value}" for name, value in sys._xoptions.items()),
+        *(f"-X {name}={value}" for name, value in X_OPTIONS.items()),
     ]
 
 

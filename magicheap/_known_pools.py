@@ -19,14 +19,14 @@ stays  It can't do either. The refusal says what the author can do instead.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import sys
 import threading
 import time
 from typing import NamedTuple
 
-from magicheap import _known_processes, _pools, _threads
+from magicheap import _known_processes, _pools, _symbols, _threads
+from magicheap._cpython import current_frames
+from magicheap._cpython_library import target_of
 from magicheap._errors import UnsupportedError
 
 TYPE_CHECKING = False
@@ -208,7 +208,7 @@ def _resting_telemetry(threads: list[Thread]) -> list[Thread]:
 
 def _is_at_rest(processor: Any, thread: threading.Thread) -> bool:
     """Whether it waits for a span, or for its time, and there is nothing to send."""
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = current_frames().get(thread.ident or 0)
     while frame is not None and frame.f_globals.get("__name__") == "threading":
         frame = frame.f_back
     return (
@@ -227,7 +227,7 @@ def _is_batch_processor(processor: Any) -> bool:
 
 
 def _owner(thread: threading.Thread) -> Any:
-    return getattr(getattr(thread, "_target", None), "__self__", None)
+    return getattr(target_of(thread), "__self__", None)
 
 
 def _resting_polars(threads: list[Thread]) -> list[Thread]:
@@ -251,15 +251,16 @@ def _count_in_pools_of_arrow() -> tuple[int, int]:
     version."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         (path,) = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/libarrow.so" in line}
-    arrow = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
-    pools = []
-    for name in ("_ZN5arrow8internal16GetCpuThreadPoolEv", "_ZN5arrow2io8internal15GetIOThreadPoolEv"):
-        get = getattr(arrow, name)
-        get.restype = ctypes.c_void_p
-        pools.append(ctypes.c_void_p(get()))
+    pools = [
+        _symbols.function(path, name, "void *()")()
+        for name in ("_ZN5arrow8internal16GetCpuThreadPoolEv", "_ZN5arrow2io8internal15GetIOThreadPoolEv")
+    ]
     count_threads, count_tasks = (
-        arrow._ZN5arrow8internal10ThreadPool17GetActualCapacityEv,
-        arrow._ZN5arrow8internal10ThreadPool11GetNumTasksEv,
+        _symbols.function(path, name, "int(void *)")
+        for name in (
+            "_ZN5arrow8internal10ThreadPool17GetActualCapacityEv",
+            "_ZN5arrow8internal10ThreadPool11GetNumTasksEv",
+        )
     )
     return sum(count_threads(pool) for pool in pools), sum(count_tasks(pool) for pool in pools)
 

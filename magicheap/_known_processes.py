@@ -13,6 +13,8 @@ import os
 import sys
 import time
 
+from magicheap._cpython_library import end_tracker, is_pool_running, pool_queues, pool_threads, pool_workers
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -38,19 +40,19 @@ def _end_multiprocessing() -> None:
     if module is None:
         return
     for pool in [found for found in gc.get_objects() if issubclass(type(found), module.Pool)]:
-        if getattr(pool, "_state", module.RUN) != module.RUN and _have_ended(pool, module.ThreadPool):
+        if not is_pool_running(module, pool) and _have_ended(pool, module.ThreadPool):
             pool.terminate()  # of a pool that was closed and joined, so that nobody uses its pipes after this
-            for queue in (pool._change_notifier, pool._inqueue, pool._outqueue):
+            for queue in pool_queues(pool):
                 if hasattr(queue, "close"):  # those of a ThreadPool are no pipes
                     queue.close()
-            del pool._pool[:]  # as it does with each worker that has ended: these have pipes, too
+            del pool_workers(pool)[:]  # as it does with each worker that has ended: these have pipes, too
 
 
 def _have_ended(pool: Any, thread_pool: type[Any]) -> bool:
     """Wait for its threads; its processes have ended when they have."""
-    workers: list[Any] = pool._pool if isinstance(pool, thread_pool) else []
+    workers = pool_workers(pool) if isinstance(pool, thread_pool) else []
     deadline = time.monotonic() + _PATIENCE_S
-    threads = [pool._worker_handler, pool._task_handler, pool._result_handler, *workers]
+    threads = [*pool_threads(pool), *workers]
     for thread in threads:
         if thread.is_alive():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -102,16 +104,11 @@ def _shared_since_start() -> list[str]:
 
 
 def _stop_tracker(module: Any) -> None:
-    """Do what ResourceTracker._stop does, without waiting for ever."""
-    tracker = getattr(module, "_resource_tracker", None)
-    if tracker is None:
-        return
-    with tracker._lock:
-        if tracker._fd is None or tracker._pid is None:
-            return
-        os.close(tracker._fd)
-        tracker._fd = None
+    """End it without waiting for ever."""
+
+    def wait(pid: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S
-        while os.waitpid(tracker._pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+        while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
             time.sleep(_STEP_S)
-        tracker._pid = None
+
+    end_tracker(module, wait)

@@ -11,6 +11,7 @@ import os
 import sys
 
 from magicheap import _questions
+from magicheap._cpython import path_finder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ _is_followed = False
 def find(path: Any) -> ModuleSpec | None:
     """Return the module's spec, as imports would find it, whose loader asks for itself. OSError is told as its import
     would."""
-    finder: Any = sys.modules["_frozen_importlib_external"]
-    spec: ModuleSpec | None = finder.PathFinder.find_spec(MODULE, path)
+    spec: ModuleSpec | None = path_finder().find_spec(MODULE, path)
     if spec is not None and hasattr(spec.loader, "exec_module"):
         spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
     return spec

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
+from magicheap._cpython import blake2b
 from magicheap._errors import MagicHeapError, call
 from magicheap._native import ffi, lib
 
@@ -136,10 +137,8 @@ def default_path(script: str | None = None) -> str:
     script = script or getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         return ""
-    from _blake2 import blake2b  # hashlib would load OpenSSL, too
-
     script = os.path.realpath(script)
-    digest = blake2b(os.fsencode(script), digest_size=8).hexdigest()
+    digest = blake2b()(os.fsencode(script), digest_size=8).hexdigest()
     name = os.path.dirname(script) if os.path.basename(script) == "__main__.py" else script  # of a package, its own
     stem = os.path.splitext(os.path.basename(name))[0][:64]  # names have at most 255 bytes, of up to 4 a character
     return os.path.join(made_cache_directory(), f"{stem}-{digest}{SUFFIX}")

@@ -135,7 +135,7 @@ class _Pickler(_pickle.Pickler):
             return self._reduce_array(value)
         if numpy is None or not isinstance(value, numpy.dtype):
             self.borrower.has_run_others = True
-        ctypes = sys.modules.get("_ctypes")
+        ctypes = sys.modules.get("ctypes")
         if ctypes is not None and isinstance(value, ctypes.Structure.__base__):
             from magicheap._pointers import reduce_ctypes
 

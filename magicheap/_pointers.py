@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from magicheap._cpython import is_initializing
 from magicheap._errors import RootError
 from magicheap._native import ffi, lib
 
@@ -96,7 +97,7 @@ def _parsed_ffis(ready: frozenset[Variable]) -> Iterator[tuple[str, str, Any]]:
 
 def _is_running(name: str, module: Any) -> bool:
     """Tell whether the module's own statements are still being executed, the program's or those of an import."""
-    return name == "__main__" or bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+    return name == "__main__" or is_initializing(module)
 
 
 def ready_ffis() -> frozenset[Variable]:

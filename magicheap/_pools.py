@@ -19,12 +19,15 @@ it is used. Where the program or OMP_NUM_THREADS and its like chose the number, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import sys
 import threading
 from typing import NamedTuple
+
+from magicheap import _symbols
+from magicheap._errors import call
+from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +40,9 @@ _TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
 _STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 _OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by who watches, ourselves included
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
-_ATTRIBUTES_BYTES = 56  # sizeof(pthread_attr_t) of glibc on x86-64
 
 _told: dict[str, str] = {}  # what is told while a body runs
 _is_hidden = _is_hooked = False
-
-_libc = ctypes.CDLL(None)
-_libc.getenv.restype = ctypes.c_void_p
 
 
 class Kept(NamedTuple):
@@ -59,7 +58,7 @@ class Kept(NamedTuple):
 def limited_pools() -> Iterator[None]:
     """Keep those pools from starting that can't be ended."""
     global _is_hooked
-    _told.update({name: value for name, value in _TOLD.items() if _libc.getenv(name.encode()) is None})
+    _told.update({name: value for name, value in _TOLD.items() if not _is_in_c(name)})
     if not _is_hooked:
         sys.addaudithook(_hide_from_children)
         os.register_at_fork(after_in_child=_forget)
@@ -70,6 +69,16 @@ def limited_pools() -> Iterator[None]:
     finally:
         _untell()
         _told.clear()
+
+
+def _is_in_c(name: str) -> bool:
+    """Tell whether the C library's environment has a variable."""
+    i, sizes = 0, ffi.new("uint64_t[2]")
+    while entry := lib.mh_environment_entry(i, sizes, sizes + 1):
+        if ffi.unpack(entry, sizes[0]) == name.encode():
+            return True
+        i += 1
+    return False
 
 
 def _tell() -> None:
@@ -156,9 +165,8 @@ def end_tqdm() -> None:
 def _end_openmp(controller: Any) -> None:
     """End an OpenMP pool of this thread; those of other threads prevent the commit by being alive."""
     if controller.user_api == "openmp":
-        pause = getattr(ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD), "omp_pause_resource_all", None)
-        if pause is not None:
-            pause(_OMP_PAUSE_HARD)
+        with contextlib.suppress(AttributeError):
+            _symbols.function(controller.filepath, "omp_pause_resource_all", "int(int)")(_OMP_PAUSE_HARD)
 
 
 def _size_resting_openblas(controller: Any, n_threads: int) -> bool:
@@ -169,16 +177,16 @@ def _size_resting_openblas(controller: Any, n_threads: int) -> bool:
     """
     if controller.internal_api != "openblas" or controller.threading_layer != "pthreads":
         return False
-    library = ctypes.CDLL(controller.filepath, mode=os.RTLD_NOLOAD)
     try:
         has_threads, n_at_work, n_started = (
-            ctypes.c_int.in_dll(library, f"blas_{name}") for name in ("server_avail", "cpu_number", "num_threads")
+            _symbols.variable(controller.filepath, f"blas_{name}", "int")
+            for name in ("server_avail", "cpu_number", "num_threads")
         )
-    except ValueError:
+    except AttributeError:
         return False
-    if has_threads.value or n_at_work.value != n_started.value:
+    if has_threads[0] or n_at_work[0] != n_started[0]:
         return False
-    n_at_work.value = n_started.value = n_threads
+    n_at_work[0] = n_started[0] = n_threads
     return True
 
 
@@ -188,13 +196,10 @@ def _stack_limit_bytes() -> int:
 
 def _size_stacks(before_bytes: int, now_bytes: int) -> None:
     """Do what glibc does with the limit when a process starts, unless the program chose a size of its own."""
-    attributes, size = ctypes.create_string_buffer(_ATTRIBUTES_BYTES), ctypes.c_size_t()
-    _libc.pthread_getattr_default_np(attributes)
-    _libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
-    if size.value == _default_stack_bytes(before_bytes):
-        _libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_default_stack_bytes(now_bytes)))
-        _libc.pthread_setattr_default_np(attributes)
-    _libc.pthread_attr_destroy(attributes)
+    size_bytes = ffi.new("uint64_t *")
+    call(lib.mh_read_stack_size, size_bytes)
+    if size_bytes[0] == _default_stack_bytes(before_bytes):
+        call(lib.mh_set_stack_size, _default_stack_bytes(now_bytes))
 
 
 def _default_stack_bytes(limit_bytes: int) -> int:

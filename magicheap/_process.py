@@ -22,6 +22,8 @@ import sys
 
 from magicheap import _brought, _kernel, _key, _log, _openings, _prefix, _questions, _watch
 from magicheap._code import code_digest
+from magicheap._cpython import frame as frame_of
+from magicheap._cpython import obstacle
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import command_path, launcher_path
@@ -116,6 +118,9 @@ class ProcessTransaction(MagicTransaction):
             is_kept = True
         for entry in self._environment:
             ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
+        if unknown := obstacle():
+            self.reason = unknown
+            return
         if is_kept and not self._options["ignore_snapshot"]:
             self._warn(f"the snapshot {self.path} is good and is kept, but could not be resumed: {self.reason}")
             return
@@ -290,6 +295,10 @@ class ProcessTransaction(MagicTransaction):
         recorder.forget()
         if not self._is_worth_committing():
             return
+        with _questions.pause():
+            unknown = obstacle()  # of what the body has loaded, too
+        if unknown:
+            raise UnsupportedError(unknown)
         began = _known_pools.settle()
         try:
             self._commit_settled()
@@ -412,7 +421,7 @@ def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict
 
 def _caller() -> FrameType | None:
     """Return the frame of the program's `with`."""
-    frame: FrameType | None = sys._getframe()
+    frame: FrameType | None = frame_of(0)
     while frame and str(frame.f_globals.get("__name__")).startswith("magicheap."):
         frame = frame.f_back
     return frame

@@ -15,9 +15,19 @@ import os
 import posix
 import sys
 import time
-from _collections_abc import KeysView
 
 from magicheap import _key
+from magicheap._cpython import (
+    IMPORT_SYSTEM,
+    begins_walk,
+    exchange_codecs,
+    is_at_loop,
+    is_by_keys,
+    is_of_mapping,
+    is_setting,
+    is_walk_of_mapping,
+)
+from magicheap._cpython import frame as frame_of
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
 
 STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
-_IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")
 # by site, before anybody could watch; in directories without, which are packages all the same
 _ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")
@@ -74,8 +83,7 @@ def begin() -> None:
             began_in = os.getcwd()
         except OSError:  # the directory is gone
             pass
-    for each in _ENVIRONMENTS:
-        each.encodekey, each.decodekey = _Encode(each.encodekey), _Decode(each.decodekey)
+    exchange_codecs(_Encode, _Decode)
     sys.meta_path.insert(0, _FINDER)
     _watch_arguments()
     os.uname = posix.uname = _uname
@@ -91,8 +99,7 @@ def end() -> None:
     if not _is_noting:
         return
     _is_noting = False
-    for each in _ENVIRONMENTS:
-        each.encodekey, each.decodekey = _inner(each.encodekey), _inner(each.decodekey)
+    exchange_codecs(_inner, _inner)
     try:
         sys.meta_path.remove(_FINDER)
     except ValueError:  # the program has removed it
@@ -200,12 +207,6 @@ def import_directories() -> list[str]:
 # ---- the environment ----
 
 
-_ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
-_MAPPINGS = ("<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)
-_WALKERS = (os.__file__, "<frozen os>", *_MAPPINGS)  # between the environment and who asks
-_BY_KEYS = KeysView.__iter__.__code__
-
-
 class _Encode:
     """The environment's encodekey, through which goes each look-up by name."""
 
@@ -214,9 +215,9 @@ class _Encode:
 
     def __call__(self, key: Any) -> bytes:
         name = self.inner(key)
-        method = sys._getframe(1)
+        method = frame_of(1)
         if _n_pauses == 0 and name not in _own_variables and not _is_of_a_walk(name, method.f_back):
-            if method.f_code.co_name == "__setitem__":
+            if is_setting(method):
                 _own_variables.add(name)
             else:
                 _variables.add(name)
@@ -232,27 +233,26 @@ class _Decode:
     def __call__(self, name: bytes) -> Any:
         global _walked
         _walked = name
-        keys = sys._getframe(1).f_locals.get("keys")  # of _Environ.__iter__
-        if _n_pauses == 0 and (not keys or keys[0] is name):
-            _saw_walk(sys._getframe(1))
+        if _n_pauses == 0 and begins_walk(walker := frame_of(1), name):
+            _saw_walk(walker)
         return self.inner(name)
 
 
 def _saw_walk(frame: FrameType | None) -> None:
     global _copier, _is_copy_of_names
-    is_by_keys = False  # as dict() does
-    while frame and frame.f_code.co_filename in _WALKERS:
-        is_by_keys |= frame.f_code is _BY_KEYS
+    is_copied = False  # as dict() does
+    while frame and is_of_mapping(frame):
+        is_copied |= is_by_keys(frame)
         frame = frame.f_back
     if frame is None:
         return
     with pause():
         from magicheap import _walks
 
-        is_loop = _walks.is_loop(frame)
+        is_loop = is_at_loop(frame)
         _see_copy_of_names()
-        if (is_by_keys and not is_loop) or frame.f_globals.get("__name__") == "subprocess":
-            _copier, _is_copy_of_names = (frame.f_code, frame.f_lasti), is_by_keys
+        if (is_copied and not is_loop) or frame.f_globals.get("__name__") == "subprocess":
+            _copier, _is_copy_of_names = (frame.f_code, frame.f_lasti), is_copied
         else:
             _patterns.update(dict.fromkeys(_walks.patterns(frame) if is_loop else [_walks.ALL]))
 
@@ -263,9 +263,9 @@ def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
     global _is_copy_of_names
     if name == _walked and "*" in _patterns:
         return True
-    if frame and frame.f_code.co_name == "__iter__" and frame.f_code.co_filename in _MAPPINGS:
+    if frame and is_walk_of_mapping(frame):
         return True
-    while frame and frame.f_code.co_filename in _WALKERS:
+    while frame and is_of_mapping(frame):
         frame = frame.f_back
     is_copy = frame is not None and (frame.f_code, frame.f_lasti) == _copier
     _is_copy_of_names &= not is_copy
@@ -392,7 +392,7 @@ def _uname() -> Any:
     if _n_pauses:
         return found
     lib.mh_note_host(False)
-    caller = sys._getframe(1)
+    caller = frame_of(1)
     if caller.f_globals.get("__name__") != "platform":
         return _Uname(found)
     asker = caller.f_back  # platform.machine and its like look at one part of platform.uname
@@ -488,8 +488,8 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _saw_listing(path: Any) -> None:
     """Imports list directories, too: those are asked for as a whole at the commit, by the names that matter to them."""
-    caller = sys._getframe(2).f_code.co_filename
-    if caller == _IMPORT_SYSTEM:
+    caller = frame_of(2).f_code.co_filename
+    if caller == IMPORT_SYSTEM:
         return
     if isinstance(path, int):
         with pause():

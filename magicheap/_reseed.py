@@ -11,13 +11,13 @@ body, and the program kept, is the program's.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
 from typing import NamedTuple
 
-from magicheap import _drawers, _generators
+from magicheap import _drawers, _generators, _symbols
+from magicheap._cpython_library import process_config, renew_names, renew_uuid
 from magicheap._errors import MagicHeapError
 
 TYPE_CHECKING = False
@@ -83,17 +83,14 @@ def _renew_object_id() -> None:
 def _renew_multiprocessing() -> None:
     """The key that this process's children and it know each other by, and the directory that its parent removes."""
     process = sys.modules["multiprocessing.process"]
-    config = process.current_process()._config
+    config = process_config(process)
     config.pop("tempdir", None)
     if len(config.get("authkey", b"")) == _AUTHKEY_BYTES:
         config["authkey"] = process.AuthenticationString(os.urandom(_AUTHKEY_BYTES))
 
 
 def _renew_tempfile() -> None:
-    tempfile: Any = sys.modules["tempfile"]
-    if tempfile._name_sequence is not None:  # it compares process ids, which repeat from container to container
-        _retired.append(tempfile._name_sequence)
-        tempfile._name_sequence = None
+    renew_names(sys.modules["tempfile"], _retired)
 
 
 class _ClockSequence:
@@ -107,17 +104,18 @@ class _ClockSequence:
         self._generate = generate
         self._sequence = int.from_bytes(os.urandom(2), "big") >> (16 - _CLOCK_SEQ_BITS)
 
+    @classmethod
+    def instead_of(cls, generate: Any) -> _ClockSequence:
+        """Of this process, also in the place of one that was in the image."""
+        return cls(getattr(generate, "_generate", generate))
+
     def __call__(self) -> tuple[bytes, int | None]:
         text, safety = self._generate()
         return text[:8] + (0x8000 | self._sequence).to_bytes(2, "big") + text[10:], safety
 
 
 def _renew_uuid() -> None:
-    uuid: Any = sys.modules["uuid"]
-    generate = uuid._generate_time_safe
-    if generate is not None:
-        uuid._generate_time_safe = _ClockSequence(getattr(generate, "_generate", generate))
-    uuid._last_timestamp = None
+    renew_uuid(sys.modules["uuid"], _ClockSequence.instead_of)
 
 
 class _SequencedUuid:
@@ -163,8 +161,7 @@ class _Openssl:
     """
 
     def __init__(self, path: str) -> None:
-        self._add = ctypes.CDLL(path, mode=os.RTLD_NOLOAD).RAND_add
-        self._add.argtypes, self._add.restype = [ctypes.c_char_p, ctypes.c_int, ctypes.c_double], None
+        self._add = _symbols.function(path, "RAND_add", "void(char *, int, double)")
         _committing_pids.add(os.getpid())
         self._reseed()
 

@@ -34,6 +34,7 @@ from magicheap import (
     _streams,
     _surroundings,
 )
+from magicheap._cpython_library import default_temporary_directory, renew_native_id
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -84,7 +85,9 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
     streams = _streams.prepare()
     tempfile: Any = sys.modules.get("tempfile")
     is_found = (
-        tempfile is not None and tempfile.tempdir is not None and tempfile.tempdir == tempfile._get_default_tempdir()
+        tempfile is not None
+        and tempfile.tempdir is not None
+        and tempfile.tempdir == default_temporary_directory(tempfile)
     )
     environment, seeds = _environment.changes(initial), _reseed.prepare()
     areas = _environment.inherited(initial)
@@ -125,8 +128,7 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
         _take_up_signals(ignored, kept.ignored_signals)
     if time_zone != kept.time_zone:
         time.tzset()
-    # a fork handler that CPython lacks
-    threading.main_thread()._native_id = threading.get_native_id()  # type: ignore[attr-defined]
+    renew_native_id(threading.main_thread(), threading.get_native_id())
     _surroundings.begin()
     _original_directory.take_up()
     _reseed.take_up(kept.seeds)

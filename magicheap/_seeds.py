@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from _weakref import ref
 
+from magicheap._cpython import weak_reference
+from magicheap._cpython_library import exchange_random, global_random
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -38,16 +39,9 @@ def watch() -> None:
     global _real
     if _real:
         return
-    import _random
-
     for each in instances():
         _remember(_unseen, each)
-    kind: Any = _random.Random
-    _real = kind.seed, kind.getstate, kind.setstate
-    try:
-        kind.seed, kind.getstate, kind.setstate = _noting_seed, _noting_getstate, _noting_setstate
-    except TypeError:  # an interpreter that does not allow it
-        _real = None
+    _real = exchange_random((_noting_seed, _noting_getstate, _noting_setstate))
 
 
 def instances() -> list[Any]:
@@ -61,7 +55,8 @@ def instances() -> list[Any]:
         for each in gc.get_objects()
         if issubclass(type(each), random.Random) and not issubclass(type(each), random.SystemRandom)
     )
-    return [each for each in found if each is not random._inst]
+    own = global_random()
+    return [each for each in found if each is not own]
 
 
 def kind_of(generator: Any) -> str:
@@ -92,7 +87,7 @@ def _remember(table: dict[int, Any], generator: Any) -> None:
     key = id(generator)
     try:
         pop = table.pop
-        table[key] = ref(generator, lambda _: pop(key, None))
+        table[key] = weak_reference(generator, lambda _: pop(key, None))
     except TypeError:  # a bare _random.Random, which nobody can find either
         pass
 

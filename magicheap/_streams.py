@@ -18,25 +18,17 @@ object finds it closed. The interpreter's options and PYTHON* are as at the comm
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
-from io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, NamedTuple
 
-from magicheap._errors import UnsupportedError
-from magicheap._native import lib
+from magicheap._cpython_library import renew_buffer, renew_text
+from magicheap._errors import UnsupportedError, call
+from magicheap._native import ffi, lib
 from magicheap._surroundings import input_is_read
 
 NAMES = ("stdin", "stdout", "stderr")  # by descriptor
-_LARGEST_BUFFER_BYTES = 8 << 20  # io.open's own bound, since CPython 3.14
-_FULLY_BUFFERED, _LINE_BUFFERED = 0, 1  # _IOFBF, _IOLBF of glibc's stdio.h
-
-_libc = ctypes.CDLL(None)
-_c_stdin, _c_stdout = (ctypes.c_void_p.in_dll(_libc, name) for name in NAMES[:2])
-_libc.fflush.argtypes = _libc.__fpurge.argtypes = _libc.__fbufsize.argtypes = [ctypes.c_void_p]
-_libc.__fbufsize.restype = ctypes.c_size_t
-_libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 
 
 class Stream(NamedTuple):
@@ -69,15 +61,13 @@ def prepare() -> Kept:
             "standard input and standard output are closed: how later runs would decode theirs cannot be told"
         )
     is_unbuffered = any(stream.raw and not stream.buffer for stream in streams[1:])
-    return Kept(
-        streams, is_unbuffered, _libc.__fbufsize(_c_stdin) > 0, models[0].encoding, models[0].errors or "strict"
-    )
+    return Kept(streams, is_unbuffered, lib.mh_has_read_input(), models[0].encoding, models[0].errors or "strict")
 
 
 def take_up(kept: Kept) -> None:
     """Make the streams anew. OSError: a descriptor that Python can't use, such as a directory."""
     if kept.is_read_by_c:
-        _libc.__fpurge(_c_stdin)
+        lib.mh_forget_input()
     for fd, (name, stream) in enumerate(zip(NAMES, kept.streams, strict=True)):
         old = getattr(sys, f"__{name}__")
         text = None
@@ -92,7 +82,7 @@ def take_up(kept: Kept) -> None:
             if getattr(sys, name) is old:
                 setattr(sys, name, text)
         if fd == 1 and not kept.is_unbuffered:
-            _libc.setvbuf(_c_stdout, None, _LINE_BUFFERED if os.isatty(1) else _FULLY_BUFFERED, 0)
+            call(lib.mh_buffer_output, os.isatty(1))
 
 
 # ---- before the fork ----
@@ -107,7 +97,7 @@ def flush() -> bool:
         # None; no space, nobody reads; closed: the program will hear of it
         except (AttributeError, OSError, ValueError):
             is_flushed = False
-    _libc.fflush(None)
+    lib.mh_flush_streams(ffi.NULL)  # of C; what could not be written, each run will hear of
     return is_flushed
 
 
@@ -167,7 +157,7 @@ def _renew(fd: int, stream: Stream, kept: Kept) -> TextIOWrapper | None:
     if stream.buffer or not (fd and kept.is_unbuffered):
         kind: Any = BufferedWriter if fd else BufferedReader
         buffer = stream.buffer or kind.__new__(kind)
-        buffer.__init__(raw, _buffer_bytes(raw))  # type: ignore[misc]
+        renew_buffer(buffer, raw)
     raw.name = f"<{NAMES[fd]}>"
     if stream.raw and not stream.text:
         return None  # detached: the program's own object stands on it
@@ -181,7 +171,7 @@ def _renew_text(
     text: TextIOWrapper, buffer: FileIO | BufferedReader | BufferedWriter, stream: Stream, fd: int, kept: Kept
 ) -> None:
     if stream.text:
-        encoding, errors, write_through = text.encoding, text.errors, text.write_through
+        encoding, errors, write_through = text.encoding, text.errors or "strict", text.write_through
     else:
         encoding, errors, write_through = (
             kept.encoding,
@@ -191,15 +181,7 @@ def _renew_text(
     line_buffering = stream.line_buffering
     if line_buffering is None:
         line_buffering = not write_through and (fd == 2 or buffer.isatty())
-    text.__init__(buffer, encoding, errors, "\n", line_buffering, write_through)  # type: ignore[misc]
-
-
-def _buffer_bytes(raw: FileIO) -> int:
-    """Return the size that io.open would choose."""
-    block_bytes: int = raw._blksize  # type: ignore[attr-defined]
-    if sys.version_info >= (3, 14):
-        return max(min(block_bytes, _LARGEST_BUFFER_BYTES), DEFAULT_BUFFER_SIZE)
-    return block_bytes if block_bytes > 1 else DEFAULT_BUFFER_SIZE
+    renew_text(text, buffer, encoding, errors, line_buffering, write_through)
 
 
 def _close(stream: Stream) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from magicheap._cpython import frame as frame_of
+from magicheap._cpython import obstacle_of_place
 from magicheap._paths import launcher_path
 
 TYPE_CHECKING = False
@@ -74,15 +76,10 @@ def why_never(is_resumed: bool = False) -> str:
 
 
 def _wrong_place(is_resumed: bool) -> str:
-    import _signal  # type: ignore[import-not-found]  # typeshed has its half in Python alone
-
     if os.getpid() != _pid:
         return "this process was forked from the one that began"
-    try:
-        _signal.signal(0, _signal.SIG_DFL)  # number 0 is refused after what matters here has been
-    except ValueError as error:
-        if "main thread" in str(error):
-            return "this is not the main thread of the main interpreter"
+    if "main thread" in obstacle_of_place():
+        return "this is not the main thread of the main interpreter"
     if not is_resumed and not _is_own_interpreter():
         return f"the interpreter is embedded in another program: {os.path.realpath('/proc/self/exe')}"
     greenlet = sys.modules.get("greenlet")
@@ -123,7 +120,7 @@ def _interactive() -> str:
 
 
 def _runner() -> str:
-    frame: FrameType | None = sys._getframe()
+    frame: FrameType | None = frame_of(0)
     while frame:
         name = str(frame.f_globals.get("__name__"))
         if name == "__main__":  # of python -m

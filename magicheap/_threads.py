@@ -23,6 +23,9 @@ import sys
 import threading
 from typing import NamedTuple
 
+from magicheap._cpython import current_frames
+from magicheap._cpython_library import target_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
@@ -61,7 +64,7 @@ def others() -> list[Thread]:
     own = threading.get_native_id()
     code = _Code()
     pythons = {thread.native_id: thread for thread in threading.enumerate()}
-    frames = sys._current_frames()
+    frames = current_frames()
     found = [
         _look(number, code, pythons.get(number), frames)
         for number in sorted(map(int, os.listdir(_TASKS)))
@@ -105,7 +108,7 @@ def _look(number: int, code: _Code, python: threading.Thread | None, frames: dic
 
 def describe(thread: threading.Thread) -> str:
     """Return the name of a thread, with what it runs."""
-    target = getattr(thread, "_target", None)
+    target = target_of(thread)
     name = getattr(target, "__qualname__", None) or type(thread).__qualname__
     return f"{thread.name} ({name})"
 

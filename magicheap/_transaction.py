@@ -14,6 +14,7 @@ import sys
 from _thread import get_ident
 
 from magicheap import _key, _log, _openings, _questions, _watch
+from magicheap._cpython import frame
 from magicheap._errors import BusyError, MagicHeapError, StaleError, call, text_of
 from magicheap._native import ffi, lib
 
@@ -114,7 +115,7 @@ def _default_path(is_repeatable: bool) -> tuple[str, str]:
     """
     from magicheap._paths import default_path
 
-    caller = sys._getframe(2)
+    caller = frame(2)
     # of multiprocessing, which runs the script anew under this name
     is_child = caller.f_globals.get("__name__") == "__mp_main__"
     path = default_path(caller.f_code.co_filename if is_child else None)

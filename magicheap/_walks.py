@@ -29,13 +29,6 @@ _OF_PROXIES = "getproxies_environment"
 _loops: dict[CodeType, dict[int, ast.expr | None]] = {}  # by line; None: nothing was understood
 
 
-def is_loop(frame: FrameType) -> bool:
-    """Tell whether the frame is at the head of a loop, and not in a call that walks for it."""
-    from opcode import opmap
-
-    return frame.f_code.co_code[frame.f_lasti] == opmap["FOR_ITER"]
-
-
 def patterns(frame: FrameType) -> list[str]:
     """Return patterns of the names whose variables count for the loop that this frame is in, each with one *."""
     if frame.f_code.co_name == _OF_PROXIES and frame.f_globals.get("__name__") == "urllib.request":

@@ -20,6 +20,8 @@ import time
 import warnings
 
 from magicheap import _openings
+from magicheap._cpython import blake2b
+from magicheap._cpython import frame as frame_of
 from magicheap._errors import MagicHeapWarning
 from magicheap._log import is_told
 from magicheap._paths import cache_directory
@@ -38,7 +40,7 @@ def warn(path: str, message: str) -> None:
     """Warn at the line of the program's own code that leads here, about the snapshot at `path`."""
     if not _is_due(path, message):
         return
-    level, frame = 1, sys._getframe()
+    level, frame = 1, frame_of(0)
     while frame.f_back and str(frame.f_globals.get("__name__")).startswith("magicheap."):
         level, frame = level + 1, frame.f_back
     try:
@@ -52,10 +54,8 @@ def warn(path: str, message: str) -> None:
 def _is_due(path: str, message: str) -> bool:
     if is_told(b"info") or any(each[2] is MagicHeapWarning for each in warnings.filters):
         return True  # V3
-    from _blake2 import blake2b  # hashlib would load OpenSSL, too
-
     cause = f"{path}\0{_CHANGING.sub('#', message.replace(path, ''))}"
-    name = blake2b(cause.encode(errors="surrogateescape"), digest_size=12).hexdigest()
+    name = blake2b()(cause.encode(errors="surrogateescape"), digest_size=12).hexdigest()
     for place in _places():
         try:
             return _mark(place, name)

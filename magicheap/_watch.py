@@ -12,6 +12,8 @@ import posix
 import sys
 
 from magicheap import _log, _questions
+from magicheap._cpython import IMPORTERS, RANDOM
+from magicheap._cpython import frame as frame_of
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -25,7 +27,7 @@ is_entered = False  # a transaction was, whatever came of it
 places: list[tuple[CodeType, int]] | None = None
 modules: list[str] = []  # that were there already
 
-_PASSED_OVER = ("importlib.", "_frozen_importlib", "runpy", "magicheap")  # whose functions import others
+_PASSED_OVER = (*IMPORTERS, "runpy", "magicheap")  # whose functions import others
 
 
 def begin_from_start(is_by_magic: bool) -> None:
@@ -43,14 +45,14 @@ def begin_here() -> None:
     """At the import of this package, if that is part of a program's beginning: not inside functions, where others run
     it."""
     global places, modules
-    if "_random" in sys.modules:
+    if RANDOM in sys.modules:
         from magicheap import _seeds
 
         _seeds.watch()
     if is_on or sys.flags.interactive or hasattr(sys, "ps1") or posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
         return
     found: list[tuple[CodeType, int]] = []
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = frame_of(1)
     main = None
     while frame:
         name = str(frame.f_globals.get("__name__"))

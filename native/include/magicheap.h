@@ -340,6 +340,30 @@ bool mh_can_leave(void);
  * functions were given to Py_AtExit, or a file, pipe or socket of the program's own is open for writing. Then nothing
  * has changed. */
 void mh_leave(void);
+/* Gives the Python module of this name, in the main interpreter, a function `leave` that calls mh_leave with the lock
+ * held, as no binding does that gives it up for each call. MH_ERR_UNSUPPORTED: it has none. */
+int mh_give_leave(const char *module, mh_error *err);
+/* Wipes copies of a text as a commit wipes those of secrets, where it takes one of the addresses to lie in a pool of
+ * Python's own allocator: so that the caller sees whether they are found there. */
+int mh_try_wiping(const char *text, uint64_t size_bytes, const uint64_t *addresses, uint64_t n_addresses,
+                  mh_error *err);
+
+/* What the C library keeps for the whole process. */
+/* Entry `i` of environ where it lies, with the bytes before its = and in all; NULL past the last. */
+const char *mh_environment_entry(uint64_t i, uint64_t *name_bytes, uint64_t *size_bytes);
+/* Writes what is buffered in C's streams. MH_ERR_SYSTEM: not all could be written. */
+int mh_flush_streams(mh_error *err);
+/* Whether C's standard input has a buffer, so that it was read from; and drops what is in it. */
+bool mh_has_read_input(void);
+void mh_forget_input(void);
+/* Has C's standard output write at each line's end, or when its buffer is full. Before anything is written to it. */
+int mh_buffer_output(bool is_by_line, mh_error *err);
+/* Bytes of the stacks of threads that are to come, where nobody names another size. */
+int mh_read_stack_size(uint64_t *size_bytes, mh_error *err);
+int mh_set_stack_size(uint64_t size_bytes, mh_error *err);
+/* The address of a symbol that a loaded library itself has, and no other that it needs; NULL: it is not loaded, or has
+ * none. The library then stays loaded. */
+void *mh_symbol(const char *library, const char *name);
 
 /* The spelling of a command line by which the launcher finds a snapshot, for mh_options.command. `launcher` is the
  * launcher's path; `kind` is "script", then `name` is its path, or "module", or "installed": a module under -P.

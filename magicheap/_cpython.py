@@ -1,0 +1,411 @@
+"""All that this package knows of the inside of CPython and its standard library: one function an assumption, each with
+a probe that tries whether it holds in this interpreter.
+
+    obstacle()             # "", or what this interpreter is not, as a sentence: then the run is cold
+    assumptions()          # all that are asked for here, for `magicheap doctor`
+
+C1  No other file of this package names what CPython keeps for itself (tests/test_cpython.py). What is known of modules
+    written in Python, and of the standard streams, is in _cpython_library.py: many programs load none of them.
+C2  A probe does what its functions do, to something of its own, and looks at the outcome; whatever it raises, the
+    assumption does not hold. What a module has that is not always loaded is tried once the module is there, and at the
+    latest before a commit.
+C3  Nothing is asked in a run that resumes: its interpreter is the one that committed.
+C4  What is not probed is safe without: where a callback has another name, or no function leads out of the teardown,
+    CPython ends as ever (_exit.py); a module of C that is not there is replaced by the one that stands on it.
+
+All of this was seen to hold in CPython 3.11, and all but what concerns the allocator in 3.12 and 3.13, too.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+import sys
+from _collections_abc import KeysView
+from _thread import get_ident
+from _weakref import ref as weak_reference
+
+from magicheap._native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+    from typing import Any
+
+    Probe = Callable[[], bool]
+    Assumption = tuple[str, bool, str, Probe]  # what is so, whether heaps need it, too, a module that it is of, or ""
+
+__all__ = ["weak_reference"]
+
+_assumptions: list[Assumption] = []
+_held: set[str] = set()  # what was found to hold
+
+
+def assumed(name: str, *, heap: bool = False, module: str = "") -> Callable[[Probe], Probe]:
+    """Add a probe. heap: snapshots of heaps need it, too; module: of the standard library, which must be loaded."""
+
+    def add(probe: Probe) -> Probe:
+        _assumptions.append((name, heap, module, probe))
+        return probe
+
+    return add
+
+
+def assumptions(*, heap: bool = False) -> list[tuple[str, str]]:
+    """Return each assumption of a process, or of a heap, that can be tried now, and "" or what does not hold."""
+    return [(name, _obstacle(name, probe)) for name, probe in _to_try(heap)]
+
+
+def obstacle(*, heap: bool = False) -> str:
+    """Return "" or the first assumption that does not hold here, as a sentence."""
+    for name, probe in _to_try(heap):
+        if name not in _held:
+            if why := _obstacle(name, probe):
+                return why
+            _held.add(name)
+    return ""
+
+
+def _to_try(heap: bool) -> list[tuple[str, Probe]]:
+    import magicheap._cpython_library  # noqa: F401  # which adds its own
+
+    return [
+        (name, probe)
+        for name, is_of_heaps, module, probe in _assumptions
+        if (is_of_heaps or not heap) and (not module or module in sys.modules)
+    ]
+
+
+def _obstacle(name: str, probe: Probe) -> str:
+    try:
+        holds = probe()
+    except Exception:  # C2
+        holds = False
+    return "" if holds else f"magicheap does not know this interpreter: here it is not so that {name}"
+
+
+# ---- frames and code ----
+
+frame = sys._getframe  # frame(1): whose function called the one that asks
+
+
+@assumed("a function finds the frame of who called it", heap=True)
+def _probe_frame() -> bool:
+    here = frame()
+    return here.f_code is _probe_frame.__code__ and frame(1) is here.f_back is not None
+
+
+class _Asked:
+    """An iterator without anything, which notes the instruction that asked it."""
+
+    opcode = -1
+    is_in_loop = False
+
+    def __iter__(self) -> _Asked:
+        return self
+
+    def __next__(self) -> None:
+        self.opcode = _opcode(frame(1))
+        self.is_in_loop = is_at_loop(frame(1))
+        raise StopIteration
+
+
+def _opcode(caller: FrameType) -> int:
+    return caller.f_code.co_code[caller.f_lasti]
+
+
+def _find_for_iter() -> int:
+    """Return the number of the instruction by which a loop asks; without opcode, which would have to be loaded."""
+    global _for_iter
+    _for_iter, asked = 0, _Asked()
+    for _ in asked:
+        pass
+    _for_iter = asked.opcode
+    return _for_iter
+
+
+_for_iter = -1  # not found yet
+
+
+def is_at_loop(caller: FrameType) -> bool:
+    """Tell whether the frame is at the head of a loop, and not in a call that walks for it."""
+    return _opcode(caller) == (_for_iter if _for_iter >= 0 else _find_for_iter())
+
+
+@assumed("a frame's f_lasti is at the instruction of a loop while its iterator is asked, and nowhere else", heap=True)
+def _probe_loop() -> bool:
+    loop, comprehension, listed, called, merged = _Asked(), _Asked(), _Asked(), _Asked(), _Asked()
+    for _ in loop:
+        pass
+    _, _, _, _ = [each for each in comprehension], list(listed), next(called, None), list(zip(merged))  # noqa: C416
+    return (
+        loop.is_in_loop and comprehension.is_in_loop and not any(each.is_in_loop for each in (listed, called, merged))
+    )
+
+
+# ---- how the environment is asked ----
+
+_ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
+_MAPPINGS = ("<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)
+_WALKERS = (os.__file__, "<frozen os>", *_MAPPINGS)
+_BY_KEYS: CodeType = KeysView.__iter__.__code__
+
+
+def exchange_codecs(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    """Replace the functions through which goes each name that is looked up, and each that a walk through all brings, by
+    what `encode` and `decode` make of them."""
+    for each in _ENVIRONMENTS:
+        each.encodekey, each.decodekey = encode(each.encodekey), decode(each.decodekey)
+
+
+def is_of_mapping(caller: FrameType) -> bool:
+    """Tell whether this frame is between the environment and who asks it."""
+    return caller.f_code.co_filename in _WALKERS
+
+
+def is_walk_of_mapping(caller: FrameType) -> bool:
+    """Tell whether it is one that asks for a value with each name."""
+    return caller.f_code.co_name == "__iter__" and caller.f_code.co_filename in _MAPPINGS
+
+
+def is_by_keys(caller: FrameType) -> bool:
+    """Tell whether it walks through the keys, as dict() and copy() do."""
+    return caller.f_code is _BY_KEYS
+
+
+def is_setting(caller: FrameType) -> bool:
+    """Tell whether the frame that called encodekey sets a variable."""
+    return caller.f_code.co_name == "__setitem__"
+
+
+def begins_walk(caller: FrameType, name: bytes) -> bool:
+    """Tell whether this is the first name that a walk brings, of the frame that called decodekey; or who knows."""
+    keys = caller.f_locals.get("keys")  # of _Environ.__iter__
+    return not keys or keys[0] is name
+
+
+class _Refused(Exception):
+    pass
+
+
+@assumed("os.environ looks up by encodekey, walks by decodekey, and is copied by its keys", heap=True)
+def _probe_codecs() -> bool:
+    sets: list[bool] = []
+    begins: list[bool] = []
+    keys: list[bool] = []
+
+    def encode(name: bytes) -> bytes:
+        sets.append(is_setting(frame(1)) and is_of_mapping(frame(1)))
+        return name
+
+    def decode(name: bytes) -> bytes:
+        begins.append(begins_walk(frame(1), name))
+        here: FrameType | None = frame(1)
+        is_copied = False
+        while here is not None and is_of_mapping(here):
+            is_copied |= is_by_keys(here)
+            here = here.f_back
+        keys.append(is_copied and here is not None and here.f_code is _probe_codecs.__code__)
+        return name
+
+    def refuse(value: bytes) -> bytes:
+        raise _Refused  # before the variable is set
+
+    kind: Any = type(os.environ)
+    own = kind({b"a": b"", b"b": b""}, encode, decode, refuse, bytes)
+    try:
+        own[b"c"] = b""
+    except _Refused:
+        pass
+    looked_up = own.get(b"a"), b"b" in own, own.get(b"d")
+    copied = dict(own)
+    is_known = sets == [True] + [False] * 5 and begins == [True, False] and keys == [True, True]
+    return is_known and looked_up == (b"", True, None) and list(copied) == [b"a", b"b"]
+
+
+# ---- what the environment is kept in ----
+
+
+def set_environment(now: dict[bytes, bytes]) -> None:
+    """Let os.environ and os.environb, which stay the same objects, have these variables; the C library is not told."""
+    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined]
+
+
+@assumed("os.environ keeps its variables in _data, one dict with os.environb and posix.environ")
+def _probe_environment() -> bool:
+    data: Any = os.environ._data  # type: ignore[attr-defined]
+    kind: Any = type(os.environ)
+    own = kind({b"a": b"1"}, bytes, bytes, bytes, bytes)
+    own._data = {b"b": b"2"}
+    is_one = data is os.environb._data is posix.environ  # type: ignore[attr-defined]
+    return is_one and type(data) is dict and list(own) == [b"b"] and own[b"b"] == b"2"
+
+
+_HEADER_BYTES = bytes.__basicsize__ - 1  # what comes before the text of a bytes object
+
+
+def text_of(value: bytes) -> tuple[int, int]:
+    """Return address and size of the text that a bytes object holds."""
+    return id(value) + _HEADER_BYTES, len(value)
+
+
+def _memory(address: int, size_bytes: int) -> bytes:
+    return bytes(ffi.buffer(ffi.cast("char *", address), size_bytes))
+
+
+@assumed("a bytes object's id is its address, and its text ends it")
+def _probe_bytes() -> bool:
+    value = bytes(range(64))
+    whole = _memory(id(value), sys.getsizeof(value))
+    return whole[_HEADER_BYTES:] == value + b"\0" and text_of(value) == (id(value) + whole.find(value), 64)
+
+
+def is_held_once(container: dict[bytes, bytes], name: bytes) -> bool:
+    """Tell whether nobody but the container holds this value."""
+    return _n_holders(container, name) == _ONE_HOLDER
+
+
+def _n_holders(container: dict[bytes, bytes], name: bytes) -> int:
+    return sys.getrefcount(container[name])
+
+
+_ONE_HOLDER = _n_holders({b"": bytes(2)}, b"")  # as this interpreter counts
+
+
+@assumed("references to an object are counted, each by one")
+def _probe_references() -> bool:
+    container = {b"once": bytes(9), b"twice": bytes(9)}
+    other = container[b"twice"]
+    is_counted = is_held_once(container, b"once") and not is_held_once(container, b"twice")
+    del other
+    return is_counted and is_held_once(container, b"twice")
+
+
+# ---- Python's allocator ----
+
+_TEXT_BYTES = 388  # with its header it fills a block of a size that is seldom used
+_PROBES = 8
+
+
+@assumed("freed bytes and str lie in pools of obmalloc, where their copies of secrets can be wiped")
+def _probe_wiping() -> bool:
+    text = (b"magicheap tries how a copy of this is wiped. " * 9)[:_TEXT_BYTES]
+    living = [bytes(bytearray(text)) for _ in range(_PROBES)]
+    places = [text_of(each)[0] for each in living]
+    pools = [place >> 14 for place in places]
+    # none whose pool might go away with it
+    freed = [i for i in range(0, _PROBES, 2) if pools[i] in pools[1::2]]
+    for i in freed:
+        living[i] = b""
+    addresses = ffi.new("uint64_t[]", places)
+    err = ffi.new("mh_error *")
+    if not freed or lib.mh_try_wiping(text, len(text), addresses, len(places), err) != lib.MH_OK:
+        return False
+    # looked at in place: a copy of it might take that very block
+    is_wiped = [not any(memoryview(ffi.buffer(ffi.cast("char *", places[i]), _TEXT_BYTES))) for i in freed]
+    return all(is_wiped) and all(each in (b"", text) for each in living) and living.count(b"") == len(freed)
+
+
+_KINDS, _ASCII = 0x7C, 0x64  # of PyASCIIObject's state: one byte a character, compact, ASCII
+
+
+@assumed("length and flags stand before the text of bytes and str as where copies of secrets are looked for")
+def _probe_texts() -> bool:
+    raw = bytes(range(65, 90)) * 2
+    text = raw.decode("ascii")
+    at = _memory(id(text), sys.getsizeof(text)).find(raw)
+    before = [int.from_bytes(_memory(id(text) + i, 8), sys.byteorder) for i in range(0, at, 8)]
+    types = [id(type(value)) == int.from_bytes(_memory(id(value) + 8, 8), sys.byteorder) for value in (raw, text)]
+    size = int.from_bytes(_memory(text_of(raw)[0] - 16, 8), sys.byteorder)
+    # before the flags of CPython 3.11 there is its length, behind them a pointer to other characters
+    is_known = (at == 40 and before[4] & _KINDS == _ASCII) or (
+        at == 48 and before[4] & _KINDS == _ASCII and not before[5]
+    )
+    return is_known and before[2] == len(raw) == size and all(types) and text_of(raw)[0] - id(raw) == 32
+
+
+# ---- imports ----
+
+IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"  # its file, as code objects name it
+IMPORTERS = ("importlib.", "_frozen_importlib")  # its modules begin so
+
+
+def path_finder() -> Any:
+    """Return importlib.machinery.PathFinder, which may not be loaded."""
+    return sys.modules["_frozen_importlib_external"].PathFinder
+
+
+def is_initializing(module: object) -> bool:
+    """Tell whether the module's own statements are still being executed by an import."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+_was_initializing = is_initializing(sys.modules[__name__])
+
+
+@assumed("the import system is frozen, and a module's spec tells whether it is being executed", heap=True)
+def _probe_imports() -> bool:
+    found = path_finder().find_spec
+    is_known = found.__func__.__code__.co_filename == IMPORT_SYSTEM
+    is_named = found.__func__.__globals__["__name__"].startswith(IMPORTERS)
+    return is_known and is_named and _was_initializing and not is_initializing(sys.modules[__name__])
+
+
+# ---- threads ----
+
+
+def obstacle_of_place() -> str:
+    """Return "" or, in CPython's words, why no signal could be handled here, such as that this is another thread."""
+    import _signal  # type: ignore[import-not-found]  # typeshed has its half in Python alone
+
+    try:
+        _signal.signal(0, _signal.SIG_DFL)  # number 0 is refused after what matters here has been
+    except ValueError as error:
+        return "" if "out of range" in str(error) else str(error)
+    return "signal 0 is taken"
+
+
+@assumed("signal.signal refuses the number 0, after it has looked at the thread")
+def _probe_place() -> bool:
+    return not obstacle_of_place()
+
+
+current_frames = sys._current_frames  # by the ident of each thread
+
+
+@assumed("the frames of all threads can be had, by their idents")
+def _probe_threads() -> bool:
+    return current_frames().get(get_ident()) is frame()
+
+
+# ---- C halves of modules ----
+
+
+def blake2b() -> Any:
+    """Return hashlib's blake2b without hashlib, which would load OpenSSL, too."""
+    try:
+        from _blake2 import blake2b
+    except ImportError:  # C4
+        from hashlib import blake2b
+    return blake2b
+
+
+def sqlite_extension() -> Any:
+    """Return the C half of sqlite3, or None: it is not loaded."""
+    return sys.modules.get("_sqlite3")
+
+
+X_OPTIONS = sys._xoptions
+RANDOM = "_random"  # the module of what random.Random derives from
+
+# ---- the teardown ----
+
+
+def leave() -> None:
+    """Go on behind Py_FinalizeEx; return where that can't be (C4). give_leave replaces it."""
+
+
+def give_leave() -> bool:
+    """Return whether `leave` may lead anywhere: in a process that is to be resumed, before its commit."""
+    return bool(lib.mh_give_leave(__name__.encode(), ffi.NULL) == lib.MH_OK and lib.mh_can_leave())

@@ -1,0 +1,296 @@
+"""What this package knows of the inside of modules of the standard library: a part of _cpython.py, which asks what is
+assumed here.
+
+    names(function, ...)   # whether a function uses these: how most probes look, without doing anything
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, BytesIO, FileIO, TextIOWrapper
+
+from magicheap._cpython import assumed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def names(function: Any, *attributes: str) -> bool:
+    """Tell whether a function of Python uses these attributes or variables of its module."""
+    return set(attributes) <= set(function.__code__.co_names)
+
+
+# ---- threading ----
+
+
+def renew_native_id(main_thread: Any, number: int) -> None:
+    """Let the main thread know its id in the kernel: a fork handler that CPython lacks."""
+    main_thread._native_id = number
+
+
+@assumed("threading keeps a thread's id in the kernel in _native_id", module="threading")
+def _probe_native_id() -> bool:
+    threading: Any = sys.modules["threading"]
+    thread = threading.main_thread()
+    return bool(thread._native_id == threading.get_native_id()) and names(type(thread).native_id.fget, "_native_id")
+
+
+def target_of(thread: object) -> Any:
+    """Return the function that a thread was made to run; None: there is none."""
+    return getattr(thread, "_target", None)
+
+
+@assumed("threading keeps what a thread is to run in _target", module="threading")
+def _probe_target() -> bool:
+    thread: Any = sys.modules["threading"].Thread
+    return names(thread.__init__, "_target") and names(thread.run, "_target")
+
+
+# ---- streams ----
+
+
+def renew_buffer(buffer: Any, raw: Any) -> None:
+    """Have a buffered stream, which may be new, stand on another raw one, and drop what it held."""
+    buffer.__init__(raw, _buffer_bytes(raw))
+
+
+def renew_text(text: Any, buffer: Any, encoding: str, errors: str, line_buffering: bool, write_through: bool) -> None:
+    """Likewise a text stream."""
+    text.__init__(buffer, encoding, errors, "\n", line_buffering, write_through)
+
+
+_LARGEST_BUFFER_BYTES = 8 << 20  # io.open's own bound, since CPython 3.14
+
+
+def _buffer_bytes(raw: Any) -> int:
+    """Return the size that io.open would choose."""
+    block_bytes: int = raw._blksize
+    if sys.version_info >= (3, 14):
+        return max(min(block_bytes, _LARGEST_BUFFER_BYTES), DEFAULT_BUFFER_SIZE)
+    return block_bytes if block_bytes > 1 else DEFAULT_BUFFER_SIZE
+
+
+class _Raw(FileIO):
+    """A file without a descriptor, which has a size of blocks."""
+
+    def __init__(self) -> None:
+        pass
+
+
+@assumed("FileIO tells the size of its blocks, and a stream can be begun again upon another")
+def _probe_streams() -> bool:
+    old, other, again = BytesIO(b"old"), BytesIO(b"new"), BytesIO()
+    reader: Any = BufferedReader(old)
+    writer: Any = BufferedWriter(old)
+    reader.peek()
+    writer.write(b"lost")
+    for each, raw in ((reader, other), (writer, again)):
+        each.__init__(raw, 16)
+    is_read = reader.raw is other and reader.read() == b"new"
+    text = TextIOWrapper(writer, "utf-8", write_through=False)
+    text.write("lost")
+    last = BytesIO()
+    writer.__init__(last, 16)
+    renew_text(text, writer, "utf-8", "replace", False, False)
+    text.write("kept")
+    text.flush()
+    is_written = last.getvalue() == b"kept" and again.getvalue() == b"" and old.getvalue() == b"old"
+    blocks: Any = _Raw()
+    return is_read and is_written and text.errors == "replace" and type(blocks._blksize) is int
+
+
+# ---- what a finalizer or a callback is ----
+
+_HAS_COLLECTOR = 1 << 14  # Py_TPFLAGS_HAVE_GC
+# modules whose own callbacks only forget what has died
+_HOUSEKEEPERS = ("weakref", "_weakrefset", "logging", "magicheap._seeds")
+# of _abc, and of _thread before and since CPython 3.13
+_HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")
+TEMPORARY_FILE_CLOSER = ("tempfile", "_TemporaryFileCloser")
+
+
+def is_collected(kind: type) -> bool:
+    """Tell whether the collector knows the instances of a class."""
+    return bool(kind.__flags__ & _HAS_COLLECTOR)
+
+
+@assumed("a bit of a type's flags tells whether the collector knows its instances")
+def _probe_flags() -> bool:
+    return [is_collected(each) for each in (int, bytes, list, dict, type)] == [False, False, True, True, True]
+
+
+def is_housekeeping(callback: Any) -> bool:
+    """Tell whether the callback of a weak reference, a function, is one that only forgets what has died (C4)."""
+    return callback.__module__ in _HOUSEKEEPERS
+
+
+def is_housekeeping_in_c(callback: Any) -> bool:
+    """Likewise of one in C."""
+    return callback.__name__ in _HOUSEKEEPING
+
+
+# ---- random, uuid, tempfile ----
+
+
+def global_random() -> Any:
+    """Return the generator that serves random's functions; None while random is being imported."""
+    return getattr(sys.modules["random"], "_inst", None)
+
+
+def exchange_random(methods: tuple[Any, Any, Any]) -> Any:
+    """Replace seed, getstate and setstate of what random.Random derives from; return what they were, or None where the
+    interpreter does not allow it."""
+    import _random
+
+    kind: Any = _random.Random
+    before = kind.seed, kind.getstate, kind.setstate
+    try:
+        kind.seed, kind.getstate, kind.setstate = methods
+    except TypeError:
+        return None
+    return before
+
+
+@assumed("each seed of random.Random passes through a method of its C half, which can be replaced", module="random")
+def _probe_random() -> bool:
+    random: Any = sys.modules["random"]
+    import _random
+
+    seeds: list[Any] = []
+    kind: Any = _random.Random
+    seed = kind.seed
+
+    def noting(self: Any, n: Any = None, /) -> None:
+        seeds.append(n)
+        seed(self, n)
+
+    if exchange_random((noting, kind.getstate, kind.setstate)) is None:
+        return False
+    try:
+        state = random.Random(7).getstate()
+        random.Random().setstate(state)
+    finally:
+        kind.seed = seed
+    is_global = type(global_random()) is random.Random and global_random() is random.random.__self__
+    return is_global and 7 in seeds and None in seeds and names(random.Random.setstate, "setstate")
+
+
+def default_temporary_directory(tempfile: Any) -> Any:
+    """Return what tempfile would find by itself, where nobody has named another."""
+    return tempfile._get_default_tempdir()
+
+
+def renew_names(tempfile: Any, retired: list[object]) -> None:
+    """Have temporary files other names; `retired` takes what made them, which must live on."""
+    if tempfile._name_sequence is not None:  # it compares process ids, which repeat from container to container
+        retired.append(tempfile._name_sequence)
+        tempfile._name_sequence = None
+
+
+@assumed("tempfile makes its names by _name_sequence, and anew where there is none", module="tempfile")
+def _probe_tempfile() -> bool:
+    tempfile: Any = sys.modules["tempfile"]
+    has_names = hasattr(tempfile, "_name_sequence") and callable(tempfile._get_default_tempdir)
+    return has_names and names(tempfile._get_candidate_names, "_name_sequence", "_RandomNameSequence")
+
+
+def renew_uuid(uuid: Any, exchange: Callable[[Any], Any]) -> None:
+    """Forget the time of the last UUID, and replace the function that has libuuid make one, if there is any, by what
+    `exchange` makes of it."""
+    if uuid._generate_time_safe is not None:
+        uuid._generate_time_safe = exchange(uuid._generate_time_safe)
+    uuid._last_timestamp = None
+
+
+@assumed("uuid.uuid1 goes by _generate_time_safe or _last_timestamp", module="uuid")
+def _probe_uuid() -> bool:
+    uuid: Any = sys.modules["uuid"]
+    has_both = hasattr(uuid, "_generate_time_safe") and hasattr(uuid, "_last_timestamp")
+    return has_both and names(uuid.uuid1, "_generate_time_safe", "_last_timestamp")
+
+
+# ---- multiprocessing ----
+
+
+def process_config(module: Any) -> Any:
+    """Return what multiprocessing.process keeps of this process: the key of its children, its temporary directory."""
+    return module.current_process()._config
+
+
+@assumed("multiprocessing keeps the key of its children in _config", module="multiprocessing.process")
+def _probe_process_config() -> bool:
+    module: Any = sys.modules["multiprocessing.process"]
+    config = process_config(module)
+    return type(config) is dict and names(type(module.current_process()).authkey.fget, "_config")
+
+
+def adopt_finalizers(util: Any, pid: int) -> None:
+    """Have this process remove what another one made, of multiprocessing.util's finalizers."""
+    for each in list(util._finalizer_registry.values()):
+        if each._pid == pid:
+            each._pid = os.getpid()
+
+
+@assumed(
+    "multiprocessing's finalizers are registered, each with the process that made it", module="multiprocessing.util"
+)
+def _probe_finalizers() -> bool:
+    util: Any = sys.modules["multiprocessing.util"]
+    return type(util._finalizer_registry) is dict and names(util.Finalize.__init__, "_pid", "_finalizer_registry")
+
+
+def is_pool_running(module: Any, pool: Any) -> bool:
+    """Tell whether a pool of multiprocessing takes work, or is only half made."""
+    return bool(getattr(pool, "_state", module.RUN) == module.RUN)
+
+
+def pool_threads(pool: Any) -> list[Any]:
+    """Return the threads that serve it, without its workers."""
+    return [pool._worker_handler, pool._task_handler, pool._result_handler]
+
+
+def pool_workers(pool: Any) -> list[Any]:
+    """Return the very list of its workers."""
+    workers: list[Any] = pool._pool
+    return workers
+
+
+def pool_queues(pool: Any) -> list[Any]:
+    """Return the queues that it and its workers talk by."""
+    return [pool._change_notifier, pool._inqueue, pool._outqueue]
+
+
+@assumed(
+    "a pool of multiprocessing has three threads, three queues and a list of workers", module="multiprocessing.pool"
+)
+def _probe_pool() -> bool:
+    pool: Any = sys.modules["multiprocessing.pool"].Pool
+    threads = "_worker_handler", "_task_handler", "_result_handler"
+    return names(pool.__init__, "_state", "_pool", "_change_notifier", *threads) and names(
+        pool._setup_queues, "_inqueue", "_outqueue"
+    )
+
+
+def end_tracker(module: Any, wait: Callable[[int], object]) -> None:
+    """Do what ResourceTracker._stop does, of multiprocessing or loky, where `wait` waits for the process."""
+    tracker = getattr(module, "_resource_tracker", None)
+    if tracker is None:
+        return
+    with tracker._lock:
+        if tracker._fd is None or tracker._pid is None:
+            return
+        os.close(tracker._fd)
+        tracker._fd = None
+        wait(tracker._pid)
+        tracker._pid = None
+
+
+@assumed("multiprocessing's resource tracker ends with its pipe", module="multiprocessing.resource_tracker")
+def _probe_tracker() -> bool:
+    tracker: Any = sys.modules["multiprocessing.resource_tracker"]._resource_tracker
+    return all(hasattr(tracker, name) for name in ("_lock", "_fd", "_pid")) and names(
+        tracker.ensure_running, "_lock", "_fd", "_pid"
+    )
