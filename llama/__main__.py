@@ -3,12 +3,12 @@
 import sys
 
 try:
-    from llama import _layers
+    from llama.command import _layers
 
     _layers.import_all()
 
     if __name__ == "__main__":
-        from llama._cli import main
+        from llama.command._cli import main
 
         sys.exit(main())
 except KeyboardInterrupt:  # while it was loading

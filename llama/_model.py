@@ -13,7 +13,7 @@ from llama._kernels import ffi, lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from llama._kernels import CData, mk_config, mk_model
-    from llama._tokenizer import Tokenizer
+    from llama.text._tokenizer import Tokenizer
 
 
 class ModelError(Exception):
@@ -72,7 +72,7 @@ class Model:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The Tokenizer built from the model's own tables."""
-        from llama._tokenizer import Tokenizer
+        from llama.text._tokenizer import Tokenizer
 
         return Tokenizer(self)
 

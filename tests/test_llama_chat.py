@@ -4,7 +4,7 @@ import pytest
 from llama_fixtures import byte_level_fields, write_gguf
 
 import llama
-from llama._chat import prompt_tokens
+from llama.text._chat import prompt_tokens
 
 
 @pytest.fixture(scope="module")

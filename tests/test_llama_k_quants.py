@@ -11,9 +11,9 @@ from llama_fixtures import K_BLOCKS, byte_level_fields, random_k_blocks, tensor_
 from llama_oracle import Oracle, exact_activations
 
 import llama
-from llama._build import slots
-from llama._gguf import LAYER_TENSORS, TENSORS
 from llama._kernels import ffi, lib
+from llama.loaders._build import slots
+from llama.loaders._gguf import LAYER_TENSORS, TENSORS
 
 KINDS = ("Q4_K", "Q5_K", "Q6_K")
 MIXED = ("Q4_K", "Q6_K")  # in one product, as the queries and values of Q4_K_M are

@@ -1,5 +1,8 @@
 """Sessions, samplers, chats and handles: what they hold, and what they refuse."""
 
+from pkgutil import iter_modules
+from types import ModuleType
+
 import numpy as np
 import pytest
 from llama_fixtures import CHAT_TEMPLATE, SIZES, byte_level_fields, random_weights, write_gguf
@@ -31,8 +34,10 @@ def session(model):
 
 def test_all_is_sorted_and_names_every_public_thing():
     public = {name for name in vars(llama) if not name.startswith("_")}
+    folders = {name for name in public if isinstance(vars(llama)[name], ModuleType)}
     assert llama.__all__ == sorted(llama.__all__)
-    assert public == set(llama.__all__)
+    assert public - folders == set(llama.__all__)
+    assert all(module.name.startswith("_") for name in folders for module in iter_modules(vars(llama)[name].__path__))
 
 
 def test_a_model_is_its_pointer(model):

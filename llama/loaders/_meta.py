@@ -19,13 +19,13 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from llama import _build
-from llama._build import CONVERT, TYPES
 from llama._kernels import lib
 from llama._model import ModelError
-from llama._tokenizer import WORD_START, sentencepiece_processor
-from llama._unpickle import Checkpoint, Tensor
-from llama._vocabulary import Vocabulary, install
+from llama.loaders import _build
+from llama.loaders._build import CONVERT, TYPES
+from llama.loaders._unpickle import Checkpoint, Tensor
+from llama.text._tokenizer import WORD_START, sentencepiece_processor
+from llama.text._vocabulary import Vocabulary, install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import select
 import stat
 import sys
 
-from llama._options import UsageError
+from llama.command._options import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import struct
 from array import array
 from functools import partial
 
-from llama import _build
-from llama._build import CONVERT, TYPES, show
 from llama._kernels import lib
 from llama._model import ModelError
-from llama._vocabulary import Vocabulary, install
+from llama.loaders import _build
+from llama.loaders._build import CONVERT, TYPES, show
+from llama.text._vocabulary import Vocabulary, install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

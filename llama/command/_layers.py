@@ -105,10 +105,7 @@ def _import_all() -> None:
         import jinja2.sandbox  # noqa: F401
         import tokenizers  # noqa: F401
 
-    import llama._chat
-    import llama._cli
-    import llama._gguf  # noqa: F401
-    from llama._options import parser
+    from llama.command._options import parser
 
     parser()
 

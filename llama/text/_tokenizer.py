@@ -140,7 +140,7 @@ class Tokenizer:
         if self._kind == "llama":
             encode: Callable[[str], list[int]] = sentencepiece_processor(blob[:]).encode
             return encode
-        from llama._byte_pairs import BytePairs
+        from llama.text._byte_pairs import BytePairs
 
         return BytePairs(blob, pointer.n_merges, self._bytes_of_spelling, text(pointer.pre_tokenizer)).encode
 

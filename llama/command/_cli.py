@@ -11,21 +11,21 @@ import os
 import sys
 import time
 
-from llama import _layers, _prefixes
-from llama._chat import prompt_tokens
-from llama._dialogue import Dialogue, most_bytes
-from llama._load import load
 from llama._model import ModelError
-from llama._options import UsageError, options
-from llama._progress import Bar
-from llama._prompt import ask, check_prompt, joined_prompt, tell
+from llama.command import _layers, _prefixes
+from llama.command._dialogue import Dialogue, most_bytes
+from llama.command._options import UsageError, options
+from llama.command._progress import Bar
+from llama.command._prompt import ask, check_prompt, joined_prompt, tell
+from llama.loaders._load import load
+from llama.text._chat import prompt_tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
     from llama._model import Model
-    from llama._prefixes import State
+    from llama.command._prefixes import State
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
 

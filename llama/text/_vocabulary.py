@@ -10,11 +10,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from llama._build import copy_bytes, set_string, show
-from llama._byte_pairs import PRE_TOKENIZERS, pack
 from llama._kernels import lib
 from llama._model import ModelError
-from llama._tokenizer import sentencepiece_processor
+from llama.loaders._build import copy_bytes, set_string, show
+from llama.text._byte_pairs import PRE_TOKENIZERS, pack
+from llama.text._tokenizer import sentencepiece_processor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,17 +27,17 @@ def load(
     progress: called with (done_bytes, total_bytes) after every tensor.
     Raises ModelError for a checkpoint that is damaged or not of the LLaMA family, OSError for what the kernel says.
     """
-    from llama._build import TYPES
+    from llama.loaders._build import TYPES
 
     if quantize is not None and quantize not in TYPES:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
     loader: ModuleType
     if os.path.isdir(path):
-        from llama import _meta
+        from llama.loaders import _meta
 
         loader = _meta
     else:
-        from llama import _gguf
+        from llama.loaders import _gguf
 
         loader = _gguf
     try:

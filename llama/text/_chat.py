@@ -10,14 +10,14 @@ from __future__ import annotations
 from itertools import chain
 
 from llama._model import ModelError
-from llama._template import render
+from llama.text._template import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from re import Match
 
     from llama._model import Model
-    from llama._tokenizer import Tokenizer
+    from llama.text._tokenizer import Tokenizer
 
 # Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first),
 # then any but ASCII.

@@ -10,9 +10,9 @@ import os
 import sys
 import time
 
-from llama._generate import Sampler, Session, context_of
-from llama._options import UsageError
-from llama._prompt import tell
+from llama.command._options import UsageError
+from llama.command._prompt import tell
+from llama.engine._generate import Sampler, Session, context_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from llama._model import Model
-    from llama._prefixes import State
+    from llama.command._prefixes import State
 
 STOPPED = {"end": "the answer ended", "length": "-n was reached", "context": "the context is full"}
 
@@ -166,7 +166,7 @@ class Chat:
     def tokens(self, turns: list[tuple[str, str]], turn: str, most_bytes: int | None) -> list[int] | None:
         """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins
         whichever turn is first."""
-        from llama._chat import prompt_tokens
+        from llama.text._chat import prompt_tokens
 
         said = [part for pair in turns for part in pair] + [turn]
         said[0] = self._prefix + said[0]
