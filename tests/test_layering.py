@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ ROOT = Path(__file__).parent.parent
 
 # The table in the README: each layer with what it may use besides itself. What is not named here is no layer.
 LAYERS = {
-    "llama/__main__.py": {"llama/command"},
-    "llama/__init__.py": {"llama/engine", "llama/loaders", "llama/_model.py"},
-    "llama/command": {"llama/engine", "llama/loaders", "llama/text", "llama/_model.py"},
-    "llama/engine": {"llama/_model.py", "llama/_kernels.pyi"},
-    "llama/loaders": {"llama/text", "llama/_model.py", "llama/_kernels.pyi"},
-    "llama/text": {"llama/loaders", "llama/_model.py", "llama/_kernels.pyi"},
-    "llama/_model.py": {"llama/text", "llama/_kernels.pyi"},
+    "llama/__main__.py": {"llama/command", "llama/loaders", "llama/text"},
+    "llama/__init__.py": {"llama/engine", "llama/loaders", "llama/_model.py", "llama/_native.py"},
+    "llama/command": {"llama/engine", "llama/loaders", "llama/text", "llama/_model.py", "llama/_native.py"},
+    "llama/engine": {"llama/_model.py", "llama/_native.py", "llama/_kernels.pyi"},
+    "llama/loaders": {"llama/text", "llama/_model.py", "llama/_native.py", "llama/_kernels.pyi"},
+    "llama/_model.py": {"llama/text", "llama/_native.py", "llama/_kernels.pyi"},
+    "llama/text": {"llama/_native.py", "llama/_kernels.pyi"},
+    "llama/_native.py": {"llama/_kernels.pyi"},
     "llama/_kernels.pyi": set(),
     "magicheap": set(),
     "native/kernels": set(),
@@ -72,6 +74,8 @@ def imported(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
             yield node.module
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name for name in names if (ROOT / name.replace(".", "/")).with_suffix(".py").is_file())
 
 
 def file_of(module):
@@ -79,6 +83,20 @@ def file_of(module):
     place = ROOT / module.replace(".", "/")
     candidates = (place / "__init__.py", place.with_suffix(".py"), place.with_suffix(".pyi"))
     return next(path for path in candidates if path.is_file())
+
+
+def test_the_table_has_no_circle():
+    order = list(TopologicalSorter(LAYERS).static_order())
+    assert order[-1] in LAYERS
+
+
+def test_no_files_of_llama_import_each_other_in_a_circle():
+    """Not even behind a function's back, or for their types alone."""
+    uses = {
+        path: {file_of(name) for name in imported(path) if name.startswith("llama.")} - {path.parent / "__init__.py"}
+        for path in (ROOT / "llama").rglob("*.py")
+    }
+    assert len(list(TopologicalSorter(uses).static_order())) > len(uses)  # the compiled half, too
 
 
 @pytest.mark.parametrize("path", sources(".c", ".h", ".S"), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from llama._model import ModelError
+from llama._native import LlamaError, ModelError
 from llama.command import _layers, _prefixes
 from llama.command._dialogue import Dialogue, most_bytes
 from llama.command._options import UsageError, options
@@ -42,7 +42,7 @@ def main() -> int:
         return complain(str(error) or "out of memory", EXIT_FAILED)
     except BrokenPipeError:
         return discard_stdout(EXIT_PIPE)
-    except (ModelError, OSError) as error:
+    except (LlamaError, OSError) as error:
         return discard_stdout(complain(error, EXIT_FAILED))
     return 0
 
@@ -147,7 +147,8 @@ def load_model(args: argparse.Namespace, is_kept: bool = False) -> tuple[Model, 
         bar.close()
     if is_kept:
         with contextlib.suppress(ModelError):  # an answer will say the same, if it comes to that
-            prompt_tokens(model, [{"role": "user", "content": "Hello, world"}], model.tokenizer.longest_bytes)
+            tokenizer, hello = model.tokenizer, {"role": "user", "content": "Hello, world"}
+            prompt_tokens(tokenizer, model.chat_template, [hello], tokenizer.longest_bytes)
     return model, time.perf_counter() - started
 
 

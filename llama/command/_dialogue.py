@@ -171,7 +171,7 @@ class Chat:
         said = [part for pair in turns for part in pair] + [turn]
         said[0] = self._prefix + said[0]
         messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(said)]
-        return prompt_tokens(self._model, self._head + messages, most_bytes)
+        return prompt_tokens(self._model.tokenizer, self._model.chat_template, self._head + messages, most_bytes)
 
     def add(self, turns: list[tuple[str, str]], turn: str, tokens: list[int], answered: list[int], text: str) -> None:
         """Remember the next turn, with those of the earlier ones that stay."""

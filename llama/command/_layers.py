@@ -94,22 +94,6 @@ def _environment(name: str, value: str) -> dict[bytes, bytes]:
     return environment
 
 
-def import_all() -> None:
-    """Import what every answer of a chat model needs, and make the parser of its options."""
-    layer(IMPORTS, _import_all)
-
-
-def _import_all() -> None:
-    with contextlib.suppress(ImportError):  # who can't do without will say so
-        import jinja2.ext
-        import jinja2.sandbox  # noqa: F401
-        import tokenizers  # noqa: F401
-
-    from llama.command._options import parser
-
-    parser()
-
-
 def default_path(model_path: str, key: str, middle: str = "", end: str = "") -> str:
     """Return where a snapshot of a model with this key is kept, named after both; make that directory for the user
     alone, if it can be made."""

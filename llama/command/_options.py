@@ -8,6 +8,8 @@ import os
 import sys
 from functools import lru_cache
 
+from llama._native import LlamaError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # the kernels' float32
 STDIN = "-"
 
 
-class UsageError(Exception):
+class UsageError(LlamaError):
     """The command asks for what cannot be done; exit status 2."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from llama._kernels import ffi, lib
-from llama._model import ModelError, check
+from llama._native import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CACHE_TYPES = {"i16": lib.MK_I16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
 CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
+SCORES_NOT_FINITE = (
+    "the scores of the next token are not finite: the model's weights are damaged, or too large to compute with"
+)
 PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
 
 
@@ -47,13 +50,8 @@ class Sampler:
     def pick(self, session: Session) -> int:
         """Return the id of the token that comes next. Raises ModelError if the model's scores are no numbers."""
         token = ffi.new("int32_t *")
-        status = lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token)
-        if status == lib.MK_ERR_VALUE:
-            raise ModelError(
-                "the scores of the next token are not finite: the model's weights are damaged, or too large "
-                "to compute with"
-            )
-        check(status)
+        logits = ffi.from_buffer("float[]", session.logits)
+        check(lib.mk_sample(self._state, logits, len(logits), token), SCORES_NOT_FINITE)
         return int(token[0])
 
 

@@ -16,9 +16,9 @@ from array import array
 from functools import partial
 
 from llama._kernels import lib
-from llama._model import ModelError
+from llama._native import ModelError, show
 from llama.loaders import _build
-from llama.loaders._build import CONVERT, TYPES, show
+from llama.loaders._build import CONVERT, TYPES
 from llama.text._vocabulary import Vocabulary, install
 
 TYPE_CHECKING = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from llama._model import Model, ModelError
+from llama._model import Model
+from llama._native import ModelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

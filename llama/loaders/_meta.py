@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 from llama._kernels import lib
-from llama._model import ModelError
+from llama._native import ModelError
 from llama.loaders import _build
 from llama.loaders._build import CONVERT, TYPES
 from llama.loaders._unpickle import Checkpoint, Tensor

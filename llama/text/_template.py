@@ -16,7 +16,7 @@ import re
 import time
 from functools import lru_cache
 
-from llama._model import ModelError
+from llama._native import ModelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

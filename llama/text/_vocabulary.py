@@ -11,8 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from llama._kernels import lib
-from llama._model import ModelError
-from llama.loaders._build import copy_bytes, set_string, show
+from llama._native import ModelError, copy_bytes, set_string, show
 from llama.text._byte_pairs import PRE_TOKENIZERS, pack
 from llama.text._tokenizer import sentencepiece_processor
 
