@@ -27,7 +27,6 @@ TYPES = {  # names that --quantize takes
     "q4_0": lib.MK_Q4_0,
     "q4_1": lib.MK_Q4_1,
 }
-CONVERT = "convert a Hugging Face model to GGUF with llama.cpp's convert_hf_to_gguf.py"
 FLOATS = (lib.MK_F32, lib.MK_F16, lib.MK_BF16)
 LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows * cols stays far below 2^63
 
@@ -44,7 +43,7 @@ class Slot(NamedTuple):
 @contextmanager
 def building(config: Config, n_merges: int, *, name: bytes, chat_template: bytes = b"") -> Iterator[mk_model]:
     """Yield an empty `mk_model *` for the fields of mk_config; check it at the end, free it on any error."""
-    check_config(config)
+    _check_config(config)
     out = ffi.new("mk_model **")
     check(lib.mk_model_new(out, ffi.new("mk_config *", config), n_merges))
     model = out[0]
@@ -60,7 +59,7 @@ def building(config: Config, n_merges: int, *, name: bytes, chat_template: bytes
         raise
 
 
-def check_config(config: Config) -> None:
+def _check_config(config: Config) -> None:
     """Refuse numbers that no model has, before they become sizes."""
     for field, value in config.items():
         if isinstance(value, float):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from llama._model import Model
 from llama._native import ModelError
+from llama.loaders._recognise import is_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,21 +32,22 @@ def load(
 
     if quantize is not None and quantize not in TYPES:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
-    loader: ModuleType
-    if os.path.isdir(path):
-        from llama.loaders import _meta
-
-        loader = _meta
-    else:
-        from llama.loaders import _gguf
-
-        loader = _gguf
     try:
-        if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
-            raise ModelError("neither a file nor a directory")
+        loader = _loader_of(path)
         return Model(loader.load(path, quantize, progress or _no_progress))
     except ModelError as error:
         raise ModelError(f"{os.fspath(path)}: {error}") from None
+
+
+def _loader_of(path: str | os.PathLike[str]) -> ModuleType:
+    """Return the loader of what lies at `path`; the others are not imported."""
+    if is_directory(path):
+        from llama.loaders import _meta
+
+        return _meta
+    from llama.loaders import _gguf
+
+    return _gguf
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:
