@@ -88,9 +88,9 @@ class Dialogue:
         finally:
             self._script.add(turns, turn, tokens, answered, "".join(text))
         if self._timings:
-            tell(f"prompt  {speed(len(fresh), evaluated - start)}")
+            tell(f"prompt  {_speed(len(fresh), evaluated - start)}")
             stopped = STOPPED[str(self.session.stop_reason)]
-            tell(f"answer  {speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
+            tell(f"answer  {_speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
         elif self.session.stop_reason == "context":
             tell(f"the answer is cut short: the context of {self.session.n_ctx} tokens is full; raise -c")
 
@@ -135,11 +135,11 @@ class Dialogue:
         for token in self.session.generate(self._sampler, self._limit):
             answered.append(token)
             text.append(stream.feed(token))
-            write(text[-1])
+            _write(text[-1])
         text.append(stream.finish())
-        write(text[-1])
+        _write(text[-1])
         if self._ends_lines and not "".join(text).endswith("\n"):
-            write("\n")
+            _write("\n")
 
     def close(self) -> None:
         self.session.close()
@@ -213,12 +213,12 @@ class Text:
         self.turns = [*turns, [*tokens[n_before:], *answered]]
 
 
-def write(text: str) -> None:
+def _write(text: str) -> None:
     """Write to stdout at once."""
     if text:
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
 
 
-def speed(n_tokens: int, seconds: float) -> str:
+def _speed(n_tokens: int, seconds: float) -> str:
     return f"{n_tokens:5} tokens {seconds * 1e3:8.1f} ms {n_tokens / seconds:8.1f} tok/s"

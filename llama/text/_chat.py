@@ -41,7 +41,7 @@ def prompt_tokens(
     Raises ModelError when the template does, which some do for roles they do not know.
     """
     contents = [message["content"] for message in messages]
-    if is_longer("".join(contents), most_bytes and 2 * most_bytes + SLACK_BYTES):
+    if _is_longer("".join(contents), most_bytes and 2 * most_bytes + SLACK_BYTES):
         return None
     shielded, restore = _shield(contents, tokenizer)
     messages = [{**message, "content": content} for message, content in zip(messages, shielded)]
@@ -56,12 +56,12 @@ def prompt_tokens(
         eos_token=tokenizer.spelling(tokenizer.eos_id),
         unk_token=tokenizer.spelling(tokenizer.unk_id),
     )
-    if is_longer(rendered, most_bytes):
+    if _is_longer(rendered, most_bytes):
         return None
     return tokenizer.encode(rendered, special=True, restore=restore, bos=True)
 
 
-def is_longer(text: str, most_bytes: int | None) -> bool:
+def _is_longer(text: str, most_bytes: int | None) -> bool:
     """Tell whether a text has more bytes than that; stand-ins count as characters, which are no longer."""
     return most_bytes is not None and len(text) > most_bytes // 4 and len(text.encode(errors="replace")) > most_bytes
 

@@ -28,7 +28,7 @@ UNKNOWN_TEXT = " \u2047 "  # sentencepiece's spelling of what it has no token fo
 
 
 @lru_cache(1)
-def byte_alphabet() -> dict[str, int]:
+def _byte_alphabet() -> dict[str, int]:
     """Return {character: byte} of GPT-2's byte-level spelling (encoder.py, bytes_to_unicode, inverted)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -179,7 +179,7 @@ class Tokenizer:
         if self._kind == "gpt2":
             if token.kind == lib.MK_TOKEN_USER:
                 return spelling.encode()
-            alphabet = byte_alphabet()
+            alphabet = _byte_alphabet()
             return b"".join(bytes([alphabet[c]]) if c in alphabet else c.encode() for c in spelling)
         if token.kind == lib.MK_TOKEN_BYTE and re.fullmatch("<0x[0-9A-F]{2}>", spelling):
             return bytes([int(spelling[3:5], 16)])
