@@ -72,11 +72,6 @@ class mk_token(CData):
     bytes: Any
     n_bytes: int
     kind: int
-    score: float
-
-class mk_merge(CData):
-    left: Any
-    right: Any
 
 class mk_model(CData):
     config: mk_config
@@ -86,7 +81,6 @@ class mk_model(CData):
     rope_freqs: Any
     layers: mk_layer
     tokens: mk_token
-    merges: mk_merge
     weights: Any
     n_merges: int
     bos_id: int
@@ -134,7 +128,7 @@ class Lib:
     MK_POOL_THREADS_MAX: Final[int]
     def mk_row_bytes(self, type: int, cols: int, /) -> int: ...
     def mk_packed_type(self, type: int, /) -> int: ...
-    def mk_model_new(self, model: CData | list[Any], config: mk_config, n_merges: int, /) -> int: ...
+    def mk_model_new(self, model: CData | list[Any], config: mk_config, /) -> int: ...
     def mk_model_free(self, model: mk_model, /) -> None: ...
     def mk_weights_new(self, model: mk_model, tensors: CData | list[Any], n: int, /) -> int: ...
     def mk_tensor_new(self, tensor: mk_tensor, type: int, rows: int, cols: int, /) -> int: ...
@@ -197,8 +191,6 @@ class FFI:
     def new(self, cdecl: Literal["mk_layer *"], init: Any = ...) -> mk_layer: ...
     @overload
     def new(self, cdecl: Literal["mk_token *"], init: Any = ...) -> mk_token: ...
-    @overload
-    def new(self, cdecl: Literal["mk_merge *"], init: Any = ...) -> mk_merge: ...
     @overload
     def new(self, cdecl: Literal["mk_model *"], init: Any = ...) -> mk_model: ...
     @overload

@@ -41,11 +41,11 @@ class Slot(NamedTuple):
 
 
 @contextmanager
-def building(config: Config, n_merges: int, *, name: bytes, chat_template: bytes = b"") -> Iterator[mk_model]:
+def building(config: Config, *, name: bytes, chat_template: bytes = b"") -> Iterator[mk_model]:
     """Yield an empty `mk_model *` for the fields of mk_config; check it at the end, free it on any error."""
     _check_config(config)
     out = ffi.new("mk_model **")
-    check(lib.mk_model_new(out, ffi.new("mk_config *", config), n_merges))
+    check(lib.mk_model_new(out, ffi.new("mk_config *", config)))
     model = out[0]
     try:
         set_string(model, "name", name)

@@ -202,7 +202,6 @@ def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[
         config = _llama.config(header, len(header.tensors), len(vocabulary.tokens))
         with _build.building(
             config,
-            len(vocabulary.merges),
             name=header.get("general.name", bytes, os.path.basename(os.fsencode(path))),
             chat_template=header.get("tokenizer.chat_template", bytes, b""),
         ) as model:

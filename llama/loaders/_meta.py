@@ -78,7 +78,7 @@ def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[
     with ExitStack() as stack:
         shards = [stack.enter_context(closing(Checkpoint(file))) for file in _shard_files(directory)]
         config = _config(params, len(vocabulary.tokens), shards)
-        with _build.building(config, 0, name=os.fsencode(directory.resolve().name)) as model:
+        with _build.building(config, name=os.fsencode(directory.resolve().name)) as model:
             install(model, vocabulary)
             _load_tensors(model, shards, TYPES[quantize] if quantize else None, progress)
             return model

@@ -6,7 +6,7 @@
  * anywhere. Which kernels run is decided per process, at first use, from CPUID.
  *
  *   mk_model --> mk_layer[n_layers] --> mk_tensor{rows x cols, type, data}, packed as packed.h draws it
- *           \--> mk_token[n_vocab] --> bytes           \--> mk_merge[n_merges]
+ *           \--> mk_token[n_vocab] --> bytes
  *
  * Shapes are (rows, cols), row-major; a weight maps a vector of cols to a vector of rows.
  * Every function returns MK_OK or a negative MK_ERR_*; outputs come first and are NULL on failure.
@@ -85,10 +85,7 @@ typedef struct {
     char *bytes;     /* the token's text as the tokenizer file spells it, NUL-terminated */
     int32_t n_bytes; /* without the NUL */
     int32_t kind;    /* MK_TOKEN_* */
-    float score;     /* sentencepiece's log probability; 0 for BPE */
 } mk_token;
-
-typedef struct { char *left, *right; } mk_merge; /* byte-level BPE, best first */
 
 typedef struct {
     mk_config config;
@@ -98,7 +95,6 @@ typedef struct {
     float *rope_freqs; /* (rope_dim/2) frequency divisors, or NULL */
     mk_layer *layers;  /* n_layers */
     mk_token *tokens;  /* n_vocab */
-    mk_merge *merges;  /* n_merges; NULL for sentencepiece */
     void *weights;     /* what mk_weights_new has allocated, or NULL */
     int32_t n_merges;
     int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
@@ -108,7 +104,7 @@ typedef struct {
     char *tokenizer;      /* "gpt2" (byte-level BPE) or "llama" (sentencepiece) */
     char *pre_tokenizer;  /* GGUF's tokenizer.ggml.pre, "" when absent */
     char *chat_template;  /* jinja2 source, "" when absent */
-    char *tokenizer_blob; /* "llama": a sentencepiece model; "gpt2": tables to look merges up in; or NULL */
+    char *tokenizer_blob; /* "llama": a sentencepiece model; "gpt2": tables to look n_merges up in; or NULL */
     int64_t n_tokenizer_blob;
 } mk_model;
 
@@ -130,10 +126,10 @@ int64_t mk_row_bytes(int32_t type, int64_t cols);
  * Q8_0, rounded to 1/254 of the largest magnitude in 32; any other as itself. */
 int32_t mk_packed_type(int32_t type);
 
-/* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors and strings absent. Whatever
- * is hung into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs
+/* An empty model for `config`: layers and tokens allocated and zeroed, tensors and strings absent. Whatever is hung
+ * into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs
  * to one pointer only; the one exception is output.data == embed.data. */
-int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
+int mk_model_new(mk_model **model, const mk_config *config);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
 /* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which is the

@@ -62,13 +62,13 @@ static void fail_every_request(int (*attempt)(void *arg), void *arg, long n_expe
 static int new_model(void *arg)
 {
     mk_model *m = (mk_model *)1;
-    int status = mk_model_new(&m, arg, 3);
+    int status = mk_model_new(&m, arg);
     CHECK((status == MK_OK) == (m != NULL));
     mk_model_free(m);
     return status;
 }
 
-TEST(a_model_is_whole_or_not_at_all) { fail_every_request(new_model, (void *)&odd_config, 4); }
+TEST(a_model_is_whole_or_not_at_all) { fail_every_request(new_model, (void *)&odd_config, 3); }
 
 static int new_tensor(void *arg)
 {
@@ -95,7 +95,7 @@ static int new_weights(void *arg)
 TEST(weights_without_memory_are_none)
 {
     mk_model *m;
-    CHECK_EQUAL(mk_model_new(&m, &odd_config, 0), MK_OK);
+    CHECK_EQUAL(mk_model_new(&m, &odd_config), MK_OK);
     fail_every_request(new_weights, m, 1);
     mk_model_free(m);
 }
