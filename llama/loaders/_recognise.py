@@ -1,4 +1,4 @@
-"""What lies at a path: which of the formats that are read here, or which other that goes by the name of a model, so that
+"""What lies at a path: which of the formats that are read here, or which other that goes by the name of a model; then
 a message can say what to do with it.
 """
 
