@@ -169,12 +169,14 @@ static void check_named(const mk_model *m, mk_tensor *t, const char *name)
                         { good.type, good.rows, good.cols, NULL } };
     for (int i = 0; i < 5; i++) {
         char what[160];
-        mk_session *s;
+        mk_timeline *timeline;
+        mk_workspace *workspace;
         *t = bad[i];
         CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
         CHECK(strncmp(what, name, strlen(name)) == 0);
         CHECK_EQUAL(mk_model_check(m, NULL), MK_ERR_ARGUMENT);
-        CHECK_EQUAL(mk_session_new(&s, m, 8, MK_F16), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_timeline_new(&timeline, m, 8, MK_I16), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_workspace_new(&workspace, m, 8), MK_ERR_ARGUMENT);
     }
     *t = good;
     CHECK_EQUAL(mk_model_check(m, NULL), MK_OK);
