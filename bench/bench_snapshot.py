@@ -58,7 +58,7 @@ OPEN = """
 
 MODEL = """
     import os, sys, time
-    from llama._load import load
+    from llama.loaders._load import load
     from magicheap import magic_transaction
     started = time.perf_counter()
     with magic_transaction(sys.argv[1], process=False) as magic:

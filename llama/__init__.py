@@ -8,8 +8,9 @@ A model is loaded, and a session on it is fed and asked:
         print(model.tokenizer.decode(session.generate(llama.Sampler(seed=1), limit=40)))
 """
 
-from llama._generate import Sampler, Session
-from llama._load import load
-from llama._model import ContextError, Model, ModelError
+from llama._model import Model
+from llama._native import ContextError, LlamaError, ModelError
+from llama.engine._generate import Sampler, Session
+from llama.loaders._load import load
 
-__all__ = ["ContextError", "Model", "ModelError", "Sampler", "Session", "load"]
+__all__ = ["ContextError", "LlamaError", "Model", "ModelError", "Sampler", "Session", "load"]

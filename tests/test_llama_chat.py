@@ -4,7 +4,7 @@ import pytest
 from llama_fixtures import byte_level_fields, write_gguf
 
 import llama
-from llama._chat import prompt_tokens
+from llama.text._chat import prompt_tokens
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,11 @@ def model(tmp_path_factory):
 
 def chat(model, *contents):
     roles = ("user", "assistant")
-    return prompt_tokens(model, [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)])
+    return tokens_of(model, [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)])
+
+
+def tokens_of(model, messages, most_bytes=None):
+    return prompt_tokens(model.tokenizer, model.chat_template, messages, most_bytes)
 
 
 def test_a_chat_is_rendered_by_the_models_template(model):
@@ -177,9 +181,9 @@ def test_a_template_may_write_what_is_no_text(tmp_path):
 
 
 def test_a_conversation_that_cannot_fit_is_none(model):
-    assert prompt_tokens(model, [{"role": "user", "content": "x" * 5000}], 4000) is None
-    assert prompt_tokens(model, [{"role": "user", "content": "x" * 5_000_000}], 4000) is None
-    assert len(prompt_tokens(model, [{"role": "user", "content": "x" * 3900}], 4000)) > 3900
+    assert tokens_of(model, [{"role": "user", "content": "x" * 5000}], 4000) is None
+    assert tokens_of(model, [{"role": "user", "content": "x" * 5_000_000}], 4000) is None
+    assert len(tokens_of(model, [{"role": "user", "content": "x" * 3900}], 4000)) > 3900
 
 
 @pytest.mark.parametrize("text", ["x" * 1000, "é" * 500, "the ing " * 100, "<|im_end|>" * 50, "\n" * 333])

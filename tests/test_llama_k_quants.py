@@ -11,9 +11,9 @@ from llama_fixtures import K_BLOCKS, byte_level_fields, random_k_blocks, tensor_
 from llama_oracle import Oracle, exact_activations
 
 import llama
-from llama._build import slots
-from llama._gguf import LAYER_TENSORS, TENSORS
 from llama._kernels import ffi, lib
+from llama.families._llama import tensor_name
+from llama.loaders._build import slots
 
 KINDS = ("Q4_K", "Q5_K", "Q6_K")
 MIXED = ("Q4_K", "Q6_K")  # in one product, as the queries and values of Q4_K_M are
@@ -68,9 +68,8 @@ def write(path, shape, made):
 def matrices(model):
     """Yield (GGUF name, mk_tensor *) of all matrices that the model has."""
     for name, (tensor, _, _, is_matrix) in slots(model.pointer).items():
-        layer, dot, field = name.partition(".")
         if is_matrix:
-            yield f"blk.{layer}.{LAYER_TENSORS[field]}.weight" if dot else f"{TENSORS[name]}.weight", tensor
+            yield tensor_name(name), tensor
 
 
 def dequantised(tensor):

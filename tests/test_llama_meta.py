@@ -20,7 +20,7 @@ from llama_fixtures import (
 from llama_oracle import Oracle, exact_activations
 
 import llama
-from llama._unpickle import Checkpoint
+from llama.loaders._unpickle import Checkpoint
 
 TOKENS = [1, 300, 17, 42, 5, 319, 88, 3, 3, 261]
 BOUND = 2e-4  # largest difference of a logit; they span about 60 here, and float32 sums differ by up to 3e-5

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from llama_fixtures import write_gguf
 
 import llama
-from llama._dialogue import Dialogue
 from llama._kernels import lib
-from llama._options import parser
+from llama.command._dialogue import Dialogue
+from llama.command._options import parser
 
 LARGEST = (2 - 2**-23) * 2.0**127
 NUMBERS = st.one_of(

@@ -1,5 +1,8 @@
 """Sessions, samplers, chats and handles: what they hold, and what they refuse."""
 
+from pkgutil import iter_modules
+from types import ModuleType
+
 import numpy as np
 import pytest
 from llama_fixtures import CHAT_TEMPLATE, SIZES, byte_level_fields, random_weights, write_gguf
@@ -7,6 +10,8 @@ from llama_oracle import exact_activations
 
 import llama
 from llama._kernels import ffi, lib
+from llama._native import check
+from llama.command._options import UsageError
 
 PROMPT = [1, 50, 60, 70, 80, 90]
 
@@ -31,8 +36,10 @@ def session(model):
 
 def test_all_is_sorted_and_names_every_public_thing():
     public = {name for name in vars(llama) if not name.startswith("_")}
+    folders = {name for name in public if isinstance(vars(llama)[name], ModuleType)}
     assert llama.__all__ == sorted(llama.__all__)
-    assert public == set(llama.__all__)
+    assert public - folders == set(llama.__all__)
+    assert all(module.name.startswith("_") for name in folders for module in iter_modules(vars(llama)[name].__path__))
 
 
 def test_a_model_is_its_pointer(model):
@@ -40,6 +47,24 @@ def test_a_model_is_its_pointer(model):
     assert again.pointer == model.pointer
     assert again.config.dim == SIZES["dim"]
     assert again.chat_template == CHAT_TEMPLATE
+
+
+def test_every_status_of_the_kernels_becomes_its_own_exception():
+    statuses = [name for name in dir(lib) if name.startswith("MK_ERR_")]
+    expected = {MemoryError, ValueError, llama.ContextError, llama.ModelError}
+    kinds = set()
+    for name in statuses:
+        with pytest.raises(tuple(expected)) as raised:
+            check(getattr(lib, name))
+        kinds.add(raised.type)
+    assert kinds == expected and len(statuses) == len(expected)
+    check(lib.MK_OK)
+
+
+def test_errors_of_llama_have_one_base():
+    for error in (llama.ModelError, llama.ContextError, UsageError):
+        assert issubclass(error, llama.LlamaError)
+    assert llama.LlamaError.__bases__ == (Exception,)
 
 
 def test_a_null_pointer_is_no_model():

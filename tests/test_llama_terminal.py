@@ -11,7 +11,7 @@ from llama_command import Terminal, own_cache, run  # noqa: F401
 from llama_fixtures import real_model_path, write_gguf
 
 import llama
-from llama._dialogue import Dialogue
+from llama.command._dialogue import Dialogue
 
 
 def test_a_chat_remembers_and_evaluates_only_what_is_new():

@@ -14,6 +14,7 @@ from tokenizers import pre_tokenizers
 
 import llama
 from llama._kernels import ffi
+from llama.loaders._gguf import Header
 
 TEXTS = (
     "Hello, world!",
@@ -35,15 +36,17 @@ WHITE_SPACE = {*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 
 
 
 class DumbBytePairs:
-    """GPT-2's encoder over a model's own tables: cut, spell, merge the best pair until there is none."""
+    """GPT-2's encoder over a model's own tokens and its file's merges: cut, spell, merge the best pair until there is
+    none."""
 
-    def __init__(self, model):
+    def __init__(self, model, path):
         pointer = model.pointer
         self.alphabet = byte_alphabet()
         spell = [ffi.string(pointer.tokens[i].bytes).decode() for i in range(pointer.config.n_vocab)]
         self.ids = {spelling: i for i, spelling in enumerate(spell)}
-        pairs = [(pointer.merges[i].left, pointer.merges[i].right) for i in range(pointer.n_merges)]
-        self.ranks = {tuple(ffi.string(side).decode() for side in pair): rank for rank, pair in enumerate(pairs)}
+        with open(path, "rb") as file:
+            merges = Header(file).get("tokenizer.ggml.merges", list)
+        self.ranks = {tuple(merge.decode().split(" ")): rank for rank, merge in enumerate(merges)}
 
     def encode(self, text):
         return [self.ids[unit] for word in self.cut(text) for unit in self.merge(word)]
@@ -86,7 +89,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def dumb(model):
-    return DumbBytePairs(model)
+    return DumbBytePairs(model, real_model_path())
 
 
 @pytest.mark.parametrize("text", TEXTS)

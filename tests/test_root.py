@@ -263,7 +263,7 @@ POINTERS = """
             sizes = dict(n_layers=2, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8,
                 rope_theta=1e4)
             config = ffi.new("mk_config *", sizes)
-            assert lib.mk_model_new(out, config, 0) == lib.MK_OK
+            assert lib.mk_model_new(out, config) == lib.MK_OK
             model = out[0]
             model.name = lib.mk_bytes_copy(b"a name", 6)
             magic.root = {root}

@@ -15,7 +15,7 @@ DANGLES = """
             sizes = dict(n_layers=1, dim=32, n_heads=1, n_kv_heads=1, head_dim=32, ffn_dim=32, n_vocab=8,
                 rope_theta=1e4)
             config = ffi.new("mk_config *", sizes)
-            assert lib.mk_model_new(out, config, 0) == lib.MK_OK
+            assert lib.mk_model_new(out, config) == lib.MK_OK
             magic.root = out[0]
             if "sound" not in sys.argv:
                 magic.root.tokens[3].bytes = ffi.cast("char *", OUTSIDE)

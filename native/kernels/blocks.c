@@ -1,10 +1,37 @@
-/* blocks.c - rows of files to float32, and float32 to blocks, bit for bit as ggml's reference (ggml-quants.c, *_ref).
+/* blocks.c - rows of files: how large they are, what they are as float32, and float32 as blocks, bit for bit as ggml's
+ * reference (ggml-quants.c, *_ref).
  *
  * Compiled without contraction: ggml's rounding of Q4_0 changes when a multiplication and an addition are fused.
  */
 #include "blocks.h"
 #include "halves.h"
 #include "packed.h"
+
+/* ---- Sizes ---- */
+
+static int64_t blocks_bytes(int64_t cols, int64_t values, int64_t size_bytes)
+{
+    int64_t total;
+    return cols % values || __builtin_mul_overflow(cols / values, size_bytes, &total) ? 0 : total;
+}
+
+int64_t mk_row_bytes(int32_t type, int64_t cols)
+{
+    if (cols <= 0)
+        return 0;
+    switch (type) {
+    case MK_F32: return blocks_bytes(cols, 1, 4);
+    case MK_F16:
+    case MK_BF16: return blocks_bytes(cols, 1, 2);
+    case MK_Q4_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_0));
+    case MK_Q4_1: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_1));
+    case MK_Q8_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q8_0));
+    case MK_Q4_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q4_k));
+    case MK_Q5_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q5_k));
+    case MK_Q6_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q6_k));
+    }
+    return 0;
+}
 
 /* ---- Reading ---- */
 

@@ -1,12 +1,12 @@
 /* llama_kernels.h - a LLaMA-family model as one C structure, and inference over it.
  *
- * How to think of it: a *model* is everything that is read (config, vocabulary, weights), a *session* is
- * everything that is written (KV cache, scratch), a *pool* is the threads. Model and session are pure data
+ * How to think of it: a *model* is everything that is read (config, vocabulary, weights), a *timeline* is what is
+ * remembered (keys, values, length), a *workspace* is scratch, a *pool* is the threads. The first three are pure data
  * behind ordinary malloc: no thread handle, no lock, no function pointer, so that a process may keep them
  * anywhere. Which kernels run is decided per process, at first use, from CPUID.
  *
  *   mk_model --> mk_layer[n_layers] --> mk_tensor{rows x cols, type, data}, packed as packed.h draws it
- *           \--> mk_token[n_vocab] --> bytes           \--> mk_merge[n_merges]
+ *           \--> mk_token[n_vocab] --> bytes
  *
  * Shapes are (rows, cols), row-major; a weight maps a vector of cols to a vector of rows.
  * Every function returns MK_OK or a negative MK_ERR_*; outputs come first and are NULL on failure.
@@ -22,7 +22,7 @@ enum {
     MK_OK = 0,
     MK_ERR_MEMORY = -1,   /* malloc said no; nothing was allocated */
     MK_ERR_ARGUMENT = -2, /* a shape, type, token or position that the model does not have */
-    MK_ERR_CONTEXT = -3,  /* the session's context is full; the session is unchanged */
+    MK_ERR_CONTEXT = -3,  /* the timeline's context is full; the timeline is unchanged */
     MK_ERR_VALUE = -4,    /* a weight or logit is not finite, or too large for the type that it should become */
 };
 
@@ -85,10 +85,7 @@ typedef struct {
     char *bytes;     /* the token's text as the tokenizer file spells it, NUL-terminated */
     int32_t n_bytes; /* without the NUL */
     int32_t kind;    /* MK_TOKEN_* */
-    float score;     /* sentencepiece's log probability; 0 for BPE */
 } mk_token;
-
-typedef struct { char *left, *right; } mk_merge; /* byte-level BPE, best first */
 
 typedef struct {
     mk_config config;
@@ -98,7 +95,6 @@ typedef struct {
     float *rope_freqs; /* (rope_dim/2) frequency divisors, or NULL */
     mk_layer *layers;  /* n_layers */
     mk_token *tokens;  /* n_vocab */
-    mk_merge *merges;  /* n_merges; NULL for sentencepiece */
     void *weights;     /* what mk_weights_new has allocated, or NULL */
     int32_t n_merges;
     int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
@@ -108,12 +104,13 @@ typedef struct {
     char *tokenizer;      /* "gpt2" (byte-level BPE) or "llama" (sentencepiece) */
     char *pre_tokenizer;  /* GGUF's tokenizer.ggml.pre, "" when absent */
     char *chat_template;  /* jinja2 source, "" when absent */
-    char *tokenizer_blob; /* "llama": a sentencepiece model; "gpt2": tables to look merges up in; or NULL */
+    char *tokenizer_blob; /* "llama": a sentencepiece model; "gpt2": tables to look n_merges up in; or NULL */
     int64_t n_tokenizer_blob;
 } mk_model;
 
-typedef struct mk_session mk_session; /* KV cache, scratch and position; one timeline of tokens */
-typedef struct mk_pool mk_pool;       /* threads; never part of a model or session */
+typedef struct mk_timeline mk_timeline;   /* tokens as the model remembers them: keys, values, length */
+typedef struct mk_workspace mk_workspace; /* scratch of a forward pass; what one call leaves there no other reads */
+typedef struct mk_pool mk_pool;           /* threads; never part of the others */
 
 typedef struct {
     float temperature; /* 0: greedy */
@@ -130,10 +127,10 @@ int64_t mk_row_bytes(int32_t type, int64_t cols);
  * Q8_0, rounded to 1/254 of the largest magnitude in 32; any other as itself. */
 int32_t mk_packed_type(int32_t type);
 
-/* An empty model for `config`: layers, tokens and merges allocated and zeroed, tensors and strings absent. Whatever
- * is hung into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs
+/* An empty model for `config`: layers and tokens allocated and zeroed, tensors and strings absent. Whatever is hung
+ * into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs
  * to one pointer only; the one exception is output.data == embed.data. */
-int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges);
+int mk_model_new(mk_model **model, const mk_config *config);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
 /* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which is the
@@ -172,29 +169,33 @@ int32_t mk_pool_threads(const mk_pool *pool);
 /* CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1. */
 int32_t mk_cpu_count(void);
 
-/* A session of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits under a
+/* A timeline of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits under a
  * scale, all in all no less exact than halves; MK_Q8_0, little more than half of that; MK_F32, exact. */
-int mk_session_new(mk_session **session, const mk_model *model, int32_t n_ctx, int32_t cache_type);
-void mk_session_free(mk_session *session);
-int32_t mk_session_length(const mk_session *session);  /* tokens in the KV cache */
-int32_t mk_session_context(const mk_session *session); /* n_ctx */
+int mk_timeline_new(mk_timeline **timeline, const mk_model *model, int32_t n_ctx, int32_t cache_type);
+void mk_timeline_free(mk_timeline *timeline);
+int32_t mk_timeline_length(const mk_timeline *timeline);  /* tokens in the KV cache */
+int32_t mk_timeline_context(const mk_timeline *timeline); /* n_ctx */
 /* Forgets all tokens from `length` on. */
-int mk_session_truncate(mk_session *session, int32_t length);
+int mk_timeline_truncate(mk_timeline *timeline, int32_t length);
 /* Bytes of the cache's part that holds n_tokens; 0 if the context holds no so many. */
-int64_t mk_session_state_bytes(const mk_session *session, int32_t n_tokens);
-/* Copies that part to and from another session of the same model, context and cache type, whose next token is then as
- * if it had been given the same ones. MK_ERR_ARGUMENT: n_bytes is not mk_session_state_bytes of the session's length,
+int64_t mk_timeline_state_bytes(const mk_timeline *timeline, int32_t n_tokens);
+/* Copies that part to and from another timeline of the same model, context and cache type, whose next token is then as
+ * if it had been given the same ones. MK_ERR_ARGUMENT: n_bytes is not mk_timeline_state_bytes of the timeline's length,
  * or of n_tokens. */
-int mk_session_save(const mk_session *session, void *out, int64_t n_bytes);
-int mk_session_load(mk_session *session, const void *in, int64_t n_bytes, int32_t n_tokens);
+int mk_timeline_save(const mk_timeline *timeline, void *out, int64_t n_bytes);
+int mk_timeline_load(mk_timeline *timeline, const void *in, int64_t n_bytes, int32_t n_tokens);
 
-/* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the session is unchanged.
+/* Scratch for timelines of at most n_ctx tokens of this model: one after another, not two at a time. */
+int mk_workspace_new(mk_workspace **workspace, const mk_model *model, int32_t n_ctx);
+void mk_workspace_free(mk_workspace *workspace);
+
+/* Appends n tokens; logits (n_vocab float32 of the last token) may be NULL. On error the timeline is unchanged.
  * pool may be NULL: one thread. The result does not depend on the number of threads. */
-int mk_eval(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
-            float *logits);
+int mk_eval(mk_timeline *timeline, mk_workspace *workspace, const mk_model *model, mk_pool *pool, const int32_t *tokens,
+            int32_t n_tokens, float *logits);
 /* The same, with (n_tokens, n_vocab) logits, one row after each of the tokens: the bits of n calls for one token. */
-int mk_eval_all(mk_session *session, const mk_model *model, mk_pool *pool, const int32_t *tokens, int32_t n_tokens,
-                float *logits);
+int mk_eval_all(mk_timeline *timeline, mk_workspace *workspace, const mk_model *model, mk_pool *pool,
+                const int32_t *tokens, int32_t n_tokens, float *logits);
 
 /* Picks a token id from n_vocab logits: top_k, top_p, min_p, temperature, in that order. Scratch comes from malloc.
  * MK_ERR_VALUE if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */

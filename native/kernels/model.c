@@ -23,30 +23,6 @@ void *mki_alloc(size_t n, size_t size_bytes)
     return aligned_alloc(MKI_ALIGN, total & ~(size_t)(MKI_ALIGN - 1));
 }
 
-static int64_t blocks_bytes(int64_t cols, int64_t values, int64_t size_bytes)
-{
-    int64_t total;
-    return cols % values || __builtin_mul_overflow(cols / values, size_bytes, &total) ? 0 : total;
-}
-
-int64_t mk_row_bytes(int32_t type, int64_t cols)
-{
-    if (cols <= 0)
-        return 0;
-    switch (type) {
-    case MK_F32: return blocks_bytes(cols, 1, 4);
-    case MK_F16:
-    case MK_BF16: return blocks_bytes(cols, 1, 2);
-    case MK_Q4_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_0));
-    case MK_Q4_1: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q4_1));
-    case MK_Q8_0: return blocks_bytes(cols, MKI_BLOCK, sizeof(mki_q8_0));
-    case MK_Q4_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q4_k));
-    case MK_Q5_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q5_k));
-    case MK_Q6_K: return blocks_bytes(cols, MKI_SUPER, sizeof(mki_q6_k));
-    }
-    return 0;
-}
-
 static bool config_is_sane(const mk_config *c)
 {
     int32_t width;
@@ -57,23 +33,21 @@ static bool config_is_sane(const mk_config *c)
            c->rope_theta > 0 && isfinite(c->norm_eps) && c->norm_eps >= 0;
 }
 
-int mk_model_new(mk_model **model, const mk_config *config, int32_t n_merges)
+int mk_model_new(mk_model **model, const mk_config *config)
 {
     if (!model)
         return MK_ERR_ARGUMENT;
     *model = NULL;
-    if (!config || !config_is_sane(config) || n_merges < 0)
+    if (!config || !config_is_sane(config))
         return MK_ERR_ARGUMENT;
     mk_model *m = calloc(1, sizeof *m);
     if (!m)
         return MK_ERR_MEMORY;
     m->config = *config;
-    m->n_merges = n_merges;
     m->bos_id = m->eos_id = m->eot_id = m->unk_id = -1;
     m->layers = calloc((size_t)config->n_layers, sizeof *m->layers);
     m->tokens = calloc((size_t)config->n_vocab, sizeof *m->tokens);
-    m->merges = n_merges ? calloc((size_t)n_merges, sizeof *m->merges) : NULL;
-    if (!m->layers || !m->tokens || (n_merges && !m->merges)) {
+    if (!m->layers || !m->tokens) {
         mk_model_free(m);
         return MK_ERR_MEMORY;
     }
@@ -98,15 +72,11 @@ void mk_model_free(mk_model *m)
         layer_free(m, &m->layers[i]);
     for (int32_t i = 0; m->tokens && i < m->config.n_vocab; i++)
         free(m->tokens[i].bytes);
-    for (int32_t i = 0; m->merges && i < m->n_merges; i++) {
-        free(m->merges[i].left);
-        free(m->merges[i].right);
-    }
     if (!m->weights && m->output.data != m->embed.data)
         free(m->output.data);
     if (!m->weights)
         free(m->embed.data);
-    void *owned[] = { m->weights, m->out_norm,  m->rope_freqs,    m->layers,        m->tokens,        m->merges,
+    void *owned[] = { m->weights, m->out_norm,  m->rope_freqs,    m->layers,        m->tokens,
                       m->name,    m->tokenizer, m->pre_tokenizer, m->chat_template, m->tokenizer_blob };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);

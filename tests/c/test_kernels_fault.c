@@ -62,13 +62,13 @@ static void fail_every_request(int (*attempt)(void *arg), void *arg, long n_expe
 static int new_model(void *arg)
 {
     mk_model *m = (mk_model *)1;
-    int status = mk_model_new(&m, arg, 3);
+    int status = mk_model_new(&m, arg);
     CHECK((status == MK_OK) == (m != NULL));
     mk_model_free(m);
     return status;
 }
 
-TEST(a_model_is_whole_or_not_at_all) { fail_every_request(new_model, (void *)&odd_config, 4); }
+TEST(a_model_is_whole_or_not_at_all) { fail_every_request(new_model, (void *)&odd_config, 3); }
 
 static int new_tensor(void *arg)
 {
@@ -95,7 +95,7 @@ static int new_weights(void *arg)
 TEST(weights_without_memory_are_none)
 {
     mk_model *m;
-    CHECK_EQUAL(mk_model_new(&m, &odd_config, 0), MK_OK);
+    CHECK_EQUAL(mk_model_new(&m, &odd_config), MK_OK);
     fail_every_request(new_weights, m, 1);
     mk_model_free(m);
 }
@@ -125,19 +125,29 @@ TEST(packing_without_memory_says_so)
     free(t.data);
 }
 
-static int new_session(void *model)
+static int new_timeline(void *model)
 {
-    mk_session *s = (mk_session *)1;
-    int status = mk_session_new(&s, model, 20, MK_I16);
-    CHECK((status == MK_OK) == (s != NULL));
-    mk_session_free(s);
+    mk_timeline *t = (mk_timeline *)1;
+    int status = mk_timeline_new(&t, model, 20, MK_I16);
+    CHECK((status == MK_OK) == (t != NULL));
+    mk_timeline_free(t);
     return status;
 }
 
-TEST(a_session_is_whole_or_not_at_all)
+static int new_workspace(void *model)
+{
+    mk_workspace *w = (mk_workspace *)1;
+    int status = mk_workspace_new(&w, model, 20);
+    CHECK((status == MK_OK) == (w != NULL));
+    mk_workspace_free(w);
+    return status;
+}
+
+TEST(a_timeline_and_a_workspace_are_whole_or_not_at_all)
 {
     mk_model *m = quantised_model();
-    fail_every_request(new_session, m, 6);
+    fail_every_request(new_timeline, m, 2);
+    fail_every_request(new_workspace, m, 5);
     mk_model_free(m);
 }
 
@@ -181,16 +191,19 @@ TEST(a_copy_without_memory_is_null) { fail_every_request(copy_bytes, "a", 1); }
 static int eval(void *arg)
 {
     mk_model *m = arg;
-    mk_session *s;
+    mk_timeline *t;
+    mk_workspace *w;
     float logits[64];
     countdown = -1;
-    CHECK_EQUAL(mk_session_new(&s, m, 20, MK_I16), MK_OK);
+    CHECK_EQUAL(mk_timeline_new(&t, m, 20, MK_I16), MK_OK);
+    CHECK_EQUAL(mk_workspace_new(&w, m, 20), MK_OK);
     long before = n_live;
     countdown = 0;
-    int status = mk_eval(s, m, NULL, (int32_t[]){ 1, 2, 3 }, 3, logits);
+    int status = mk_eval(t, w, m, NULL, (int32_t[]){ 1, 2, 3 }, 3, logits);
     CHECK_EQUAL(countdown, 0);
     CHECK_EQUAL(n_live, before);
-    mk_session_free(s);
+    mk_timeline_free(t);
+    mk_workspace_free(w);
     return status;
 }
 

@@ -73,7 +73,7 @@ TEST(weights_lie_in_one_block_that_is_the_models)
     mk_model *m;
     mk_tensor first = { MK_Q4_1, 20, 96, NULL }, second = { MK_F16, 3, 5, NULL }, third = { MK_Q8_0, 16, 32, NULL };
     mk_tensor *all[] = { &first, &second, &third };
-    CHECK_EQUAL(mk_model_new(&m, &quantised_config, 0), MK_OK);
+    CHECK_EQUAL(mk_model_new(&m, &quantised_config), MK_OK);
     CHECK_EQUAL(mk_weights_new(m, all, 3), MK_OK);
     CHECK(first.data == m->weights && first.data < second.data && second.data < third.data);
     for (int i = 0; i < 3; i++) {
@@ -105,7 +105,7 @@ TEST(weights_that_cannot_be_leave_the_model_without)
     mk_tensor bad[] = {
         { MK_Q4_1, 4, 33, NULL }, { MK_Q4_K, 4, 256, NULL }, { MK_F32, 0, 4, NULL }, { 77, 4, 32, NULL }
     };
-    CHECK_EQUAL(mk_model_new(&m, &quantised_config, 0), MK_OK);
+    CHECK_EQUAL(mk_model_new(&m, &quantised_config), MK_OK);
     for (int i = 0; i < 4; i++)
         CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){ &good, &bad[i] }, 2), MK_ERR_ARGUMENT);
     CHECK_EQUAL(mk_weights_new(m, (mk_tensor *[]){ &huge, &huge, &huge, &huge }, 4), MK_ERR_MEMORY);
@@ -131,7 +131,7 @@ TEST(a_copy_of_bytes_ends_with_nul)
 static void check_config_refused(mk_config config)
 {
     mk_model *m = (mk_model *)1;
-    CHECK_EQUAL(mk_model_new(&m, &config, 0), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_model_new(&m, &config), MK_ERR_ARGUMENT);
     CHECK(!m);
 }
 
@@ -154,9 +154,8 @@ TEST(a_config_that_contradicts_itself_is_refused)
     c = quantised_config, c.norm_eps = -1, check_config_refused(c);
     c = quantised_config, c.norm_eps = INFINITY, check_config_refused(c);
     mk_model *m;
-    CHECK_EQUAL(mk_model_new(&m, &quantised_config, -1), MK_ERR_ARGUMENT);
-    CHECK_EQUAL(mk_model_new(&m, NULL, 0), MK_ERR_ARGUMENT);
-    CHECK_EQUAL(mk_model_new(NULL, &quantised_config, 0), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_model_new(&m, NULL), MK_ERR_ARGUMENT);
+    CHECK_EQUAL(mk_model_new(NULL, &quantised_config), MK_ERR_ARGUMENT);
 }
 
 /* `t` of `m`, damaged in every way that matters, must be named. */
@@ -170,12 +169,14 @@ static void check_named(const mk_model *m, mk_tensor *t, const char *name)
                         { good.type, good.rows, good.cols, NULL } };
     for (int i = 0; i < 5; i++) {
         char what[160];
-        mk_session *s;
+        mk_timeline *timeline;
+        mk_workspace *workspace;
         *t = bad[i];
         CHECK_EQUAL(mk_model_check(m, what), MK_ERR_ARGUMENT);
         CHECK(strncmp(what, name, strlen(name)) == 0);
         CHECK_EQUAL(mk_model_check(m, NULL), MK_ERR_ARGUMENT);
-        CHECK_EQUAL(mk_session_new(&s, m, 8, MK_F16), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_timeline_new(&timeline, m, 8, MK_I16), MK_ERR_ARGUMENT);
+        CHECK_EQUAL(mk_workspace_new(&workspace, m, 8), MK_ERR_ARGUMENT);
     }
     *t = good;
     CHECK_EQUAL(mk_model_check(m, NULL), MK_OK);
@@ -228,9 +229,8 @@ TEST(what_is_found_and_what_was_expected_are_said)
 TEST(a_model_frees_all_that_hangs_on_it)
 {
     mk_model *m;
-    CHECK_EQUAL(mk_model_new(&m, &odd_config, 2), MK_OK); /* the leak checker of the sanitized build is the judge */
+    CHECK_EQUAL(mk_model_new(&m, &odd_config), MK_OK); /* the leak checker of the sanitized build is the judge */
     m->tokens[3].bytes = mk_bytes_copy("abc", 3);
-    m->merges[1] = (mk_merge){ mk_bytes_copy("a", 1), mk_bytes_copy("b", 1) };
     m->name = mk_bytes_copy("n", 1);
     m->tokenizer = mk_bytes_copy("llama", 5);
     m->pre_tokenizer = mk_bytes_copy("", 0);

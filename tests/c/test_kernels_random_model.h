@@ -72,7 +72,7 @@ static inline mk_model *random_model(uint64_t seed, const mk_config *c, const in
     mk_model *m;
     char what[160];
     int32_t q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    CHECK_EQUAL(mk_model_new(&m, c, 0), MK_OK);
+    CHECK_EQUAL(mk_model_new(&m, c), MK_OK);
     fill(&state, &m->embed, types[0], c->n_vocab, c->dim);
     m->out_norm = random_vector(&state, c->dim, 1);
     if (tied)

@@ -8,6 +8,8 @@ import os
 import sys
 from functools import lru_cache
 
+from llama._native import LlamaError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # the kernels' float32
 STDIN = "-"
 
 
-class UsageError(Exception):
+class UsageError(LlamaError):
     """The command asks for what cannot be done; exit status 2."""
 
 
@@ -49,13 +51,13 @@ def options() -> argparse.Namespace:
 @lru_cache(1)
 def _parse(words: tuple[str, ...]) -> argparse.Namespace:
     args = parser().parse_args(words)
-    args.prompt, args.system = clean(args.prompt), clean(args.system)
+    args.prompt, args.system = _clean(args.prompt), _clean(args.system)
     if args.prompt == STDIN:
         args.prompt, args.stdin = None, STDIN
     return args
 
 
-def clean(argument: str | None) -> str | None:
+def _clean(argument: str | None) -> str | None:
     """Return a command-line argument as text: bytes that are not UTF-8 become U+FFFD."""
     return argument and os.fsencode(argument).decode("utf-8", "replace")
 
@@ -76,16 +78,16 @@ def parser() -> argparse.ArgumentParser:
     add(
         "stdin",
         nargs="?",
-        type=only_stdin,
+        type=_only_stdin,
         metavar=STDIN,
         help="a - joins what standard input holds to the prompt, behind a blank line",
     )
     add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
-    add("-n", type=at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
+    add("-n", type=_at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
     add(
         "-c",
         "--ctx",
-        type=at_least(1),
+        type=_at_least(1),
         metavar="CTX",
         help="context in tokens (what the model was trained for, up to 4096)",
     )
@@ -93,29 +95,29 @@ def parser() -> argparse.ArgumentParser:
     add(
         "-t",
         "--threads",
-        type=at_least(1),
+        type=_at_least(1),
         metavar="T",
         help="threads, at most the CPUs this process may use (all of them)",
     )
-    add("--temp", type=between(0, LARGEST_FLOAT), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
-    add("--top-k", type=at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
+    add("--temp", type=_between(0, LARGEST_FLOAT), default=0.8, metavar="X", help="temperature, 0: greedy (0.8)")
+    add("--top-k", type=_at_least(0), default=40, metavar="K", help="keep the K likeliest tokens, 0: all (40)")
     add(
         "--top-p",
-        type=between(0, 1),
+        type=_between(0, 1),
         default=0.95,
         metavar="P",
         help="keep tokens up to this probability together, at least one (0.95)",
     )
     add(
         "--min-p",
-        type=between(0, 1),
+        type=_between(0, 1),
         default=0.05,
         metavar="P",
         help="keep tokens at least this likely beside the likeliest (0.05)",
     )
     add(
         "--seed",
-        type=at_least(-1, bits=64),
+        type=_at_least(-1, bits=64),
         default=-1,
         metavar="S",
         help="seed of the sampling, of up to 64 bits (-1: random)",
@@ -138,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def only_stdin(word: str) -> str:
+def _only_stdin(word: str) -> str:
     """The argparse type of the one argument without a name."""
     if word != STDIN:
         raise argparse.ArgumentTypeError(
@@ -147,7 +149,7 @@ def only_stdin(word: str) -> str:
     return word
 
 
-def at_least(least: int, bits: int = 31) -> Callable[[str], int]:
+def _at_least(least: int, bits: int = 31) -> Callable[[str], int]:
     """Return an argparse type for whole numbers that fit the kernels' int32 (a seed: uint64)."""
 
     def number(string: str) -> int:
@@ -159,7 +161,7 @@ def at_least(least: int, bits: int = 31) -> Callable[[str], int]:
     return number
 
 
-def between(low: float, high: float) -> Callable[[str], float]:
+def _between(low: float, high: float) -> Callable[[str], float]:
     """Return an argparse type for finite numbers."""
 
     def number(string: str) -> float:

@@ -12,7 +12,7 @@ import re
 from functools import cached_property, lru_cache
 
 from llama._kernels import ffi, lib
-from llama._model import ModelError, text
+from llama._native import ModelError, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from llama._kernels import mk_token
-    from llama._model import Model
+    from llama._native import Handle
 
 WORD_START = "\u2581"  # sentencepiece's spelling of a space
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -28,7 +28,7 @@ UNKNOWN_TEXT = " \u2047 "  # sentencepiece's spelling of what it has no token fo
 
 
 @lru_cache(1)
-def byte_alphabet() -> dict[str, int]:
+def _byte_alphabet() -> dict[str, int]:
     """Return {character: byte} of GPT-2's byte-level spelling (encoder.py, bytes_to_unicode, inverted)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -50,14 +50,22 @@ def sentencepiece_processor(blob: bytes) -> Any:
 class Tokenizer:
     """The tokenizer of a Model. Token ids are ints below config.n_vocab."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Handle) -> None:
         self._model = model
-        self._kind = text(model.pointer.tokenizer)
+        self._kind = text_of(model.pointer.tokenizer)
         self._bytes = lru_cache(None)(self._token_bytes)
 
     @property
     def bos_id(self) -> int:
         return self._model.pointer.bos_id
+
+    @property
+    def eos_id(self) -> int:
+        return self._model.pointer.eos_id
+
+    @property
+    def unk_id(self) -> int:
+        return self._model.pointer.unk_id
 
     @property
     def end_ids(self) -> set[int]:
@@ -140,9 +148,9 @@ class Tokenizer:
         if self._kind == "llama":
             encode: Callable[[str], list[int]] = sentencepiece_processor(blob[:]).encode
             return encode
-        from llama._byte_pairs import BytePairs
+        from llama.text._byte_pairs import BytePairs
 
-        return BytePairs(blob, pointer.n_merges, self._bytes_of_spelling, text(pointer.pre_tokenizer)).encode
+        return BytePairs(blob, pointer.n_merges, self._bytes_of_spelling, text_of(pointer.pre_tokenizer)).encode
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids; control tokens have none, bytes that are not UTF-8 become U+FFFD."""
@@ -158,8 +166,8 @@ class Tokenizer:
         return bytes(ffi.buffer(token.bytes, token.n_bytes))
 
     def _token(self, token_id: int) -> mk_token:
-        if not 0 <= token_id < self._model.config.n_vocab:
-            raise ValueError(f"token {token_id} is outside the vocabulary of {self._model.config.n_vocab}")
+        if not 0 <= token_id < self._model.pointer.config.n_vocab:
+            raise ValueError(f"token {token_id} is outside the vocabulary of {self._model.pointer.config.n_vocab}")
         token: mk_token = self._model.pointer.tokens[token_id]
         return token
 
@@ -171,7 +179,7 @@ class Tokenizer:
         if self._kind == "gpt2":
             if token.kind == lib.MK_TOKEN_USER:
                 return spelling.encode()
-            alphabet = byte_alphabet()
+            alphabet = _byte_alphabet()
             return b"".join(bytes([alphabet[c]]) if c in alphabet else c.encode() for c in spelling)
         if token.kind == lib.MK_TOKEN_BYTE and re.fullmatch("<0x[0-9A-F]{2}>", spelling):
             return bytes([int(spelling[3:5], 16)])

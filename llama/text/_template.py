@@ -16,7 +16,7 @@ import re
 import time
 from functools import lru_cache
 
-from llama._model import ModelError
+from llama._native import ModelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _environment() -> Environment:
         def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
             if operator == "%" and isinstance(left, str):
                 check_widths(left)
-            elif operator == "*" and (is_sequence(left) or is_sequence(right)):
-                times, sequence = (left, right) if is_sequence(right) else (right, left)
+            elif operator == "*" and (_is_sequence(left) or _is_sequence(right)):
+                times, sequence = (left, right) if _is_sequence(right) else (right, left)
                 if isinstance(times, int) and times * len(sequence) > MOST_CHARACTERS:
                     raise TemplateError(f"it makes {times * len(sequence)} characters")
             elif (
@@ -163,5 +163,5 @@ def _environment() -> Environment:
     return environment
 
 
-def is_sequence(value: object) -> bool:
+def _is_sequence(value: object) -> bool:
     return isinstance(value, str | bytes | list | tuple)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from llama._kernels import lib
-from llama._model import ModelError
+from llama._native import ModelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

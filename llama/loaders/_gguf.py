@@ -15,11 +15,13 @@ import struct
 from array import array
 from functools import partial
 
-from llama import _build
-from llama._build import CONVERT, TYPES, show
 from llama._kernels import lib
-from llama._model import ModelError
-from llama._vocabulary import Vocabulary, install
+from llama._native import ModelError, show
+from llama.families import _llama
+from llama.loaders import _build
+from llama.loaders._build import TYPES
+from llama.loaders._recognise import MAGIC, looks_like
+from llama.text._vocabulary import Vocabulary, install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
     from llama._kernels import mk_model
 
-MAGIC = b"GGUF"
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 NO_TOKEN = (1 << 32) - 1  # -1, as files with unsigned ids write it
@@ -66,51 +67,6 @@ OTHER_TYPES = {
     34: "TQ1_0",
     35: "TQ2_0",
     39: "MXFP4",
-}
-LAYER_TENSORS = {
-    "attn_norm": "attn_norm",
-    "wq": "attn_q",
-    "wk": "attn_k",
-    "wv": "attn_v",
-    "wo": "attn_output",
-    "ffn_norm": "ffn_norm",
-    "w_gate": "ffn_gate",
-    "w_up": "ffn_up",
-    "w_down": "ffn_down",
-}
-TENSORS = {"embed": "token_embd", "out_norm": "output_norm", "output": "output", "rope_freqs": "rope_freqs"}
-OPTIONAL = ("output", "rope_freqs")  # tied head; plain RoPE
-# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the
-# forward pass.
-READ = {
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    "rope.scale_linear",
-}
-SILENT = {
-    "vocab_size",
-    "tensor_data_layout",
-    "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
-    "attention.layer_norm_epsilon",
-}
-NEUTRAL = {  # of others, values that change nothing, besides zero, "" and "none"
-    "logit_scale": (1.0,),
-    "embedding_scale": (1.0,),
-    "residual_scale": (1.0,),
-    "rope.scaling.attn_factor": (1.0,),
-    "use_parallel_residual": (True,),  # which the GPT-NeoX family alone reads
 }
 
 
@@ -178,7 +134,7 @@ class Header:
         cursor = Cursor(file)
         begin = cursor.take(min(cursor.size, 32))
         if begin[:4] != MAGIC:
-            raise ModelError(f"not a GGUF file{_looks_like(begin)}: expected it to begin with 'GGUF'")
+            raise ModelError(f"not a GGUF file{looks_like(begin)}: expected it to begin with 'GGUF'")
         cursor.at = len(MAGIC)
         version, n_tensors, n_kv = struct.unpack("<IQQ", cursor.take(20))
         if int.from_bytes(version.to_bytes(4, "little"), "big") in (1, 2, 3):
@@ -234,49 +190,29 @@ KINDS = {
     array: "a list of numbers",
     list: "a list of texts",
 }
-LOOKS = (  # what other files of models begin with
-    (b"version https://git-lfs", "a Git LFS pointer to one, of a repository that was cloned without git-lfs"),
-    (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint: give its directory, if that has Meta's layout"),
-    (b"lmgg", "llama.cpp's format of early 2023 (GGML)"),
-    (b"fmgg", "llama.cpp's format of 2023 (GGMF)"),
-    (b"tjgg", "llama.cpp's format of 2023 (GGJT)"),
-    (b"\x1f\x8b", "a gzip archive: unpack it"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-)
-
-
-def _looks_like(begin: bytes) -> str:
-    """Return what a file that begins so is, as a clause, or ""."""
-    if not begin:
-        return " (it is empty)"
-    if begin[8:9] == b"{":
-        return f" (it is a safetensors file: {CONVERT})"
-    return next((f" (it is {what})" for magic, what in LOOKS if begin.startswith(magic)), "")
 
 
 def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[[int, int], object]) -> mk_model:
     """Return an mk_model pointer for the GGUF file at `path`."""
     with open(path, "rb") as file:
         header = Header(file)
-        check_what_it_is(header)
+        _check_what_it_is(header)
+        _llama.check(header)
         vocabulary = _vocabulary(header)
-        config = _config(header, len(vocabulary.tokens))
+        config = _llama.config(header, len(header.tensors), len(vocabulary.tokens))
         with _build.building(
             config,
-            len(vocabulary.merges),
             name=header.get("general.name", bytes, os.path.basename(os.fsencode(path))),
             chat_template=header.get("tokenizer.chat_template", bytes, b""),
         ) as model:
             install(model, vocabulary)
             _load_tensors(model, header, file, TYPES[quantize] if quantize else None, progress)
-            _build.scale_positions(model, _rope_factor(header))
+            _build.scale_positions(model, _llama.rope_factor(header))
             return model
 
 
-def check_what_it_is(header: Header) -> None:
-    """Refuse a file that is no whole model of this family; before anything is missed in it."""
+def _check_what_it_is(header: Header) -> None:
+    """Refuse a file that is no whole model, before anything is missed in it."""
     n_parts = header.fields.get("split.count", 0)
     if type(n_parts) is int and n_parts > 1:
         part = header.fields.get("split.no", 0)
@@ -287,62 +223,6 @@ def check_what_it_is(header: Header) -> None:
     kind = header.get("general.type", bytes, b"model")
     if kind != b"model":
         raise ModelError(f"the file is of type {show(kind)}, not a model: give the model itself")
-    arch = header.get("general.architecture", bytes)
-    if arch != b"llama":
-        raise ModelError(f"architecture {show(arch)}: this engine runs 'llama'")
-    for key, value in header.fields.items():
-        own = key.removeprefix("llama.")
-        if own != key and own not in READ | SILENT and not is_neutral(own, value):
-            shown = show(list(value) if type(value) is array else value)
-            raise ModelError(f"{key} is {shown}: this engine does not do that, and would answer wrongly without")
-
-
-def is_neutral(key: str, value: Any) -> bool:
-    if key == "attention.causal":
-        return value is True
-    return not value or value in (b"none", *NEUTRAL.get(key, ())) or (type(value) is array and not any(value))
-
-
-def _rope_factor(header: Header) -> float:
-    """Return by what linear scaling (Chen et al. 2023, "position interpolation") divides positions; 1: there is none.
-
-    As llama.cpp reads these keys: the factor's older name, and linear where a factor has no type.
-    """
-    kind = header.get("llama.rope.scaling.type", bytes, b"linear")
-    older = header.get("llama.rope.scale_linear", float, 0.0)
-    factor: float = header.get("llama.rope.scaling.factor", float, older)
-    if kind == b"none" or (factor in (0.0, 1.0) and kind == b"linear"):
-        return 1.0
-    if kind != b"linear":
-        raise ModelError(f"llama.rope.scaling.type is {show(kind)}: this engine does 'linear' and 'none'")
-    if not 0.0 < factor < 1e6:
-        raise ModelError(f"llama.rope.scaling.factor is {factor}, expected a positive number")
-    return factor
-
-
-def _config(header: Header, n_vocab: int) -> _build.Config:
-    dim = header.get("llama.embedding_length", int)
-    n_heads = header.number("llama.attention.head_count")
-    head_dim = header.get("llama.attention.key_length", int, dim // max(n_heads, 1))
-    if header.get("llama.attention.value_length", int, head_dim) != head_dim:
-        raise ModelError("keys and values differ in length: this engine needs them equal")
-    n_layers = header.get("llama.block_count", int)
-    if n_layers > len(header.tensors):
-        raise ModelError(f"{n_layers} layers, but only {len(header.tensors)} tensors in the file")
-    return {
-        "n_layers": n_layers,
-        "dim": dim,
-        "n_heads": n_heads,
-        "n_kv_heads": header.number("llama.attention.head_count_kv", n_heads),
-        "head_dim": head_dim,
-        "ffn_dim": header.number("llama.feed_forward_length"),
-        "n_vocab": n_vocab,
-        "n_ctx_train": header.get("llama.context_length", int),
-        "rope_dim": header.get("llama.rope.dimension_count", int, head_dim),
-        "rope_neox": 0,
-        "rope_theta": header.get("llama.rope.freq_base", float, 10000.0),
-        "norm_eps": header.get("llama.attention.layer_norm_rms_epsilon", float),
-    }
 
 
 def _vocabulary(header: Header) -> Vocabulary:
@@ -372,19 +252,14 @@ def _vocabulary(header: Header) -> Vocabulary:
     )
 
 
-def _file_name(slot_name: str) -> str:
-    layer, dot, field = slot_name.partition(".")
-    return f"blk.{layer}.{LAYER_TENSORS[field]}.weight" if dot else f"{TENSORS[slot_name]}.weight"
-
-
 def _load_tensors(
     model: mk_model, header: Header, file: BufferedReader, quantize: int | None, progress: Callable[[int, int], object]
 ) -> None:
     slots = _build.slots(model)
-    present = {_file_name(name): slot for name, slot in slots.items()}
+    present = {_llama.tensor_name(name): slot for name, slot in slots.items()}
     if unknown := header.tensors.keys() - present.keys():
         raise ModelError(f"tensor {min(unknown)!r} is none of a LLaMA model's: the answer would be wrong without it")
-    optional = {_file_name(name) for name in OPTIONAL}
+    optional = {_llama.tensor_name(name) for name in _llama.OPTIONAL}
     if missing := present.keys() - header.tensors.keys() - optional:
         raise ModelError(f"tensor {min(missing)!r} is missing: the file is no complete model")
     done, total = 0, sum(_tensor_bytes(name, present[name], header) for name in header.tensors)

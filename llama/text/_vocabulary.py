@@ -10,11 +10,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from llama._build import copy_bytes, set_string, show
-from llama._byte_pairs import PRE_TOKENIZERS, pack
 from llama._kernels import lib
-from llama._model import ModelError
-from llama._tokenizer import sentencepiece_processor
+from llama._native import ModelError, copy_bytes, set_string, show
+from llama.text._byte_pairs import PRE_TOKENIZERS, pack
+from llama.text._tokenizer import sentencepiece_processor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,16 +54,14 @@ def install(model: mk_model, vocabulary: Vocabulary) -> None:
     blob = (v.sentencepiece or _sentencepiece_proto(v)) if is_spm else _packed(v, pairs)
     if is_spm and sentencepiece_processor(blob).get_piece_size() != len(v.tokens):
         raise ModelError("the sentencepiece model and the vocabulary differ in length")
-    for i, (spelling, kind, score) in enumerate(zip(v.tokens, v.kinds, v.scores, strict=True)):
+    for i, (spelling, kind) in enumerate(zip(v.tokens, v.kinds, strict=True)):
         token = model.tokens[i]
         token.bytes, token.n_bytes = copy_bytes(spelling), len(spelling)
-        token.kind, token.score = kind, score
-    for i, (left, right) in enumerate(pairs):
-        merge = model.merges[i]
-        merge.left, merge.right = copy_bytes(left), copy_bytes(right)
+        token.kind = kind
     set_string(model, "tokenizer", v.tokenizer.encode())
     set_string(model, "pre_tokenizer", v.pre_tokenizer.encode())
     model.tokenizer_blob, model.n_tokenizer_blob = copy_bytes(blob), len(blob)
+    model.n_merges = len(pairs)
     model.bos_id, model.eos_id, model.unk_id = v.bos_id, v.eos_id, v.unk_id
     model.eot_id = _end_of_turn(v) if v.eot_id is None else v.eot_id
     begins = is_spm or v.pre_tokenizer in ("llama-bpe", "llama3", "llama-v3")  # as llama.cpp decides where files do not

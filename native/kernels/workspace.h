@@ -1,6 +1,6 @@
-/* session.h - what one timeline of tokens writes: its KV cache and the scratch of a forward pass. */
-#ifndef MK_SESSION_H
-#define MK_SESSION_H
+/* workspace.h - what a forward pass writes and nobody reads behind it. */
+#ifndef MK_WORKSPACE_H
+#define MK_WORKSPACE_H
 #include "attention.h"
 #include "strips.h"
 
@@ -8,17 +8,14 @@
  * products. */
 enum { MKI_BATCH = 128 };
 
-struct mk_session {
-    mk_config config; /* of the model it was made for */
-    int32_t n_ctx;    /* tokens the cache has room for */
-    int32_t length;   /* tokens in it; what lies beyond was never written or is forgotten */
-    int32_t n_batch;  /* tokens the scratch has room for */
-    mki_cache cache;  /* of layer 0; owns that of all layers, which follow each other */
-    int64_t layer_bytes;
+struct mk_workspace {
+    mk_config config;     /* of the model it was made for */
+    int32_t n_ctx;        /* tokens of the longest timeline it serves */
+    int32_t n_batch;      /* tokens it has room for */
     mki_softmax *softmax; /* (n_chunks, n_heads) of one token's attention, to be merged; owns chunk_sums */
     float *chunk_sums;    /* (n_chunks, n_heads, head_dim) */
     double *rope_step;    /* (rope_dim / 2) radians per position */
-    /* Scratch, one row per token of a batch. x owns all of it. */
+    /* One row per token of a batch. x owns all of it. */
     float *x;         /* (n_batch, dim) residual stream */
     float *normed;    /* (n_batch, dim) input of a block, then what it adds to x */
     float *q;         /* (n_batch, n_heads * head_dim) queries */

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from itertools import chain
 
-from llama._model import ModelError
-from llama._template import render
+from llama._native import ModelError
+from llama.text._template import render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from re import Match
 
-    from llama._model import Model
-    from llama._tokenizer import Tokenizer
+    from llama.text._tokenizer import Tokenizer
 
 # Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first),
 # then any but ASCII.
@@ -31,37 +30,38 @@ STAND_INS = (
 SLACK_BYTES = 1 << 20  # arbitrary: what a template may strip of a text beyond any that the context can hold
 
 
-def prompt_tokens(model: Model, messages: list[dict[str, str]], most_bytes: int | None = None) -> list[int] | None:
+def prompt_tokens(
+    tokenizer: Tokenizer, template: str, messages: list[dict[str, str]], most_bytes: int | None = None
+) -> list[int] | None:
     """Return the token ids of a conversation, ready for the assistant's answer.
 
+    template: the model's, jinja2 source.
     messages: [{"role": "system" | "user" | "assistant", "content": str}, ...]
     most_bytes: of what the template makes of them, beyond which None is returned, at once.
     Raises ModelError when the template does, which some do for roles they do not know.
     """
     contents = [message["content"] for message in messages]
-    if is_longer("".join(contents), most_bytes and 2 * most_bytes + SLACK_BYTES):
+    if _is_longer("".join(contents), most_bytes and 2 * most_bytes + SLACK_BYTES):
         return None
-    tokenizer = model.tokenizer
     shielded, restore = _shield(contents, tokenizer)
     messages = [{**message, "content": content} for message, content in zip(messages, shielded)]
-    pointer = model.pointer
     rendered = render(
-        model.chat_template,
+        template,
         stand_ins="".join(map(chr, restore)),
         messages=messages,
         tools=None,
         documents=None,
         add_generation_prompt=True,
-        bos_token=tokenizer.spelling(pointer.bos_id),
-        eos_token=tokenizer.spelling(pointer.eos_id),
-        unk_token=tokenizer.spelling(pointer.unk_id),
+        bos_token=tokenizer.spelling(tokenizer.bos_id),
+        eos_token=tokenizer.spelling(tokenizer.eos_id),
+        unk_token=tokenizer.spelling(tokenizer.unk_id),
     )
-    if is_longer(rendered, most_bytes):
+    if _is_longer(rendered, most_bytes):
         return None
     return tokenizer.encode(rendered, special=True, restore=restore, bos=True)
 
 
-def is_longer(text: str, most_bytes: int | None) -> bool:
+def _is_longer(text: str, most_bytes: int | None) -> bool:
     """Tell whether a text has more bytes than that; stand-ins count as characters, which are no longer."""
     return most_bytes is not None and len(text) > most_bytes // 4 and len(text.encode(errors="replace")) > most_bytes
 

@@ -11,21 +11,21 @@ import os
 import sys
 import time
 
-from llama import _layers, _prefixes
-from llama._chat import prompt_tokens
-from llama._dialogue import Dialogue, most_bytes
-from llama._load import load
-from llama._model import ModelError
-from llama._options import UsageError, options
-from llama._progress import Bar
-from llama._prompt import ask, check_prompt, joined_prompt, tell
+from llama._native import LlamaError, ModelError
+from llama.command import _layers, _prefixes
+from llama.command._dialogue import Dialogue, most_bytes
+from llama.command._options import UsageError, options
+from llama.command._progress import Bar
+from llama.command._prompt import ask, check_prompt, joined_prompt, tell
+from llama.loaders._load import load
+from llama.text._chat import prompt_tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
     from llama._model import Model
-    from llama._prefixes import State
+    from llama.command._prefixes import State
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
 
@@ -33,42 +33,43 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
 def main() -> int:
     """Run the command and return its exit status, as --help explains it."""
     try:
-        run()
+        _run()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except UsageError as error:
-        return complain(error, EXIT_USAGE)
+        return _complain(error, EXIT_USAGE)
     except MemoryError as error:
-        return complain(str(error) or "out of memory", EXIT_FAILED)
+        return _complain(str(error) or "out of memory", EXIT_FAILED)
     except BrokenPipeError:
-        return discard_stdout(EXIT_PIPE)
-    except (ModelError, OSError) as error:
-        return discard_stdout(complain(error, EXIT_FAILED))
+        return _discard_stdout(EXIT_PIPE)
+    except (LlamaError, OSError) as error:
+        return _discard_stdout(_complain(error, EXIT_FAILED))
     return 0
 
 
-def complain(error: object, status: int) -> int:
+def _complain(error: object, status: int) -> int:
     tell(error)
     return status
 
 
-def discard_stdout(status: int) -> int:
+def _discard_stdout(status: int) -> int:
     """Send what is still buffered nowhere: writing it at exit would fail once more."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
-def run() -> None:
+def _run() -> None:
     check_prompt(args := options())
-    check_snapshot(args)
-    model = open_model(args)
-    dialogue = open_dialogue(model, options())  # not `args`, here and below: this may be another run (L2 of _layers.py)
-    name_a_long_context(model, options())
-    answer_all(dialogue, options())
+    _check_snapshot(args)
+    model = _open_model(args)
+    # options(), not `args`, from here on: this may be another run (L2 of _layers.py)
+    dialogue = _open_dialogue(model, options())
+    _name_a_long_context(model, options())
+    _answer_all(dialogue, options())
 
 
-def name_a_long_context(model: Model, args: argparse.Namespace) -> None:
+def _name_a_long_context(model: Model, args: argparse.Namespace) -> None:
     trained = model.config.n_ctx_train
     if args.ctx is not None and args.ctx > trained:
         tell(
@@ -77,20 +78,20 @@ def name_a_long_context(model: Model, args: argparse.Namespace) -> None:
         )
 
 
-def answer_all(dialogue: Dialogue, args: argparse.Namespace) -> None:
+def _answer_all(dialogue: Dialogue, args: argparse.Namespace) -> None:
     """Answer the prompt, then whatever is typed."""
     try:
         prompt = joined_prompt(args, dialogue.most_bytes)
         dialogue.set_options(args)
         if prompt:
-            answer(dialogue, prompt, args)
+            _answer(dialogue, prompt, args)
         while args.interactive and (turn := ask()) is not None:
-            answer(dialogue, turn, args)
+            _answer(dialogue, turn, args)
     finally:
         dialogue.close()
 
 
-def answer(dialogue: Dialogue, turn: str, args: argparse.Namespace) -> None:
+def _answer(dialogue: Dialogue, turn: str, args: argparse.Namespace) -> None:
     """Answer one turn; in a chat, Ctrl-C and a turn that does not fit end this answer, not the conversation."""
     try:
         dialogue.answer(turn)
@@ -107,9 +108,9 @@ def answer(dialogue: Dialogue, turn: str, args: argparse.Namespace) -> None:
 # ---- what is kept ----
 
 
-def check_snapshot(args: argparse.Namespace) -> None:
+def _check_snapshot(args: argparse.Namespace) -> None:
     """Raise UsageError if --snapshot names what is no snapshot, and would be replaced by one."""
-    for path in (args.snapshot, f"{args.snapshot}.prefix")[: 1 + has_prefix(args)] if args.snapshot else ():
+    for path in (args.snapshot, f"{args.snapshot}.prefix")[: 1 + _has_prefix(args)] if args.snapshot else ():
         for needed in filter(None, (args.model, args.prefix_file)):
             if os.path.exists(path) and os.path.exists(needed) and os.path.samefile(path, needed):
                 raise UsageError(f"--snapshot: {path} is {needed}, and would be replaced: name another file")
@@ -119,26 +120,26 @@ def check_snapshot(args: argparse.Namespace) -> None:
             )
 
 
-def open_model(args: argparse.Namespace) -> Model:
+def _open_model(args: argparse.Namespace) -> Model:
     """Return the Model, from its layer if it may."""
     if args.no_snapshot:
-        (model, seconds), is_made = load_model(args), True
+        (model, seconds), is_made = _load_model(args), True
     else:
-        key = model_key(args)
+        key = _model_key(args)
         path = args.snapshot or _layers.default_path(args.model, key)
         (model, seconds), is_made = _layers.layer(
-            _layers.MODEL, lambda: load_model(args, is_kept=True), path, key, is_last=not has_prefix(args)
+            _layers.MODEL, lambda: _load_model(args, is_kept=True), path, key, is_last=not _has_prefix(args)
         )
     if options().timings:
         tell(f"model   {'loaded' if is_made else 'resumed, was loaded'} in {seconds * 1e3:.1f} ms")
     return model
 
 
-def model_key(args: argparse.Namespace) -> str:
+def _model_key(args: argparse.Namespace) -> str:
     return f"magic-llama {args.quantize or ''} {os.path.realpath(args.model)}"
 
 
-def load_model(args: argparse.Namespace, is_kept: bool = False) -> tuple[Model, float]:
+def _load_model(args: argparse.Namespace, is_kept: bool = False) -> tuple[Model, float]:
     """Return (the Model, seconds it took). is_kept: with all that any answer would have to make first."""
     started, bar = time.perf_counter(), Bar(args.model)
     try:
@@ -147,26 +148,27 @@ def load_model(args: argparse.Namespace, is_kept: bool = False) -> tuple[Model, 
         bar.close()
     if is_kept:
         with contextlib.suppress(ModelError):  # an answer will say the same, if it comes to that
-            prompt_tokens(model, [{"role": "user", "content": "Hello, world"}], model.tokenizer.longest_bytes)
+            tokenizer, hello = model.tokenizer, {"role": "user", "content": "Hello, world"}
+            prompt_tokens(tokenizer, model.chat_template, [hello], tokenizer.longest_bytes)
     return model, time.perf_counter() - started
 
 
-def has_prefix(args: argparse.Namespace) -> bool:
+def _has_prefix(args: argparse.Namespace) -> bool:
     return bool(args.system or args.prefix_file)
 
 
-def open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
+def _open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
     """Return the Dialogue; if it has a prefix, evaluated, from its layer if it may."""
-    if not has_prefix(args):
+    if not _has_prefix(args):
         return Dialogue(model, args)
-    prefix = "" if _prefixes.is_second() else read_prefix(args.prefix_file, most_bytes(model, args.ctx))
+    prefix = "" if _prefixes.is_second() else _read_prefix(args.prefix_file, most_bytes(model, args.ctx))
     if args.no_snapshot:
-        (dialogue, n_tokens, n_spared, seconds), is_made = evaluate(model, args, prefix), True
+        (dialogue, n_tokens, n_spared, seconds), is_made = _evaluate(model, args, prefix), True
     else:
-        key = f"{model_key(args)} {args.ctx} {args.cache_type} {args.raw} {_layers.digest(args.system)}"
+        key = f"{_model_key(args)} {args.ctx} {args.cache_type} {args.raw} {_layers.digest(args.system)}"
         path = args.snapshot and f"{args.snapshot}.prefix"
         (dialogue, n_tokens, n_spared, seconds), is_made = _prefixes.kept(
-            args.model, key, prefix, path, lambda state: evaluate(model, args, prefix, state)
+            args.model, key, prefix, path, lambda state: _evaluate(model, args, prefix, state)
         )
     if options().timings:
         how = (
@@ -180,7 +182,7 @@ def open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
     return dialogue
 
 
-def read_prefix(path: str | None, most_bytes: int | None) -> str:
+def _read_prefix(path: str | None, most_bytes: int | None) -> str:
     """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can
     hold."""
     if path is None:
@@ -194,7 +196,7 @@ def read_prefix(path: str | None, most_bytes: int | None) -> str:
     return text.decode("utf-8", "replace")
 
 
-def evaluate(
+def _evaluate(
     model: Model, args: argparse.Namespace, prefix: str, state: State | None = None
 ) -> tuple[Dialogue, int, int, float]:
     """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from llama._kernels import ffi, lib
-from llama._model import ModelError, check
+from llama._native import ModelError, check, set_string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from llama._kernels import CData, mk_model
+    from llama._kernels import mk_model
 
     Config = dict[str, int | float]
 
@@ -27,7 +27,6 @@ TYPES = {  # names that --quantize takes
     "q4_0": lib.MK_Q4_0,
     "q4_1": lib.MK_Q4_1,
 }
-CONVERT = "convert a Hugging Face model to GGUF with llama.cpp's convert_hf_to_gguf.py"
 FLOATS = (lib.MK_F32, lib.MK_F16, lib.MK_BF16)
 LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows * cols stays far below 2^63
 
@@ -42,11 +41,11 @@ class Slot(NamedTuple):
 
 
 @contextmanager
-def building(config: Config, n_merges: int, *, name: bytes, chat_template: bytes = b"") -> Iterator[mk_model]:
+def building(config: Config, *, name: bytes, chat_template: bytes = b"") -> Iterator[mk_model]:
     """Yield an empty `mk_model *` for the fields of mk_config; check it at the end, free it on any error."""
-    check_config(config)
+    _check_config(config)
     out = ffi.new("mk_model **")
-    check(lib.mk_model_new(out, ffi.new("mk_config *", config), n_merges))
+    check(lib.mk_model_new(out, ffi.new("mk_config *", config)))
     model = out[0]
     try:
         set_string(model, "name", name)
@@ -60,7 +59,7 @@ def building(config: Config, n_merges: int, *, name: bytes, chat_template: bytes
         raise
 
 
-def check_config(config: Config) -> None:
+def _check_config(config: Config) -> None:
     """Refuse numbers that no model has, before they become sizes."""
     for field, value in config.items():
         if isinstance(value, float):
@@ -129,16 +128,14 @@ def store(slot: Slot, name: str, kind: int, read: Callable[[bytearray], object])
     source = bytearray(slot.rows * lib.mk_row_bytes(kind, slot.cols))
     read(source)
     pinned = ffi.from_buffer(source)
+    not_finite = f"{name} holds a value that is not finite: the file is damaged"
     if not slot.is_matrix:
         check(lib.mk_vector_new(slot.place, slot.cols))
         check(lib.mk_read_floats(kind, pinned, slot.cols, slot.place[0]))
-        is_finite = all(map(math.isfinite, ffi.unpack(slot.place[0], slot.cols)))
+        if not all(map(math.isfinite, ffi.unpack(slot.place[0], slot.cols))):
+            raise ModelError(not_finite)
     else:
-        status = lib.mk_pack(slot.place, kind, pinned, 0, slot.rows)
-        is_finite = status != lib.MK_ERR_VALUE
-        check(status if is_finite else lib.MK_OK)
-    if not is_finite:
-        raise ModelError(f"{name} holds a value that is not finite: the file is damaged")
+        check(lib.mk_pack(slot.place, kind, pinned, 0, slot.rows), not_finite)
 
 
 def scale_positions(model: mk_model, factor: float) -> None:
@@ -152,26 +149,6 @@ def scale_positions(model: mk_model, factor: float) -> None:
             model.rope_freqs[i] *= factor
 
 
-def show(value: object) -> str:
-    """Return what a file says as a message quotes it."""
-    return repr(value.decode("utf-8", "replace") if type(value) is bytes else value)[:80]
-
-
 def tie_output(model: mk_model) -> None:
     """Let the head be the embedding, as a checkpoint without an output matrix means it."""
     ffi.memmove(ffi.addressof(model, "output"), ffi.addressof(model, "embed"), ffi.sizeof("mk_tensor"))
-
-
-def copy_bytes(data: bytes) -> CData:
-    """Return bytes as a C string from malloc."""
-    copied = lib.mk_bytes_copy(data, len(data))
-    if not copied:
-        raise MemoryError("out of memory in the llama kernels")
-    return copied
-
-
-def set_string(model: mk_model, field: str, value: bytes) -> None:
-    """Set a `char *` field of an unfinished model, once."""
-    if b"\0" in value:
-        raise ModelError(f"{field} contains a NUL byte: expected text")
-    setattr(model, field, copy_bytes(value))

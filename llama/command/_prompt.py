@@ -14,7 +14,7 @@ import select
 import stat
 import sys
 
-from llama._options import UsageError
+from llama.command._options import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def check_prompt(args: argparse.Namespace) -> None:
         raise UsageError("-i reads turn by turn what is typed: leave out the -")
     if args.stdin and sys.stdin is None:
         raise UsageError("standard input is closed: there is no prompt in it")
-    if not (args.prompt or args.interactive or reads_stdin(args)):
+    if not (args.prompt or args.interactive or _reads_stdin(args)):
         raise UsageError(NO_PROMPT)
-    if not reads_stdin(args) and not args.interactive and is_terminal(sys.stderr) and holds_something(sys.stdin):
+    if not _reads_stdin(args) and not args.interactive and _is_terminal(sys.stderr) and _holds_something(sys.stdin):
         tell("standard input is not read where there is a -p: end with a - to join it to the prompt")
 
 
@@ -49,26 +49,26 @@ def joined_prompt(args: argparse.Namespace, most_bytes: int | None) -> str:
 
     most_bytes: of stdin, after which it is refused without reading more; None: as much as comes.
     """
-    read = read_stdin(most_bytes) if reads_stdin(args) else ""
+    read = _read_stdin(most_bytes) if _reads_stdin(args) else ""
     prompt = "\n\n".join(part for part in (args.prompt, read) if part)
     if not prompt and not args.interactive:
         raise UsageError(NO_PROMPT)
     return prompt
 
 
-def reads_stdin(args: argparse.Namespace) -> bool:
+def _reads_stdin(args: argparse.Namespace) -> bool:
     """Tell whether what stdin holds belongs to the prompt (Q1)."""
-    return bool(args.stdin) or (args.prompt is None and not args.interactive and is_piped())
+    return bool(args.stdin) or (args.prompt is None and not args.interactive and _is_piped())
 
 
-def is_piped() -> bool:
+def _is_piped() -> bool:
     if sys.stdin is None:  # closed
         return False
     mode = os.fstat(sys.stdin.fileno()).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-def holds_something(stream: TextIO | None) -> bool:
+def _holds_something(stream: TextIO | None) -> bool:
     """Tell whether bytes wait in a pipe."""
     if stream is None or not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
         return False
@@ -77,23 +77,23 @@ def holds_something(stream: TextIO | None) -> bool:
     return any(events & select.POLLIN for _, events in waiting.poll(0))
 
 
-def is_terminal(stream: TextIO | None) -> bool:
+def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def is_readable(descriptor: int, timeout_ms: int | None) -> bool:
+def _is_readable(descriptor: int, timeout_ms: int | None) -> bool:
     """Wait for something to be read, at most so long (None: for ever); at its end, too, there is."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(timeout_ms))
 
 
-def read_stdin(most_bytes: int | None) -> str:
+def _read_stdin(most_bytes: int | None) -> str:
     """Return what stdin holds, without the newlines at its end, as $(...) does."""
     descriptor, read = sys.stdin.fileno(), bytearray()
     silence_ms: int | None = FIRST_SILENCE_MS
     while True:
-        if not is_readable(descriptor, silence_ms):
+        if not _is_readable(descriptor, silence_ms):
             tell("waiting for the prompt on standard input" + (", which Ctrl-D ends" if sys.stdin.isatty() else ""))
             silence_ms = None
             continue

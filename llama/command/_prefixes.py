@@ -30,14 +30,14 @@ import time
 from array import array
 from typing import NamedTuple
 
-from llama import _layers
+from llama.command import _layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from llama._generate import Session
+    from llama.engine._generate import Session
 
 MORE = ".more"
 MOST_BASES = 16  # arbitrary: few use so many texts in turns, and a context of a large model takes gigabytes

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 
 from llama._kernels import ffi, lib
-from llama._model import ModelError, check
+from llama._native import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from llama._kernels import CData, mk_session
+    from llama._kernels import CData, mk_timeline, mk_workspace
     from llama._model import Model
 
 CACHE_TYPES = {"i16": lib.MK_I16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
 CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
+SCORES_NOT_FINITE = (
+    "the scores of the next token are not finite: the model's weights are damaged, or too large to compute with"
+)
 PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
 
 
@@ -47,13 +50,8 @@ class Sampler:
     def pick(self, session: Session) -> int:
         """Return the id of the token that comes next. Raises ModelError if the model's scores are no numbers."""
         token = ffi.new("int32_t *")
-        status = lib.mk_sample(self._state, ffi.from_buffer("float[]", session.logits), len(session.logits) // 4, token)
-        if status == lib.MK_ERR_VALUE:
-            raise ModelError(
-                "the scores of the next token are not finite: the model's weights are damaged, or too large "
-                "to compute with"
-            )
-        check(status)
+        logits = ffi.from_buffer("float[]", session.logits)
+        check(lib.mk_sample(self._state, logits, len(logits), token), SCORES_NOT_FINITE)
         return int(token[0])
 
 
@@ -72,14 +70,17 @@ class Session:
     ) -> None:
         if cache_type not in CACHE_TYPES:
             raise ValueError(f"cache_type is {cache_type!r}, expected one of {', '.join(CACHE_TYPES)}")
-        self._session: mk_session = ffi.NULL
+        self._timeline: mk_timeline = ffi.NULL
+        self._workspace: mk_workspace = ffi.NULL
         self._pool = ffi.NULL
         self.model = model
         self.tokens: list[int] = []  # what the KV cache holds
-        session = ffi.new("mk_session **")
+        timeline, workspace = ffi.new("mk_timeline **"), ffi.new("mk_workspace **")
         n_ctx = context_of(model, n_ctx)
-        check(lib.mk_session_new(session, model.pointer, n_ctx, CACHE_TYPES[cache_type]))
-        self._session = session[0]
+        check(lib.mk_timeline_new(timeline, model.pointer, n_ctx, CACHE_TYPES[cache_type]))
+        self._timeline = timeline[0]
+        check(lib.mk_workspace_new(workspace, model.pointer, n_ctx))
+        self._workspace = workspace[0]
         self._logits = ffi.new("float[]", model.config.n_vocab)
         self.n_ctx = n_ctx
         self.n_threads = n_threads
@@ -119,10 +120,10 @@ class Session:
         return [tokens[at : at + PIECE] for at in range(0, len(tokens), PIECE)]
 
     def _append(self, evaluate: Callable[..., int], piece: list[int], logits: CData) -> None:
-        session = self._open()
+        timeline = self._open()
         if not self._pool:
             self._start_threads()
-        check(evaluate(session, self.model.pointer, self._pool, piece, len(piece), logits))
+        check(evaluate(timeline, self._workspace, self.model.pointer, self._pool, piece, len(piece), logits))
         self.tokens += piece
 
     def rewind_to(self, tokens: list[int]) -> list[int]:
@@ -130,25 +131,25 @@ class Session:
         shared = 0
         while shared < min(len(self.tokens), len(tokens) - 1) and self.tokens[shared] == tokens[shared]:
             shared += 1
-        check(lib.mk_session_truncate(self._open(), shared))
+        check(lib.mk_timeline_truncate(self._open(), shared))
         del self.tokens[shared:]
         return tokens[shared:]
 
     @property
     def state_bytes(self) -> int:
         """How many bytes save_state() takes."""
-        return lib.mk_session_state_bytes(self._open(), len(self.tokens))
+        return lib.mk_timeline_state_bytes(self._open(), len(self.tokens))
 
     def save_state(self, buffer: memoryview) -> None:
         """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another
         session."""
-        check(lib.mk_session_save(self._open(), ffi.from_buffer(buffer, require_writable=True), self.state_bytes))
+        check(lib.mk_timeline_save(self._open(), ffi.from_buffer(buffer, require_writable=True), self.state_bytes))
 
     def load_state(self, tokens: list[int], buffer: bytes | memoryview) -> None:
         """Become a session that was fed `tokens`, of the same model, n_ctx and cache_type, from its state. There are no
         logits before the next feed(). Raises ValueError for a state of another size; the session is then as it was."""
         source = ffi.from_buffer(buffer)
-        check(lib.mk_session_load(self._open(), source, len(source), len(tokens)))
+        check(lib.mk_timeline_load(self._open(), source, len(source), len(tokens)))
         self.tokens = list(tokens)
 
     def generate(self, sampler: Sampler, limit: int = -1) -> Iterator[int]:
@@ -183,16 +184,17 @@ class Session:
         lib.mk_pool_free(self._pool)
         self._pool = ffi.NULL
 
-    def _open(self) -> mk_session:
-        if not self._session:
+    def _open(self) -> mk_timeline:
+        if not self._timeline:
             raise ValueError("the session is closed")
-        return self._session
+        return self._timeline
 
     def close(self) -> None:
         """Free the cache and stop the threads."""
         self.rest()
-        lib.mk_session_free(self._session)
-        self._session = ffi.NULL
+        lib.mk_timeline_free(self._timeline)
+        lib.mk_workspace_free(self._workspace)
+        self._timeline = self._workspace = ffi.NULL
 
     def __enter__(self) -> Session:
         return self

@@ -19,13 +19,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from llama import _build
-from llama._build import CONVERT, TYPES
 from llama._kernels import lib
-from llama._model import ModelError
-from llama._tokenizer import WORD_START, sentencepiece_processor
-from llama._unpickle import Checkpoint, Tensor
-from llama._vocabulary import Vocabulary, install
+from llama._native import ModelError
+from llama.loaders import _build
+from llama.loaders._build import TYPES
+from llama.loaders._recognise import check_layout
+from llama.loaders._unpickle import Checkpoint, Tensor
+from llama.text._tokenizer import WORD_START, sentencepiece_processor
+from llama.text._vocabulary import Vocabulary, install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,26 +72,16 @@ TIKTOKEN = re.compile(rb"\A[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")  # a token in base
 def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[[int, int], object]) -> mk_model:
     """Return an mk_model pointer for the checkpoint in directory `path`."""
     directory = Path(path)
-    _check_layout(directory)
+    check_layout(directory)
     params = _params(directory / "params.json")
     vocabulary = _vocabulary(directory)
     with ExitStack() as stack:
         shards = [stack.enter_context(closing(Checkpoint(file))) for file in _shard_files(directory)]
         config = _config(params, len(vocabulary.tokens), shards)
-        with _build.building(config, 0, name=os.fsencode(directory.resolve().name)) as model:
+        with _build.building(config, name=os.fsencode(directory.resolve().name)) as model:
             install(model, vocabulary)
             _load_tensors(model, shards, TYPES[quantize] if quantize else None, progress)
             return model
-
-
-def _check_layout(path: Path) -> None:
-    """Name another layout than Meta's, which has a params.json."""
-    if (path / "params.json").exists():
-        return
-    if (path / "config.json").exists() or any(path.glob("*.safetensors")):
-        raise ModelError(f"this is Hugging Face's layout (config.json, safetensors), not Meta's: {CONVERT}")
-    if ggufs := sorted(path.glob("*.gguf")):
-        raise ModelError(f"a directory without params.json, but with {ggufs[0].name}: give that file")
 
 
 def _shard_files(path: Path) -> list[Path]:

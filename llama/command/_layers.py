@@ -55,19 +55,19 @@ def layer(
     is_cold = COLD in os.environ
     with magic_transaction(path, key=key, compare=False) as magic:  # L2
         loaded = load()
-    if magic.committed and not is_last and made() < number:
-        restart(number)
+    if magic.committed and not is_last and _made() < number:
+        _restart(number)
     if is_cold and not magic.was_committed:  # not in a resumed process, where is_cold is that of the run that committed
         _is_without_layers = True
-    return loaded, not magic.was_committed or made() >= number
+    return loaded, not magic.was_committed or _made() >= number
 
 
-def made() -> int:
+def _made() -> int:
     value = os.environ.get(MADE, "")
     return int(value) if value.isdecimal() else 0
 
 
-def restart(number: int) -> None:
+def _restart(number: int) -> None:
     """Execute the same command again; return only if that can't be done."""
     with contextlib.suppress(OSError):  # then the next layer is made here, and holds this one's memory a second time
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], _environment(MADE, str(number)))
@@ -92,25 +92,6 @@ def _environment(name: str, value: str) -> dict[bytes, bytes]:
     environment = {each: held for each, held in os.environb.items() if each in given}
     environment[os.fsencode(name)] = os.fsencode(value)
     return environment
-
-
-def import_all() -> None:
-    """Import what every answer of a chat model needs, and make the parser of its options."""
-    layer(IMPORTS, _import_all)
-
-
-def _import_all() -> None:
-    with contextlib.suppress(ImportError):  # who can't do without will say so
-        import jinja2.ext
-        import jinja2.sandbox  # noqa: F401
-        import tokenizers  # noqa: F401
-
-    import llama._chat
-    import llama._cli
-    import llama._gguf  # noqa: F401
-    from llama._options import parser
-
-    parser()
 
 
 def default_path(model_path: str, key: str, middle: str = "", end: str = "") -> str:

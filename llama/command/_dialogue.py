@@ -10,9 +10,9 @@ import os
 import sys
 import time
 
-from llama._generate import Sampler, Session, context_of
-from llama._options import UsageError
-from llama._prompt import tell
+from llama.command._options import UsageError
+from llama.command._prompt import tell
+from llama.engine._generate import Sampler, Session, context_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from llama._model import Model
-    from llama._prefixes import State
+    from llama.command._prefixes import State
 
 STOPPED = {"end": "the answer ended", "length": "-n was reached", "context": "the context is full"}
 
@@ -88,9 +88,9 @@ class Dialogue:
         finally:
             self._script.add(turns, turn, tokens, answered, "".join(text))
         if self._timings:
-            tell(f"prompt  {speed(len(fresh), evaluated - start)}")
+            tell(f"prompt  {_speed(len(fresh), evaluated - start)}")
             stopped = STOPPED[str(self.session.stop_reason)]
-            tell(f"answer  {speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
+            tell(f"answer  {_speed(len(answered), time.perf_counter() - evaluated)}; {stopped}")
         elif self.session.stop_reason == "context":
             tell(f"the answer is cut short: the context of {self.session.n_ctx} tokens is full; raise -c")
 
@@ -135,11 +135,11 @@ class Dialogue:
         for token in self.session.generate(self._sampler, self._limit):
             answered.append(token)
             text.append(stream.feed(token))
-            write(text[-1])
+            _write(text[-1])
         text.append(stream.finish())
-        write(text[-1])
+        _write(text[-1])
         if self._ends_lines and not "".join(text).endswith("\n"):
-            write("\n")
+            _write("\n")
 
     def close(self) -> None:
         self.session.close()
@@ -166,12 +166,12 @@ class Chat:
     def tokens(self, turns: list[tuple[str, str]], turn: str, most_bytes: int | None) -> list[int] | None:
         """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins
         whichever turn is first."""
-        from llama._chat import prompt_tokens
+        from llama.text._chat import prompt_tokens
 
         said = [part for pair in turns for part in pair] + [turn]
         said[0] = self._prefix + said[0]
         messages = [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(said)]
-        return prompt_tokens(self._model, self._head + messages, most_bytes)
+        return prompt_tokens(self._model.tokenizer, self._model.chat_template, self._head + messages, most_bytes)
 
     def add(self, turns: list[tuple[str, str]], turn: str, tokens: list[int], answered: list[int], text: str) -> None:
         """Remember the next turn, with those of the earlier ones that stay."""
@@ -213,12 +213,12 @@ class Text:
         self.turns = [*turns, [*tokens[n_before:], *answered]]
 
 
-def write(text: str) -> None:
+def _write(text: str) -> None:
     """Write to stdout at once."""
     if text:
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
 
 
-def speed(n_tokens: int, seconds: float) -> str:
+def _speed(n_tokens: int, seconds: float) -> str:
     return f"{n_tokens:5} tokens {seconds * 1e3:8.1f} ms {n_tokens / seconds:8.1f} tok/s"

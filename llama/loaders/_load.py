@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from llama._model import Model, ModelError
+from llama._model import Model
+from llama._native import ModelError
+from llama.loaders._recognise import is_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,25 +28,26 @@ def load(
     progress: called with (done_bytes, total_bytes) after every tensor.
     Raises ModelError for a checkpoint that is damaged or not of the LLaMA family, OSError for what the kernel says.
     """
-    from llama._build import TYPES
+    from llama.loaders._build import TYPES
 
     if quantize is not None and quantize not in TYPES:
         raise ValueError(f"quantize is {quantize!r}, expected one of {', '.join(TYPES)}")
-    loader: ModuleType
-    if os.path.isdir(path):
-        from llama import _meta
-
-        loader = _meta
-    else:
-        from llama import _gguf
-
-        loader = _gguf
     try:
-        if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
-            raise ModelError("neither a file nor a directory")
+        loader = _loader_of(path)
         return Model(loader.load(path, quantize, progress or _no_progress))
     except ModelError as error:
         raise ModelError(f"{os.fspath(path)}: {error}") from None
+
+
+def _loader_of(path: str | os.PathLike[str]) -> ModuleType:
+    """Return the loader of what lies at `path`; the others are not imported."""
+    if is_directory(path):
+        from llama.loaders import _meta
+
+        return _meta
+    from llama.loaders import _gguf
+
+    return _gguf
 
 
 def _no_progress(done_bytes: int, total_bytes: int) -> None:
