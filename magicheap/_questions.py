@@ -1,4 +1,5 @@
-"""What Python code asks of the world, as far as the functions of C that it calls do not tell (native/route/questions.h).
+"""What Python code asks of the world, as far as the functions of C that it calls do not tell
+(native/route/questions.h).
 
 Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked
     at.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import posix
-import sys
 from _thread import get_ident
 
 from magicheap import _key, _log, _openings, _questions, _watch

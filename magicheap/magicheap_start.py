@@ -45,10 +45,16 @@ def _path_of_mark(kind: str, what: str) -> str:
         cache = f"{home}/.cache" if home.startswith("/") else ""
     if not cache or not what or what == "-" or kind == "-c":
         return ""
-    from _imp import source_hash  # of the interpreter itself: nothing is loaded
-
     program = os.fsencode(f"-m {what}" if kind == "-m" else os.path.abspath(what))
-    return f"{cache}/magicheap/warned/{(source_hash(0, program) + source_hash(1, program)).hex()[:24]}"
+    return f"{cache}/magicheap/warned/{_digest(program):032x}"[: -(32 - 24)]
+
+
+def _digest(text: bytes) -> int:
+    """FNV-1a of 128 bits: nothing needs to be loaded for it."""
+    digest = 0x6C62272E07BB014262B821756295C58D
+    for byte in text:
+        digest = (digest ^ byte) * 0x1000000000000000000013B & (1 << 128) - 1
+    return digest
 
 
 def _is_named_in(script: str) -> bool:

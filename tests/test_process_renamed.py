@@ -8,8 +8,9 @@ WAYS = {
     "Path.replace": "pathlib.Path('c.tmp').write_text('1'); pathlib.Path('c.tmp').replace('c.txt')",
     "mkstemp": "fd, name = tempfile.mkstemp(dir='.'); os.write(fd, b'1'); os.close(fd); os.replace(name, 'c.txt')",
     "os.link": "open('c.tmp', 'w').write('1'); os.link('c.tmp', 'c.txt'); os.unlink('c.tmp')",
-    "a directory": "os.mkdir('d'); open('d/c.txt', 'w').write('1'); shutil.move('d', 'e'); os.replace('e/c.txt', 'c.txt'); os.rmdir('e')",
-}  # fmt: skip
+    "a directory": "os.mkdir('d'); open('d/c.txt', 'w').write('1'); shutil.move('d', 'e'); "
+    "os.replace('e/c.txt', 'c.txt'); os.rmdir('e')",
+}
 
 
 @pytest.mark.parametrize("how", ["magic", "python"])
