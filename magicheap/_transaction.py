@@ -67,7 +67,8 @@ def magic_transaction(
               commit; else warn of it
     compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and
               its callers', are what those of the run that committed were. False: they are not compared, nor are
-              arguments that the program looked at before the `with`, as it makes anew behind it all that may differ
+              arguments that the program looked at before the `with`: for a program that makes anew behind it all that
+              may differ, and uses none of it in the body
     progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread
               of its own, and once when all is done; of a process each byte counts twice, once written and once made
               durable, and before all are written the sum is an estimate
