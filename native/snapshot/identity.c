@@ -13,8 +13,10 @@
 #include "snapshot/inputs.h"
 #include "sys/sys.h"
 
-/* A file system stamps with the time of the last timer tick, of 10 ms at most; twice that. */
-#define YOUNG_NS 20000000
+/* A file system stamps with the time of the last timer tick, of 10 ms at most; twice that. One that keeps whole
+ * seconds, or two of them as FAT does: the same, and a second more for a clock that is set between. */
+#define YOUNG_NS 20000000ll
+#define YOUNG_COARSE_NS 3000000000ll
 
 mhi_file_input mhi_file_identity(int kind, const struct stat *found)
 {
@@ -38,9 +40,9 @@ static mhi_file_state state_of(const mhi_file_input *entry)
 
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns)
 {
-    /* a file system that keeps whole seconds: two of one making look alike */
     bool is_coarse = entry->in_ctime_ns % 1000000000 == 0;
-    if (is_coarse || entry->in_ctime_ns > now_ns - YOUNG_NS || entry->in_mtime_ns > now_ns - YOUNG_NS)
+    int64_t young_ns = now_ns - (is_coarse ? YOUNG_COARSE_NS : YOUNG_NS);
+    if (entry->in_ctime_ns > young_ns || entry->in_mtime_ns > young_ns)
         entry->in_ctime_ns = MHI_TIME_UNKNOWN;
 }
 

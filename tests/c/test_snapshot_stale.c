@@ -6,6 +6,7 @@
 
 #include "format.h"
 #include "snapshot/checksum.h"
+#include "snapshot/identity.h"
 #include "test_snapshot.h"
 
 typedef struct {
@@ -301,6 +302,22 @@ TEST(image_tells_its_inputs_and_whether_they_hold)
     CHECK(unlink(file) == 0);
     CHECK_EQUAL(mh_image_check_inputs(image, NULL, &err), MH_ERR_STALE);
     mh_image_close(image);
+}
+
+static bool is_kept(int64_t ctime_ns, int64_t now_ns)
+{
+    mhi_file_input entry = { .in_kind = MH_INPUT_FILE, .in_ctime_ns = ctime_ns, .in_mtime_ns = 1 };
+    mhi_identity_forget_young(&entry, now_ns);
+    return entry.in_ctime_ns == ctime_ns;
+}
+
+TEST(times_tell_a_file_once_another_change_would_have_another_time)
+{
+    const int64_t second = 1000000000, then = 1700000000 * second;
+    CHECK(is_kept(then + 5, then + second) && !is_kept(then + 5, then + 1000));
+    CHECK(!is_kept(then, then + second) && !is_kept(then, then + 2 * second)); /* whole seconds, or two */
+    CHECK(is_kept(then, then + 4 * second));
+    CHECK(!is_kept(then + second, then)); /* of the future */
 }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }
