@@ -1,7 +1,8 @@
 """What a program has asked the world before anybody watched: read from its source, as far as that can be understood.
 
 Understood are imports, definitions, and expressions of plain values, in which variables, the arguments and the working
-directory may be asked for in the usual ways. Of anything else nobody knows what it asks: then a snapshot serves only
+directory may be asked for in the usual ways. Of anything else nobody knows what it asks. If modules were there that are
+not the standard library's, such a run makes no snapshot (_process.py); if there were none, the snapshot serves only
 runs that come to the `with` themselves, and are compared by what they bring there (_brought.py).
 """
 

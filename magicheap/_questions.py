@@ -122,7 +122,7 @@ def forget() -> None:
 def has_changed_arguments() -> bool:
     """Tell whether the program has made something of sys.argv that it was not, behind its own name."""
     with pause():
-        return bool(list(sys.argv)[1:] != _key.arguments())
+        return list(vars(sys).get("argv") or ())[1:] != _key.arguments()
 
 
 def forget_arguments() -> None:
@@ -303,21 +303,9 @@ class _Arguments(list[str]):
     """sys.argv while it is watched."""
 
     for _name in (
-        "__getitem__",
-        "__iter__",
-        "__len__",
-        "__contains__",
-        "__reversed__",
-        "__eq__",
-        "__ne__",
-        "__add__",
-        "__radd__",
-        "__repr__",
-        "index",
-        "count",
-        "copy",
-        "pop",
-    ):
+        "__getitem__ __iter__ __len__ __contains__ __reversed__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __add__ "
+        "__radd__ __mul__ __rmul__ __repr__ index count copy pop"
+    ).split():
         # which lists don't add from the right
         locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))
     __hash__ = None
@@ -328,10 +316,10 @@ class _Arguments(list[str]):
 
 def _watch_arguments() -> None:
     global _arguments, _plain_arguments, _original, _plain_original
-    if type(sys.argv) is list:
+    if type(vars(sys).get("argv")) is list:
         _plain_arguments = sys.argv
         sys.argv = _arguments = _Arguments(sys.argv)
-    if type(sys.orig_argv) is list:
+    if type(vars(sys).get("orig_argv")) is list:
         _plain_original = sys.orig_argv
         sys.orig_argv = _original = _Arguments(sys.orig_argv)
 
@@ -339,13 +327,14 @@ def _watch_arguments() -> None:
 def _release_arguments() -> None:
     global _arguments, _original
     watched, _arguments = _arguments, None
-    if watched is not None and sys.argv is watched:
-        _plain_arguments[:] = watched
-        sys.argv = _plain_arguments
+    is_in_place = vars(sys).get("argv") is watched
     if watched is not None:
         _others.append(watched)
+    if watched is not None and is_in_place:
+        _plain_arguments[:] = watched
+        sys.argv = _plain_arguments
     original, _original = _original, None
-    if original is not None and sys.orig_argv is original:
+    if original is not None and vars(sys).get("orig_argv") is original:
         sys.orig_argv = _plain_original
 
 

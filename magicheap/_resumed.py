@@ -111,7 +111,8 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
 def _own_name() -> str | None:
     skipped = _key.n_skipped(sys.orig_argv)
     is_script = skipped < len(sys.orig_argv) and sys.orig_argv[skipped - 1] not in ("-c", "-m")
-    return sys.argv[0] if is_script and sys.argv and sys.argv[0] != sys.orig_argv[skipped] else None
+    own = getattr(sys, "argv", None) or [""]  # whatever the program has left of it
+    return own[0] if is_script and own[0] != sys.orig_argv[skipped] else None
 
 
 def go_on(kept: Kept) -> None:

@@ -1,8 +1,9 @@
 """From when on a program is watched: what is asked before the `with` counts as what is asked in its body.
 
-A program that `magic` has begun, and a script that names this package, is watched from its first instruction:
-magicheap.pth imports this module as the interpreter starts. Any other from its import of this package on; what stands
-before that _prefix.py reads, and if it can't be understood, `magic` takes no snapshot of that run.
+A program that `magic` has begun, a script that imports this package, and a program that has come to a transaction
+before are watched from the first instruction: magicheap_start.py imports this module as the interpreter starts. Any
+other from its import of this package on. What stands before that _prefix.py reads; if it can't be understood and other
+modules were there, that run makes no snapshot, and leaves a mark for the next.
 """
 
 from __future__ import annotations

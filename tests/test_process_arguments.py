@@ -50,3 +50,17 @@ def test_a_name_that_the_program_gave_itself_stays(life):
     """)
     assert life.cold("python", "program.py", "a") == "['tool', 'a']\n"
     assert life.warm("magic", "program.py", "b") == "['tool', 'b']\n"
+
+
+@pytest.mark.parametrize("left", ["del sys.argv", "sys.argv = None", "sys.argv = ()"])
+def test_a_program_that_leaves_nothing_of_its_arguments_goes_on(life, left):
+    life.write(f"""
+        import sys
+        from magicheap import magic_transaction
+        with magic_transaction("x.magic"):
+            {left}
+        print(getattr(sys, "argv", "none"))
+    """)
+    expected = life.run("python", "program.py", "a", env={"MAGICHEAP_DISABLE": "1"}).out
+    for how in ("python", "magic", "python"):
+        assert life.run(how, "program.py", "a").out == expected
