@@ -8,6 +8,9 @@ Q2  Who walks through the whole environment by a loop asks for all of it, or for
     process is made, which is no question of ours.
 Q3  What this package asks for itself is no question of the program's: it asks in a pause.
 Q4  An audit hook can't be removed and may not raise, so it is installed once, switched by `_is_noting`, and harmless.
+
+A long file: what it stands in for (environment, arguments, host, time zone, imports, audit events) is switched together
+and shares the pauses of Q3, each by few lines.
 """
 
 from __future__ import annotations

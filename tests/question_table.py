@@ -2,6 +2,8 @@
 
 A world is a state of a program's directory, and how it is started there. Number 0 is the one of the first commit. What
 C asks is asked by one library of functions that take a text and return one (question_library.c).
+
+It is long as a table is: a row for each way to ask, and a function for each way in which the world may answer.
 """
 
 import os

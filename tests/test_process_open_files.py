@@ -3,6 +3,8 @@ would.
 
 Every program runs in two directories that begin alike: in one by itself, in the other with snapshots. After each run
 both hold the same.
+
+It is long by its tables of ways to open a file; what is temporary is held by the same twins.
 """
 
 import fcntl
