@@ -49,6 +49,18 @@ def _probe_target() -> bool:
     return names(thread.__init__, "_target") and names(thread.run, "_target")
 
 
+def forgets_threads(handler: object) -> bool:
+    """Tell whether this fork handler is threading's: threads that are not there any more count as ended, and locks that
+    they may hold are made anew; it does nothing else (C4)."""
+    return handler is getattr(sys.modules.get("threading"), "_after_fork", None)
+
+
+def shut_down(threading: Any) -> None:
+    """Do what CPython does first at its end, unless others take part in it (C4)."""
+    if not getattr(threading, "_threading_atexits", True):
+        threading._shutdown()
+
+
 # ---- streams ----
 
 

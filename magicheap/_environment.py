@@ -3,7 +3,9 @@ changed.
 
     delta = changes(initial)          # in the committing process, behind the body
     areas = inherited(initial)        # for mh_scrub
-    take_up(entries, delta)           # in a resumed process, with a list like `initial`
+    keep_places(initial, delta)       # for renew
+    is_renewed = renew(started)       # in a resumed process, with a mh_resumed
+    take_up(entries, delta)           # in a resumed process, with a list like `initial`; None: it is renewed
 
 `initial` is what the process was started with, a list of NAME=VALUE: read_initial(), or what the launcher gave to a
 process that was itself resumed.
@@ -11,8 +13,10 @@ process that was itself resumed.
 E1  No value that the committing process inherited is kept where the interpreter and the C library keep their
     environment, nor in `initial`, nor does anything here leave a copy. What the program made of one (a client that
     holds a key) is the program's, and stays.
-E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Only their dict is
-    another, and the old one lives on: emptying it would write to every value in it.
+E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Where the variables
+    are those of the committing process, and their values as long, these are written into the very objects that had them
+    (native/python/environment.c). Else their dict is another, and the old one lives on: emptying it would write to
+    every value in it.
 E3  What C code was told of a variable is an address, which it may keep. There a resumed process puts the value, which
     is as it was (the question is an input). Only in the block that the kernel gave to the process that began: what the
     launcher gave to a resumed one is gone with it.
@@ -25,15 +29,19 @@ import posix
 from typing import NamedTuple
 
 from magicheap._cpython import is_held_once, set_environment, text_of
+from magicheap._errors import call
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     Area = tuple[int, int]  # address, size in bytes
 
 _CHARS = ffi.typeof("char *")  # parsed here, not in each resumed process
+_OTHER = lib.MH_VARIABLE_OTHER
+_left: Any = ffi.new("uint64_t[]", 0)  # of the variables that keep_places has kept, those which renew could not
 _held: dict[bytes, Area] = {}  # where values were that C code asked for (E3)
 
 
@@ -93,21 +101,60 @@ def inherited(initial: list[bytes]) -> list[Area]:
     return [area for area in areas if area[1] > 1]  # shorter bytes objects are the interpreter's own, and tell nothing
 
 
-def take_up(entries: list[bytes], delta: Delta) -> bytes | None:
+def keep_places(initial: list[bytes], delta: Delta) -> None:
+    """Remember where the values are that a resumed process may replace, unless its os.environ would have another
+    order."""
+    global _left
+    changed = delta.removed | delta.set.keys()
+    named = _by_name(initial)
+    order = [name for name in reversed(named) if name not in delta.removed]
+    order += [name for name in delta.set if name not in named]
+    is_kept = len(named) == len(initial) and order == list(posix.environ)
+    kept = [(name, _OTHER, b"") if name in changed else _use_of(name) for name in reversed(named)] if is_kept else []
+    names = [ffi.new("char[]", name) for name, _, _ in kept]
+    places = [text_of(value) for _, _, value in kept]
+    addresses, sizes = [address for address, _ in places], [size for _, size in places]
+    call(lib.mh_keep_variables, names, addresses, sizes, bytes(use for _, use, _ in kept), len(kept))
+    _left = ffi.new("uint64_t[]", len(kept))
+
+
+def _use_of(name: bytes) -> tuple[bytes, int, bytes]:
+    # the shortest bytes objects are the interpreter's own
+    is_own = len(posix.environ[name]) > 1 and is_held_once(posix.environ, name)
+    return name, lib.MH_VARIABLE_OWN if is_own else lib.MH_VARIABLE_HELD, posix.environ[name]
+
+
+def renew(started: Any) -> bool:
+    """Put the values that this process was started with in the place of the old ones; return whether that can be."""
+    n_left = lib.mh_renew_variables(started.envp, started.envc, _left)
+    for i in _left[0 : max(n_left, 0)]:
+        name, _, posix.environ[name] = ffi.string(started.envp[i]).partition(b"=")
+    return bool(n_left >= 0)
+
+
+def take_up(entries: list[bytes] | None, delta: Delta) -> bytes | None:
     """Replace what os.environ and the C library have by `entries` and what the program had changed; C has `entries`
     already. Return TZ."""
+    if entries is None:
+        now = posix.environ
+    else:
+        now = _anew(entries)
+        set_environment(now)
+    for name, (address, size) in _held.items():
+        if len(value := now.get(name, b"")) == size:
+            ffi.memmove(ffi.cast(_CHARS, address), value, size)
+    if not delta.is_empty:
+        _apply(delta, now)
+    return now.get(b"TZ")
+
+
+def _anew(entries: list[bytes]) -> dict[bytes, bytes]:
     now: dict[bytes, bytes] = {}
     for entry in entries:
         name, equals, value = entry.partition(b"=")
         if equals and name:
             now.setdefault(name, value)
-    for name, (address, size) in _held.items():
-        if len(value := now.get(name, b"")) == size:
-            ffi.memmove(ffi.cast(_CHARS, address), value, size)
-    set_environment(now)
-    if not delta.is_empty:
-        _apply(delta, now)
-    return now.get(b"TZ")
+    return now
 
 
 def _apply(delta: Delta, now: dict[bytes, bytes]) -> None:

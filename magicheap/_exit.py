@@ -2,7 +2,8 @@
 somebody would.
 
     watch()                # in the committing process, before the body
-    kept = prepare()       # last thing before the fork
+    kept = prepare()       # in the committing process, behind the body
+    settle()               # there, last thing before the fork
     go_on(kept)            # in the committing process, when it is done
     take_up(kept)          # in a resumed process
     rehearse()             # behind take_up, in a process that only tries what a resumed one does
@@ -29,13 +30,14 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
+import posix
 import sys
 import weakref
 from typing import NamedTuple
 
 from magicheap import _cpython, _finalizers
 from magicheap._cpython import current_frames
+from magicheap._cpython_library import shut_down
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Kept(NamedTuple):
     can_leave: bool
     carriers: tuple[weakref.ref[Any], ...]  # of the image: see _finalizers.carriers
     is_doubtful: bool  # there are others, which can't be watched
+    is_told: bool  # somebody wants to hear of the teardown itself
 
 
 _resumed: Kept | None = None  # of this process; None: it was not resumed
@@ -75,9 +78,20 @@ def prepare() -> Kept:
     if _resumed:
         carriers = [*_resumed.carriers, *carriers]
         is_doubtful |= _resumed.is_doubtful
-    kept = Kept(is_first, _cpython.give_leave(), tuple(carriers), is_doubtful)
+    kept = Kept(is_first, _cpython.give_leave(), tuple(carriers), is_doubtful, _is_told())
     gc.freeze()
     return kept
+
+
+def settle() -> None:
+    """Do the same with what came since; no resumed process is to look at it."""
+    gc.collect()
+    if not _finalizers.carriers(gc.get_objects()):
+        gc.freeze()
+
+
+def _is_told() -> bool:
+    return bool(sys.flags.verbose or sys.flags.dev_mode or hasattr(sys, "gettotalrefcount"))
 
 
 def _watched(objects: list[Any]) -> tuple[list[weakref.ref[Any]], bool]:
@@ -112,6 +126,8 @@ def rehearse() -> None:
     """Do what is done at the end, all but leaving, for which mh_leave finds no way, and closing files, which are the
     committing process's."""
     global _is_alone
+    if "threading" in sys.modules:
+        shut_down(sys.modules["threading"])
     _expect_the_end()
     _is_alone = False
     gc.callbacks.pop()
@@ -172,7 +188,7 @@ def _is_frozen_by_us(kept: Kept, young: set[int]) -> bool:
 
 
 def _is_silent(kept: Kept, young: list[Any]) -> bool:
-    if kept.is_doubtful or not _is_usual():
+    if kept.is_doubtful or not _is_usual(kept):
         return False
     spared = _finalizers.streams_are_clean()
     if spared is None:
@@ -193,12 +209,9 @@ def _close(heard: list[Any]) -> bool:
     return files is not None
 
 
-def _is_usual() -> bool:
+def _is_usual(kept: Kept) -> bool:
     """Return whether nobody has asked to be told of the teardown itself."""
-    is_told: object = (
-        sys.flags.verbose or sys.flags.dev_mode or "PYTHONMALLOCSTATS" in os.environ or hasattr(sys, "gettotalrefcount")
-    )
-    is_told = (
-        is_told or gc.garbage or gc.get_debug() or any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)
-    )
-    return not is_told
+    if kept.is_told or b"PYTHONMALLOCSTATS" in posix.environ:
+        return False
+    callbacks = gc.callbacks and any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)
+    return not (callbacks or gc.garbage or gc.get_debug())

@@ -77,6 +77,7 @@ class mh_resumed(CData):
     path: Any
     strings: Any
     strings_bytes: int
+    arguments_bytes: int
 
 class mh_finding(CData):
     block: int
@@ -164,6 +165,9 @@ class Lib:
     MH_LISTING_IMPORTS: Final[int]
     MH_LISTING_METADATA: Final[int]
     MH_STATE_VALUES: Final[int]
+    MH_VARIABLE_OTHER: Final[int]
+    MH_VARIABLE_OWN: Final[int]
+    MH_VARIABLE_HELD: Final[int]
     MH_TARGET_HEAP: Final[int]
     MH_TARGET_STACK: Final[int]
     MH_TARGET_MAPPING: Final[int]
@@ -291,6 +295,17 @@ class Lib:
     def mh_try_wiping(
         self, text: CData | bytes, size_bytes: int, addresses: CData | list[Any], n_addresses: int, err: mh_error, /
     ) -> int: ...
+    def mh_keep_variables(
+        self,
+        names: CData | list[Any],
+        addresses: CData | list[Any],
+        sizes_bytes: CData | list[Any],
+        uses: CData | list[Any],
+        n: int,
+        err: mh_error,
+        /,
+    ) -> int: ...
+    def mh_renew_variables(self, envp: CData | list[Any], n: int, left: CData | list[Any], /) -> int: ...
     def mh_environment_entry(
         self, i: int, name_bytes: CData | list[Any], size_bytes: CData | list[Any], /
     ) -> CData: ...

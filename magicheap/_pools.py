@@ -101,6 +101,11 @@ def _forget() -> None:
     _told.clear()
 
 
+def forgets_nothing(handler: object) -> bool:
+    """Tell whether this is our fork handler, and nothing is told."""
+    return handler is _forget and not _told
+
+
 def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
     """Keep what is told from processes that the body starts: until the next event, by which that has happened."""
     global _is_hidden

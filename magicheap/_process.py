@@ -306,9 +306,10 @@ class ProcessTransaction(MagicTransaction):
             _known_pools.begin_again(began)
 
     def _commit_settled(self) -> None:
-        from magicheap import _exit, _files, _files_again, _known_pools, _resumed
+        from magicheap import _environment, _exit, _files, _files_again, _known_pools, _resumed
 
-        take_up, rehearse, take_up_files = _resumed.take_up, _exit.rehearse, _files_again.take_up
+        renew, take_up, rehearse = _environment.renew, _resumed.take_up, _exit.rehearse
+        take_up_files = _files_again.take_up
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
         if kept.has_own_arguments:
@@ -332,9 +333,14 @@ class ProcessTransaction(MagicTransaction):
             for thread, library, n_switches in _known_pools.known_threads():
                 call(lib.mh_know_thread, self._tx, thread, library.encode(), n_switches)
             lib.mh_hold_signals(self._tx)
-            if (child := os.fork()) == 0:
+            spared = _resumed.settle()
+            try:
+                child = os.fork()
+            finally:
+                _resumed.put_back(spared)
+            if child == 0:
                 _kept.append((self, kept, held))  # P3
-                self._take_up(take_up, rehearse, kept, take_up_files, held, changes)  # P4
+                self._take_up(renew, take_up, rehearse, kept, take_up_files, held, changes)  # P4
                 return
             self._commit_watched(lib.mh_commit_child, child)
         finally:
@@ -352,6 +358,7 @@ class ProcessTransaction(MagicTransaction):
 
     def _take_up(
         self,
+        renew: Callable[[Any], bool],
         take_up: Callable[[Resumed, Kept], None],
         rehearse: Callable[[], None],
         kept: Kept,
@@ -367,9 +374,9 @@ class ProcessTransaction(MagicTransaction):
         self.was_committed, self.reason = True, ""
         started = self._resumed
         is_rehearsal = not lib.mh_read_resumed(started)
-        words, entries = _strings_of(started)
         try:
-            arguments = [word.decode(_ENCODING, _ERRORS) for word in words]
+            entries = None if renew(started) else _strings_of(started)[1]
+            arguments = [word.decode(_ENCODING, _ERRORS) for word in _words_of(started)]
             take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
             if is_rehearsal:
                 rehearse()
@@ -390,10 +397,16 @@ class ProcessTransaction(MagicTransaction):
                 if verdict is not None or isinstance(error, _kernel.Differs)
                 else f"the process cannot be resumed: {type(error).__name__}: {error}"
             )
-            _execute_cold(words, entries, reason, verdict or "")
+            _execute_cold(*_strings_of(started), reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()
         _log.info("warm: %s", self.path)
+
+
+def _words_of(started: Any) -> list[bytes]:
+    """Return the arguments alone."""
+    words: list[bytes] = ffi.unpack(started.strings, started.arguments_bytes).split(b"\0")
+    return words[:-1]
 
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:

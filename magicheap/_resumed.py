@@ -1,7 +1,9 @@
 """What Python does about the difference between the process that was committed and the one that goes on.
 
-    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm;
-                                         # after the fork: go_on(kept)
+    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm
+    spared = settle()                    # there, last thing before the fork
+    put_back(spared)                     # in both, first thing behind it
+    go_on(kept)                          # in the committing process
     take_up(resumed, kept)               # first thing behind os.fork() in a resumed process
 
 `initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of
@@ -10,12 +12,14 @@ the beginning of the transaction. Each of kept.areas is to be given to mh_scrub.
 R1  All that is needed after the resume is imported before the fork.
 R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another.
     It has not read or written a descriptor, and executing the program cold is as good as having done so at once.
-R3  The fork handlers of libraries have run. What the kernel keeps (working directory, umask, limits, ids) is the run's
-    own; _kernel.py then changes what the program had changed.
+R3  The fork handlers of libraries have run, but those of which is known that they would do nothing: each writes to
+    pages that a resumed process would have to copy. What the kernel keeps (working directory, umask, limits, ids) is
+    the run's own; _kernel.py then changes what the program had changed.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,10 +35,12 @@ from magicheap import (
     _pools,
     _questions,
     _reseed,
+    _seeds,
     _streams,
     _surroundings,
 )
-from magicheap._cpython_library import default_temporary_directory, renew_native_id
+from magicheap._cpython import child_handlers
+from magicheap._cpython_library import default_temporary_directory, forgets_threads, renew_native_id
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -46,8 +52,10 @@ _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
 
 
 # What a resumed process was started with: as sys.orig_argv, how many of these come before sys.argv, the environment as
-# NAME=VALUE, and a bit for each signal that was ignored (its number - 1).
-Resumed = tuple[list[str], int, list[bytes], int]
+# NAME=VALUE, or None where os.environ has it already, and a bit for each signal that was ignored (its number - 1).
+Resumed = tuple[list[str], int, list[bytes] | None, int]
+# CPython's list of fork handlers, an index in it, and what belongs there.
+Spared = tuple[list[object], int, object]
 
 
 class Kept(NamedTuple):
@@ -81,6 +89,7 @@ def ignored_signals() -> int:
 def prepare(initial: list[bytes], ignored: int) -> Kept:
     """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was
     changed."""
+    child_handlers()  # which nobody finds once they are frozen
     pools = _pools.prepare()
     streams = _streams.prepare()
     tempfile: Any = sys.modules.get("tempfile")
@@ -91,6 +100,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
     )
     environment, seeds = _environment.changes(initial), _reseed.prepare()
     areas = _environment.inherited(initial)
+    _environment.keep_places(initial, environment)
     circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
     return Kept(
         areas,
@@ -113,6 +123,30 @@ def _own_name() -> str | None:
     is_script = skipped < len(sys.orig_argv) and sys.orig_argv[skipped - 1] not in ("-c", "-m")
     own = getattr(sys, "argv", None) or [""]  # whatever the program has left of it
     return own[0] if is_script and own[0] != sys.orig_argv[skipped] else None
+
+
+def settle() -> list[Spared]:
+    """Replace fork handlers that would do nothing, or only what something shorter does as well."""
+    handlers = child_handlers()
+    shorter = [(i, each, _shorter(each)) for i, each in enumerate(handlers)]
+    spared = [(handlers, i, each) for i, each, other in shorter if other is not None]
+    _exit.settle()
+    for i, each, other in shorter:
+        handlers[i] = other or each
+    return spared
+
+
+def _shorter(handler: object) -> object:
+    """Return what may be called in the place of a fork handler; None: nobody knows."""
+    is_alone = threading.enumerate() == [threading.current_thread()] == [threading.main_thread()]
+    if (forgets_threads(handler) and is_alone) or _pools.forgets_nothing(handler):
+        return gc.isenabled  # anything that does nothing
+    return _seeds.shorter(handler)
+
+
+def put_back(spared: list[Spared]) -> None:
+    for handlers, i, handler in spared:
+        handlers[i] = handler
 
 
 def go_on(kept: Kept) -> None:

@@ -73,6 +73,14 @@ def reseed(generator: Any) -> None:
     _note(generator, False)
 
 
+def shorter(handler: object) -> object:
+    """Return what seeds the generator that serves random's functions as its fork handler does, without a line of
+    Python; None: this is another handler, or it does more."""
+    own = global_random() if "random" in sys.modules else None
+    is_own = own is not None and handler == own.seed and own.gauss_next is None
+    return _real[0].__get__(own) if is_own and _real else None
+
+
 def state_of(generator: Any) -> Any:
     return _real[1](generator), generator.gauss_next
 

@@ -129,3 +129,80 @@ wipe(_environment.read_initial())
 print(held.decode())
 """)
     assert lines == [OLD["SECRET"]]
+
+
+# What the launcher and the commit do around it: values are wiped, and others handed over.
+RENEWED = """
+import ctypes, posix
+from magicheap import _environment
+from magicheap._native import ffi
+
+def renew(entries):
+    initial = _environment.read_initial()
+    delta = _environment.changes(initial)
+    areas = _environment.inherited(initial)
+    _environment.keep_places(initial, delta)
+    for address, size in areas:
+        ctypes.memset(address, 0, size)
+    held = [ffi.new("char[]", entry) for entry in entries]
+    envp = ffi.new("char *[]", held)
+    for name in posix.environ:
+        os.unsetenv(name)
+    for entry in entries:
+        os.putenv(*entry.split(b"=", 1))
+    is_renewed = _environment.renew(ffi.new("mh_resumed *", {"envp": envp, "envc": len(held)}))
+    _environment.take_up(None if is_renewed else entries, delta)
+    return is_renewed
+
+start, data = _environment.read_initial(), posix.environ
+places = {name: id(value) for name, value in data.items()}
+def changed(**values):
+    return [entry if (name := entry.split(b"=")[0].decode()) not in values else f"{name}={values[name]}".encode()
+            for entry in start]
+"""
+
+
+def test_values_of_the_same_length_are_put_into_the_same_objects(run):
+    lines = run(f"""{RENEWED}
+hash(os.environb[b"BOTH"])  # which is kept in the object
+print(renew(changed(BOTH="new", SECRET="another as long.")), posix.environ is data)
+print(os.environ["BOTH"], os.environ["SECRET"], os.environ["OLD"], os.environ["LONG"] == {LONG!r})
+print([name.decode() for name in places if id(data[name]) != places[name] and len(data[name]) > 1])
+print({{os.environb[b"BOTH"]: 1}}[b"new"], os.getenv("BOTH"))
+""")
+    assert lines == ["True True", "new another as long. only the old True", "[]", "1 new"]
+
+
+def test_a_value_of_another_length_is_another_object_in_the_same_place(run):
+    lines = run(f"""{RENEWED}
+names = list(os.environ)
+print(renew(changed(OLD="x", LONG="")), os.environ["OLD"], repr(os.environ["LONG"]), os.environ["BOTH"])
+print(list(os.environ) == names)
+""")
+    assert lines == ["True x '' old", "True"]
+
+
+def test_what_the_program_holds_of_a_value_is_never_written_to(run):
+    lines = run(f"""{RENEWED}
+held = os.environb[b"BOTH"]
+print(renew(changed(BOTH="new")), held, os.environb[b"BOTH"])
+""")
+    assert lines == ["True b'old' b'new'"]
+
+
+def test_what_the_program_had_changed_stays_changed_in_place(run):
+    lines = run(f"""{CHANGES}{RENEWED}
+print(renew(changed(BOTH="new", CHANGED="ano", REMOVED="ano", SECRET="another as long.")))
+print(os.environ["CHANGED"], os.environ["SET"], "REMOVED" in os.environ, os.environ["BOTH"], os.environ["SECRET"])
+""")
+    assert lines == ["True", "by the program by the program False new another as long."]
+
+
+@pytest.mark.parametrize("entries", ["start[::-1]", "start[1:]", "[*start, b'ONE=more']", "[*start, start[0]]"])
+def test_other_variables_are_made_anew_in_their_own_order(run, entries):
+    lines = run(f"""{RENEWED}
+entries = {entries}
+print(renew(entries), list(posix.environ) == list(dict.fromkeys(entry.split(b"=")[0] for entry in entries)))
+print(os.environ["SECRET"] if "SECRET" in os.environ else "none")
+""")
+    assert lines == ["False True", OLD["SECRET"]]

@@ -307,7 +307,7 @@ typedef struct {
     uint64_t began_ns;        /* CLOCK_MONOTONIC at the launcher's first instruction */
     const char *path;         /* of the snapshot */
     const char *strings;      /* all of argv, then all of envp, one behind the other with their NUL bytes */
-    uint64_t strings_bytes;
+    uint64_t strings_bytes, arguments_bytes; /* the latter: those of argv */
 } mh_resumed;
 /* False in a process that was not resumed, and in a rehearsal. */
 bool mh_read_resumed(mh_resumed *resumed);
@@ -347,6 +347,18 @@ int mh_give_leave(const char *module, mh_error *err);
  * Python's own allocator: so that the caller sees whether they are found there. */
 int mh_try_wiping(const char *text, uint64_t size_bytes, const uint64_t *addresses, uint64_t n_addresses,
                   mh_error *err);
+
+/* What may be done to the object that has the value of a variable: nothing, since the program has given it another;
+ * another value may be written to it; or it may only be read, since others hold it, too. */
+typedef enum { MH_VARIABLE_OTHER, MH_VARIABLE_OWN, MH_VARIABLE_HELD } mh_variable_use;
+/* In a CPython process that is to be resumed: the variables that it was started with, in the order of os.environ, with
+ * address and size of the text of the bytes objects that have their values, and a mh_variable_use each. They replace
+ * those of an earlier call; n may be 0. MH_ERR_ARGUMENT: that is no use. */
+int mh_keep_variables(const char *const *names, const uint64_t *addresses, const uint64_t *sizes_bytes,
+                      const uint8_t *uses, uint64_t n, mh_error *err);
+/* In a resumed one: writes the values of these n entries to those objects. Returns how many it could not write, and
+ * stores their indices in `left`; -1: the names are others, or in another order, and nothing was written. */
+int64_t mh_renew_variables(char *const *envp, uint64_t n, uint64_t *left);
 
 /* What the C library keeps for the whole process. */
 /* Entry `i` of environ where it lies, with the bytes before its = and in all; NULL past the last. */

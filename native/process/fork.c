@@ -184,6 +184,7 @@ bool mh_read_resumed(mh_resumed *resumed)
     *resumed = (mh_resumed){ 0 };
     if (arguments == NULL)
         return false;
+    const char *end = arguments->ar_envc > 0 ? arguments->ar_envp[0] : arguments->ar_image_path;
     *resumed = (mh_resumed){
         .argc = arguments->ar_argc,
         .envc = arguments->ar_envc,
@@ -195,6 +196,7 @@ bool mh_read_resumed(mh_resumed *resumed)
         .path = arguments->ar_image_path,
         .strings = arguments->ar_argv[0],
         .strings_bytes = (uint64_t)(arguments->ar_image_path - arguments->ar_argv[0]),
+        .arguments_bytes = (uint64_t)(end - arguments->ar_argv[0]),
     };
     return !mhi_rehearsal_is_on();
 }

@@ -1,10 +1,11 @@
 /* rehearsal.c - which pages every resumed process writes to before its program goes on, and at its end.
  *
  * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for
- * reading. A kernel that is told beforehand copies them all in one call, in less time. So the child that has written
- * the snapshot goes on as a resumed process would: other libraries' fork handlers run, then what the language does,
- * there and at the end, as far as that has no effect. Then it touches what the end of a process writes to in each
- * library, looks which pages are its own by now, notes them, and ends.
+ * reading. A kernel that is told beforehand copies them all in one call, in less time. So a child of the child that has
+ * written the snapshot goes on as a resumed process would: other libraries' fork handlers run, then what the language
+ * does, there and at the end, as far as that has no effect. Then it touches what the end of a process writes to in each
+ * library, looks which pages are its own by now, notes them, and ends. In the writing child itself a page would be its
+ * own, too, as soon as the committing process had written to it.
  *
  * H1  The snapshot's segments are written: nothing of the rehearsal is in them.
  * H2  It is a hint. However the rehearsal ends, by a signal or by the clock, the snapshot is as good.
@@ -21,14 +22,16 @@
 #include "base/pages.h"
 #include "magicheap.h"
 #include "process/process.h"
+#include "python/environment.h"
 #include "sys/sys.h"
 
 enum {
     SECONDS = 4, /* it takes milliseconds; arbitrary */
     N_STREAMS = 3,
-    N_VARIABLES = 32, /* what a login shell or a runner has, more or less */
-    STRINGS_BYTES = 2048,
-    LINK_MAP_NOTE = 0x444, /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
+    N_VARIABLES = 32,         /* what a login shell or a runner has, more or less */
+    N_VARIABLES_MAX = 512,    /* arbitrary, as is the next */
+    STRINGS_BYTES = 64 << 10, /* in zeroed memory, which no image has */
+    LINK_MAP_NOTE = 0x444,    /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
 };
 
 /* In any other process, and in every image, NULL. */
@@ -54,27 +57,44 @@ static bool silence(void)
     return mhi_sys_close(null) == 0;
 }
 
+/* Returns where they end. */
+static char *make_up_variables(mhi_arguments *arguments, char *strings, uint64_t strings_bytes)
+{
+    static char *envp[N_VARIABLES_MAX + 1];
+    char *end = strings;
+    arguments->ar_envp = envp;
+    arguments->ar_envc = mhi_variables_make_up(strings, strings_bytes, envp, N_VARIABLES_MAX + 1);
+    if (arguments->ar_envc > 0)
+        return strchr(envp[arguments->ar_envc - 1], '\0') + 1;
+    for (int i = 0; i < N_VARIABLES; i++) {
+        envp[i] = end;
+        end +=
+            snprintf(end, strings_bytes - (uint64_t)(end - strings), "VARIABLE_%02d=a value of a usual length", i) + 1;
+    }
+    envp[N_VARIABLES] = NULL;
+    arguments->ar_envc = N_VARIABLES;
+    return end;
+}
+
 /* Laid out as the launcher does it. */
 static mhi_arguments *made_up_arguments(void)
 {
-    static char strings[STRINGS_BYTES] = "program\0argument";
-    static char *argv[] = { strings, strings + 8, NULL }, *envp[N_VARIABLES + 1];
-    static mhi_arguments arguments = {
-        .ar_argc = 2, .ar_envc = N_VARIABLES, .ar_argv = argv, .ar_envp = envp, .ar_n_skipped = 1
-    };
-    char *end = strings + sizeof "program\0argument";
-    for (int i = 0; i < N_VARIABLES; i++) {
-        envp[i] = end;
-        end += snprintf(end, (size_t)(strings + STRINGS_BYTES - end), "VARIABLE_%02d=a value of a usual length", i) + 1;
-    }
-    arguments.ar_image_path = end;
+    static const char words[] = "program\0argument";
+    static char strings[STRINGS_BYTES];
+    static char *argv[] = { strings, strings + 8, NULL };
+    static mhi_arguments arguments = { .ar_argc = 2, .ar_argv = argv, .ar_n_skipped = 1 };
+    memcpy(strings, words, sizeof words);
+    arguments.ar_image_path = make_up_variables(&arguments, strings + sizeof words, sizeof strings - sizeof words);
     arguments.ar_ignored = mhi_sys_ignored_signals();
     return &arguments;
 }
 
 mhi_arguments *mhi_rehearsal_begin(mhi_capture *capture)
 {
-    if (mhi_sys_die_in(SECONDS) < 0 || !silence())
+    int how, child = mhi_sys_fork();
+    if (child > 0)
+        mhi_sys_wait(child, &how);
+    if (child != 0 || mhi_sys_die_with_parent() < 0 || mhi_sys_die_in(SECONDS) < 0 || !silence())
         return NULL;
     rehearsed = capture;
     return made_up_arguments();
