@@ -103,7 +103,11 @@ static void child(void)
         mh_release_signals();
 }
 
-void mh_hold_signals(mh_transaction *tx) { holds_signals = tx->capture != NULL; }
+void mh_hold_signals(mh_transaction *tx)
+{
+    const mhi_process *own = mhi_process_of(tx);
+    holds_signals = own != NULL && own->capture != NULL;
+}
 
 void mh_release_signals(void)
 {
