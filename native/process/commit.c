@@ -110,8 +110,9 @@ int mh_arm(mh_transaction *tx, mh_error *err)
 
 void mhi_process_disarm(mhi_process *own)
 {
-    if (own->capture != NULL)
-        mhi_descriptors_release(&own->capture->descriptors);
+    if (own->capture == NULL)
+        return;
+    mhi_descriptors_release(&own->capture->descriptors);
     mhi_fork_release(own->capture);
     own->capture = NULL;
 }

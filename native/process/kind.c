@@ -68,7 +68,7 @@ static int refuse_commit(mh_transaction *tx, mh_error *err)
     return mhi_fail(err, MH_ERR_ARGUMENT, 0, "a process is committed by mh_arm, fork and mh_commit_child");
 }
 
-static void abandon(mh_transaction *tx) { (void)tx; }
+static void abandon(mh_transaction *tx) { mhi_process_disarm(tx->own); }
 
 static void close_process(mh_transaction *tx)
 {

@@ -45,6 +45,7 @@ typedef struct mhi_capture {
     const mhi_scrub *scrubs; /* zero these first */
     uint64_t n_scrubs;
     uint64_t inherited_mask; /* signals that whoever started the process had blocked */
+    bool is_forked;          /* nobody is armed with it any more */
     int refusal;             /* found as fork began; MH_OK: none */
     mh_error late_refusal;   /* found by the parent when it had forked */
     mhi_known_threads known;
