@@ -25,8 +25,10 @@ LAYERS = {
     "llama/_kernels.pyi": set(),
     "magicheap": set(),
     "native/kernels": set(),
-    "native/process": {"native/snapshot", "native/python", "native/format.h", *GROUND},
-    "native/launcher": {"native/snapshot", "native/python", "native/format.h", *GROUND},
+    "native/kinds.c": {"native/process", "native/resumable", "native/snapshot"},
+    "native/process": {"native/resumable", "native/snapshot", "native/python", "native/format.h", *GROUND},
+    "native/launcher": {"native/resumable", "native/snapshot", "native/python", "native/format.h", *GROUND},
+    "native/resumable": {"native/snapshot", "native/format.h", *GROUND},
     "native/snapshot": {"native/audit", "native/route", "native/heap", "native/format.h", *GROUND},
     "native/audit": {"native/route", "native/heap", "native/python", *GROUND},
     "native/route": {"native/heap", *GROUND},
@@ -39,8 +41,21 @@ LAYERS = {
     "native/error.h": {"native/include"},
     "native/include": set(),
 }
+# What only the snapshot of a process has, as words of identifiers: native/snapshot names none of it.
+OF_PROCESSES = set(
+    "process processes capture captured scrub scrubs resume resumed resumable rehearse rehearsal rehearsed register"
+    " registers descriptor descriptors signal signals vdso touched launcher command arm armed held stack thread".split()
+)
+OF_THIS_PROCESS = {
+    "mhi_trust_process",
+    "mhi_sys_process_id",
+    "process_id",
+    "own_descriptor",
+    "mhi_sys_membarrier_register",
+}
 THE_ONE_WITH = "llama/command/_layers.py"  # the only file of llama that knows of magicheap
 
+NO_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)  # comments, texts, paths of includes
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
@@ -78,6 +93,11 @@ def imported(path):
             yield from (name for name in names if (ROOT / name.replace(".", "/")).with_suffix(".py").is_file())
 
 
+def names_of_processes(text):
+    names = set(re.findall(r"[A-Za-z_]\w*", NO_CODE.sub(" ", text))) - OF_THIS_PROCESS
+    return sorted(name for name in names if OF_PROCESSES & set(name.lower().split("_")))
+
+
 def file_of(module):
     """Return the file of a module of ours; of a compiled one, its stub."""
     place = ROOT / module.replace(".", "/")
@@ -113,6 +133,17 @@ def test_imports_point_down(path):
     for name in imported(path):
         if name.split(".")[0] in ("llama", "magicheap"):
             assert layer_of(file_of(name)) in allowed, f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "native/snapshot").glob("*.[ch]")), ids=lambda path: path.name)
+def test_snapshot_names_nothing_that_only_a_process_has(path):
+    assert names_of_processes(path.read_text()) == []
+
+
+def test_a_name_of_a_process_is_seen():
+    text = '/* process */ int x = mhi_sys_process_id(), "signal"; bool is_process; tx->scrubs; MH_KIND_PROCESS // vdso'
+    assert names_of_processes(text) == ["MH_KIND_PROCESS", "is_process", "scrubs"]
+    assert names_of_processes((ROOT / "native/process/commit.c").read_text()) != []
 
 
 def test_llama_knows_magicheap_in_one_place_only():

@@ -92,7 +92,7 @@ void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, con
     program p = { request, arguments, with_reason(request, arguments, reason, is_kept), -ENOENT };
     /* what came meanwhile comes now */
     mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&arguments->ar_blocked, 0, sizeof arguments->ar_blocked);
-    const char *recorded = image == NULL ? "" : mhi_image_string(image, image->process->pr_program);
+    const char *recorded = image == NULL ? "" : mhi_image_string(image, mhi_image_process(image)->pr_program);
     char interpreter[PATH_MAX];
     if (request->kind == NULL)
         execute(&p, recorded);

@@ -12,10 +12,10 @@
  *     runtime.c    the few functions of a C library that the shared sources use
  *
  * There is no libc: its start alone would cost a third of the time that a resume may take, and its memory would be in
- * the way. The checks are the library's own sources (native/snapshot), compiled once more. All memory of the launcher
- * lies between MHI_LAUNCHER_START and MHI_LAUNCHER_END, where no image has anything; only the kernel's stack and vdso
- * do not, until resume.c has dealt with them. Whatever fails before the jump ends in executing the program cold: execve
- * gives it a new address space.
+ * the way. The checks are the library's own sources (native/snapshot, native/resumable), compiled once more. All memory
+ * of the launcher lies between MHI_LAUNCHER_START and MHI_LAUNCHER_END, where no image has anything; only the kernel's
+ * stack and vdso do not, until resume.c has dealt with them. Whatever fails before the jump ends in executing the
+ * program cold: execve gives it a new address space.
  */
 #ifndef MHI_LAUNCHER_H
 #define MHI_LAUNCHER_H
@@ -23,6 +23,7 @@
 
 #include "format.h"
 #include "launcher/request.h"
+#include "resumable/tables.h"
 #include "snapshot/image.h"
 
 enum {

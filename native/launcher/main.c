@@ -17,9 +17,9 @@
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
 #include "python/command.h"
+#include "resumable/links.h"
 #include "snapshot/inputs.h"
 #include "snapshot/key.h"
-#include "snapshot/links.h"
 #include "snapshot/places.h"
 #include "snapshot/trust.h"
 #include "snapshot/variants.h"
@@ -52,12 +52,12 @@ static bool is_set(const launch *l, const char *variable)
 static int check_is_meant(const launch *l, const char *command, mh_error *err)
 {
     const struct mh_image *image = l->image;
-    int status = mhi_image_expect(image, MH_KIND_PROCESS, err);
+    int status = mhi_image_expect(image, &mhi_file_kind_process, err);
     if (status != MH_OK)
         return status;
     if (command == NULL && image->header.hd_checksum != l->request.checksum)
         return mhi_fail(err, MH_ERR_STALE, 0, "%s has been replaced", image->path);
-    if (command != NULL && strcmp(command, mhi_image_string(image, image->process->pr_command)) != 0)
+    if (command != NULL && strcmp(command, mhi_image_string(image, mhi_image_process(image)->pr_command)) != 0)
         return mhi_fail(err, MH_ERR_STALE, 0, "%s is the snapshot of another command", image->path);
     return MH_OK;
 }
@@ -67,8 +67,8 @@ static int resume(launch *l, mh_error *err)
 {
     strcpy(l->arguments->ar_image_path, l->image->path);
     l->arguments->ar_image_checksum = l->image->header.hd_checksum;
-    int result =
-        l->request.is_question ? 0 : mhi_sys_take_other_id(l->image->process->pr_ids, l->image->process->pr_n_ids);
+    const mhi_file_process *process = mhi_image_process(l->image);
+    int result = l->request.is_question ? 0 : mhi_sys_take_other_id(process->pr_ids, process->pr_n_ids);
     if (result < 0)
         return mhi_fail_sys(err, result,
                             "the process would have an id that the snapshot knows, and can't be given another");
@@ -126,7 +126,8 @@ static bool is_rival(const launch *l, const char *path, const char *command)
     if (mhi_sys_lstat(path, &found) < 0 || mhi_image_open_front(&other, path, true, &err) != MH_OK)
         return false;
     const mhi_run run = run_of(l);
-    bool is = other->process != NULL && strcmp(command, mhi_image_string(other, other->process->pr_command)) == 0 &&
+    const mhi_file_process *process = mhi_image_process(other);
+    bool is = process != NULL && strcmp(command, mhi_image_string(other, process->pr_command)) == 0 &&
               !mhi_key_is_same_place(key_of(other), key_of(l->image)) &&
               mhi_inputs_check(other, &run, &is_variant, &err) == MH_OK;
     mh_image_close(other);

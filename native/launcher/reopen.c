@@ -11,7 +11,6 @@
 
 #include "error.h"
 #include "launcher/launcher.h"
-#include "snapshot/identity.h"
 #include "sys/raw.h"
 #include "sys/sys.h"
 
@@ -59,13 +58,13 @@ static int reopen(const struct mh_image *image, const mhi_file_descriptor *was, 
 static void close_first(const struct mh_image *image, uint64_t n)
 {
     while (n-- > 0)
-        mhi_sys_close((int)image->descriptors[n].ds_fd);
+        mhi_sys_close((int)mhi_image_descriptors(image)[n].ds_fd);
 }
 
 /* The snapshot itself may have got a number that is wanted. The descriptors are sorted. */
 static int evade(struct mh_image *image, mh_error *err)
 {
-    uint32_t last = image->descriptors[image->n_descriptors - 1].ds_fd;
+    uint32_t last = mhi_image_descriptors(image)[mhi_image_n_descriptors(image) - 1].ds_fd;
     long moved = mhi_raw_3(SYS_fcntl, image->fd, F_DUPFD_CLOEXEC, (long)last + 1);
     if (moved < 0)
         return mhi_fail_sys(err, (int)moved, "no descriptor above %u for the snapshot", last);
@@ -76,16 +75,16 @@ static int evade(struct mh_image *image, mh_error *err)
 
 int mhi_reopen(struct mh_image *image, mh_error *err)
 {
-    int status = image->n_descriptors == 0 ? MH_OK : evade(image, err);
-    for (uint64_t i = 0; i < image->n_descriptors && status == MH_OK; i++) {
-        status = reopen(image, &image->descriptors[i], err);
+    int status = mhi_image_n_descriptors(image) == 0 ? MH_OK : evade(image, err);
+    for (uint64_t i = 0; i < mhi_image_n_descriptors(image) && status == MH_OK; i++) {
+        status = reopen(image, &mhi_image_descriptors(image)[i], err);
         if (status != MH_OK)
             close_first(image, i);
     }
-    for (uint64_t i = 0; i < image->n_descriptors && status == MH_OK; i++)
-        if (!image->descriptors[i].ds_is_cloexec)
-            mhi_raw_3(SYS_fcntl, image->descriptors[i].ds_fd, F_SETFD, 0);
+    for (uint64_t i = 0; i < mhi_image_n_descriptors(image) && status == MH_OK; i++)
+        if (!mhi_image_descriptors(image)[i].ds_is_cloexec)
+            mhi_raw_3(SYS_fcntl, mhi_image_descriptors(image)[i].ds_fd, F_SETFD, 0);
     return status;
 }
 
-void mhi_reopen_undo(const struct mh_image *image) { close_first(image, image->n_descriptors); }
+void mhi_reopen_undo(const struct mh_image *image) { close_first(image, mhi_image_n_descriptors(image)); }

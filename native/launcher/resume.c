@@ -161,11 +161,11 @@ static int map_segments(mapper *m, mh_error *err)
  * kernel can't (it was taught in 6.13, and PIDFD_SELF in 6.14), they are. */
 static void copy_touched(const struct mh_image *image)
 {
-    _Static_assert(sizeof *image->touched == sizeof(struct iovec), "it is handed to the kernel as it is");
+    _Static_assert(sizeof *mhi_image_touched(image) == sizeof(struct iovec), "it is handed to the kernel as it is");
     uint64_t n;
-    for (uint64_t i = 0; i < image->n_touched; i += n) {
-        n = image->n_touched - i < RANGES_MAX ? image->n_touched - i : RANGES_MAX;
-        mhi_raw_5(SYS_process_madvise, THIS_PROCESS, (long)&image->touched[i], (long)n, POPULATE_WRITE, 0);
+    for (uint64_t i = 0; i < mhi_image_n_touched(image); i += n) {
+        n = mhi_image_n_touched(image) - i < RANGES_MAX ? mhi_image_n_touched(image) - i : RANGES_MAX;
+        mhi_raw_5(SYS_process_madvise, THIS_PROCESS, (long)&mhi_image_touched(image)[i], (long)n, POPULATE_WRITE, 0);
     }
 }
 
@@ -246,16 +246,16 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
 static void forget_handlers(const struct mh_image *image)
 {
     static const mhi_sys_action standard;
-    for (uint64_t i = 0; i < image->n_signals; i++)
-        mhi_raw_4(SYS_rt_sigaction, image->signals[i].si_signal, (long)&standard, 0, sizeof standard.mask);
+    for (uint64_t i = 0; i < mhi_image_n_signals(image); i++)
+        mhi_raw_4(SYS_rt_sigaction, mhi_image_signals(image)[i].si_signal, (long)&standard, 0, sizeof standard.mask);
 }
 
 static int restore_signals(const struct mh_image *image, mh_error *err)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     long result = 0;
-    for (uint64_t i = 0; i < image->n_signals && result == 0; i++) {
-        const mhi_file_signal *signal = &image->signals[i];
+    for (uint64_t i = 0; i < mhi_image_n_signals(image) && result == 0; i++) {
+        const mhi_file_signal *signal = &mhi_image_signals(image)[i];
         mhi_sys_action action = { signal->si_handler, signal->si_flags, signal->si_restorer, signal->si_mask };
         result = mhi_raw_4(SYS_rt_sigaction, signal->si_signal, (long)&action, 0, sizeof action.mask);
     }
@@ -291,7 +291,7 @@ __attribute__((noreturn)) static void jump(const mhi_file_process *process)
 
 int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     mapper m = { .image = image, .fd = -1 };
     mhi_sys_munmap((void *)startup->stack_start, startup->stack_end - startup->stack_start);
     int status = mhi_vdso_place(process, startup->vdso, err);

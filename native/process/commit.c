@@ -1,4 +1,4 @@
-/* commit.c - from what the child left to a published snapshot; and the exchange of a process for one.
+/* commit.c - from what the child left to a published snapshot.
  *
  * What makes the file appear whole or not at all is written once, in snapshot/commit.c: the child has written segments
  * to a file that has no name, and everything after them goes the way of a heap's commit. What is different: nothing of
@@ -8,74 +8,24 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
-#include "base/array.h"
 #include "base/pages.h"
 #include "error.h"
 #include "process/fork.h"
 #include "process/obstacles.h"
 #include "process/process.h"
+#include "resumable/tables.h"
 #include "snapshot/image.h"
 #include "snapshot/tables.h"
 #include "sys/sys.h"
 
 enum { WATCH_MILLISECONDS = 20 }; /* arbitrary: more often than anybody looks */
 
-static int refuse_state(const mh_transaction *tx, mh_error *err)
-{
-    if (tx->state == MHI_REFUSED) {
-        if (err != NULL)
-            *err = tx->refusal;
-        return tx->refusal.status;
-    }
-    if (!tx->is_process || tx->state != MHI_BEGUN)
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
-                        "there is no process transaction to commit: mh_begin comes before, and once");
-    if (!mhi_transaction_is_ours(tx))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0,
-                        "this process was forked inside the transaction, which its parent will commit");
-    return MH_OK;
-}
-
-int mh_scrub(mh_transaction *tx, const void *address, uint64_t size_bytes, mh_error *err)
-{
-    int status = refuse_state(tx, err);
-    if (status != MH_OK)
-        return status;
-    mhi_scrub *scrubs = mhi_array_grow(tx->scrubs, tx->n_scrubs, &tx->scrubs_capacity, sizeof *scrubs);
-    if (scrubs == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    tx->scrubs = scrubs;
-    tx->scrubs[tx->n_scrubs++] = (mhi_scrub){ (void *)address, size_bytes };
-    return MH_OK;
-}
-
-int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err)
-{
-    int status = refuse_state(tx, err);
-    if (status != MH_OK)
-        return status;
-    int *held = realloc(tx->held, (tx->n_held + 1) * sizeof *held); /* they are few */
-    if (held == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    tx->held = held;
-    tx->held[tx->n_held++] = fd;
-    return MH_OK;
-}
-
-bool mh_is_carried(const mh_transaction *tx, int fd)
-{
-    return fd != tx->writer.fd && fd != tx->writer.lock && fd != tx->writer.directory &&
-           !mhi_descriptors_is_inherited(fd);
-}
-
-int mh_is_same_open(int fd, int other) { return mhi_sys_is_same_open(fd, other); }
+/* ---- before the fork ---- */
 
 /* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region.
  * */
@@ -88,14 +38,6 @@ static int scrub_environment(mh_transaction *tx, mh_error *err)
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot tell where the environment of this process lies");
     return mh_scrub(tx, (void *)layout.env_start, layout.env_end - layout.env_start, err);
-}
-
-static void release(mh_transaction *tx)
-{
-    if (tx->capture != NULL)
-        mhi_descriptors_release(&tx->capture->descriptors);
-    mhi_fork_release(tx->capture);
-    tx->capture = NULL;
 }
 
 /* Bytes of this process's memory that are no file's. */
@@ -111,10 +53,10 @@ static int read_anonymous(uint64_t *bytes)
 }
 
 /* Before anything is written: a disk that is full would be filled at each run. Where it can't be told, writing will. */
-static int check_room(const mh_transaction *tx, mh_error *err)
+static int check_room(const mhi_writer *writer, mh_error *err)
 {
     uint64_t free_bytes, needed;
-    if (mhi_sys_free_bytes(tx->writer.fd, &free_bytes) < 0 || read_anonymous(&needed) < 0 || free_bytes >= needed)
+    if (mhi_sys_free_bytes(writer->fd, &free_bytes) < 0 || read_anonymous(&needed) < 0 || free_bytes >= needed)
         return MH_OK;
     return mhi_fail(err, MH_ERR_NOSPACE, ENOSPC,
                     "%" PRIu64 " bytes are free where the snapshot would be, and the process has %" PRIu64
@@ -122,42 +64,65 @@ static int check_room(const mh_transaction *tx, mh_error *err)
                     free_bytes, needed);
 }
 
+/* What is open, to be opened again. */
+static int collect_descriptors(mhi_descriptors *found, const mhi_writer *writer, const mhi_process *own, mh_error *err)
+{
+    const int ours[] = { writer->fd, writer->lock, writer->directory };
+    const mhi_descriptors_known known = {
+        .own = ours, .n_own = sizeof ours / sizeof *ours, .held = own->held, .n_held = own->n_held
+    };
+    return mhi_descriptors_collect(found, &known, err);
+}
+
+/* Less zeros, it is what the child will write. */
+static void expect_bytes(mhi_progress *progress)
+{
+    uint64_t bytes;
+    bool is_known = read_anonymous(&bytes) == 0;
+    atomic_store_explicit(&progress->total_bytes, is_known ? 2 * bytes : 0, memory_order_relaxed);
+}
+
 int mh_arm(mh_transaction *tx, mh_error *err)
 {
-    int status = refuse_state(tx, err);
-    if (status == MH_OK && tx->capture != NULL)
+    mhi_process *own = mhi_process_of(tx);
+    int status = mhi_process_check_begun(tx, err);
+    if (status == MH_OK && own->capture != NULL)
         status = mhi_fail(err, MH_ERR_ARGUMENT, 0, "mh_arm was called before");
     if (status != MH_OK)
         return status;
     mh_end(tx);
     status = mhi_obstacles_check(err);
     if (status == MH_OK)
-        status = check_room(tx, err);
+        status = check_room(&tx->writer, err);
     if (status == MH_OK)
         status = scrub_environment(tx, err);
     if (status == MH_OK)
-        status = mhi_fork_arm(&tx->capture, &tx->writer, tx->scrubs, tx->n_scrubs, err);
+        status = mhi_fork_arm(&own->capture, &tx->writer, own->scrubs, own->n_scrubs, err);
     if (status != MH_OK)
         return status;
-    const int own[] = { tx->writer.fd, tx->writer.lock, tx->writer.directory };
-    const mhi_descriptors_known known = {
-        .own = own, .n_own = sizeof own / sizeof *own, .held = tx->held, .n_held = tx->n_held
-    };
-    status = mhi_descriptors_collect(&tx->capture->descriptors, &known, err);
-    if (status != MH_OK)
-        release(tx);
-    uint64_t memory_bytes;
-    /* less zeros, it is what the child will write */
-    bool is_known = status == MH_OK && read_anonymous(&memory_bytes) == 0;
-    atomic_store_explicit(&tx->total_bytes, is_known ? 2 * memory_bytes : 0, memory_order_relaxed);
+    status = collect_descriptors(&own->capture->descriptors, &tx->writer, own, err);
+    if (status == MH_OK)
+        expect_bytes(&tx->progress);
+    else
+        mhi_process_disarm(own);
     return status;
+}
+
+void mhi_process_disarm(mhi_process *own)
+{
+    if (own->capture == NULL)
+        return;
+    mhi_descriptors_release(&own->capture->descriptors);
+    mhi_fork_release(own->capture);
+    own->capture = NULL;
 }
 
 int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t n_switches, mh_error *err)
 {
-    if (tx->capture == NULL)
+    const mhi_process *own = mhi_process_of(tx);
+    if (own == NULL || own->capture == NULL)
         return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no commit that could lose a thread: mh_arm comes before");
-    mhi_known_threads *known = &tx->capture->known;
+    mhi_known_threads *known = &own->capture->known;
     if (known->n == MHI_KNOWN_THREADS)
         return MH_OK;
     mhi_known_thread *added = &known->items[known->n++];
@@ -166,11 +131,42 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t
     return MH_OK;
 }
 
-/* ---- inputs ---- */
+/* ---- behind the fork ---- */
+
+/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells
+ * nothing meanwhile. */
+static void watch(int child, const mhi_capture *capture, mhi_progress *progress)
+{
+    uint64_t total = atomic_load_explicit(&progress->total_bytes, memory_order_relaxed) / 2;
+    while (mhi_sys_ends_within(child, WATCH_MILLISECONDS) == 0) {
+        uint64_t done = *(volatile const uint64_t *)&capture->file_end;
+        atomic_store_explicit(&progress->done_bytes, done < total ? done : total, memory_order_relaxed);
+    }
+}
+
+static int wait_for(int child, const mhi_capture *capture, mhi_progress *progress, mh_error *err)
+{
+    int how = 0;
+    watch(child, capture, progress);
+    int result = mhi_sys_wait(child, &how);
+    if (result < 0)
+        return mhi_fail_sys(err, result, "cannot wait for the process that writes the snapshot");
+    if (capture->status == MH_OK && capture->late_refusal.status != MH_OK) {
+        if (err != NULL)
+            *err = capture->late_refusal;
+        return capture->late_refusal.status;
+    }
+    if (WIFSIGNALED(how) && capture->status != MH_OK) /* else it was in its rehearsal */
+        return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d",
+                        WTERMSIG(how));
+    if (capture->status != MH_OK && err != NULL)
+        *err = capture->error;
+    return capture->status;
+}
 
 /* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been
  * resumed. */
-static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_error *err)
+static int inherit_inputs(mhi_inputs *inputs, uint64_t *parent_checksum, mh_error *err)
 {
     const mhi_arguments *arguments = mhi_fork_arguments();
     if (arguments == NULL)
@@ -190,7 +186,7 @@ static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_erro
         bool is_own =
             input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
         if (!is_own && !is_of_imports) /* what was imported still is */
-            status = mhi_inputs_add(&tx->inputs, input, mhi_image_string(parent, input->in_name),
+            status = mhi_inputs_add(inputs, input, mhi_image_string(parent, input->in_name),
                                     mhi_image_string(parent, input->in_text), err);
     }
     *parent_checksum = parent->header.hd_checksum;
@@ -198,68 +194,11 @@ static int inherit_inputs(mh_transaction *tx, uint64_t *parent_checksum, mh_erro
     return status;
 }
 
-static int add_mapped_files(mh_transaction *tx, mh_error *err)
+static void fill_descriptors(mhi_file_descriptor *to, mhi_own_string *paths, const mhi_descriptors *open)
 {
-    const char *path = tx->capture->names + 1, *end = tx->capture->names + tx->capture->names_bytes;
-    int status = MH_OK;
-    for (; path < end && status == MH_OK; path += strlen(path) + 1)
-        if (mhi_inputs_find(&tx->inputs, MH_INPUT_LIBRARY, path) == NULL &&
-            mhi_inputs_find(&tx->inputs, MH_INPUT_FILE, path) == NULL)
-            status = mhi_inputs_add_file(&tx->inputs, path, err);
-    return status;
-}
-
-/* ---- commit ---- */
-
-/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells
- * nothing meanwhile. */
-static void watch(mh_transaction *tx, int child)
-{
-    uint64_t total = atomic_load_explicit(&tx->total_bytes, memory_order_relaxed) / 2;
-    while (mhi_sys_ends_within(child, WATCH_MILLISECONDS) == 0) {
-        uint64_t done = *(volatile const uint64_t *)&tx->capture->file_end;
-        atomic_store_explicit(&tx->done_bytes, done < total ? done : total, memory_order_relaxed);
-    }
-}
-
-static int wait_for(mh_transaction *tx, int child, mh_error *err)
-{
-    int how = 0;
-    watch(tx, child);
-    int result = mhi_sys_wait(child, &how);
-    if (result < 0)
-        return mhi_fail_sys(err, result, "cannot wait for the process that writes the snapshot");
-    if (tx->capture->status == MH_OK && tx->capture->late_refusal.status != MH_OK) {
-        if (err != NULL)
-            *err = tx->capture->late_refusal;
-        return tx->capture->late_refusal.status;
-    }
-    if (WIFSIGNALED(how) && tx->capture->status != MH_OK) /* else it was in its rehearsal */
-        return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d",
-                        WTERMSIG(how));
-    if (tx->capture->status != MH_OK && err != NULL)
-        *err = tx->capture->error;
-    return tx->capture->status;
-}
-
-static int write_rest(mh_transaction *tx, mhi_process_tables *process, mh_error *err)
-{
-    const mhi_capture *capture = tx->capture;
-    const mhi_descriptors *open = &capture->descriptors;
-    mhi_file_header header = {
-        .hd_magic = MHI_MAGIC,
-        .hd_version = MHI_FORMAT_VERSION,
-        .hd_kind = MH_KIND_PROCESS,
-        .hd_state = MHI_STATE_COMPLETE,
-        .hd_created_ns = mhi_sys_wall_clock_ns(),
-    };
-    mhi_file_descriptor *descriptors = calloc(open->n_items + 1, sizeof *descriptors);
-    const char **names = calloc(open->n_items + 1, sizeof *names);
-    int status = descriptors == NULL || names == NULL ? mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory") : MH_OK;
-    for (size_t i = 0; i < open->n_items && status == MH_OK; i++) {
+    for (size_t i = 0; i < open->n_items; i++) {
         const mhi_descriptor *from = &open->items[i];
-        names[i] = from->path;
-        descriptors[i] = (mhi_file_descriptor){
+        to[i] = (mhi_file_descriptor){
             .ds_fd = (uint32_t)from->fd,
             .ds_flags = from->flags,
             .ds_is_cloexec = from->is_cloexec,
@@ -267,89 +206,62 @@ static int write_rest(mh_transaction *tx, mhi_process_tables *process, mh_error 
             .ds_inode = from->inode,
             .ds_device = from->device,
         };
+        paths[i] = (mhi_own_string){ from->path, &to[i].ds_name };
     }
-    process->descriptors = descriptors;
-    process->descriptor_names = names;
-    process->n_descriptors = open->n_items;
-    if (status == MH_OK)
-        status = mhi_commit_rest(tx, &header, capture->segments, capture->n_segments, process, err);
-    free(descriptors);
-    free(names);
-    return status;
 }
 
-static int publish(mh_transaction *tx, mh_error *err)
+/* What the child and we have found, as the tables of one snapshot. */
+static int write_file(mhi_writer *writer, mhi_progress *progress, mhi_file_header *header, mhi_inputs *inputs,
+                      const mhi_names *mapped, const mhi_process *own, mh_error *err)
 {
-    const mhi_capture *capture = tx->capture;
-    mhi_process_tables process = {
-        .names = capture->names,
-        .process = capture->process,
-        .program = tx->program,
-        .command = tx->command,
-        .signals = capture->signals,
-        .n_signals = capture->n_signals,
-        .touched = capture->touched,
-        .n_touched = capture->n_touched,
-    };
-    int status = inherit_inputs(tx, &process.process.pr_parent_checksum, err);
-    if (status == MH_OK)
-        status = mhi_commit_inputs(tx, err);
-    if (status == MH_OK)
-        status = add_mapped_files(tx, err);
-    return status == MH_OK ? write_rest(tx, &process, err) : status;
+    enum { N_NAMES = 2 }; /* of the process itself */
+    mhi_capture *capture = own->capture;
+    size_t n = capture->descriptors.n_items;
+    mhi_file_descriptor *descriptors = calloc(n + 1, sizeof *descriptors);
+    mhi_own_string *strings = calloc(n + N_NAMES, sizeof *strings);
+    int status = descriptors == NULL || strings == NULL ? mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory") : MH_OK;
+    if (status == MH_OK) {
+        strings[0] = (mhi_own_string){ own->program, &capture->process.pr_program };
+        strings[1] = (mhi_own_string){ own->command, &capture->process.pr_command };
+        fill_descriptors(descriptors, strings + N_NAMES, &capture->descriptors);
+        const mhi_own_table tables[] = { { &capture->process, 1 },
+                                         { descriptors, n },
+                                         { capture->signals, capture->n_signals },
+                                         { capture->touched, capture->n_touched } };
+        const mhi_tables_source from = { .segments = capture->segments,
+                                         .n_segments = capture->n_segments,
+                                         .mapped = mapped,
+                                         .inputs = inputs,
+                                         .tables = tables,
+                                         .n_tables = sizeof tables / sizeof *tables,
+                                         .strings = strings,
+                                         .n_strings = n + N_NAMES };
+        status = mhi_commit_file(writer, progress, header, &from, err);
+    }
+    free(descriptors);
+    free(strings);
+    return status;
 }
 
 int mh_commit_child(mh_transaction *tx, int child, mh_error *err)
 {
-    int status = refuse_state(tx, err);
-    if (status == MH_OK && (tx->capture == NULL || child <= 0))
+    mhi_process *own = mhi_process_of(tx);
+    int status = mhi_process_check_begun(tx, err);
+    if (status == MH_OK && (own->capture == NULL || child <= 0))
         status =
             mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no child that writes a snapshot: mh_arm and fork come before");
     if (status != MH_OK)
         return status;
-    status = wait_for(tx, child, err);
+    mhi_capture *capture = own->capture;
+    status = wait_for(child, capture, &tx->progress, err);
+    const mhi_names mapped = { capture->names, capture->names_bytes };
     if (status == MH_OK)
-        status = publish(tx, err);
-    release(tx);
-    mhi_writer_close(&tx->writer);
-    tx->state = status == MH_OK ? MHI_COMMITTED : MHI_ENDED;
-    return status;
-}
-
-/* ---- resume ---- */
-
-int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv, uint64_t n_skipped,
-              const char *const *envp, mh_error *err)
-{
-    enum { OWN = 5 }; /* name, path, checksum, number skipped, signals: format.h */
-    char checksum[17], skipped[24], blocked[17];
-    uint64_t before;
-    if (!mh_is_resumable(tx))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no snapshot that could be resumed");
-    snprintf(checksum, sizeof checksum, "%016" PRIx64, tx->resumable);
-    snprintf(skipped, sizeof skipped, "%" PRIu64, n_skipped);
-    size_t argc = 0;
-    while (argv[argc] != NULL)
-        argc++;
-    char path[PATH_MAX];
-    if (!mhi_variant_path(path, tx->path, tx->number))
-        return mhi_fail(err, MH_ERR_ARGUMENT, ENAMETOOLONG, "the path of the snapshot is too long");
-    const char **all = malloc((OWN + argc + 1) * sizeof *all);
-    if (all == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    all[0] = MHI_RESUME_NAME;
-    all[1] = path;
-    all[2] = checksum;
-    all[3] = skipped;
-    all[4] = blocked;
-    memcpy(all + OWN, argv, (argc + 1) * sizeof *argv);
-    /* our handlers would only note what comes, and be gone */
-    int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before);
-    if (result == 0) {
-        snprintf(blocked, sizeof blocked, "%016" PRIx64, before);
-        result = mhi_sys_execve(launcher, (char *const *)all, (char *const *)envp);
-        mhi_sys_mask(SIG_SETMASK, before, NULL);
-    }
-    free(all);
-    return mhi_fail_sys(err, result, "cannot execute the launcher %s", launcher);
+        status = inherit_inputs(&tx->inputs, &capture->process.pr_parent_checksum, err);
+    if (status == MH_OK)
+        status = mhi_commit_inputs(&tx->inputs, &tx->variables, &tx->scope, &mapped, err);
+    mhi_file_header header = mhi_commit_header(&mhi_file_kind_process, &tx->choice);
+    if (status == MH_OK)
+        status = write_file(&tx->writer, &tx->progress, &header, &tx->inputs, &mapped, own, err);
+    mhi_process_disarm(own);
+    return mhi_transaction_settle(tx, status);
 }

@@ -72,8 +72,10 @@ static void prepare(void)
 /* The child writes to the rest of the capture meanwhile. */
 static void parent(void)
 {
-    if (armed != NULL)
+    if (armed != NULL) {
+        armed->is_forked = true;
         mhi_threads_check(&armed->known, &armed->late_refusal);
+    }
     armed = NULL;
 }
 
@@ -103,7 +105,11 @@ static void child(void)
         mh_release_signals();
 }
 
-void mh_hold_signals(mh_transaction *tx) { holds_signals = tx->capture != NULL; }
+void mh_hold_signals(mh_transaction *tx)
+{
+    const mhi_process *own = mhi_process_of(tx);
+    holds_signals = own != NULL && own->capture != NULL;
+}
 
 void mh_release_signals(void)
 {
@@ -171,9 +177,10 @@ int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs
 
 void mhi_fork_release(mhi_capture *capture)
 {
+    bool is_another_threads = armed != capture && !capture->is_forked;
     armed = NULL;
     holds_signals = false;
-    if (capture != NULL)
+    if (!is_another_threads)
         mhi_sys_munmap(capture, sizeof *capture);
 }
 

@@ -11,7 +11,8 @@
 /* Makes the next fork of this thread a commit by `writer`, which a resumed process disowns. The scrubs must live until
  * then. */
 int mhi_fork_arm(mhi_capture **capture, mhi_writer *writer, const mhi_scrub *scrubs, uint64_t n_scrubs, mh_error *err);
-/* Unmaps the capture, and disarms if there was no fork. NULL is allowed. */
+/* Unmaps the capture, and disarms if there was no fork. Where another thread is armed, which will look at it as it
+ * forks, it stays. */
 void mhi_fork_release(mhi_capture *capture);
 /* NULL in a process that was not resumed. */
 const mhi_arguments *mhi_fork_arguments(void);

@@ -1,5 +1,6 @@
 /* process.h - the commit of a process: what the files of this layer are to each other.
  *
+ *     kind.c        a transaction of a process until its commit, and the exchange of this process for a snapshot
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
  *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
@@ -31,6 +32,12 @@ enum {
     MHI_CAPTURE_TOUCHED = 1 << 14, /* ranges of touched pages; a Python with numpy has 250 */
 };
 
+/* Zero in the snapshot. */
+typedef struct {
+    void *address;
+    uint64_t size_bytes;
+} mhi_scrub;
+
 /* Made by the parent, filled by the child, read by the parent. sg_input of a FILE segment is an offset into
  * names: the inputs are not known yet. */
 typedef struct mhi_capture {
@@ -38,6 +45,7 @@ typedef struct mhi_capture {
     const mhi_scrub *scrubs; /* zero these first */
     uint64_t n_scrubs;
     uint64_t inherited_mask; /* signals that whoever started the process had blocked */
+    bool is_forked;          /* nobody is armed with it any more */
     int refusal;             /* found as fork began; MH_OK: none */
     mh_error late_refusal;   /* found by the parent when it had forked */
     mhi_known_threads known;
@@ -59,6 +67,26 @@ typedef struct mhi_capture {
     uint64_t pagemap[MHI_CAPTURE_PAGES];
     uint8_t piece[MHI_CAPTURE_PIECE]; /* of the child's own stack, as it is written */
 } mhi_capture;
+
+/* What the kind keeps of a transaction. */
+typedef struct {
+    uint64_t resumable;      /* hd_checksum of the snapshot that may be resumed; 0: none */
+    char *program, *command; /* as in mh_options; never NULL */
+    mhi_scrub *scrubs;
+    size_t n_scrubs, scrubs_capacity;
+    int *held; /* descriptors that the caller opens again by itself */
+    size_t n_held;
+    mhi_capture *capture; /* shared with the child, while armed */
+} mhi_process;
+
+/* kind.c */
+extern const mhi_kind mhi_kind_process;
+/* kind.c: what is kept of a transaction; NULL: it is of another kind. */
+mhi_process *mhi_process_of(const mh_transaction *tx);
+/* kind.c: MH_OK if it is of this kind, and this process has begun it. */
+int mhi_process_check_begun(const mh_transaction *tx, mh_error *err);
+/* commit.c: takes mh_arm back; what was not armed is allowed. */
+void mhi_process_disarm(mhi_process *own);
 
 /* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns
  * again, with 1. */

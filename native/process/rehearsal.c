@@ -42,8 +42,9 @@ static uint64_t kinds[N_STREAMS];
 
 void mh_rehearse(mh_transaction *tx)
 {
-    if (tx->capture != NULL)
-        tx->capture->is_rehearsed = true;
+    mhi_process *own = mhi_process_of(tx);
+    if (own != NULL && own->capture != NULL)
+        own->capture->is_rehearsed = true;
 }
 
 static bool silence(void)

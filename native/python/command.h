@@ -1,4 +1,4 @@
-/* command.h - how the command line of a Python program is spelled, by which it finds its snapshot (snapshot/links.h).
+/* command.h - how the command line of a Python program is spelled, by which it finds its snapshot (resumable/links.h).
  *
  * There are three spellings: the
  * general one, for programs whose snapshot serves any arguments; that of one place, if the snapshot's path is relative;

@@ -33,7 +33,7 @@ enum {
 typedef enum {
     MHI_ALLOCATES, /* also a likely value of function pointers that libraries set at run time (xmlFree and the like) */
     MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
-    /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of calls.c */
+    /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of allocations.c */
     MHI_RAW,
     MHI_LINKS, /* brings libraries in, or finds their functions */
     MHI_OPENS, /* a file */
@@ -65,9 +65,6 @@ extern _Atomic(mh_arena *) mhi_route_target;
 /* How many allocations from now look for newly loaded modules first; see route.c. */
 extern atomic_int mhi_route_rechecks;
 void mhi_route_recheck(void);
-
-/* Whether R5 of calls.c holds in this process. */
-bool mhi_raw_is_plain(void);
 
 /* dlsym itself. */
 extern void *(*mhi_real_dlsym)(void *handle, const char *name);

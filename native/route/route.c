@@ -28,9 +28,10 @@
 
 #include "base/text.h"
 #include "error.h"
+#include "route/allocations.h"
+#include "route/calls.h"
 #include "route/got.h"
 #include "route/modules.h"
-#include "route/calls.h"
 #include "route/questions.h"
 #include "route/entropy.h"
 #include "route/reads.h"

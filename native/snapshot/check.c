@@ -14,6 +14,7 @@
 #include "heap/arena.h"
 #include "snapshot/checksum.h"
 #include "snapshot/image.h"
+#include "snapshot/kind.h"
 #include "sys/sys.h"
 
 static const char *check_arena(const mhi_file_header *header)
@@ -36,25 +37,17 @@ static const char *check_arena(const mhi_file_header *header)
     return NULL;
 }
 
-static const char *check_no_arena(const mhi_file_header *header)
+const char *mhi_check_header(const mhi_file_header *header, const mhi_file_kind *kind)
 {
-    size_t start = offsetof(mhi_file_header, hd_address), end = offsetof(mhi_file_header, hd_created_ns);
-    return mhi_is_zero((const uint8_t *)header + start, end - start) ? NULL
-                                                                     : "it is of a process and speaks of an arena";
-}
-
-const char *mhi_check_header(const mhi_file_header *header)
-{
-    bool is_process = header->hd_kind == MH_KIND_PROCESS;
     if (header->hd_state != MHI_STATE_COMPLETE)
         return "it is incomplete: its writer did not finish";
-    if (header->hd_n_tables != (is_process ? MHI_TABLES_OF_PROCESS : MHI_TABLES_OF_HEAP))
+    if (header->hd_n_tables != kind->n_tables)
         return "the number of its tables is wrong";
     size_t unused = (MHI_TABLES_MAX - header->hd_n_tables) * sizeof(mhi_file_table);
     if (!mhi_is_zero((const uint8_t *)&header->hd_tables[header->hd_n_tables], unused) ||
         !mhi_is_zero(header->hd_reserved, sizeof header->hd_reserved))
         return "its header has something where nothing belongs";
-    return is_process ? check_no_arena(header) : check_arena(header);
+    return kind->check_header(header);
 }
 
 /* The directory: each kind once and in order, each table directly behind the one before, the last one up to the end. */
@@ -152,6 +145,7 @@ static const char *check_relocations(const struct mh_image *image)
     return NULL;
 }
 
+/* The directory was checked: it has as many as its kind. */
 static void take_table(struct mh_image *image, const mhi_file_table *table, const void *bytes)
 {
     switch (table->tb_kind) {
@@ -160,10 +154,7 @@ static void take_table(struct mh_image *image, const mhi_file_table *table, cons
     case MHI_TABLE_MODULES: image->modules = bytes, image->n_modules = table->tb_count; break;
     case MHI_TABLE_RELOCATIONS: image->relocations = bytes, image->n_relocations = table->tb_count; break;
     case MHI_TABLE_STRINGS: image->strings = bytes, image->strings_bytes = table->tb_count; break;
-    case MHI_TABLE_PROCESS: image->process = bytes, image->n_processes = table->tb_count; break;
-    case MHI_TABLE_DESCRIPTORS: image->descriptors = bytes, image->n_descriptors = table->tb_count; break;
-    case MHI_TABLE_SIGNALS: image->signals = bytes, image->n_signals = table->tb_count; break;
-    case MHI_TABLE_TOUCHED: image->touched = bytes, image->n_touched = table->tb_count; break;
+    default: image->own[table->tb_kind - MHI_TABLES_OF_HEAP - 1] = (mhi_own_table){ bytes, table->tb_count };
     }
 }
 
@@ -174,6 +165,14 @@ static const char *check_heap(const struct mh_image *image)
         wrong = check_modules(image);
     return wrong == NULL ? check_relocations(image) : wrong;
 }
+
+const mhi_file_kind mhi_file_kind_heap = {
+    .number = MH_KIND_HEAP,
+    .name = "heap",
+    .n_tables = MHI_TABLES_OF_HEAP,
+    .check_header = check_arena,
+    .check_tables = check_heap,
+};
 
 /* Those of which the file shows whether a run could take it. */
 static bool is_front(uint64_t kind) { return kind == MHI_TABLE_INPUTS || kind >= MHI_TABLE_STRINGS; }
@@ -201,7 +200,7 @@ const char *mhi_check_front(struct mh_image *image)
         return "its strings do not begin and end with NUL";
     if ((wrong = check_inputs(image)) != NULL)
         return wrong;
-    return image->header.hd_kind == MH_KIND_PROCESS ? mhi_check_process_front(image) : NULL;
+    return image->kind->check_front == NULL ? NULL : image->kind->check_front(image);
 }
 
 const char *mhi_check_tables(struct mh_image *image)
@@ -209,5 +208,5 @@ const char *mhi_check_tables(struct mh_image *image)
     const char *wrong = take_tables(image, false);
     if (wrong != NULL)
         return wrong;
-    return image->header.hd_kind == MH_KIND_PROCESS ? mhi_check_process(image) : check_heap(image);
+    return image->kind->check_tables(image);
 }

@@ -1,9 +1,9 @@
 /* commit.c - makes the snapshot real, or leaves everything as it was.
  *
- * The steps:   seal, audit, wipe        the heap stands still, and nothing in it leads out
+ * The steps:   seal, audit, wipe        the heap stands still, and nothing in it leads out; these are heap.c's
  *              make private             the file's data will not change any more (below)
  *              checksum data, write meta, tables, header      in the new file, which has no name that a reader would
- *              open
+ *              open; from the tables on, here, whatever the kind
  *              fsync                    all of it is durable
  *              rename over the old one, fsync of the directory
  *
@@ -30,10 +30,8 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "error.h"
 #include "snapshot/checksum.h"
@@ -42,112 +40,47 @@
 #include "snapshot/transaction.h"
 #include "sys/sys.h"
 
-enum {
-    COPY_BYTES = MHI_HUGE_BYTES, /* copied, checksummed and written at once: what the page cache is to keep as one */
-    /* made durable between two steps of the progress: some tens of milliseconds on a disk; arbitrary */
-    SYNC_BYTES = 32 << 20,
-};
+/* made durable between two steps of the progress: some tens of milliseconds on a disk; arbitrary */
+enum { SYNC_BYTES = 32 << 20 };
 
-static int refuse_findings(const mh_transaction *tx, mh_error *err)
+/* Those that were not recorded before, as a library or as a file that was read. */
+static int add_mapped(mhi_inputs *inputs, const mhi_names *mapped, mh_error *err)
 {
-    const mhi_audit *audit = &tx->audit;
-    if (audit->summary.findings == 0 || tx->audit_mode == MH_AUDIT_WARN)
-        return MH_OK;
-    const mh_finding *first = &audit->findings[0];
-    return mhi_fail(err, MH_ERR_DANGLING, 0,
-                    "%" PRIu64 " pointers would dangle in a later run; the first is at offset %" PRIu64
-                    " of a block of %" PRIu64 " bytes made by %.80s and leads to 0x%" PRIx64
-                    " in %.80s, outside the arena",
-                    audit->summary.findings, first->offset, first->block_bytes,
-                    *first->owner == '\0' ? "the program" : first->owner, first->value, first->target_name);
-}
-
-static int audit(mh_transaction *tx, mh_error *err)
-{
-    mhi_block block;
-    if (tx->root_is_outside || (tx->root != NULL && !mhi_arena_find_block(tx->arena, (uintptr_t)tx->root, &block)))
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "the root %p does not lie in a live block of the arena", tx->root);
-    uint64_t *roots = calloc(tx->n_kept + 1, sizeof *roots);
-    if (roots == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    size_t n_roots = 0;
-    if (tx->root != NULL)
-        roots[n_roots++] = (uintptr_t)tx->root;
-    for (size_t i = 0; i < tx->n_kept; i++)
-        roots[n_roots++] = tx->kept[i];
-    int status = mhi_audit_run(&tx->audit, tx->arena, roots, n_roots, err);
-    free(roots);
-    return status == MH_OK ? refuse_findings(tx, err) : status;
-}
-
-/* Private in any case, before anything can be refused or fail: afterwards the program's writes are its own. */
-static int freeze(mh_transaction *tx, mh_error *err)
-{
-    int status = mhi_arena_seal(tx->arena, err);
-    if (status == MH_OK)
-        status = audit(tx, err);
-    if (status == MH_OK)
-        status = mhi_arena_wipe_free(tx->arena, err);
-    mh_error failure;
-    if (mhi_arena_make_private(tx->arena, &failure) != MH_OK && status == MH_OK) {
-        if (err != NULL)
-            *err = failure;
-        status = failure.status;
-    }
+    const char *path = mapped->text + 1, *end = mapped->text + mapped->bytes;
+    int status = MH_OK;
+    for (; path < end && status == MH_OK; path += strlen(path) + 1)
+        if (mhi_inputs_find(inputs, MH_INPUT_LIBRARY, path) == NULL &&
+            mhi_inputs_find(inputs, MH_INPUT_FILE, path) == NULL)
+            status = mhi_inputs_add_file(inputs, path, err);
     return status;
 }
 
-int mhi_commit_inputs(mh_transaction *tx, mh_error *err)
+int mhi_commit_inputs(mhi_inputs *inputs, const mhi_inputs *variables, const mhi_scope *scope, const mhi_names *mapped,
+                      mh_error *err)
 {
-    int status = mhi_inputs_add_libraries(&tx->inputs, err);
+    int status = mhi_inputs_add_libraries(inputs, err);
     if (status == MH_OK)
-        status = mhi_record_questions(&tx->inputs, &tx->variables, &tx->scope, err);
+        status = mhi_record_questions(inputs, variables, scope, err);
     if (status == MH_OK)
-        status = mhi_inputs_add_machine(&tx->inputs, err);
-    return status;
+        status = mhi_inputs_add_machine(inputs, err);
+    return status == MH_OK && mapped != NULL ? add_mapped(inputs, mapped, err) : status;
 }
 
-static int cannot_write(int result, const mh_transaction *tx, mh_error *err)
+int mhi_commit_cannot_write(int result, const mhi_writer *writer, mh_error *err)
 {
-    return mhi_fail_sys(err, result, "cannot write the new snapshot %s", tx->path);
+    return mhi_fail_sys(err, result, "cannot write the new snapshot %s", writer->path);
 }
 
-/* Copies memory to its place in the file in pieces, so that checksum and file agree even if somebody writes to it
- * meanwhile. */
-static int write_memory(const mh_transaction *tx, mhi_file_segment *segment, mh_error *err)
+mhi_file_header mhi_commit_header(const mhi_file_kind *kind, const mhi_choice *choice)
 {
-    uint8_t *piece = malloc(COPY_BYTES);
-    if (piece == NULL)
-        return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    mhi_checksum_state state;
-    mhi_checksum_begin(&state, MHI_CHECKSUM_SEED);
-    int result = 0;
-    for (uint64_t done = 0; done < segment->sg_bytes && result == 0; done += COPY_BYTES) {
-        uint64_t left = segment->sg_bytes - done;
-        size_t size = left < COPY_BYTES ? left : COPY_BYTES; /* whole pages, hence whole stripes */
-        memcpy(piece, (const void *)(segment->sg_address + done), size);
-        mhi_checksum_stripes(&state, piece, size);
-        result = mhi_sys_pwrite_all(tx->writer.fd, piece, size, segment->sg_offset + done);
-    }
-    segment->sg_checksum = mhi_checksum_end(&state, NULL, 0);
-    free(piece);
-    return result < 0 ? cannot_write(result, tx, err) : MH_OK;
-}
-
-/* The data is in the file already, if the file backed the arena to the end; else (the disk was full, or the process has
- * forked) it is copied to a new one, and there must be room for it beside the first, which is mapped. */
-static int settle_data(mh_transaction *tx, mhi_file_segment *data, mh_error *err)
-{
-    if (mhi_arena_backing_error(tx->arena) != 0) {
-        int status = mhi_writer_restart(&tx->writer, err);
-        return status == MH_OK ? write_memory(tx, data, err) : status;
-    }
-    int result = mhi_sys_ftruncate(tx->writer.fd, data->sg_offset + data->sg_bytes); /* the arena grew it in steps */
-    /* the disk writes while we read; errors come with fsync */
-    mhi_sys_start_sync(tx->writer.fd, data->sg_offset, data->sg_bytes);
-    if (result == 0)
-        result = mhi_checksum_file(tx->writer.fd, data->sg_offset, data->sg_bytes, &data->sg_checksum);
-    return result < 0 ? cannot_write(result, tx, err) : MH_OK;
+    return (mhi_file_header){
+        .hd_magic = MHI_MAGIC,
+        .hd_version = MHI_FORMAT_VERSION,
+        .hd_kind = kind->number,
+        .hd_state = MHI_STATE_COMPLETE,
+        .hd_n_wasted = choice->n_wasted,
+        .hd_created_ns = mhi_sys_wall_clock_ns(),
+    };
 }
 
 /* Behind the last segment that lies in the file. */
@@ -160,109 +93,61 @@ static uint64_t tables_start(const mhi_file_segment *segments, size_t n_segments
     return start;
 }
 
-static int write_tables(mh_transaction *tx, const mhi_tables_source *from, mhi_file_header *header, mh_error *err)
+static int write_tables(const mhi_writer *writer, const mhi_tables_source *from, mhi_file_header *header, mh_error *err)
 {
     uint64_t start = tables_start(from->segments, from->n_segments);
     mhi_tables tables;
     int status = mhi_tables_build(&tables, start, from, err);
     if (status != MH_OK)
         return status;
-    int result = mhi_sys_pwrite_all(tx->writer.fd, tables.bytes, tables.size, start);
+    int result = mhi_sys_pwrite_all(writer->fd, tables.bytes, tables.size, start);
     memcpy(header->hd_tables, tables.directory, sizeof tables.directory);
     header->hd_n_tables = tables.n;
     header->hd_file_bytes = start + tables.size;
     mhi_tables_release(&tables);
-    return result < 0 ? cannot_write(result, tx, err) : MH_OK;
+    return result < 0 ? mhi_commit_cannot_write(result, writer, err) : MH_OK;
 }
 
 /* Makes the file durable step by step, so that whoever watches sees it move; the fsync after it has little left to do.
  * */
-static int sync_in_steps(mh_transaction *tx, uint64_t file_bytes, mh_error *err)
+static int sync_in_steps(const mhi_writer *writer, mhi_progress *progress, uint64_t file_bytes, mh_error *err)
 {
-    uint64_t written = tx->is_process ? file_bytes : 0; /* which counted, too */
-    atomic_store_explicit(&tx->total_bytes, written + file_bytes, memory_order_relaxed);
-    atomic_store_explicit(&tx->done_bytes, written, memory_order_relaxed);
+    uint64_t written = progress->counts_writing ? file_bytes : 0;
+    atomic_store_explicit(&progress->total_bytes, written + file_bytes, memory_order_relaxed);
+    atomic_store_explicit(&progress->done_bytes, written, memory_order_relaxed);
     for (uint64_t done = 0; done < file_bytes; done += SYNC_BYTES) {
         uint64_t left = file_bytes - done;
-        int result = mhi_sys_sync_range(tx->writer.fd, done, left < SYNC_BYTES ? left : SYNC_BYTES);
+        int result = mhi_sys_sync_range(writer->fd, done, left < SYNC_BYTES ? left : SYNC_BYTES);
         /* not every file system has it */
         if (result < 0 && result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP)
-            return cannot_write(result, tx, err); /* an error reported here will not be reported by fsync again */
-        atomic_store_explicit(&tx->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES),
+            return mhi_commit_cannot_write(result, writer,
+                                           err); /* an error reported here will not be reported by fsync again */
+        atomic_store_explicit(&progress->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES),
                               memory_order_relaxed);
     }
     return MH_OK;
 }
 
-static int write_header(const mh_transaction *tx, mhi_file_header *header, mh_error *err)
+static int write_header(const mhi_writer *writer, mhi_file_header *header, mh_error *err)
 {
-    header->hd_n_wasted = tx->choice.n_wasted;
     header->hd_checksum = mhi_checksum(header, offsetof(mhi_file_header, hd_checksum));
-    int result = mhi_sys_pwrite_all(tx->writer.fd, header, sizeof *header, 0);
+    int result = mhi_sys_pwrite_all(writer->fd, header, sizeof *header, 0);
     /* never: no run has taken it (variants.h); where that can't be said, one seems to have */
-    mhi_sys_set_accessed(tx->writer.fd, 0);
+    mhi_sys_set_accessed(writer->fd, 0);
     if (result == 0)
-        result = mhi_sys_fsync(tx->writer.fd);
-    return result < 0 ? cannot_write(result, tx, err) : MH_OK;
+        result = mhi_sys_fsync(writer->fd);
+    return result < 0 ? mhi_commit_cannot_write(result, writer, err) : MH_OK;
 }
 
-static mhi_file_header begin_header(const mh_transaction *tx, const mhi_arena_layout *layout)
+int mhi_commit_file(mhi_writer *writer, mhi_progress *progress, mhi_file_header *header, const mhi_tables_source *from,
+                    mh_error *err)
 {
-    return (mhi_file_header){
-        .hd_magic = MHI_MAGIC,
-        .hd_version = MHI_FORMAT_VERSION,
-        .hd_kind = MH_KIND_HEAP,
-        .hd_state = MHI_STATE_COMPLETE,
-        .hd_address = layout->address,
-        .hd_capacity_bytes = layout->capacity_bytes,
-        .hd_meta_bytes = layout->meta_bytes,
-        .hd_data_offset = layout->data_offset,
-        .hd_data_bytes = layout->data_bytes,
-        .hd_live_blocks = layout->live_blocks,
-        .hd_root = (uintptr_t)tx->root,
-        .hd_created_ns = mhi_sys_wall_clock_ns(),
-    };
-}
-
-static int write_file(mh_transaction *tx, mh_error *err)
-{
-    mhi_arena_layout layout;
-    mhi_arena_read_layout(tx->arena, &layout);
-    mhi_file_header header = begin_header(tx, &layout);
-    mhi_file_segment segments[] = {
-        { MH_SEGMENT_ARENA, PROT_READ | PROT_WRITE, layout.address + layout.data_offset, layout.data_bytes,
-          MHI_SEGMENTS_OFFSET, 0, 0, 0, 0 },
-        { MH_SEGMENT_PAGES, PROT_READ | PROT_WRITE, layout.address, layout.meta_bytes,
-          MHI_SEGMENTS_OFFSET + layout.data_bytes, 0, 0, 0, 0 },
-    };
-    int status = settle_data(tx, &segments[0], err);
+    mhi_record_contents(from->inputs);
+    mhi_record_thin(from->inputs);
+    int status = write_tables(writer, from, header, err);
     if (status == MH_OK)
-        status = write_memory(tx, &segments[1], err);
-    return status == MH_OK ? mhi_commit_rest(tx, &header, segments, 2, NULL, err) : status;
-}
-
-int mhi_commit_rest(mh_transaction *tx, mhi_file_header *header, const mhi_file_segment *segments, size_t n_segments,
-                    const mhi_process_tables *process, mh_error *err)
-{
-    mhi_record_contents(&tx->inputs);
-    mhi_record_thin(&tx->inputs);
-    mhi_tables_source from = { segments, n_segments, &tx->inputs, &tx->audit, process };
-    int status = write_tables(tx, &from, header, err);
+        status = sync_in_steps(writer, progress, header->hd_file_bytes, err);
     if (status == MH_OK)
-        status = sync_in_steps(tx, header->hd_file_bytes, err);
-    if (status == MH_OK)
-        status = write_header(tx, header, err);
-    if (status == MH_OK)
-        status = mhi_writer_publish(&tx->writer, err);
-    if (status == MH_OK && tx->arena != NULL)
-        mhi_arena_set_identity(tx->arena, header->hd_checksum);
-    return status;
-}
-
-int mhi_commit(mh_transaction *tx, mh_error *err)
-{
-    int status = freeze(tx, err);
-    if (status == MH_OK)
-        status = mhi_commit_inputs(tx, err);
-    return status == MH_OK ? write_file(tx, err) : status;
+        status = write_header(writer, header, err);
+    return status == MH_OK ? mhi_writer_publish(writer, err) : status;
 }

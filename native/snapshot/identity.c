@@ -53,12 +53,6 @@ bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is)
     return was->in_ctime_ns != MHI_TIME_UNKNOWN && mhi_is_same_state(&before, &now, is_file);
 }
 
-bool mhi_is_same_descriptor(const mhi_file_descriptor *was, const struct stat *is)
-{
-    bool is_device = S_ISCHR(is->st_mode) || S_ISBLK(is->st_mode);
-    return (was->ds_inode == 0 || is->st_ino == was->ds_inode) && (is_device ? is->st_rdev : 0) == was->ds_device;
-}
-
 /* A snapshot, such as a layer stands on, is told by its header, which holds the checksums of all else. */
 static int is_snapshot(int fd, uint64_t size)
 {

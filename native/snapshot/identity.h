@@ -19,9 +19,6 @@ mhi_file_input mhi_file_identity(int kind, const struct stat *found);
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns);
 /* The quick way. */
 bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is);
-/* Whether an open file is the one that a descriptor had at the commit: a device by its number, any other by its inode,
- * which a common device has none of here. */
-bool mhi_is_same_descriptor(const mhi_file_descriptor *was, const struct stat *is);
 /* Digest of the content of a regular file, never 0; -errno. */
 int mhi_file_digest(int fd, uint64_t size, uint64_t *digest);
 /* MH_OK, or MH_ERR_STALE with a sentence. */

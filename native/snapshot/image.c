@@ -14,6 +14,7 @@
 
 #include "error.h"
 #include "snapshot/checksum.h"
+#include "snapshot/kind.h"
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
@@ -57,6 +58,14 @@ static int corrupt(const struct mh_image *image, const char *wrong, mh_error *er
     return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: %s", image->path, wrong);
 }
 
+static const mhi_file_kind *find_kind(uint32_t number)
+{
+    for (int i = 0; i < MHI_N_KINDS; i++)
+        if (mhi_file_kinds[i]->number == number)
+            return mhi_file_kinds[i];
+    return NULL;
+}
+
 static int read_header(struct mh_image *image, mh_error *err)
 {
     mhi_file_header *header = &image->header;
@@ -80,10 +89,12 @@ static int read_header(struct mh_image *image, mh_error *err)
     if (header->hd_file_bytes != size)
         return mhi_fail(err, MH_ERR_CORRUPT, 0, "%s is damaged: it has %" PRIu64 " bytes and should have %" PRIu64,
                         image->path, size, header->hd_file_bytes);
-    if (header->hd_kind != MH_KIND_HEAP && header->hd_kind != MH_KIND_PROCESS)
-        return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %d and %d",
-                        image->path, header->hd_kind, MH_KIND_HEAP, MH_KIND_PROCESS);
-    const char *wrong = mhi_check_header(header);
+    image->kind = find_kind(header->hd_kind);
+    if (image->kind == NULL)
+        return mhi_fail(err, MH_ERR_FORMAT, 0,
+                        "%s is a snapshot of kind %" PRIu32 ", this build reads kinds %" PRIu32 " and %" PRIu32,
+                        image->path, header->hd_kind, mhi_file_kinds[0]->number, mhi_file_kinds[1]->number);
+    const char *wrong = mhi_check_header(header, image->kind);
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
 
@@ -186,11 +197,11 @@ void mhi_image_stamp(const struct mh_image *image)
         mhi_sys_set_accessed(image->fd, now_ns);
 }
 
-int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err)
+int mhi_image_expect(const struct mh_image *image, const mhi_file_kind *kind, mh_error *err)
 {
-    if (image->header.hd_kind != (uint32_t)kind)
+    if (image->kind != kind)
         return mhi_fail(err, MH_ERR_FORMAT, 0, "%s is the snapshot of a %s, not of a %s", image->path,
-                        kind == MH_KIND_HEAP ? "process" : "heap", kind == MH_KIND_HEAP ? "heap" : "process");
+                        image->kind->name, kind->name);
     return MH_OK;
 }
 

@@ -6,6 +6,11 @@
 #include "format.h"
 #include "magicheap.h"
 
+typedef struct {
+    const void *entries; /* NULL: there is no such table */
+    uint64_t n;
+} mhi_own_table;
+
 struct mh_image {
     char *path; /* absolute */
     int fd;
@@ -18,20 +23,22 @@ struct mh_image {
     const mhi_file_module *modules;
     const mhi_file_relocation *relocations;
     const char *strings;
-    const mhi_file_process *process; /* of a heap snapshot NULL, as the rest */
-    const mhi_file_descriptor *descriptors;
-    const mhi_file_signal *signals;
-    const mhi_file_touched *touched;
-    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes, n_processes, n_descriptors, n_signals,
-        n_touched;
+    uint64_t n_segments, n_inputs, n_modules, n_relocations, strings_bytes;
+    const struct mhi_file_kind *kind;
+    mhi_own_table own[MHI_TABLES_MAX - MHI_TABLES_OF_HEAP]; /* the tables that only its kind has, behind the others */
 };
 
-/* mh_image_open, which takes both kinds; with `trusted_only`, a file that others could have put there is
+static inline const mhi_own_table *mhi_image_own(const struct mh_image *image, int table)
+{
+    return &image->own[table - MHI_TABLES_OF_HEAP - 1];
+}
+
+/* mh_image_open, which takes every kind; with `trusted_only`, a file that others could have put there is
  * MH_ERR_UNTRUSTED before a byte of it is read. */
 int mhi_image_open(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
 /* The same in two steps, since most of a file matters only if a run takes it: behind the first there are header,
- * inputs, strings and process, and what mhi_inputs_check wants. On failure of the second, the image is still the
- * caller's to close. */
+ * inputs, strings and what only its kind has, and what mhi_inputs_check wants. On failure of the second, the image is
+ * still the caller's to close. */
 int mhi_image_open_front(struct mh_image **image, const char *absolute, bool trusted_only, mh_error *err);
 int mhi_image_complete(struct mh_image *image, mh_error *err);
 /* Opens a file for reading, as far as may be without a trace: its access time is to tell when a run took it, not who
@@ -54,23 +61,19 @@ static inline bool mhi_is_string(const struct mh_image *image, uint64_t offset)
 }
 
 /* MH_ERR_FORMAT if the image is not of this kind. */
-int mhi_image_expect(const struct mh_image *image, int kind, mh_error *err);
+int mhi_image_expect(const struct mh_image *image, const struct mhi_file_kind *kind, mh_error *err);
 
 /* The checksum of a range of a file, read in pieces. Returns 0 or -errno; -ENODATA when the file ends first. */
 int mhi_checksum_file(int fd, uint64_t offset, uint64_t size, uint64_t *checksum);
 
 /* check.c: NULL, or what is wrong, as the end of a sentence. The header: every field but magic, version, kind, size and
  * checksum. */
-const char *mhi_check_header(const mhi_file_header *header);
+const char *mhi_check_header(const mhi_file_header *header, const struct mhi_file_kind *kind);
 /* check.c: where the tables lie. Afterwards they can be read. */
 const char *mhi_check_directory(const struct mh_image *image);
-/* check.c: inputs, strings, and what a process is called by; sets their pointers. */
+/* check.c: inputs, strings, and as much of its kind's own; sets their pointers. */
 const char *mhi_check_front(struct mh_image *image);
 /* check.c: then everything else. Afterwards every name, index and range can be used. */
 const char *mhi_check_tables(struct mh_image *image);
-/* check_process.c: of a process snapshot, what it is called by, and */
-const char *mhi_check_process_front(const struct mh_image *image);
-/* check_process.c: the rest. */
-const char *mhi_check_process(const struct mh_image *image);
 
 #endif

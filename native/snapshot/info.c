@@ -6,6 +6,7 @@
 #include "error.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
+#include "snapshot/kind.h"
 #include "snapshot/transaction.h"
 #include "snapshot/trust.h"
 
@@ -28,23 +29,6 @@ void mh_image_read_info(const mh_image *image, mh_image_info *info)
         .live_blocks = header->hd_live_blocks,
         .checksum = header->hd_checksum,
     };
-}
-
-int mh_image_read_process(const mh_image *image, mh_process_info *process)
-{
-    const mhi_file_process *from = image->process;
-    if (from == NULL)
-        return MH_ERR_ARGUMENT;
-    *process = (mh_process_info){
-        .parent_checksum = from->pr_parent_checksum,
-        .n_descriptors = (uint32_t)image->n_descriptors,
-        .n_signals = (uint32_t)image->n_signals,
-    };
-    for (uint64_t i = 0; i < image->n_touched; i++)
-        process->touched_bytes += image->touched[i].to_bytes;
-    snprintf(process->command, sizeof process->command, "%s", mhi_image_string(image, from->pr_command));
-    snprintf(process->program, sizeof process->program, "%s", mhi_image_string(image, from->pr_program));
-    return MH_OK;
 }
 
 int mh_image_read_segment(const mh_image *image, uint32_t i, mh_segment_info *segment)
@@ -110,7 +94,7 @@ int mh_image_read_module(const mh_image *image, uint32_t i, mh_module_info *modu
 
 int mh_image_check_inputs(const mh_image *image, const mh_options *options, mh_error *err)
 {
-    bool is_any = options == NULL || (options->process && options->key == NULL);
+    bool is_any = options == NULL || (options->key == NULL && mhi_kind_of(options)->may_lack_key);
     mhi_run run = mhi_options_run(options, is_any ? NULL : options->key == NULL ? "" : options->key);
     bool is_variant;
     run.is_any = is_any;

@@ -115,6 +115,12 @@ static void fill_inputs(string_pool *strings, mhi_file_input *to, const mhi_inpu
     }
 }
 
+static const mhi_audit *audit_of(const mhi_tables_source *from)
+{
+    static const mhi_audit none;
+    return from->audit == NULL ? &none : from->audit;
+}
+
 static void fill_modules(string_pool *strings, mhi_file_module *to, const mhi_audit *audit)
 {
     for (uint32_t i = 0; i < audit->n_modules; i++) {
@@ -163,42 +169,32 @@ static void fill_segments(mhi_file_segment *to, const mhi_tables_source *from, c
         if (to[i].sg_kind != MH_SEGMENT_FILE)
             continue;
         if (to[i].sg_input != last) /* the segments of a library stand side by side */
-            input = input_of(from->process->names + (last = to[i].sg_input), inputs, n_inputs);
+            input = input_of(from->mapped->text + (last = to[i].sg_input), inputs, n_inputs);
         to[i].sg_input = input;
     }
 }
 
-static void fill_process(string_pool *strings, mhi_tables *tables, const mhi_process_tables *from)
+/* The entries have the offsets of their strings before they are copied. */
+static void fill_own(string_pool *strings, mhi_tables *tables, const mhi_tables_source *from)
 {
-    mhi_file_process *process = table(tables, MHI_TABLE_PROCESS);
-    *process = from->process;
-    process->pr_program = append_string(strings, from->program);
-    process->pr_command = append_string(strings, from->command);
-    mhi_file_descriptor *descriptors = table(tables, MHI_TABLE_DESCRIPTORS);
-    for (size_t i = 0; i < from->n_descriptors; i++) {
-        descriptors[i] = from->descriptors[i];
-        descriptors[i].ds_name = append_string(strings, from->descriptor_names[i]);
+    for (size_t i = 0; i < from->n_strings; i++)
+        *from->strings[i].offset = append_string(strings, from->strings[i].text);
+    for (uint32_t i = 0; i < from->n_tables; i++) {
+        int kind = MHI_TABLES_OF_HEAP + 1 + (int)i;
+        if (from->tables[i].n > 0)
+            memcpy(table(tables, kind), from->tables[i].entries, tables->directory[kind - 1].tb_bytes);
     }
-    memcpy(table(tables, MHI_TABLE_SIGNALS), from->signals, from->n_signals * sizeof *from->signals);
-    memcpy(table(tables, MHI_TABLE_TOUCHED), from->touched, from->n_touched * sizeof *from->touched);
-}
-
-static uint64_t process_strings_bytes(const mhi_tables_source *from)
-{
-    const mhi_process_tables *process = from->process;
-    uint64_t size = strlen(process->program) + strlen(process->command) + 2;
-    for (size_t i = 0; i < process->n_descriptors; i++)
-        size += strlen(process->descriptor_names[i]) + 1;
-    return size;
 }
 
 static uint64_t strings_bytes(const mhi_tables_source *from, const mhi_input **inputs, size_t n_inputs)
 {
-    uint64_t size = 1 + (from->process == NULL ? 0 : process_strings_bytes(from));
+    uint64_t size = 1;
+    for (size_t i = 0; i < from->n_strings; i++)
+        size += strlen(from->strings[i].text) + 1;
     for (size_t i = 0; i < n_inputs; i++)
         size += strlen(inputs[i]->name) + strlen(inputs[i]->text) + 2;
-    for (uint32_t i = 0; i < from->audit->n_modules; i++)
-        size += strlen(from->audit->modules[i].path) + 1;
+    for (uint32_t i = 0; i < audit_of(from)->n_modules; i++)
+        size += strlen(audit_of(from)->modules[i].path) + 1;
     return size;
 }
 
@@ -220,10 +216,9 @@ static void fill(mhi_tables *tables, const mhi_tables_source *from, const mhi_in
     string_pool strings = { .bytes = table(tables, MHI_TABLE_STRINGS), .used = 1 };
     fill_segments(table(tables, MHI_TABLE_SEGMENTS), from, inputs, n_inputs);
     fill_inputs(&strings, table(tables, MHI_TABLE_INPUTS), inputs, n_inputs);
-    fill_modules(&strings, table(tables, MHI_TABLE_MODULES), from->audit);
-    fill_relocations(table(tables, MHI_TABLE_RELOCATIONS), from->audit);
-    if (from->process != NULL)
-        fill_process(&strings, tables, from->process);
+    fill_modules(&strings, table(tables, MHI_TABLE_MODULES), audit_of(from));
+    fill_relocations(table(tables, MHI_TABLE_RELOCATIONS), audit_of(from));
+    fill_own(&strings, tables, from);
     for (uint32_t kind = 1; kind <= tables->n; kind++) {
         mhi_file_table *entry = &tables->directory[kind - 1];
         entry->tb_checksum = mhi_checksum(table(tables, (int)kind), entry->tb_bytes);
@@ -232,29 +227,22 @@ static void fill(mhi_tables *tables, const mhi_tables_source *from, const mhi_in
 
 int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source *from, mh_error *err)
 {
-    *tables = (mhi_tables){ .n = from->process == NULL ? MHI_TABLES_OF_HEAP : MHI_TABLES_OF_PROCESS };
+    *tables = (mhi_tables){ .n = MHI_TABLES_OF_HEAP + from->n_tables };
     const mhi_input **sorted = calloc(from->inputs->n + 1, sizeof *sorted);
     if (sorted == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     size_t n_inputs = sort_inputs(from->inputs, sorted);
-    uint64_t counts[MHI_TABLES_OF_PROCESS] = { from->n_segments,
-                                               n_inputs,
-                                               from->audit->n_modules,
-                                               from->audit->n_relocations,
-                                               strings_bytes(from, sorted, n_inputs),
-                                               1 };
-    if (from->process != NULL) {
-        counts[MHI_TABLE_DESCRIPTORS - 1] = from->process->n_descriptors;
-        counts[MHI_TABLE_SIGNALS - 1] = from->process->n_signals;
-        counts[MHI_TABLE_TOUCHED - 1] = from->process->n_touched;
-    }
+    uint64_t counts[MHI_TABLES_MAX] = { from->n_segments, n_inputs, audit_of(from)->n_modules,
+                                        audit_of(from)->n_relocations, strings_bytes(from, sorted, n_inputs) };
+    for (uint32_t i = 0; i < from->n_tables; i++)
+        counts[MHI_TABLES_OF_HEAP + i] = from->tables[i].n;
     tables->size = place_tables(tables, start, counts) - start;
 
     int status = MH_OK;
     if (tables->size > MHI_TABLES_BYTES_MAX)
         status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
                           "the tables would take %" PRIu64 " bytes (%" PRIu64 " relocations), at most %llu are read",
-                          tables->size, from->audit->n_relocations, MHI_TABLES_BYTES_MAX);
+                          tables->size, audit_of(from)->n_relocations, MHI_TABLES_BYTES_MAX);
     else if ((tables->bytes = calloc(1, tables->size)) == NULL)
         status = mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "no memory for %" PRIu64 " bytes of tables", tables->size);
     else

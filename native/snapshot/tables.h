@@ -3,35 +3,38 @@
 #define MHI_TABLES_H
 #include "format.h"
 #include "audit/audit.h"
+#include "snapshot/image.h"
 #include "snapshot/inputs.h"
 
-/* What only a process snapshot has. Names are pointers here, offsets of strings in the file. */
-typedef struct mhi_process_tables {
-    const char *names;        /* sg_input of a FILE segment is an offset in here, of its path */
-    mhi_file_process process; /* pr_program and pr_command are set when the tables are made, from */
-    const char *program, *command;
-    const mhi_file_descriptor *descriptors; /* ds_name: from */
-    const char *const *descriptor_names;
-    size_t n_descriptors;
-    const mhi_file_signal *signals;
-    size_t n_signals;
-    const mhi_file_touched *touched;
-    size_t n_touched;
-} mhi_process_tables;
+/* Paths, one behind the other with their NUL bytes; the first begins at 1, so that none is at 0. */
+typedef struct {
+    const char *text;
+    uint64_t bytes;
+} mhi_names;
+
+/* A string of a table that only a kind has: its offset in the file goes into the entry at hand. */
+typedef struct {
+    const char *text;
+    uint64_t *offset;
+} mhi_own_string;
 
 typedef struct {
     const mhi_file_segment *segments;
     size_t n_segments;
-    const mhi_inputs *inputs;
-    const mhi_audit *audit;
-    const mhi_process_tables *process; /* NULL: of a heap */
+    const mhi_names *mapped; /* sg_input of a FILE segment is an offset in here, of its path; NULL: there are none */
+    mhi_inputs *inputs;
+    const mhi_audit *audit;      /* NULL: no modules, no relocations */
+    const mhi_own_table *tables; /* of the kind alone, in their order, behind those that every kind has */
+    uint32_t n_tables;
+    const mhi_own_string *strings; /* in their entries */
+    size_t n_strings;
 } mhi_tables_source;
 
 typedef struct {
     uint8_t *bytes; /* all tables, as from the first one's offset to the end of the file */
     uint64_t size;
     uint32_t n; /* of tables */
-    mhi_file_table directory[MHI_TABLES_OF_PROCESS];
+    mhi_file_table directory[MHI_TABLES_MAX];
 } mhi_tables;
 
 /* `start` is where in the file they will begin, a multiple of 8. MH_ERR_UNSUPPORTED: they are larger than a reader

@@ -1,4 +1,4 @@
-/* test_launcher_check.c - a process snapshot that lies: every rule of check_process.c is broken once, then every byte
+/* test_launcher_check.c - a process snapshot that lies: every rule of resumable/check.c is broken once, then every byte
  * and every word is damaged, also with the checksums repaired. What an open accepts is judged again, by rules spelled
  * another way; never a signal.
  */
@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "format.h"
+#include "resumable/tables.h"
 #include "snapshot/checksum.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
@@ -167,7 +168,7 @@ static const mhi_file_segment *segment_of(const struct mh_image *image, uint64_t
 
 static void judge(const struct mh_image *image)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     for (uint64_t i = 0; i < image->n_segments; i++) {
         const mhi_file_segment *one = &image->segments[i];
         CHECK(one->sg_address >= 65536 && one->sg_address + one->sg_bytes <= 0x7ffffffff000 && one->sg_bytes > 0);
@@ -192,13 +193,13 @@ static void judge(const struct mh_image *image)
     CHECK(process->pr_rseq == 0 ||
           (WRITABLE(process->pr_rseq) && WRITABLE(process->pr_rseq + process->pr_rseq_bytes - 1)));
     CHECK(process->pr_mxcsr <= 0xffff && memchr(process->pr_name, 0, sizeof process->pr_name) != NULL);
-    for (uint64_t i = 0; i < image->n_signals; i++)
-        CHECK(image->signals[i].si_handler <= 1 || EXECUTABLE(image->signals[i].si_handler));
-    for (uint64_t i = 0; i < image->n_touched; i++)
-        for (uint64_t at = 0; at < image->touched[i].to_bytes; at += PAGE)
-            CHECK(WRITABLE(image->touched[i].to_address + at));
-    for (uint64_t i = 0; i < image->n_descriptors; i++)
-        CHECK(mhi_image_string(image, image->descriptors[i].ds_name)[0] == '/');
+    for (uint64_t i = 0; i < mhi_image_n_signals(image); i++)
+        CHECK(mhi_image_signals(image)[i].si_handler <= 1 || EXECUTABLE(mhi_image_signals(image)[i].si_handler));
+    for (uint64_t i = 0; i < mhi_image_n_touched(image); i++)
+        for (uint64_t at = 0; at < mhi_image_touched(image)[i].to_bytes; at += PAGE)
+            CHECK(WRITABLE(mhi_image_touched(image)[i].to_address + at));
+    for (uint64_t i = 0; i < mhi_image_n_descriptors(image); i++)
+        CHECK(mhi_image_string(image, mhi_image_descriptors(image)[i].ds_name)[0] == '/');
 }
 
 static int try_open(mh_error *err)

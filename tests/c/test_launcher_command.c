@@ -3,7 +3,7 @@
 #include <stdarg.h>
 
 #include "python/command.h"
-#include "snapshot/links.h"
+#include "resumable/links.h"
 #include "test_snapshot.h"
 
 static char text[MHI_COMMAND_BYTES];

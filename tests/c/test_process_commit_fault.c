@@ -129,6 +129,26 @@ TEST(a_call_that_fails_leaves_the_old_snapshot)
     CHECK(fail_each_call((attempt){ .path = scratch("x"), .code = ENOSPC, .is_behind_fork = true }, false) > 20);
 }
 
+static void give_up(void *path)
+{
+    enum { ORDINARY = 7 };
+    mh_transaction *tx;
+    mh_error err;
+    int how;
+    CHECK_OK(mh_open(&tx, path, &(mh_options){ .process = true, .ignore_snapshot = true }, &err), err);
+    CHECK_OK(mh_begin(tx, &err), err);
+    CHECK_OK(mh_arm(tx, &err), err);
+    mh_abandon(tx);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(ORDINARY);
+    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how));
+    CHECK_EQUAL(WEXITSTATUS(how), ORDINARY);
+    mh_close(tx);
+}
+
+TEST(a_commit_that_is_given_up_leaves_the_next_fork_an_ordinary_one) { IN_CHILD(give_up, (void *)scratch("given_up")); }
+
 int main(int argc, char **argv)
 {
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans become this process's children */

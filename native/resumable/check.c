@@ -1,8 +1,8 @@
-/* check_process.c - believes nothing that a process snapshot says about itself.
+/* check.c - believes nothing that a process snapshot says about itself.
  *
- * As check.c: every field is judged as if there were no checksum, and what is not as a commit writes it is refused.
- * What passes can be mapped and jumped to without touching the launcher, the kernel's own areas, or an address that is
- * not there. That the process then does what it did is not for a check to tell: an image is code.
+ * As snapshot/check.c: every field is judged as if there were no checksum, and what is not as a commit writes it is
+ * refused. What passes can be mapped and jumped to without touching the launcher, the kernel's own areas, or an address
+ * that is not there. That the process then does what it did is not for a check to tell: an image is code.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -10,8 +10,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/memory.h"
 #include "base/pages.h"
-#include "snapshot/image.h"
+#include "resumable/tables.h"
 #include "sys/sys.h"
 
 enum {
@@ -109,7 +110,7 @@ static const char *check_segment(const struct mh_image *image, const mhi_file_se
         return "a segment is not of whole pages";
     if (!is_range(segment->sg_address, segment->sg_bytes) || segment->sg_address < free)
         return "a segment is out of order, or lies outside the address space";
-    if (is_reserved(image->process, segment->sg_address, segment->sg_bytes))
+    if (is_reserved(mhi_image_process(image), segment->sg_address, segment->sg_bytes))
         return "a segment lies where the launcher or the kernel is";
     if ((segment->sg_prot & ~(uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC)) ||
         (segment->sg_flags & ~flags_allowed(segment->sg_kind)) || segment->sg_reserved != 0)
@@ -198,7 +199,7 @@ static bool is_code(const struct mh_image *image, uint64_t address)
 
 static const char *check_registers(const struct mh_image *image)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     if (!is_code(image, process->pr_rip))
         return "it would go on where no code is";
     if (!is_data(image, process->pr_rsp, 8, 8) || !is_data(image, process->pr_fs_base, THREAD_BYTES, 8))
@@ -211,7 +212,7 @@ static const char *check_registers(const struct mh_image *image)
 /* What the kernel and the C library write to. */
 static const char *check_thread(const struct mh_image *image)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     if (!is_data(image, process->pr_tid_address, 4, 4) || !is_data(image, process->pr_arguments, 8, 8))
         return "its thread id or its arguments lie outside its memory";
     if (process->pr_curbrk != 0 && !is_data(image, process->pr_curbrk, 8, 8))
@@ -243,7 +244,7 @@ static const char *check_layout(const mhi_file_process *process)
 
 static const char *check_ids(const struct mh_image *image)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     if (process->pr_n_ids == 0 || process->pr_n_ids > MHI_IDS_MAX)
         return "it has had no process id, or too many";
     for (uint32_t i = 0; i < MHI_IDS_MAX; i++)
@@ -254,7 +255,7 @@ static const char *check_ids(const struct mh_image *image)
 
 static const char *check_names(const struct mh_image *image)
 {
-    const mhi_file_process *process = image->process;
+    const mhi_file_process *process = mhi_image_process(image);
     if (!mhi_is_string(image, process->pr_program) || !mhi_is_string(image, process->pr_command))
         return "its program or its command lies outside the strings";
     return process->pr_name[sizeof process->pr_name - 1] == '\0' ? NULL : "the name of its thread has no end";
@@ -263,8 +264,8 @@ static const char *check_names(const struct mh_image *image)
 static const char *check_descriptors(const struct mh_image *image)
 {
     uint64_t free = 0; /* the lowest number that may follow */
-    for (uint64_t i = 0; i < image->n_descriptors; i++) {
-        const mhi_file_descriptor *descriptor = &image->descriptors[i];
+    for (uint64_t i = 0; i < mhi_image_n_descriptors(image); i++) {
+        const mhi_file_descriptor *descriptor = &mhi_image_descriptors(image)[i];
         if (descriptor->ds_fd < free || descriptor->ds_fd >= DESCRIPTORS_MAX)
             return "a descriptor is out of order";
         if ((descriptor->ds_flags & OPEN_ONCE) || descriptor->ds_is_cloexec > 1 || descriptor->ds_reserved != 0 ||
@@ -280,8 +281,8 @@ static const char *check_descriptors(const struct mh_image *image)
 static const char *check_signals(const struct mh_image *image)
 {
     uint64_t seen = 0;
-    for (uint64_t i = 0; i < image->n_signals; i++) {
-        const mhi_file_signal *signal = &image->signals[i];
+    for (uint64_t i = 0; i < mhi_image_n_signals(image); i++) {
+        const mhi_file_signal *signal = &mhi_image_signals(image)[i];
         if (signal->si_signal < 1 || signal->si_signal > SIGNALS || signal->si_signal == SIGKILL ||
             signal->si_signal == SIGSTOP || signal->si_reserved != 0)
             return "a signal has an impossible number";
@@ -306,8 +307,8 @@ static const char *check_touched(const struct mh_image *image)
 {
     const mhi_file_segment *segment = image->segments, *last = segment + image->n_segments;
     uint64_t free = 0;
-    for (uint64_t i = 0; i < image->n_touched; i++) {
-        uint64_t address = image->touched[i].to_address, size = image->touched[i].to_bytes;
+    for (uint64_t i = 0; i < mhi_image_n_touched(image); i++) {
+        uint64_t address = mhi_image_touched(image)[i].to_address, size = mhi_image_touched(image)[i].to_bytes;
         while (segment < last && segment->sg_address + segment->sg_bytes <= address)
             segment++;
         if (!mhi_is_paged(address) || !mhi_is_paged(size) || size == 0 || address < free || segment == last ||
@@ -319,18 +320,26 @@ static const char *check_touched(const struct mh_image *image)
     return NULL;
 }
 
-const char *mhi_check_process_front(const struct mh_image *image)
+static const char *check_header(const mhi_file_header *header)
 {
-    return image->n_processes == 1 ? check_names(image) : "its tables are not those of one process";
+    size_t start = offsetof(mhi_file_header, hd_address), end = offsetof(mhi_file_header, hd_created_ns);
+    return mhi_is_zero((const uint8_t *)header + start, end - start) ? NULL
+                                                                     : "it is of a process and speaks of an arena";
 }
 
-const char *mhi_check_process(const struct mh_image *image)
+static const char *check_front(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_PROCESS)->n == 1 ? check_names(image)
+                                                           : "its tables are not those of one process";
+}
+
+static const char *check_tables(const struct mh_image *image)
 {
     if (image->n_modules != 0 || image->n_relocations != 0)
         return "its tables are not those of one process";
-    const char *wrong = check_vdso(image->process);
+    const char *wrong = check_vdso(mhi_image_process(image));
     if (wrong == NULL)
-        wrong = check_layout(image->process);
+        wrong = check_layout(mhi_image_process(image));
     static const char *(*const checks[])(
         const struct mh_image *) = { check_segments, check_places, check_stack,       check_registers, check_thread,
                                      check_ids,      check_names,  check_descriptors, check_signals,   check_touched };
@@ -338,3 +347,12 @@ const char *mhi_check_process(const struct mh_image *image)
         wrong = checks[i](image);
     return wrong;
 }
+
+const mhi_file_kind mhi_file_kind_process = {
+    .number = MH_KIND_PROCESS,
+    .name = "process",
+    .n_tables = MHI_TABLES_OF_PROCESS,
+    .check_header = check_header,
+    .check_front = check_front,
+    .check_tables = check_tables,
+};

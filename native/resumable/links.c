@@ -1,6 +1,6 @@
 /* links.c - publishes the links by which the launcher finds the snapshots of commands. */
 #define _GNU_SOURCE
-#include "snapshot/links.h"
+#include "resumable/links.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,0 +1,62 @@
+/* tables.h - what the snapshot of a process has besides what every snapshot has: its own tables, in an open image.
+ *
+ * Whoever makes such a snapshot (process) and whoever becomes it (launcher) share these, and their check.
+ */
+#ifndef MHI_RESUMABLE_TABLES_H
+#define MHI_RESUMABLE_TABLES_H
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "format.h"
+#include "snapshot/image.h"
+#include "snapshot/kind.h"
+
+/* check.c */
+extern const mhi_file_kind mhi_file_kind_process;
+
+/* Each NULL in the image of another kind. */
+static inline const mhi_file_process *mhi_image_process(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_PROCESS)->entries;
+}
+
+static inline const mhi_file_descriptor *mhi_image_descriptors(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_DESCRIPTORS)->entries;
+}
+
+static inline const mhi_file_signal *mhi_image_signals(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_SIGNALS)->entries;
+}
+
+static inline const mhi_file_touched *mhi_image_touched(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_TOUCHED)->entries;
+}
+
+/* How many there are; 0 in the image of another kind. */
+static inline uint64_t mhi_image_n_descriptors(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_DESCRIPTORS)->n;
+}
+
+static inline uint64_t mhi_image_n_signals(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_SIGNALS)->n;
+}
+
+static inline uint64_t mhi_image_n_touched(const struct mh_image *image)
+{
+    return mhi_image_own(image, MHI_TABLE_TOUCHED)->n;
+}
+
+/* Whether an open file is the one that a descriptor had at the commit: a device by its number, any other by its inode,
+ * which a common device has none of here. */
+static inline bool mhi_is_same_descriptor(const mhi_file_descriptor *was, const struct stat *is)
+{
+    bool is_device = S_ISCHR(is->st_mode) || S_ISBLK(is->st_mode);
+    return (was->ds_inode == 0 || is->st_ino == was->ds_inode) && (is_device ? is->st_rdev : 0) == was->ds_device;
+}
+
+#endif
