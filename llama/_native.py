@@ -37,6 +37,16 @@ def check(status: int, not_finite: str = "a value of the model is not finite") -
     raise ValueError("a shape, type, token or position that the model does not have")
 
 
+def need(package: str) -> None:
+    """Raise ModelError where a package of the extra `llama`, which the caller is about to import, is not installed."""
+    try:
+        __import__(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ModelError(f"this model needs {package}, not installed: pip install 'magicheap[llama]'") from None
+
+
 class Handle:
     """An `mk_model *`, which the caller keeps alive until `close()`. Copies nothing out of it."""
 

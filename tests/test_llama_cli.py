@@ -65,6 +65,15 @@ def test_what_cannot_be_done_is_said_with_status_2(tiny, arguments, message):
     assert out == b""
 
 
+@pytest.mark.parametrize("package", ["jinja2", "tokenizers"])
+def test_a_package_of_the_extra_that_is_missing_is_named_with_what_installs_it(package, tmp_path):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
+    env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    out, err = run(real_model_path(), "-p", "hello", "-n", 1, status=1, env=env)
+    assert out == b""
+    assert err == f"magic-llama: this model needs {package}, not installed: pip install 'magicheap[llama]'\n"
+
+
 def test_a_prompt_longer_than_the_context_is_refused_with_its_counts(tiny):
     out, err = run(tiny, "--raw", "-p", "x" * 33, "-c", 32, status=2)
     assert err == (

@@ -19,6 +19,8 @@ from bisect import bisect_left
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 
+from llama._native import need
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +132,7 @@ class BytePairs:
 
 
 def _word_cutter(style: str) -> Callable[[str], list[tuple[str, Any]]]:
+    need("tokenizers")
     from tokenizers import Regex, pre_tokenizers
 
     if style == "llama3":

@@ -16,7 +16,7 @@ import re
 import time
 from functools import lru_cache
 
-from llama._native import ModelError
+from llama._native import ModelError, need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ MOST_WIDTH = 10_000  # arbitrary: of a column that something is formatted into
 
 def render(template: str, *, stand_ins: str = "", **variables: object) -> str:
     """Return what the template makes of the variables. stand_ins: characters that must not be spelled as escapes."""
+    need("jinja2")
     try:
         return _compiled(template).render(**variables, **{STAND_INS: stand_ins}, **{STEPS: [0]})
     except MemoryError:

@@ -12,7 +12,7 @@ import re
 from functools import cached_property, lru_cache
 
 from llama._kernels import ffi, lib
-from llama._native import ModelError, text_of
+from llama._native import ModelError, need, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 def sentencepiece_processor(blob: bytes) -> Any:
     """Return a SentencePieceProcessor; ModelError if the bytes are no sentencepiece model."""
+    need("sentencepiece")
     from sentencepiece import SentencePieceProcessor
 
     if not blob:  # it would be taken for an argument that was left out
