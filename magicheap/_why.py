@@ -59,7 +59,8 @@ def question_of(command: list[str]) -> Question:
 def _of_python(interpreter: str, words: list[str]) -> Question:
     found = shutil.which(interpreter)
     if found is None:
-        raise ValueError(f"there is no {interpreter}")
+        place = "" if "/" in interpreter else " on PATH"
+        raise ValueError(f"there is no {interpreter}{place}: name an interpreter by its path, such as {sys.executable}")
     launcher = os.path.join(os.path.dirname(os.path.abspath(found)), "magic")
     remark = _ONLY_THE_RUN.format(words=interpreter)
     if words[:2] == ["-P", "-m"] and len(words) > 2:
