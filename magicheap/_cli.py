@@ -20,7 +20,7 @@ from magicheap._image import Image, Input, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
 from magicheap._paths import cache_directory, made_cache_directory
 from magicheap._processes import processes_using
-from magicheap._show import moment, show_json, show_records, show_table, size
+from magicheap._show import count, moment, show_json, show_records, show_table, size
 from magicheap._warned import forget_all
 from magicheap._words import words_of
 
@@ -78,21 +78,31 @@ def _parser() -> argparse.ArgumentParser:
     ls = add("ls", _ls, "list snapshots, and why those that are stale are")
     add_directory(ls)
     ls.add_argument("--json", action="store_true", help="print the list for programs")
-    clean = add("clean", _clean, "remove snapshots that no run will take any more; other files are left alone")
+    clean = add("clean", _clean, "remove snapshots that no run can take any more, or those that are named")
     clean.add_argument(
         "what",
         nargs="*",
         metavar="WHAT",
-        help="directory, snapshot, or script whose snapshots are to go (default: the user's cache)",
+        help="directory: remove its stale snapshots; snapshot or script: remove all its snapshots, fresh ones too "
+        "(default: the user's cache directory)",
     )
     which = clean.add_mutually_exclusive_group()
     which.add_argument(
         "--stale",
         action="store_true",
-        help="remove what is damaged or depends on a file that has changed (the default)",
+        help="of a directory, remove snapshots that are damaged or depend on a file that has changed (the default)",
     )
-    which.add_argument("--all", action="store_true", help="remove every snapshot, and all that belongs to them")
-    which.add_argument("--older-than", type=_days, metavar="DAYS", help="remove what was committed before that")
+    which.add_argument(
+        "--all",
+        action="store_true",
+        help="of a directory, remove every snapshot, fresh ones too, and all files that belong to them",
+    )
+    which.add_argument(
+        "--older-than",
+        type=_days,
+        metavar="DAYS",
+        help="of a directory, remove snapshots that were committed more than DAYS days ago",
+    )
     clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
     why = add("why", _why, "say what the next run of a command would do, and why, without running it")
     why.add_argument(
@@ -122,6 +132,11 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     header, inputs, users = report["info"], report["inputs"], report["processes"]
     rows = [
+        (
+            "state",
+            (report["stale"] and f"stale: {report['stale']}")
+            or f"a run here and now would take it{_condition(inputs)}",
+        ),
         ("kind", f"{header['kind']}, format {header['format_version']}"),
         ("size", f"{size(header['file_bytes'])}, {size(header['stored_bytes'])} stored"),
         ("committed", moment(header["created_ns"])),
@@ -129,11 +144,6 @@ def _info(options: argparse.Namespace) -> int:
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
         *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
-        (
-            "state",
-            (report["stale"] and f"stale: {report['stale']}")
-            or f"a run here and now would take it{_condition(inputs)}",
-        ),
     ]
     show_table(("", ""), rows, title=options.file)
     if users:
@@ -156,15 +166,15 @@ def _condition(inputs: list[dict[str, Any]]) -> str:
 def _rows_of_heap(report: dict[str, Any]) -> list[tuple[str, str]]:
     header = report["info"]
     return [
-        ("arena", f"{header['address']:#x}, {header['live_blocks']} live blocks, root {header['root']:#x}"),
-        ("relocations", f"{header['n_relocations']} into {len(report['modules'])} libraries"),
+        ("arena", f"{header['address']:#x}, {count(header['live_blocks'], 'live block')}, root {header['root']:#x}"),
+        ("relocations", f"{header['n_relocations']} into {count(len(report['modules']), 'library', 'libraries')}"),
     ]
 
 
 def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
     process, segments = report["process"], _by_kind(report["segments"])
     memory = [
-        f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {len(parts)} parts"
+        f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {count(len(parts), 'part')}"
         for kind, parts in segments.items()
     ]
     launcher, *words = process["command"].split("\n")
@@ -177,7 +187,10 @@ def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("layer on", _PARENTS.get(report["parent"], report["parent"])),
         ("memory", ", ".join(memory)),
-        ("carries", f"{process['n_descriptors']} open files, {process['n_signals']} signal dispositions"),
+        (
+            "carries",
+            f"{count(process['n_descriptors'], 'open file')}, {count(process['n_signals'], 'signal disposition')}",
+        ),
         ("written by every run", size(process["touched_bytes"])),
     ]
 
@@ -226,7 +239,9 @@ def _ls(options: argparse.Namespace) -> int:
     rows = [("  " * depth + each.path, *_words_of(each)) for depth, each in nested(found)]
     if rows:
         n_bytes = sum(each.stored_bytes for each in found)
-        show_records(columns, rows, f"total\t{len(rows)} snapshots\t{size(n_bytes)}")
+        show_records(columns, rows, f"total\t{count(len(rows), 'snapshot')}\t{size(n_bytes)}")
+    else:  # stdout is for what reads the list
+        print(f"magicheap: no snapshots in {options.directory or cache_directory()}", file=sys.stderr)
     return 0
 
 
@@ -239,16 +254,21 @@ def _clean(options: argparse.Namespace) -> int:
     directories = [what for what in options.what if os.path.isdir(what)]
     if not options.what:
         directories = [cache_directory()]
-    chosen = [each for directory in directories for each in listed(directory) if _is_chosen(each, options)]
+    chosen = {
+        each: _why_chosen(each, options)
+        for directory in directories
+        for each in listed(directory)
+        if _is_chosen(each, options)
+    }
     status = 0
     for what in options.what:
         if not os.path.isdir(what):
             if not (own := of_program(what)):
                 print(f"magicheap: there is no snapshot of {what}", file=sys.stderr)
                 status = 1
-            chosen += own
-    for each in chosen:
-        _remove(each.path, each.problem or "fresh", options.dry_run)
+            chosen |= dict.fromkeys(own, f"all snapshots of {what} were asked for")
+    for each, reason in chosen.items():
+        _remove(each.path, reason, options.dry_run)
     is_named = len(directories) < len(options.what)  # the launcher's links to what is named are in the cache
     for directory in sorted({*directories, *([cache_directory()] if is_named else [])}):
         for path, reason in list(leftovers(directory, options.all and directory in directories)):
@@ -256,7 +276,7 @@ def _clean(options: argparse.Namespace) -> int:
     if options.all and not options.dry_run:
         for directory in [None] if not options.what else directories:
             _remove_own_directories(directory)
-    print(f"{len(chosen)} snapshots, {size(sum(each.stored_bytes for each in chosen))}")
+    print(f"{count(len(chosen), 'snapshot')}, {size(sum(each.stored_bytes for each in chosen))}")
     return status
 
 
@@ -264,7 +284,7 @@ def _remove_own_directories(directory: str | None) -> None:
     """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to
     remain."""
     for path in forget_all(directory):
-        print(f"removed {path}: what was told once a day")
+        print(f"removed {path}: record of warnings that were shown")
     for path in (
         [os.path.join(directory, "commands")]
         if directory
@@ -276,8 +296,14 @@ def _remove_own_directories(directory: str | None) -> None:
 
 def _is_chosen(each: Listed, options: argparse.Namespace) -> bool:
     if options.older_than is not None:
-        return each.created_ns < time.time_ns() - int(options.older_than * 86_400 * 10**9)
+        return each.created_ns < time.time_ns() - int(options.older_than * _NS_OF_A_DAY)
     return options.all or each.is_lost
+
+
+def _why_chosen(each: Listed, options: argparse.Namespace) -> str:
+    if options.older_than is not None:
+        return f"committed {moment(each.created_ns)}"
+    return f"all were asked for; it was {each.state}" if options.all else each.problem
 
 
 def _remove(path: str, reason: str, is_dry_run: bool) -> None:

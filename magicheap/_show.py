@@ -60,6 +60,11 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
 
 
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return a number of things as people write it: 1 snapshot, 2 snapshots."""
+    return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
+
+
 def moment(since_epoch_ns: int) -> str:
     """Return a time as the user's clock shows it."""
     return datetime.fromtimestamp(since_epoch_ns // 10**9).isoformat(" ")

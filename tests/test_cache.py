@@ -247,7 +247,7 @@ def test_a_narrow_terminal_gets_paths_that_other_commands_take(life, command, ma
     os.close(controller)
     assert process.wait(timeout=60) == 0
     lines = shown.decode().splitlines()
-    assert lines[0] == str(snapshot_of(life, "a")) and lines[-1].startswith("total, 1 snapshots, ")
+    assert lines[0] == str(snapshot_of(life, "a")) and lines[-1].startswith("total, 1 snapshot, ")
     assert command("verify", lines[0]) == f"{lines[0]}: ok\n"
 
 
