@@ -33,9 +33,13 @@ def split(text: str) -> list[Part]:
 
 
 def program() -> Part:
-    """Return the file that runs; none where there is none that could go away by itself."""
+    """Return the file that runs, and how it is run; nothing where no file could go away by itself."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    return "program", [os.path.realpath(path)] if isinstance(path, str) and os.path.exists(path) else []
+    if not isinstance(path, str) or not os.path.exists(path):
+        return "program", []
+    skipped = n_skipped(sys.orig_argv)
+    is_module = sys.orig_argv[skipped - 1 : skipped] == ["-m"]
+    return "program", [os.path.realpath(path), "run by -m" if is_module else "run as a script"]
 
 
 def interpreter() -> Part:

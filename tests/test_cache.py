@@ -287,6 +287,7 @@ def test_info_names_everything_that_a_snapshot_depends_on(life, command):
     rows = [line.split("\t") for line in command("info", snapshot_of(life, "a")).splitlines()]
     assert ["file", str(path)] in rows and ["environment", "OMP_NUM_THREADS"] in rows
     assert any(kind == "library" and "libc.so.6" in name for kind, name in rows)
-    assert ["key: program", str(path)] in rows
+    assert ["key: program", f"{path}, run as a script"] in rows
     report = json.loads(command("info", snapshot_of(life, "a"), "--json"))
-    assert report["key"]["program"] == [str(path)] and report["key"]["interpreter"][0].endswith("/bin")
+    assert report["key"]["program"] == [str(path), "run as a script"]
+    assert report["key"]["interpreter"][0].endswith("/bin")

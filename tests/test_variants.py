@@ -96,6 +96,14 @@ def test_a_module_run_from_several_directories_takes_turns(bare):
             bare.warm(how, "-m", "program", cwd=place, env=there)
 
 
+def test_a_script_that_is_run_as_a_module_too_says_so(bare):
+    bare.cold("python", "program.py")
+    why = "the program is run by -m, that of the snapshot is run as a script"
+    bare.cold("python", "-m", "program", why=why)
+    for words in ["program.py"], ["-m", "program"]:
+        bare.warm("python", *words)
+
+
 def test_a_heap_has_variants_too(program):
     run = program("""
         import sys
