@@ -332,16 +332,17 @@ class ProcessTransaction(MagicTransaction):
             for thread, library, n_switches in _known_pools.known_threads():
                 call(lib.mh_know_thread, self._tx, thread, library.encode(), n_switches)
             lib.mh_hold_signals(self._tx)
+            file = self._file()
             if (child := os.fork()) == 0:
                 _kept.append((self, kept, held))  # P3
-                self._take_up(take_up, rehearse, kept, take_up_files, held, changes)  # P4
+                self._take_up(take_up, rehearse, kept, take_up_files, held, changes, file)  # P4
                 return
             self._commit_watched(lib.mh_commit_child, child)
         finally:
             if not self.was_committed:
                 _resumed.go_on(kept)
         self.committed = True
-        _log.info("committed %s", self._file())
+        _log.info("committed %s", file)
         self._link()
         if doubt:
             self._warn(
@@ -358,6 +359,7 @@ class ProcessTransaction(MagicTransaction):
         take_up_files: Callable[[Held, str], None],
         held: Held | None,
         changes: _kernel.Changes | None,
+        file: str,
     ) -> None:
         """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
 
@@ -393,7 +395,7 @@ class ProcessTransaction(MagicTransaction):
             _execute_cold(words, entries, reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()
-        _log.info("warm: %s", self.path)
+        _log.info("warm: %s", file)
 
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:

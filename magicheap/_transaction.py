@@ -190,7 +190,7 @@ class MagicTransaction:
             if self._recorder is None and not _loading:
                 _watch.stand_down()
         if self.was_committed:
-            _log.info("warm: %s", self.path)
+            _log.info("warm: %s", self._file())
         else:
             _log.info("cold: %s", self.reason)
         return self
