@@ -24,7 +24,7 @@ from magicheap._show import count, moment, show_json, show_records, show_table, 
 from magicheap._warned import forget_all
 from magicheap._words import words_of
 
-_PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
+_PARENTS = {"": "nothing", "?": "a snapshot that no longer exists"}
 _CONDITIONS = {
     "arguments": "arguments",
     "place": "directory",
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["why"] and words[1:2] not in ([], ["-h"], ["--help"]):
-        words.insert(1, "--")  # what comes now is the command's, options too
+        words.insert(1, "--")  # the rest belongs to the command, options too
     options = parser.parse_args(words)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print everything, for programs")
     verify = add("verify", _verify, "read every byte of snapshots and compare the checksums")
     verify.add_argument("files", metavar="FILE", nargs="+")
-    ls = add("ls", _ls, "list snapshots, and why those that are stale are")
+    ls = add("ls", _ls, "list snapshots, each with its state and the reason for it")
     add_directory(ls)
     ls.add_argument("--json", action="store_true", help="print the list for programs")
     clean = add("clean", _clean, "remove snapshots that no run can take any more, or those that are named")
@@ -104,14 +104,16 @@ def _parser() -> argparse.ArgumentParser:
         help="of a directory, remove snapshots that were committed more than DAYS days ago",
     )
     clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
-    why = add("why", _why, "say what the next run of a command would do, and why, without running it")
+    why = add("why", _why, "say what the next run of a command would do, and why, without running the command")
     why.add_argument(
         "words",
         nargs=argparse.REMAINDER,
         metavar="COMMAND",
         help="such as: magic s.py x; s.py x; python s.py; -m module",
     )
-    doctor = add("doctor", _doctor, "try whether this machine can make snapshots in a directory, and say why not")
+    doctor = add(
+        "doctor", _doctor, "try whether this machine can make snapshots in a directory, and name the obstacles"
+    )
     add_directory(doctor)
     doctor.add_argument("--json", action="store_true", help="print the probes for programs")
     return parser
@@ -120,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 def _days(text: str) -> float:
     days = float(text)
     if not (days >= 0 and math.isfinite(days * _NS_OF_A_DAY)):
-        raise ValueError("negative, endless or no number")
+        raise ValueError("expected a finite number that is not negative")
     return days
 
 
@@ -156,8 +158,8 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _condition(inputs: list[dict[str, Any]]) -> str:
-    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing
-    about the snapshot."""
+    """Return which answers the program's run must share with the committing run; they are not compared, since those of
+    this command are not the program's."""
     asked = {each["kind"] for each in inputs}
     words = [word for kind, word in _CONDITIONS.items() if kind in asked]
     return f", given the same {', '.join(words)}" if words else ""
@@ -240,7 +242,7 @@ def _ls(options: argparse.Namespace) -> int:
     if rows:
         n_bytes = sum(each.stored_bytes for each in found)
         show_records(columns, rows, f"total\t{count(len(rows), 'snapshot')}\t{size(n_bytes)}")
-    else:  # stdout is for what reads the list
+    else:  # stdout is for programs
         print(f"magicheap: no snapshots in {options.directory or cache_directory()}", file=sys.stderr)
     return 0
 
@@ -269,7 +271,7 @@ def _clean(options: argparse.Namespace) -> int:
             chosen |= dict.fromkeys(own, f"all snapshots of {what} were asked for")
     for each, reason in chosen.items():
         _remove(each.path, reason, options.dry_run)
-    is_named = len(directories) < len(options.what)  # the launcher's links to what is named are in the cache
+    is_named = len(directories) < len(options.what)  # the launcher's links to named snapshots are in the cache
     for directory in sorted({*directories, *([cache_directory()] if is_named else [])}):
         for path, reason in list(leftovers(directory, options.all and directory in directories)):
             _remove(path, reason, options.dry_run)
@@ -281,8 +283,7 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _remove_own_directories(directory: str | None) -> None:
-    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to
-    remain."""
+    """Remove our other files in a directory; None: those of the user's cache, and the cache directory itself."""
     for path in forget_all(directory):
         print(f"removed {path}: record of warnings that were shown")
     for path in (
@@ -290,7 +291,7 @@ def _remove_own_directories(directory: str | None) -> None:
         if directory
         else [os.path.join(cache_directory(), "commands"), cache_directory()]
     ):
-        with suppress(OSError):  # it is not there, or holds something else
+        with suppress(OSError):  # it does not exist, or holds other files
             os.rmdir(path)
 
 

@@ -1,17 +1,17 @@
-"""What Python does about the difference between the process that was committed and the one that goes on.
+"""Python's part of a resume: it replaces state of the committing process by that of this run.
 
     kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm;
                                          # after the fork: go_on(kept)
-    take_up(resumed, kept)               # first thing behind os.fork() in a resumed process
+    take_up(resumed, kept)               # first thing after os.fork() in a resumed process
 
-`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of
-the beginning of the transaction. Each of kept.areas is to be given to mh_scrub.
+`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() at the
+beginning of the transaction. Each of kept.areas is to be passed to mh_scrub.
 
-R1  All that is needed after the resume is imported before the fork.
-R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another.
-    It has not read or written a descriptor, and executing the program cold is as good as having done so at once.
-R3  The fork handlers of libraries have run. What the kernel keeps (working directory, umask, limits, ids) is the run's
-    own; _kernel.py then changes what the program had changed.
+R1  All modules that the resume needs are imported before the fork.
+R2  If take_up raises any exception, the process must not go on: it has the arguments, environment or random numbers of
+    another. It has not used a descriptor yet, so executing the program cold is as good as a cold start.
+R3  The fork handlers of libraries have run. Kernel state (working directory, umask, limits, ids) is the run's own;
+    _kernel.py then makes the program's changes again.
 """
 
 from __future__ import annotations
@@ -45,31 +45,30 @@ _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ig
 _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
 
 
-# What a resumed process was started with: as sys.orig_argv, how many of these come before sys.argv, the environment as
-# NAME=VALUE, and a bit for each signal that was ignored (its number - 1).
+# The start of a resumed process: sys.orig_argv, how many of its items come before sys.argv, the environment as
+# NAME=VALUE, and a bit (its number - 1) for each ignored signal.
 Resumed = tuple[list[str], int, list[bytes], int]
 
 
 class Kept(NamedTuple):
-    """What prepare found, for the resumed process."""
+    """The result of prepare, for the resumed process."""
 
     areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
     ignored_signals: int
     is_temporary_directory_found: bool  # by tempfile, not named by the program
     time_zone: bytes | None  # TZ
     environment: _environment.Delta
-    circumstances: int  # of streams and pools: where they are the same, there is nothing to take up; 0: there is
+    circumstances: int  # hash of all that decides about streams and pools; equal: nothing to take up; 0: unknown
     streams: _streams.Kept
     seeds: _reseed.Kept
     pools: _pools.Kept
     exit: _exit.Kept
-    has_own_arguments: bool  # sys.argv is what the program made of arguments that are the same in each resumed process
-    own_name: str | None  # likewise its first item
+    has_own_arguments: bool  # the program has changed sys.argv, from arguments that are equal in each resumed process
+    own_name: str | None  # the first item, if the program has changed that
 
 
 def ignored_signals() -> int:
-    """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there
-    is no /proc."""
+    """Return a bit for each ignored signal, without those that Python itself ignores. OSError: there is no /proc."""
     with open("/proc/self/status", "rb") as status:
         return (
             next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
@@ -79,8 +78,7 @@ def ignored_signals() -> int:
 
 
 def prepare(initial: list[bytes], ignored: int) -> Kept:
-    """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was
-    changed."""
+    """Prepare this process for the fork. OSError, UnsupportedError: it can't be committed, and nothing was changed."""
     pools = _pools.prepare()
     streams = _streams.prepare()
     tempfile: Any = sys.modules.get("tempfile")
@@ -111,17 +109,17 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
 def _own_name() -> str | None:
     skipped = _key.n_skipped(sys.orig_argv)
     is_script = skipped < len(sys.orig_argv) and sys.orig_argv[skipped - 1] not in ("-c", "-m")
-    own = getattr(sys, "argv", None) or [""]  # whatever the program has left of it
+    own = getattr(sys, "argv", None) or [""]  # the program may have removed it
     return own[0] if is_script and own[0] != sys.orig_argv[skipped] else None
 
 
 def go_on(kept: Kept) -> None:
-    """In the process that has committed, or has failed to."""
+    """Undo prepare in the committing process, after the commit or its failure."""
     _exit.go_on(kept.exit)
 
 
 def take_up(resumed: Resumed, kept: Kept) -> None:
-    """Make this process what it would be if it had been started with `resumed`."""
+    """Give this process the arguments, environment and so on that it was started with, `resumed`."""
     orig_argv, n_skipped, entries, ignored = resumed
     time_zone = _environment.take_up(entries, kept.environment)
     _take_up_arguments(orig_argv, n_skipped, kept)
@@ -155,10 +153,11 @@ def _take_up_arguments(orig_argv: list[str], n_skipped: int, kept: Kept) -> None
 
 
 def _take_up_signals(now: int, before: int) -> None:
-    """Ignore what whoever started this process has ignored, and nothing that only the committing process was started to
-    ignore.
+    """Ignore the signals that this process was started to ignore, and stop ignoring those that only the committing
+    process was started to ignore.
 
-    Handlers that the program has set stay; so does what it chose to ignore, unless it had been ignored anyway.
+    Handlers that the program has set stay; so do signals that the program chose to ignore, unless they were ignored
+    from the start.
     """
     for number in (number for number in range(1, signal.NSIG) if (now ^ before) >> (number - 1) & 1):
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

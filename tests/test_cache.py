@@ -84,7 +84,7 @@ def test_the_least_recently_used_go_when_the_bound_is_passed(life):
         "python", write(life, "d.py", n_bytes=8 * MIB), env={"MAGICHEAP_CACHE_SIZE": str(3 * size + size // 2)}
     )
     assert ran.has_committed and snapshots(life) == ["a", "c", "d"]
-    assert any(line.startswith("forgotten: ") and "MAGICHEAP_CACHE_SIZE" in line for line in ran.log)
+    assert any(line.startswith("removed: ") and "MAGICHEAP_CACHE_SIZE" in line for line in ran.log)
     life.warm("magic", "a.py")
 
 

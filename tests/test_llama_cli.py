@@ -99,8 +99,8 @@ def test_an_answer_that_the_context_cuts_says_so(tiny):
 def test_a_context_beyond_what_the_model_was_trained_for_is_named(tiny):
     _, err = run(tiny, "--raw", "-p", "x", "-c", 257, "-n", 1)
     assert err == (
-        "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: what lies beyond "
-        "will be nonsense\n"
+        "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: answers beyond "
+        "these will be nonsense\n"
     )
 
 
@@ -170,5 +170,5 @@ def test_ctrl_c_is_status_130_and_quiet():
 
 def test_help_tells_the_exit_statuses_and_version_the_version(tiny):
     out, _ = run(tiny, "--help")
-    assert b"141  whoever read stdout went away" in out
+    assert b"141  the reader of stdout went away" in out
     assert re.fullmatch(rb"magic-llama \d+\.\d+\.\d+\n", run(tiny, "--version")[0])

@@ -110,7 +110,7 @@ def test_a_layer_whose_parent_is_gone_is_listed_as_stale_and_cleaned(layers, mag
     (layers / "base.magic").unlink()
     _, line, _ = magicheap("ls", layers).splitlines()
     assert line.startswith(f"{layers}/layer.magic\t") and "base.magic no longer exists" in line
-    assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == "a snapshot that is not there any more"
+    assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == "a snapshot that no longer exists"
     assert "removed " in magicheap("clean", layers)
     assert not (layers / "layer.magic").exists()
 
