@@ -92,8 +92,8 @@ def _reset_apsw() -> None:
 
 
 def _reset_by_opening() -> None:
-    """A copy that is reached by opening a file, even in vain: SQLite then compares the process id with that of its last
-    seed (os_unix.c, unixOpen)."""
+    """Open a file, even in vain: SQLite then compares the process id with that of its last seed (os_unix.c,
+    unixOpen)."""
     sqlite3: Any = sqlite_extension()
     try:
         sqlite3.connect("file:/dev/null?mode=ro", uri=True).close()

@@ -7,7 +7,7 @@ The launcher opens files again that are open for reading. What a plain run would
 depends on how it was opened:
 
     opened               a plain run                            a resumed run
-    w, w+ (O_TRUNC)      empties it, writes it again            truncates it to its content at the commit
+    w, w+ (O_TRUNC)      truncates it, writes it again          truncates it, writes its content at the commit
     x (O_EXCL)           makes it, or fails                     makes it with that content, or is cold if it exists
     a, a+ (O_APPEND)     appends to it, or makes it             appends what the body had appended; is cold if a+ may
                          have read another file

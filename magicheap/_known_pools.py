@@ -155,8 +155,8 @@ def _sentence(library: str, names: list[str]) -> str:
 
 
 def _end_numexpr() -> Again:
-    """It would look at the process id, which may be the same in another pid namespace. Sized by the machine's
-    processors."""
+    """End numexpr's pool: it detects a fork by the process id, which may be the same in another pid namespace. The
+    default size follows from the machine's processors."""
     numexpr: Any = sys.modules["numexpr"]
     n_threads, is_default = numexpr.get_num_threads(), numexpr.get_num_threads() == numexpr.ncores
     numexpr.set_num_threads(1)
@@ -167,14 +167,15 @@ def _end_numexpr() -> Again:
 def _end_opencv() -> Again:
     cv2: Any = sys.modules["cv2"]
     n_threads = cv2.getNumThreads()
-    cv2.setNumThreads(-1)  # its default: by the processors of whoever asks
+    cv2.setNumThreads(-1)  # the default: by the processors that this process may use
     is_default = n_threads == cv2.getNumThreads()
     cv2.setNumThreads(1)
     return lambda: cv2.setNumThreads(-1 if is_default else n_threads)
 
 
 def _end_workers_of_sentry() -> None:
-    """Its queue would keep the dead thread among those to be woken, so that the next event might wake nobody."""
+    """End sentry's threads: after a fork the queue would still list the dead thread as a waiter, and the next event
+    might wake no other."""
     for thread in threading.enumerate():
         worker = _owner(thread)
         if (
@@ -190,7 +191,7 @@ def _end_workers_of_sentry() -> None:
 
 
 def _flush_spans() -> None:
-    """Send what is queued: the processor's fork handler drops it, since in a fork the parent sends it."""
+    """Send queued spans: the processor's fork handler drops them, since the parent of a fork sends them."""
     for thread in threading.enumerate():
         processor = _owner(thread)
         if _is_batch_processor(processor) and processor._queue:
@@ -204,7 +205,7 @@ def _resting_telemetry(threads: list[Thread]) -> list[Thread]:
 
 
 def _is_at_rest(processor: Any, thread: threading.Thread) -> bool:
-    """Whether it waits for a span, or for its time, and there is nothing to send."""
+    """Tell whether the thread waits for a span, or for its interval, and has no spans to send."""
     frame = current_frames().get(thread.ident or 0)
     while frame is not None and frame.f_globals.get("__name__") == "threading":
         frame = frame.f_back
@@ -228,14 +229,14 @@ def _owner(thread: threading.Thread) -> Any:
 
 
 def _resting_polars(threads: list[Thread]) -> list[Thread]:
-    """The thread that its import starts deletes files of queries too large for memory; whoever starts after a process
-    does it, too."""
+    """Polars' import starts a thread that deletes files of queries too large for memory, which ended processes left.
+    Any later process with polars does so, too."""
     return threads if all(thread.name == "polars-ooc-clea" and thread.is_idle() for thread in threads) else []
 
 
 def _resting_arrow(threads: list[Thread]) -> list[Thread]:
-    """Its handlers begin both pools again (arrow/util/thread_pool.cc), without the tasks that were being run: there
-    must be none."""
+    """Arrow's fork handlers start both pools again (arrow/util/thread_pool.cc), but not the tasks that were running. So
+    there must be none."""
     try:
         n_threads, n_tasks = _count_in_pools_of_arrow()
     except (AttributeError, OSError, ValueError):
@@ -244,7 +245,7 @@ def _resting_arrow(threads: list[Thread]) -> list[Thread]:
 
 
 def _count_in_pools_of_arrow() -> tuple[int, int]:
-    """Return how many threads and tasks there are, by functions of arrow/util/thread_pool.h. AttributeError: of another
+    """Return the numbers of threads and tasks, by functions of arrow/util/thread_pool.h. AttributeError: an unknown
     version."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         (path,) = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/libarrow.so" in line}

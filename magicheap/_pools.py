@@ -95,7 +95,7 @@ def _untell() -> None:
 
 
 def _forget() -> None:
-    """Remove the variables again in a child of a fork: the audit event comes before the fork handlers."""
+    """Remove the variables in a child of a fork, whose fork handlers may have raised audit events that set them."""
     _untell()
     _told.clear()
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 # entries that the launcher or we have added to the environment
 _OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")
-_KEPT = "kept: "  # prefix of that reason if the snapshot is still good
+_KEPT = "kept: "  # prefix of MAGICHEAP_COLD's value if the snapshot is still good
 VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: the verdict of _files_again.py about a new snapshot
 _active: ProcessTransaction | None = None  # the one whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()

@@ -6,7 +6,7 @@ that a run finds all kept prefixes with which its text begins. The longest saves
     MODEL-prefix-<settings>-<characters, hex>-<their digest>[.more].magic
 
     base     evaluated from its first token on; of the same settings the 16 used last are kept
-    .more    took over the state of a shorter one; removed when a longer one has taken over its own
+    .more    took over the state of a shorter one; removed once a longer one has taken over from it
 
 So a history that grows line by line keeps two files. A history that loses its first lines keeps at most 16. Texts that
 begin with each other keep a file each.
