@@ -2,8 +2,8 @@
 
     magic examples/big_dict.py 1357 99 4711
 
-N_ENTRIES in the environment sets their number. The body depends on it, so the transaction is told: another number,
-another load.
+N_ENTRIES in the environment sets their number. The body depends on it, so `env=` names it: another number, another
+load.
 """
 
 import os

@@ -2,7 +2,7 @@
 
     python examples/demo.py MODEL.gguf [PROMPT]
 
-The command that runs is magic-llama, as a shell script would run it; each time is that of the whole process.
+It runs the command magic-llama, as a shell script would; each time is that of the whole process.
 """
 
 import os

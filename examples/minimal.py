@@ -1,4 +1,4 @@
-"""What stands in the body happens once; every later run of this file begins behind it, with all that the body made.
+"""The body runs once; every later run of this file begins after it, with all objects of the body.
 
 magic examples/minimal.py 1000
 """
@@ -18,6 +18,6 @@ with magic_transaction():
             is_prime[n * n :: n] = bytes(len(range(n * n, limit, n)))
     primes = list(compress(range(limit), is_prime))
 
-# Arguments are read here: what stands before this line is not run again, but sys.argv is that of each run.
+# Arguments are read here: code before this line does not run again, but sys.argv is that of each run.
 nth = int(sys.argv[1]) if sys.argv[1:] else 1000
 print(f"prime number {nth} is {primes[nth - 1]}")

@@ -1,4 +1,4 @@
-"""Tell how alike lines are, by a transformer that torch runs on the CPU.
+"""Compare lines of text, by a transformer that torch runs on the CPU.
 
 magic examples/torch_module.py "the cat sat" "the cat sits" "4 + 4"
 """
@@ -19,7 +19,7 @@ with magic_transaction():
 
 @torch.inference_mode()
 def embed(line: str) -> torch.Tensor:
-    """Return the mean of what the encoder makes of the bytes of `line`, float32[512]."""
+    """Return the mean of the encoder's outputs for the bytes of `line`, float32[512]."""
     return encoder(bytes_to_vectors(torch.tensor([list(line.encode())]))).mean(dim=1)[0]
 
 

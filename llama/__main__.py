@@ -1,15 +1,15 @@
-"""magic-llama: `python -m llama`, which the launcher resumes behind the imports."""
+"""magic-llama: `python -m llama`, which the launcher resumes after the imports."""
 
 import sys
 
 
 def import_all() -> None:
-    """Import what every answer of a chat model needs, and make the parser of its options."""
+    """Import the modules that every answer of a chat model needs, and make the parser of the options."""
     try:
         import jinja2.ext
         import jinja2.sandbox  # noqa: F401
         import tokenizers  # noqa: F401
-    except ImportError:  # who can't do without will say so
+    except ImportError:  # the code that needs the package will say so
         pass
     import llama.command._cli
     import llama.loaders._gguf

@@ -1,6 +1,6 @@
 """A loaded model: the Python handle on the C structure that llama_kernels.h draws.
 
-The structure is all there is: a handle copies nothing out of it and frees nothing by itself, so that a pointer
+The structure holds the whole model: a handle copies nothing out of it and frees nothing by itself, so that a pointer
 taken from a mapped heap becomes a Model as cheaply as one that was just loaded.
 """
 

@@ -1,6 +1,6 @@
-"""The ground floor: what the C half answers becomes a result or an exception, and strings cross between the two.
+"""The base of llama: statuses of the C half become results or exceptions, and strings cross between the two halves.
 
-The binding itself is llama._kernels, made from native/kernels/llama_kernels.h; all else of llama stands on this module.
+The binding itself is llama._kernels, made from native/kernels/llama_kernels.h; all other modules of llama use this one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LlamaError(Exception):
-    """What went wrong, in words for whoever asked: the base of all errors that llama defines."""
+    """The base of all errors that llama defines; the text is for the user."""
 
 
 class ModelError(LlamaError):
@@ -25,7 +25,7 @@ class ContextError(LlamaError):
 
 
 def check(status: int, not_finite: str = "a value of the model is not finite") -> None:
-    """Raise what a negative MK_ERR_* status stands for. not_finite: the ModelError's text, for MK_ERR_VALUE."""
+    """Raise the exception of a negative MK_ERR_* status. not_finite: the ModelError's text, for MK_ERR_VALUE."""
     if status == lib.MK_OK:
         return
     if status == lib.MK_ERR_MEMORY:
@@ -35,6 +35,16 @@ def check(status: int, not_finite: str = "a value of the model is not finite") -
     if status == lib.MK_ERR_VALUE:
         raise ModelError(not_finite)
     raise ValueError("a shape, type, token or position that the model does not have")
+
+
+def need(package: str) -> None:
+    """Raise ModelError where a package of the extra `llama`, which the caller is about to import, is not installed."""
+    try:
+        __import__(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ModelError(f"this model needs {package}, not installed: pip install 'magicheap[llama]'") from None
 
 
 class Handle:
@@ -53,7 +63,7 @@ class Handle:
         return self._pointer
 
     def close(self) -> None:
-        """Free the C structure; what was made from this Model must not be used afterwards."""
+        """Free the C structure; objects made from this Model must not be used afterwards."""
         if self._pointer:
             lib.mk_model_free(self._pointer)
             self._pointer = ffi.NULL
@@ -79,5 +89,5 @@ def set_string(model: mk_model, field: str, value: bytes) -> None:
 
 
 def show(value: object) -> str:
-    """Return what a file says as a message quotes it."""
+    """Return a value of a file as messages quote it."""
     return repr(value.decode("utf-8", "replace") if type(value) is bytes else value)[:80]

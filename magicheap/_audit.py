@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     block: int  # address of the block that holds it
     block_bytes: int
     offset: int  # of the pointer in the block
-    value: int  # where it points
+    value: int  # the address that it holds
     owner: str  # path of the library that allocated the block, or ""
     target: str  # what it points at
     target_name: str  # the mapping it points into, as /proc/self/maps names it
@@ -51,7 +51,7 @@ class AuditResult(NamedTuple):
     data_bytes: int  # known to hold none
     relocations: int  # pointers into libraries, fixed at every attach
     n_findings: int
-    litter_blocks: int  # live blocks that nothing leads to
+    litter_blocks: int  # live blocks that no pointer leads to
     findings: tuple[Finding, ...]  # the first of them
     owners: tuple[Owner, ...]  # largest first
 

@@ -1,9 +1,10 @@
 """What a program brings to its `with`: the variables of all callers, each as its name and a digest of its value.
 
-A snapshot resumes the callers with the variables of the run that committed. So a run that comes to the `with` by itself
-takes it only if it brings the same. Two values are the same if they are built alike of the same plain parts; of what
-can't be taken apart (a lock, an open file, a generator) only the type counts, for its like is in the snapshot. What
-each resumed process has anew (sys.argv, os.environ, the standard streams) is left out.
+A snapshot resumes the callers with the variables of the run that committed. So a run in which Python reaches the `with`
+takes the snapshot only if its variables are the same. Two values are the same if they consist of the same plain parts
+in the same structure. Of an opaque value (a lock, an open file, a generator) only the type counts, since the snapshot
+has a value of that type. Values that each resumed process has anew (sys.argv, os.environ, the standard streams) are
+left out.
 """
 
 from __future__ import annotations
@@ -35,20 +36,19 @@ _OF_THE_MODULE = frozenset(
         "__conditional_annotations__",
     )
 )
-_PARTS_MAX = 1_000_000  # of all values together: some seconds' worth. Beyond it nobody can tell in time; arbitrary
+_PARTS_MAX = 1_000_000  # of all values together, which takes some seconds; more count as different; arbitrary
 _DIGEST_BYTES = 6
 _LARGE = 10_000
-_WITHOUT_REFERENCES = 2  # version of marshal's format: later ones tell which values are one object
-_FLAT = frozenset((bool, int, float, complex, str, bytes, type(None)))  # what marshal writes alike in every process
+_WITHOUT_REFERENCES = 2  # version of marshal's format: later ones record which values are one object
+_FLAT = frozenset((bool, int, float, complex, str, bytes, type(None)))  # marshal writes these alike in every process
 _ATOMS = (bool, int, float, complex, type(None), type(...), type(NotImplemented))
 
 
 def describe(frame: FrameType | None, is_first: bool) -> list[str]:
     """Return NAME=DIGEST for each variable of this frame, sorted, then of each of its callers.
 
-    is_first  False: behind another transaction. What that has loaded is in memory that all its runs share, and to look
-              at each object would copy
-              it: so a plain container of more than 10,000 parts counts by its length alone.
+    is_first: False: after another transaction. Its runs share the memory that it loaded, and a look at each object
+        would copy the object's page. So a plain container of more than 10,000 parts counts by its length alone.
     """
     digester = _Digester(None if is_first else _LARGE)
     return [variable for each in _frames(frame) for variable in sorted(_variables(digester, each))]
@@ -73,7 +73,7 @@ def _variables(digester: _Digester, frame: FrameType) -> Iterator[str]:
 
 
 class _Digester:
-    """Digests values, canonically: shared parts count as equal ones do."""
+    """Digests values canonically: a shared part has the digest of an equal one."""
 
     def __init__(self, large: int | None) -> None:
         self._blake2b = blake2b()
@@ -87,7 +87,7 @@ class _Digester:
             self._renewed |= {id(getattr(sys, name)), id(getattr(sys, f"__{name}__"))}
 
     def is_left_out(self, value: object) -> bool:
-        """Tell whether each process has its own, or whether it is ours: the transaction itself."""
+        """Tell whether each process has its own value here, or whether the value is ours: the transaction itself."""
         return (id(value) in self._renewed and value is not None) or type(value).__module__.partition(".")[
             0
         ] == "magicheap"
@@ -97,11 +97,12 @@ class _Digester:
         try:
             self._feed(hasher, value, {})
         except RecursionError:
-            hasher.update(b"too deep" + os.urandom(16))  # as where there is too much: like nothing else
+            hasher.update(b"too deep" + os.urandom(16))  # equals no other digest, as with too many parts
         return str(hasher.hexdigest())
 
     def _feed(self, hasher: Any, value: Any, above: dict[int, int]) -> None:
-        """`above`: what `value` is a part of, by id, with its depth: a cycle is told by how far it leads back."""
+        """`above`: the values that `value` is a part of, as {id: depth}. A cycle is digested as the distance that it
+        leads back."""
         self._n_parts += 1
         kind = type(value)
         hasher.update(f"{kind.__module__}.{kind.__qualname__}:".encode(errors="replace"))
@@ -140,15 +141,14 @@ class _Digester:
 
 
 def _is_flat(kind: type, value: Any) -> bool:
-    """Tell whether this holds plain values alone: large ones are of this kind, and their digest is quick."""
+    """Tell whether this holds plain values alone: most large containers do, and marshal digests them fast."""
     if kind in (list, tuple):
         return _FLAT.issuperset(map(type, value))
     return kind is dict and _FLAT.issuperset(map(type, value)) and _FLAT.issuperset(map(type, value.values()))
 
 
 def _is_renewed(value: Any, kind: type) -> bool:
-    """Tell whether this is a generator of random numbers that was seeded from entropy, as it is again in each resumed
-    process."""
+    """Tell whether this is a random generator that was seeded from entropy: each resumed process reseeds it."""
     if any(each.__module__ == RANDOM for each in kind.__mro__):
         from magicheap import _seeds
 
@@ -161,8 +161,8 @@ def _is_renewed(value: Any, kind: type) -> bool:
 
 
 def _parts_of(value: Any) -> list[Any]:
-    """Return what an object consists of: its name, if a module has it under that; what pickle would keep; or nothing
-    but its type."""
+    """Return the parts of an object: its name, if a module has the object under that name; else what pickle would
+    store; else its type alone."""
     kind = type(value)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if kind.__name__ in (
@@ -175,7 +175,7 @@ def _parts_of(value: Any) -> list[Any]:
         "EnumMeta",
         "method_descriptor",
     ) or isinstance(value, type):
-        # its code is in a file, which is an input, or in that of a caller
+        # its code is in a file that is an input, or in the code of a caller
         return [str(getattr(value, "__module__", "")), str(name)]
     if _is_renewed(value, kind) or kind.__module__ == "tempfile":
         return []
@@ -183,7 +183,7 @@ def _parts_of(value: Any) -> list[Any]:
         return [str(value._name)]  # a library, which keeps its address
     try:
         reduced = value.__reduce_ex__(4)
-    except Exception:  # a lock, a file, a generator, a socket; or other people's code
+    except Exception:  # a lock, a file, a generator, a socket; or an error of foreign code
         return []
     if isinstance(reduced, str):
         return [reduced]

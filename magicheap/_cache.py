@@ -1,15 +1,15 @@
-"""The bound of the cache: what is forgotten when a snapshot is committed to it. A resume never forgets anything.
+"""The bound of the cache: which snapshots a commit to the cache removes. A resume never removes any.
 
-F1  Only snapshots in the cache directory, under names that we give: what a user named by a path elsewhere is the
-    user's.
-F2  First go those whose program or interpreter is gone, unless a run took them within a day: such a path may be another
-    machine's. If the rest takes more than the bound, those go that no run can take, since a file has changed, then the
-    least recently used.
-F3  Never what was just committed, nor what it is a layer on. A layer goes before what it is on, whose use counts as its
-    own.
-F4  One process at a time, under a lock of the directory; who comes meanwhile leaves it to that one. Whoever runs from a
-    file keeps it: a name goes, the memory stays. Who was about to run from it runs cold.
-F5  The work of one commit is bounded: of many files it looks into a few, others each time.
+F1  Only snapshots in the cache directory, under names that we choose, are removed: a snapshot elsewhere, at a path that
+    the user chose, belongs to the user.
+F2  Snapshots whose program or interpreter is gone are removed first, unless a run took them within a day: the program
+    may exist on another machine. If the rest exceeds the bound, snapshots that no run can take, since a file has
+    changed, are removed next, then the least recently used.
+F3  The snapshot just committed is never removed, nor are its ancestors. A layer is removed before its parent; its use
+    counts as a use of the parent.
+F4  One process at a time does this, under a lock of the directory; others skip it. A process that runs from a removed
+    file keeps its memory. A process that was about to resume the file runs cold.
+F5  The work of one commit is bounded: of many files it examines a few, each time others.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 VARIABLE = "MAGICHEAP_CACHE_SIZE"
-SHARE = 10  # the default is this part of the file system; arbitrary
+SHARE = 10  # the default bound is one part of so many of the file system; arbitrary
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_LOOKS = 16  # files and links that each commit looks into; arbitrary
+_LOOKS = 16  # files and links that each commit examines; arbitrary
 _LOOKS_OVER_BOUND = 256
 _DAY_NS = 86_400 * 10**9
 
@@ -45,19 +45,19 @@ class Entry(NamedTuple):
     stored_bytes: int
     used_ns: int  # when a run took it, or else when it was committed
     is_used: bool
-    identity: tuple[int, int]  # inode and mtime in ns: tells it from what may take its place
+    identity: tuple[int, int]  # inode and mtime in ns: another file at this path differs in it
 
 
 class State(NamedTuple):
-    """What the file itself says."""
+    """What a snapshot's file tells."""
 
-    parent: str  # that it is a layer on
+    parent: str  # the snapshot that it is a layer on, or ""
     is_gone: bool
 
 
 def bound_bytes(directory: str) -> int:
     """Return how much the snapshots in a cache directory may take, by the variable or as a share of its file system; 0:
-    whatever they like."""
+    no bound."""
     text = os.environ.get(VARIABLE, "").strip().upper()
     number = text.rstrip("BIKMGT ")
     unit = text[len(number) :].strip().removesuffix("B").removesuffix("I")
@@ -70,7 +70,7 @@ def bound_bytes(directory: str) -> int:
 
 
 def forget_old(committed: str) -> None:
-    """Keep to the bound, having committed a snapshot to the cache. OSError: that can't be done now."""
+    """Keep the cache within the bound after the commit of a snapshot to it. OSError: that can't be done now."""
     import fcntl
 
     directory = os.path.dirname(committed)
@@ -85,7 +85,7 @@ def forget_old(committed: str) -> None:
 
 
 def entries_of(directory: str) -> list[Entry]:
-    """Return what has a name of ours in a directory, and is a file of this user."""
+    """Return the files of this user in a directory that have names of ours."""
     found = []
     with os.scandir(directory) as listed:
         for each in listed:
@@ -102,12 +102,12 @@ def entries_of(directory: str) -> list[Entry]:
 
 
 def remove(entry: Entry, why: str) -> None:
-    """Remove a snapshot, if it still is what was judged, and what was noted beside it."""
+    """Remove a snapshot, unless another file has taken its place, and with the last variant the notes beside it."""
     status = os.lstat(entry.path)
     if (status.st_ino, status.st_mtime_ns) != entry.identity:
         return
     os.unlink(entry.path)
-    _log.info("forgotten: %s: %s", entry.path, why)
+    _log.info("removed: %s: %s", entry.path, why)
     first = first_path(entry.path)
     if not any(map(os.path.lexists, variant_paths(first))):
         with suppress(OSError):
@@ -172,7 +172,7 @@ def _state(path: str) -> State:
 
 
 def _ancestors(path: str, states: dict[str, State]) -> list[str]:
-    """Return the snapshot and what it is a layer on, and so on. No cycles: a parent was there before its layers."""
+    """Return the snapshot, its parent, and so on. No cycles: a parent is older than its layers."""
     chain = []
     while path in states and path not in chain:
         chain.append(path)
@@ -197,6 +197,6 @@ def _is_missing(path: str) -> bool:
 
 
 def _some(items: Sequence[_T], n_max: int) -> Iterable[_T]:
-    """Yield a few items in a row, beginning anywhere, so that each has its turn."""
+    """Return a few items in a row, from an arbitrary start, so that in time each is examined."""
     start = time.time_ns() // 1000 % max(len(items), 1) if len(items) > n_max else 0
     return [*items[start:], *items[:start]][:n_max]

@@ -20,11 +20,11 @@ from magicheap._image import Image, Input, open_image
 from magicheap._listing import Listed, leftovers, listed, nested, of_program
 from magicheap._paths import cache_directory, made_cache_directory
 from magicheap._processes import processes_using
-from magicheap._show import moment, show_json, show_records, show_table, size
+from magicheap._show import count, moment, show_json, show_records, show_table, size
 from magicheap._warned import forget_all
 from magicheap._words import words_of
 
-_PARENTS = {"": "nothing", "?": "a snapshot that is not there any more"}
+_PARENTS = {"": "nothing", "?": "a snapshot that no longer exists"}
 _CONDITIONS = {
     "arguments": "arguments",
     "place": "directory",
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["why"] and words[1:2] not in ([], ["-h"], ["--help"]):
-        words.insert(1, "--")  # what comes now is the command's, options too
+        words.insert(1, "--")  # the rest belongs to the command, options too
     options = parser.parse_args(words)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -75,33 +75,45 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print everything, for programs")
     verify = add("verify", _verify, "read every byte of snapshots and compare the checksums")
     verify.add_argument("files", metavar="FILE", nargs="+")
-    ls = add("ls", _ls, "list snapshots, and why those that are stale are")
+    ls = add("ls", _ls, "list snapshots, each with its state and the reason for it")
     add_directory(ls)
     ls.add_argument("--json", action="store_true", help="print the list for programs")
-    clean = add("clean", _clean, "remove snapshots that no run will take any more; other files are left alone")
+    clean = add("clean", _clean, "remove snapshots that no run can take any more, or those that are named")
     clean.add_argument(
         "what",
         nargs="*",
         metavar="WHAT",
-        help="directory, snapshot, or script whose snapshots are to go (default: the user's cache)",
+        help="directory: remove its stale snapshots; snapshot or script: remove all its snapshots, fresh ones too "
+        "(default: the user's cache directory)",
     )
     which = clean.add_mutually_exclusive_group()
     which.add_argument(
         "--stale",
         action="store_true",
-        help="remove what is damaged or depends on a file that has changed (the default)",
+        help="of a directory, remove snapshots that are damaged or depend on a file that has changed (the default)",
     )
-    which.add_argument("--all", action="store_true", help="remove every snapshot, and all that belongs to them")
-    which.add_argument("--older-than", type=_days, metavar="DAYS", help="remove what was committed before that")
+    which.add_argument(
+        "--all",
+        action="store_true",
+        help="of a directory, remove every snapshot, fresh ones too, and all files that belong to them",
+    )
+    which.add_argument(
+        "--older-than",
+        type=_days,
+        metavar="DAYS",
+        help="of a directory, remove snapshots that were committed more than DAYS days ago",
+    )
     clean.add_argument("-n", "--dry-run", action="store_true", help="only print what would be removed")
-    why = add("why", _why, "say what the next run of a command would do, and why, without running it")
+    why = add("why", _why, "say what the next run of a command would do, and why, without running the command")
     why.add_argument(
         "words",
         nargs=argparse.REMAINDER,
         metavar="COMMAND",
         help="such as: magic s.py x; s.py x; python s.py; -m module",
     )
-    doctor = add("doctor", _doctor, "try whether this machine can make snapshots in a directory, and say why not")
+    doctor = add(
+        "doctor", _doctor, "try whether this machine can make snapshots in a directory, and name the obstacles"
+    )
     add_directory(doctor)
     doctor.add_argument("--json", action="store_true", help="print the probes for programs")
     return parser
@@ -110,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 def _days(text: str) -> float:
     days = float(text)
     if not (days >= 0 and math.isfinite(days * _NS_OF_A_DAY)):
-        raise ValueError("negative, endless or no number")
+        raise ValueError("expected a finite number that is not negative")
     return days
 
 
@@ -122,6 +134,11 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     header, inputs, users = report["info"], report["inputs"], report["processes"]
     rows = [
+        (
+            "state",
+            (report["stale"] and f"stale: {report['stale']}")
+            or f"a run here and now would take it{_condition(inputs)}",
+        ),
         ("kind", f"{header['kind']}, format {header['format_version']}"),
         ("size", f"{size(header['file_bytes'])}, {size(header['stored_bytes'])} stored"),
         ("committed", moment(header["created_ns"])),
@@ -129,11 +146,6 @@ def _info(options: argparse.Namespace) -> int:
         ("depends on", ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in _by_kind(inputs).items())),
         *((each["kind"], words_of(Input(**each))) for each in inputs if each["kind"] != "key"),
         *((f"key: {label}", ", ".join(items)) for label, items in report["key"].items()),
-        (
-            "state",
-            (report["stale"] and f"stale: {report['stale']}")
-            or f"a run here and now would take it{_condition(inputs)}",
-        ),
     ]
     show_table(("", ""), rows, title=options.file)
     if users:
@@ -146,8 +158,8 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _condition(inputs: list[dict[str, Any]]) -> str:
-    """Return what the program is still to be run with, or by whom or where: that is not compared, as it says nothing
-    about the snapshot."""
+    """Return which answers the program's run must share with the committing run; they are not compared, since those of
+    this command are not the program's."""
     asked = {each["kind"] for each in inputs}
     words = [word for kind, word in _CONDITIONS.items() if kind in asked]
     return f", given the same {', '.join(words)}" if words else ""
@@ -156,15 +168,15 @@ def _condition(inputs: list[dict[str, Any]]) -> str:
 def _rows_of_heap(report: dict[str, Any]) -> list[tuple[str, str]]:
     header = report["info"]
     return [
-        ("arena", f"{header['address']:#x}, {header['live_blocks']} live blocks, root {header['root']:#x}"),
-        ("relocations", f"{header['n_relocations']} into {len(report['modules'])} libraries"),
+        ("arena", f"{header['address']:#x}, {count(header['live_blocks'], 'live block')}, root {header['root']:#x}"),
+        ("relocations", f"{header['n_relocations']} into {count(len(report['modules']), 'library', 'libraries')}"),
     ]
 
 
 def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
     process, segments = report["process"], _by_kind(report["segments"])
     memory = [
-        f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {len(parts)} parts"
+        f"{size(sum(part['size_bytes'] for part in parts))} {kind} in {count(len(parts), 'part')}"
         for kind, parts in segments.items()
     ]
     launcher, *words = process["command"].split("\n")
@@ -177,7 +189,10 @@ def _rows_of_process(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("layer on", _PARENTS.get(report["parent"], report["parent"])),
         ("memory", ", ".join(memory)),
-        ("carries", f"{process['n_descriptors']} open files, {process['n_signals']} signal dispositions"),
+        (
+            "carries",
+            f"{count(process['n_descriptors'], 'open file')}, {count(process['n_signals'], 'signal disposition')}",
+        ),
         ("written by every run", size(process["touched_bytes"])),
     ]
 
@@ -226,7 +241,9 @@ def _ls(options: argparse.Namespace) -> int:
     rows = [("  " * depth + each.path, *_words_of(each)) for depth, each in nested(found)]
     if rows:
         n_bytes = sum(each.stored_bytes for each in found)
-        show_records(columns, rows, f"total\t{len(rows)} snapshots\t{size(n_bytes)}")
+        show_records(columns, rows, f"total\t{count(len(rows), 'snapshot')}\t{size(n_bytes)}")
+    else:  # stdout is for programs
+        print(f"magicheap: no snapshots in {options.directory or cache_directory()}", file=sys.stderr)
     return 0
 
 
@@ -239,45 +256,55 @@ def _clean(options: argparse.Namespace) -> int:
     directories = [what for what in options.what if os.path.isdir(what)]
     if not options.what:
         directories = [cache_directory()]
-    chosen = [each for directory in directories for each in listed(directory) if _is_chosen(each, options)]
+    chosen = {
+        each: _why_chosen(each, options)
+        for directory in directories
+        for each in listed(directory)
+        if _is_chosen(each, options)
+    }
     status = 0
     for what in options.what:
         if not os.path.isdir(what):
             if not (own := of_program(what)):
                 print(f"magicheap: there is no snapshot of {what}", file=sys.stderr)
                 status = 1
-            chosen += own
-    for each in chosen:
-        _remove(each.path, each.problem or "fresh", options.dry_run)
-    is_named = len(directories) < len(options.what)  # the launcher's links to what is named are in the cache
+            chosen |= dict.fromkeys(own, f"all snapshots of {what} were asked for")
+    for each, reason in chosen.items():
+        _remove(each.path, reason, options.dry_run)
+    is_named = len(directories) < len(options.what)  # the launcher's links to named snapshots are in the cache
     for directory in sorted({*directories, *([cache_directory()] if is_named else [])}):
         for path, reason in list(leftovers(directory, options.all and directory in directories)):
             _remove(path, reason, options.dry_run)
     if options.all and not options.dry_run:
         for directory in [None] if not options.what else directories:
             _remove_own_directories(directory)
-    print(f"{len(chosen)} snapshots, {size(sum(each.stored_bytes for each in chosen))}")
+    print(f"{count(len(chosen), 'snapshot')}, {size(sum(each.stored_bytes for each in chosen))}")
     return status
 
 
 def _remove_own_directories(directory: str | None) -> None:
-    """Remove what we have made besides snapshots; also the user's cache itself (None), for then nothing of ours is to
-    remain."""
+    """Remove our other files in a directory; None: those of the user's cache, and the cache directory itself."""
     for path in forget_all(directory):
-        print(f"removed {path}: what was told once a day")
+        print(f"removed {path}: record of warnings that were shown")
     for path in (
         [os.path.join(directory, "commands")]
         if directory
         else [os.path.join(cache_directory(), "commands"), cache_directory()]
     ):
-        with suppress(OSError):  # it is not there, or holds something else
+        with suppress(OSError):  # it does not exist, or holds other files
             os.rmdir(path)
 
 
 def _is_chosen(each: Listed, options: argparse.Namespace) -> bool:
     if options.older_than is not None:
-        return each.created_ns < time.time_ns() - int(options.older_than * 86_400 * 10**9)
+        return each.created_ns < time.time_ns() - int(options.older_than * _NS_OF_A_DAY)
     return options.all or each.is_lost
+
+
+def _why_chosen(each: Listed, options: argparse.Namespace) -> str:
+    if options.older_than is not None:
+        return f"committed {moment(each.created_ns)}"
+    return f"all were asked for; it was {each.state}" if options.all else each.problem
 
 
 def _remove(path: str, reason: str, is_dry_run: bool) -> None:

@@ -1,14 +1,14 @@
-"""What code is: a digest by which a program that was edited is told from what it was, wherever its text came from.
+"""Digests of code: they tell an edited program from the earlier one, wherever its text came from.
 
-Most code comes from files, which are inputs. But a script on standard input, what `exec` and `runpy` run, a zipapp's
-main module, a notebook's cell have none that would tell; and a snapshot resumes the frames that its transaction stood
-in, with the code that they had then.
+Most code comes from files, which are inputs. Other code has no file that could be compared: a script on standard input,
+code run by `exec` or `runpy`, a zipapp's main module, a notebook's cell. A snapshot resumes the frames on its
+transaction's call stack, with the code that they had then.
 
-D1  Equal code has equal digests in every process: nothing that the interpreter adds while it runs (specialised
-    instructions, interned names, counts of references, the order of a hash table) is in them. marshal's version 2
-    writes none of that: references and interned names came with version 3, a set is written in the order of what its
-    elements are written as, and instructions as they were compiled.
-D2  All of it counts: instructions, constants with the functions among them, names, lines (a traceback shows them),
+D1  Equal code has equal digests in every process: a digest contains nothing that the running interpreter adds
+    (specialised instructions, interned names, reference counts, the order of a hash table). marshal's version 2 writes
+    none of that: references and interned names came with version 3. It writes a set sorted by the encoding of its
+    elements, and instructions as they were compiled.
+D2  Every part counts: instructions, constants with the functions among them, names, lines (a traceback shows them),
     flags.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _VERSION = 2  # of marshal's format (D1)
 _DIGEST_BYTES = 8
-_known: dict[int, tuple[CodeType, str]] = {}  # by id, and held so that it stays theirs: a module's code may be long
+_known: dict[int, tuple[CodeType, str]] = {}  # by id; the reference keeps the id unique. A module's code may be long
 
 
 def code_digest(code: CodeType) -> str:
@@ -61,7 +61,7 @@ def _written(code: CodeType) -> bytes:
 
 
 def _constant(value: Any) -> bytes:
-    """Return what tells a constant from any other: its type, its length, its content."""
+    """Return an encoding that no other constant has: type, length, content."""
     if isinstance(value, tuple):
         content = b"".join(map(_constant, value))
     elif isinstance(value, frozenset):

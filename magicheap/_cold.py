@@ -1,7 +1,7 @@
-"""Transactions that are always cold: for where the compiled half can't be loaded, as in a subinterpreter with a lock of
-its own.
+"""Transactions that are always cold, for interpreters that can't load the compiled half, such as a subinterpreter with
+a lock of its own.
 
-The program must not notice: it runs as if it had no snapshot, and `reason` says why.
+The program runs as if it had no snapshot, and `reason` says why.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-reason = "the compiled half of magicheap can't be loaded"  # the importer's words are better
+reason = "the compiled half of magicheap can't be loaded"  # the importer replaces it
 
 
 class MagicTransaction:
-    """As magicheap._transaction has it, and cold."""
+    """The interface of magicheap._transaction.MagicTransaction, always cold."""
 
     def __init__(self, path: str) -> None:
         self.path, self.reason = path, reason
@@ -29,7 +29,7 @@ class MagicTransaction:
         return f"<magicheap.MagicTransaction cold {self.path!r}>"
 
     def commit_progress(self) -> tuple[int, int]:
-        """Return that there is nothing to commit."""
+        """Return (0, 0): nothing is committed."""
         return 0, 0
 
     def __enter__(self) -> Self:
@@ -43,5 +43,5 @@ class MagicTransaction:
 
 
 def magic_transaction(path: str | os.PathLike[str] | None = None, **_options: Any) -> MagicTransaction:
-    """Return a context manager whose body runs as if it stood alone."""
+    """Return a context manager that only runs its body."""
     return MagicTransaction("" if path is None else os.path.abspath(os.fsdecode(path)))

@@ -1,19 +1,19 @@
-"""All that this package knows of the inside of CPython and its standard library: one function an assumption, each with
-a probe that tries whether it holds in this interpreter.
+"""The package's assumptions about the internals of CPython and its standard library: one function for each assumption,
+with a probe that tests whether it holds in this interpreter.
 
-    obstacle()             # "", or what this interpreter is not, as a sentence: then the run is cold
-    assumptions()          # all that are asked for here, for `magicheap doctor`
+    obstacle()             # "", or the first assumption that does not hold, as a sentence: then the run is cold
+    assumptions()          # all that are probed here, for `magicheap doctor`
 
-C1  No other file of this package names what CPython keeps for itself (tests/test_cpython.py). What is known of modules
-    written in Python, and of the standard streams, is in _cpython_library.py: many programs load none of them.
-C2  A probe does what its functions do, to something of its own, and looks at the outcome; whatever it raises, the
-    assumption does not hold. What a module has that is not always loaded is tried once the module is there, and at the
+C1  No other file of this package names internals of CPython (tests/test_cpython.py). Assumptions about modules written
+    in Python, and about the standard streams, are in _cpython_library.py: many programs load none of these modules.
+C2  A probe applies its functions to an object of its own, and checks the outcome. If it raises any exception, the
+    assumption does not hold. A probe of a module that is not always loaded runs once the module is loaded, and at the
     latest before a commit.
-C3  Nothing is asked in a run that resumes: its interpreter is the one that committed.
-C4  What is not probed is safe without: where a callback has another name, or no function leads out of the teardown,
-    CPython ends as ever (_exit.py); a module of C that is not there is replaced by the one that stands on it.
+C3  A run that resumes probes nothing: its interpreter is the one that committed.
+C4  Unprobed assumptions are safe if they fail: where a callback has another name, or no function leads out of the
+    teardown, CPython ends as usual (_exit.py); a missing C module is replaced by the Python module above it.
 
-All of this was seen to hold in CPython 3.11, and all but what concerns the allocator in 3.12 and 3.13, too.
+All assumptions hold in CPython 3.11, and all but those about the allocator in 3.12 and 3.13, too.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     Probe = Callable[[], bool]
-    Assumption = tuple[str, bool, str, Probe]  # what is so, whether heaps need it, too, a module that it is of, or ""
+    # a sentence, whether heaps need it, too, the module that it is about or ""
+    Assumption = tuple[str, bool, str, Probe]
 
 __all__ = ["weak_reference"]
 
 _assumptions: list[Assumption] = []
-_held: set[str] = set()  # what was found to hold
+_held: set[str] = set()  # assumptions that were found to hold
 
 
 def assumed(name: str, *, heap: bool = False, module: str = "") -> Callable[[Probe], Probe]:
@@ -53,12 +54,12 @@ def assumed(name: str, *, heap: bool = False, module: str = "") -> Callable[[Pro
 
 
 def assumptions(*, heap: bool = False) -> list[tuple[str, str]]:
-    """Return each assumption of a process, or of a heap, that can be tried now, and "" or what does not hold."""
+    """Return each assumption of a process, or of a heap, that can be probed now, and "" or why it does not hold."""
     return [(name, _obstacle(name, probe)) for name, probe in _to_try(heap)]
 
 
 def obstacle(*, heap: bool = False) -> str:
-    """Return "" or the first assumption that does not hold here, as a sentence."""
+    """Return "" or a sentence with the first assumption that does not hold here."""
     for name, probe in _to_try(heap):
         if name not in _held:
             if why := _obstacle(name, probe):
@@ -68,7 +69,7 @@ def obstacle(*, heap: bool = False) -> str:
 
 
 def _to_try(heap: bool) -> list[tuple[str, Probe]]:
-    import magicheap._cpython_library  # noqa: F401  # which adds its own
+    import magicheap._cpython_library  # noqa: F401  # adds its assumptions
 
     return [
         (name, probe)
@@ -82,22 +83,22 @@ def _obstacle(name: str, probe: Probe) -> str:
         holds = probe()
     except Exception:  # C2
         holds = False
-    return "" if holds else f"magicheap does not know this interpreter: here it is not so that {name}"
+    return "" if holds else f"magicheap does not know this interpreter: it does not hold that {name}"
 
 
 # ---- frames and code ----
 
-frame = sys._getframe  # frame(1): whose function called the one that asks
+frame = sys._getframe  # frame(1): that of the caller of the function that calls frame
 
 
-@assumed("a function finds the frame of who called it", heap=True)
+@assumed("a function finds the frame of its caller", heap=True)
 def _probe_frame() -> bool:
     here = frame()
     return here.f_code is _probe_frame.__code__ and frame(1) is here.f_back is not None
 
 
 class _Asked:
-    """An iterator without anything, which notes the instruction that asked it."""
+    """An empty iterator, which notes the instruction that called it."""
 
     opcode = -1
     is_in_loop = False
@@ -116,7 +117,7 @@ def _opcode(caller: FrameType) -> int:
 
 
 def _find_for_iter() -> int:
-    """Return the number of the instruction by which a loop asks; without opcode, which would have to be loaded."""
+    """Return the number of the instruction FOR_ITER, without importing opcode."""
     global _for_iter
     _for_iter, asked = 0, _Asked()
     for _ in asked:
@@ -129,11 +130,11 @@ _for_iter = -1  # not found yet
 
 
 def is_at_loop(caller: FrameType) -> bool:
-    """Tell whether the frame is at the head of a loop, and not in a call that walks for it."""
+    """Tell whether the frame is at the head of a loop, and not in a call that iterates on its behalf."""
     return _opcode(caller) == (_for_iter if _for_iter >= 0 else _find_for_iter())
 
 
-@assumed("a frame's f_lasti is at the instruction of a loop while its iterator is asked, and nowhere else", heap=True)
+@assumed("a frame's f_lasti is at the instruction of a loop while its iterator is called, and nowhere else", heap=True)
 def _probe_loop() -> bool:
     loop, comprehension, listed, called, merged = _Asked(), _Asked(), _Asked(), _Asked(), _Asked()
     for _ in loop:
@@ -144,7 +145,7 @@ def _probe_loop() -> bool:
     )
 
 
-# ---- how the environment is asked ----
+# ---- look-ups in the environment ----
 
 _ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
 _MAPPINGS = ("<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)
@@ -153,24 +154,24 @@ _BY_KEYS: CodeType = KeysView.__iter__.__code__
 
 
 def exchange_codecs(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
-    """Replace the functions through which goes each name that is looked up, and each that a walk through all brings, by
-    what `encode` and `decode` make of them."""
+    """Wrap the functions through which each looked-up name goes, and each name of an iteration, in `encode` and
+    `decode`."""
     for each in _ENVIRONMENTS:
         each.encodekey, each.decodekey = encode(each.encodekey), decode(each.decodekey)
 
 
 def is_of_mapping(caller: FrameType) -> bool:
-    """Tell whether this frame is between the environment and who asks it."""
+    """Tell whether this frame is between the environment and the code that asks it."""
     return caller.f_code.co_filename in _WALKERS
 
 
 def is_walk_of_mapping(caller: FrameType) -> bool:
-    """Tell whether it is one that asks for a value with each name."""
+    """Tell whether the frame's function asks for a value with each name."""
     return caller.f_code.co_name == "__iter__" and caller.f_code.co_filename in _MAPPINGS
 
 
 def is_by_keys(caller: FrameType) -> bool:
-    """Tell whether it walks through the keys, as dict() and copy() do."""
+    """Tell whether the frame's function iterates over the keys, as dict() and copy() do."""
     return caller.f_code is _BY_KEYS
 
 
@@ -180,7 +181,8 @@ def is_setting(caller: FrameType) -> bool:
 
 
 def begins_walk(caller: FrameType, name: bytes) -> bool:
-    """Tell whether this is the first name that a walk brings, of the frame that called decodekey; or who knows."""
+    """Tell whether this is the first name of an iteration, by the frame that called decodekey; True if that is
+    unknown."""
     keys = caller.f_locals.get("keys")  # of _Environ.__iter__
     return not keys or keys[0] is name
 
@@ -189,7 +191,7 @@ class _Refused(Exception):
     pass
 
 
-@assumed("os.environ looks up by encodekey, walks by decodekey, and is copied by its keys", heap=True)
+@assumed("os.environ looks up by encodekey, iterates by decodekey, and is copied by its keys", heap=True)
 def _probe_codecs() -> bool:
     sets: list[bool] = []
     begins: list[bool] = []
@@ -224,11 +226,11 @@ def _probe_codecs() -> bool:
     return is_known and looked_up == (b"", True, None) and list(copied) == [b"a", b"b"]
 
 
-# ---- what the environment is kept in ----
+# ---- the dict of the environment ----
 
 
 def set_environment(now: dict[bytes, bytes]) -> None:
-    """Let os.environ and os.environb, which stay the same objects, have these variables; the C library is not told."""
+    """Give os.environ and os.environb, which stay the same objects, these variables; C's environ is not changed."""
     os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined]
 
 
@@ -242,7 +244,7 @@ def _probe_environment() -> bool:
     return is_one and type(data) is dict and list(own) == [b"b"] and own[b"b"] == b"2"
 
 
-_HEADER_BYTES = bytes.__basicsize__ - 1  # what comes before the text of a bytes object
+_HEADER_BYTES = bytes.__basicsize__ - 1  # before the text of a bytes object
 
 
 def text_of(value: bytes) -> tuple[int, int]:
@@ -254,7 +256,7 @@ def _memory(address: int, size_bytes: int) -> bytes:
     return bytes(ffi.buffer(ffi.cast("char *", address), size_bytes))
 
 
-@assumed("a bytes object's id is its address, and its text ends it")
+@assumed("a bytes object's id is its address, and the object ends with its text")
 def _probe_bytes() -> bool:
     value = bytes(range(64))
     whole = _memory(id(value), sys.getsizeof(value))
@@ -262,7 +264,7 @@ def _probe_bytes() -> bool:
 
 
 def is_held_once(container: dict[bytes, bytes], name: bytes) -> bool:
-    """Tell whether nobody but the container holds this value."""
+    """Tell whether only the container refers to this value."""
     return _n_holders(container, name) == _ONE_HOLDER
 
 
@@ -270,7 +272,7 @@ def _n_holders(container: dict[bytes, bytes], name: bytes) -> int:
     return sys.getrefcount(container[name])
 
 
-_ONE_HOLDER = _n_holders({b"": bytes(2)}, b"")  # as this interpreter counts
+_ONE_HOLDER = _n_holders({b"": bytes(2)}, b"")  # by this interpreter's count
 
 
 @assumed("references to an object are counted, each by one")
@@ -284,17 +286,17 @@ def _probe_references() -> bool:
 
 # ---- Python's allocator ----
 
-_TEXT_BYTES = 388  # with its header it fills a block of a size that is seldom used
+_TEXT_BYTES = 388  # with the header it fills a block of a rarely used size
 _PROBES = 8
 
 
-@assumed("freed bytes and str lie in pools of obmalloc, where their copies of secrets can be wiped")
+@assumed("freed bytes and str lie in pools of obmalloc, where copies of secrets can be zeroed")
 def _probe_wiping() -> bool:
     text = (b"magicheap tries how a copy of this is wiped. " * 9)[:_TEXT_BYTES]
     living = [bytes(bytearray(text)) for _ in range(_PROBES)]
     places = [text_of(each)[0] for each in living]
     pools = [place >> 14 for place in places]
-    # none whose pool might go away with it
+    # no text whose pool might be freed with it
     freed = [i for i in range(0, _PROBES, 2) if pools[i] in pools[1::2]]
     for i in freed:
         living[i] = b""
@@ -302,7 +304,7 @@ def _probe_wiping() -> bool:
     err = ffi.new("mh_error *")
     if not freed or lib.mh_try_wiping(text, len(text), addresses, len(places), err) != lib.MH_OK:
         return False
-    # looked at in place: a copy of it might take that very block
+    # read in place: a copy might be allocated in that very block
     is_wiped = [not any(memoryview(ffi.buffer(ffi.cast("char *", places[i]), _TEXT_BYTES))) for i in freed]
     return all(is_wiped) and all(each in (b"", text) for each in living) and living.count(b"") == len(freed)
 
@@ -310,7 +312,7 @@ def _probe_wiping() -> bool:
 _KINDS, _ASCII = 0x7C, 0x64  # of PyASCIIObject's state: one byte a character, compact, ASCII
 
 
-@assumed("length and flags stand before the text of bytes and str as where copies of secrets are looked for")
+@assumed("length and flags precede the text of bytes and str, as the search for copies of secrets expects")
 def _probe_texts() -> bool:
     raw = bytes(range(65, 90)) * 2
     text = raw.decode("ascii")
@@ -318,7 +320,7 @@ def _probe_texts() -> bool:
     before = [int.from_bytes(_memory(id(text) + i, 8), sys.byteorder) for i in range(0, at, 8)]
     types = [id(type(value)) == int.from_bytes(_memory(id(value) + 8, 8), sys.byteorder) for value in (raw, text)]
     size = int.from_bytes(_memory(text_of(raw)[0] - 16, 8), sys.byteorder)
-    # before the flags of CPython 3.11 there is its length, behind them a pointer to other characters
+    # in CPython 3.11 the length comes before the flags, and a pointer to other characters after them
     is_known = (at == 40 and before[4] & _KINDS == _ASCII) or (
         at == 48 and before[4] & _KINDS == _ASCII and not before[5]
     )
@@ -328,7 +330,7 @@ def _probe_texts() -> bool:
 # ---- imports ----
 
 IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"  # its file, as code objects name it
-IMPORTERS = ("importlib.", "_frozen_importlib")  # its modules begin so
+IMPORTERS = ("importlib.", "_frozen_importlib")  # prefixes of its modules' names
 
 
 def path_finder() -> Any:
@@ -356,17 +358,18 @@ def _probe_imports() -> bool:
 
 
 def obstacle_of_place() -> str:
-    """Return "" or, in CPython's words, why no signal could be handled here, such as that this is another thread."""
-    import _signal  # type: ignore[import-not-found]  # typeshed has its half in Python alone
+    """Return "" or, in CPython's words, why this thread can't handle signals, such as that it is not the main
+    thread."""
+    import _signal  # type: ignore[import-not-found]  # typeshed has only the Python half
 
     try:
-        _signal.signal(0, _signal.SIG_DFL)  # number 0 is refused after what matters here has been
+        _signal.signal(0, _signal.SIG_DFL)  # number 0 is refused after the check of the thread
     except ValueError as error:
         return "" if "out of range" in str(error) else str(error)
     return "signal 0 is taken"
 
 
-@assumed("signal.signal refuses the number 0, after it has looked at the thread")
+@assumed("signal.signal refuses the number 0, after a check of the thread")
 def _probe_place() -> bool:
     return not obstacle_of_place()
 
@@ -374,7 +377,7 @@ def _probe_place() -> bool:
 current_frames = sys._current_frames  # by the ident of each thread
 
 
-@assumed("the frames of all threads can be had, by their idents")
+@assumed("sys._current_frames returns the frames of all threads, by their idents")
 def _probe_threads() -> bool:
     return current_frames().get(get_ident()) is frame()
 
@@ -406,7 +409,7 @@ def child_handlers() -> list[Any]:
 
 
 def blake2b() -> Any:
-    """Return hashlib's blake2b without hashlib, which would load OpenSSL, too."""
+    """Return hashlib's blake2b without importing hashlib, which would load OpenSSL."""
     try:
         from _blake2 import blake2b
     except ImportError:  # C4
@@ -415,20 +418,20 @@ def blake2b() -> Any:
 
 
 def sqlite_extension() -> Any:
-    """Return the C half of sqlite3, or None: it is not loaded."""
+    """Return the C half of sqlite3, or None if it is not loaded."""
     return sys.modules.get("_sqlite3")
 
 
 X_OPTIONS = sys._xoptions
-RANDOM = "_random"  # the module of what random.Random derives from
+RANDOM = "_random"  # the module of random.Random's base class
 
 # ---- the teardown ----
 
 
 def leave() -> None:
-    """Go on behind Py_FinalizeEx; return where that can't be (C4). give_leave replaces it."""
+    """Continue after Py_FinalizeEx; return where that is impossible (C4). give_leave replaces this function."""
 
 
 def give_leave() -> bool:
-    """Return whether `leave` may lead anywhere: in a process that is to be resumed, before its commit."""
+    """Return whether `leave` may succeed; called in a process that is to be resumed, before its commit."""
     return bool(lib.mh_give_leave(__name__.encode(), ffi.NULL) == lib.MH_OK and lib.mh_can_leave())

@@ -1,7 +1,6 @@
-"""What this package knows of the inside of modules of the standard library: a part of _cpython.py, which asks what is
-assumed here.
+"""Assumptions about the internals of modules of the standard library: a part of _cpython.py, which runs the probes.
 
-    names(function, ...)   # whether a function uses these: how most probes look, without doing anything
+names(function, ...)   # whether a function uses these names: most probes check that, and execute nothing
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def names(function: Any, *attributes: str) -> bool:
-    """Tell whether a function of Python uses these attributes or variables of its module."""
+    """Tell whether a Python function uses these attributes, or variables of its module."""
     return set(attributes) <= set(function.__code__.co_names)
 
 
@@ -27,7 +26,7 @@ def names(function: Any, *attributes: str) -> bool:
 
 
 def renew_native_id(main_thread: Any, number: int) -> None:
-    """Let the main thread know its id in the kernel: a fork handler that CPython lacks."""
+    """Set the main thread's native_id anew: a fork handler that CPython lacks."""
     main_thread._native_id = number
 
 
@@ -39,11 +38,11 @@ def _probe_native_id() -> bool:
 
 
 def target_of(thread: object) -> Any:
-    """Return the function that a thread was made to run; None: there is none."""
+    """Return the function that a thread runs, or None."""
     return getattr(thread, "_target", None)
 
 
-@assumed("threading keeps what a thread is to run in _target", module="threading")
+@assumed("threading keeps a thread's function in _target", module="threading")
 def _probe_target() -> bool:
     thread: Any = sys.modules["threading"].Thread
     return names(thread.__init__, "_target") and names(thread.run, "_target")
@@ -65,7 +64,7 @@ def shut_down(threading: Any) -> None:
 
 
 def renew_buffer(buffer: Any, raw: Any) -> None:
-    """Have a buffered stream, which may be new, stand on another raw one, and drop what it held."""
+    """Initialise a buffered stream, which may be new, on another raw stream; its buffer is dropped."""
     buffer.__init__(raw, _buffer_bytes(raw))
 
 
@@ -86,13 +85,13 @@ def _buffer_bytes(raw: Any) -> int:
 
 
 class _Raw(FileIO):
-    """A file without a descriptor, which has a size of blocks."""
+    """A file without a descriptor, which has a block size."""
 
     def __init__(self) -> None:
         pass
 
 
-@assumed("FileIO tells the size of its blocks, and a stream can be begun again upon another")
+@assumed("FileIO has the block size, and a stream can be initialised again on another")
 def _probe_streams() -> bool:
     old, other, again = BytesIO(b"old"), BytesIO(b"new"), BytesIO()
     reader: Any = BufferedReader(old)
@@ -114,10 +113,10 @@ def _probe_streams() -> bool:
     return is_read and is_written and text.errors == "replace" and type(blocks._blksize) is int
 
 
-# ---- what a finalizer or a callback is ----
+# ---- finalizers and callbacks ----
 
 _HAS_COLLECTOR = 1 << 14  # Py_TPFLAGS_HAVE_GC
-# modules whose own callbacks only forget what has died
+# modules whose own callbacks only drop the dead object
 _HOUSEKEEPERS = ("weakref", "_weakrefset", "logging", "magicheap._seeds")
 # of _abc, and of _thread before and since CPython 3.13
 _HOUSEKEEPING = ("_destroy", "_localdummy_destroyed", "clear_locals")
@@ -129,18 +128,18 @@ def is_collected(kind: type) -> bool:
     return bool(kind.__flags__ & _HAS_COLLECTOR)
 
 
-@assumed("a bit of a type's flags tells whether the collector knows its instances")
+@assumed("a bit of a type's flags says whether the collector knows its instances")
 def _probe_flags() -> bool:
     return [is_collected(each) for each in (int, bytes, list, dict, type)] == [False, False, True, True, True]
 
 
 def is_housekeeping(callback: Any) -> bool:
-    """Tell whether the callback of a weak reference, a function, is one that only forgets what has died (C4)."""
+    """Tell whether the callback of a weak reference, a Python function, only drops the dead object (C4)."""
     return callback.__module__ in _HOUSEKEEPERS
 
 
 def is_housekeeping_in_c(callback: Any) -> bool:
-    """Likewise of one in C."""
+    """Likewise for a callback in C."""
     return callback.__name__ in _HOUSEKEEPING
 
 
@@ -153,7 +152,7 @@ def global_random() -> Any:
 
 
 def exchange_random(methods: tuple[Any, Any, Any]) -> Any:
-    """Replace seed, getstate and setstate of what random.Random derives from; return what they were, or None where the
+    """Replace seed, getstate and setstate of random.Random's base class; return the originals, or None where the
     interpreter does not allow it."""
     import _random
 
@@ -191,18 +190,18 @@ def _probe_random() -> bool:
 
 
 def default_temporary_directory(tempfile: Any) -> Any:
-    """Return what tempfile would find by itself, where nobody has named another."""
+    """Return the directory that tempfile would find if the program named none."""
     return tempfile._get_default_tempdir()
 
 
 def renew_names(tempfile: Any, retired: list[object]) -> None:
-    """Have temporary files other names; `retired` takes what made them, which must live on."""
-    if tempfile._name_sequence is not None:  # it compares process ids, which repeat from container to container
+    """Give temporary files other names; `retired` takes the old generator of names, which must not be freed."""
+    if tempfile._name_sequence is not None:  # it compares process ids, which repeat between containers
         retired.append(tempfile._name_sequence)
         tempfile._name_sequence = None
 
 
-@assumed("tempfile makes its names by _name_sequence, and anew where there is none", module="tempfile")
+@assumed("tempfile makes its names by _name_sequence, and makes that anew if it is None", module="tempfile")
 def _probe_tempfile() -> bool:
     tempfile: Any = sys.modules["tempfile"]
     has_names = hasattr(tempfile, "_name_sequence") and callable(tempfile._get_default_tempdir)
@@ -210,14 +209,13 @@ def _probe_tempfile() -> bool:
 
 
 def renew_uuid(uuid: Any, exchange: Callable[[Any], Any]) -> None:
-    """Forget the time of the last UUID, and replace the function that has libuuid make one, if there is any, by what
-    `exchange` makes of it."""
+    """Forget the time of the last UUID, and wrap the function that calls libuuid, if there is one, in `exchange`."""
     if uuid._generate_time_safe is not None:
         uuid._generate_time_safe = exchange(uuid._generate_time_safe)
     uuid._last_timestamp = None
 
 
-@assumed("uuid.uuid1 goes by _generate_time_safe or _last_timestamp", module="uuid")
+@assumed("uuid.uuid1 uses _generate_time_safe or _last_timestamp", module="uuid")
 def _probe_uuid() -> bool:
     uuid: Any = sys.modules["uuid"]
     has_both = hasattr(uuid, "_generate_time_safe") and hasattr(uuid, "_last_timestamp")
@@ -228,7 +226,7 @@ def _probe_uuid() -> bool:
 
 
 def process_config(module: Any) -> Any:
-    """Return what multiprocessing.process keeps of this process: the key of its children, its temporary directory."""
+    """Return multiprocessing.process's record of this process: the key of its children, its temporary directory."""
     return module.current_process()._config
 
 
@@ -240,14 +238,15 @@ def _probe_process_config() -> bool:
 
 
 def adopt_finalizers(util: Any, pid: int) -> None:
-    """Have this process remove what another one made, of multiprocessing.util's finalizers."""
+    """Make multiprocessing.util's finalizers of another process run in this one."""
     for each in list(util._finalizer_registry.values()):
         if each._pid == pid:
             each._pid = os.getpid()
 
 
 @assumed(
-    "multiprocessing's finalizers are registered, each with the process that made it", module="multiprocessing.util"
+    "multiprocessing's finalizers are registered, each with the process that registered it",
+    module="multiprocessing.util",
 )
 def _probe_finalizers() -> bool:
     util: Any = sys.modules["multiprocessing.util"]
@@ -255,23 +254,23 @@ def _probe_finalizers() -> bool:
 
 
 def is_pool_running(module: Any, pool: Any) -> bool:
-    """Tell whether a pool of multiprocessing takes work, or is only half made."""
+    """Tell whether a pool of multiprocessing accepts work, or is only half constructed."""
     return bool(getattr(pool, "_state", module.RUN) == module.RUN)
 
 
 def pool_threads(pool: Any) -> list[Any]:
-    """Return the threads that serve it, without its workers."""
+    """Return the threads that serve the pool, without its workers."""
     return [pool._worker_handler, pool._task_handler, pool._result_handler]
 
 
 def pool_workers(pool: Any) -> list[Any]:
-    """Return the very list of its workers."""
+    """Return the pool's own list of its workers."""
     workers: list[Any] = pool._pool
     return workers
 
 
 def pool_queues(pool: Any) -> list[Any]:
-    """Return the queues that it and its workers talk by."""
+    """Return the queues between the pool and its workers."""
     return [pool._change_notifier, pool._inqueue, pool._outqueue]
 
 
@@ -287,7 +286,7 @@ def _probe_pool() -> bool:
 
 
 def end_tracker(module: Any, wait: Callable[[int], object]) -> None:
-    """Do what ResourceTracker._stop does, of multiprocessing or loky, where `wait` waits for the process."""
+    """Repeat ResourceTracker._stop, of multiprocessing or loky, with `wait` to wait for the process."""
     tracker = getattr(module, "_resource_tracker", None)
     if tracker is None:
         return

@@ -1,4 +1,4 @@
-"""Tries what snapshots need of this machine: each assumption by itself, and then a small process as a whole."""
+"""Probes what snapshots need of this machine: each assumption by itself, then the commit and resume of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from magicheap._native import ffi, lib
 from magicheap._paths import command_path, obstacle
 from magicheap._surroundings import why_never
 
-_TIMEOUT_S = 60  # arbitrary: a thousand times what it takes
+_TIMEOUT_S = 60  # arbitrary: a thousand times the usual duration
 _TINY = """
 from magicheap import magic_transaction
 with magic_transaction("tiny.magic"):
@@ -25,16 +25,16 @@ with magic_transaction("tiny.magic"):
 
 
 class Probe(NamedTuple):
-    """One assumption about the machine, tried for real."""
+    """One assumption about the machine, and whether it holds."""
 
     kind: str  # of the snapshots that need it: "heap" (and so both) or "process"
     name: str
     obstacle: str  # "" if it holds
-    remark: str = ""  # what it costs that another way had to be found
+    remark: str = ""  # what the fallback costs, if the assumption holds only by one
 
 
 def probe_machine(directory: str) -> list[Probe]:
-    """Try everything that snapshots in `directory` need."""
+    """Try each assumption of snapshots in `directory`."""
     heap = [_probe_directory(directory), *_probes("heap", lib.mh_probe, os.fsencode(directory))]
     process = [
         _probe_interpreter(),
@@ -67,9 +67,9 @@ def _probe_interpreter() -> Probe:
 
 
 def _probe_assumptions() -> list[Probe]:
-    """What is known of this interpreter, as one that holds; or each that does not."""
+    """Return one probe for all assumptions about the interpreter that hold, or one for each that does not."""
     failed = [why for _, why in assumptions() if why]
-    return [Probe("process", "inside of the interpreter as it is known", why) for why in failed or [""]]
+    return [Probe("process", "internals of the interpreter", why) for why in failed or [""]]
 
 
 def _probe_code(directory: str) -> Probe:
@@ -108,7 +108,7 @@ def _probe_tiny(directory: str) -> Probe:
 
 
 def _run(program: str, script: str, expected: str) -> str:
-    """Run the script; return "" if magicheap logs what is `expected`, else all that it says."""
+    """Run the script; return "" if magicheap logs `expected`, else all that the script prints."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAGICHEAP_")}
     env |= {"MAGICHEAP_LOG": "info", "XDG_CACHE_HOME": os.path.dirname(script)}
     done = subprocess.run(

@@ -1,18 +1,17 @@
-"""Libraries that drew random bytes of the kernel in the body: what is known of their generators, and which are not
-known.
+"""Libraries that drew random bytes from the kernel in the body: which of their generators are known, and which are not.
 
     unknown()            # paths of modules whose generators may repeat
     sqlite_resets()      # steps for each copy of SQLite, to be taken in a resumed process
 
-A module is known when one of these holds, whoever linked what into it:
+A module is known if one of these holds, whatever is linked into it:
 
 D1  It is the interpreter (_generators.py), ourselves, or libuuid (_reseed.py).
 D2  It is a copy of SQLite that can be reset.
-D3  It holds OpenSSL 1.1.1 or later, or BoringSSL: the former reseeds when the process id is another than at its last
-    use, which is seen to (native/sys/sys_other_id.c); the latter when memory that is wiped at a fork was, as it is by a
-    resume.
-D4  It only keys hash tables by them: libxml2, and Rust's ahash, which draws 64 bytes for that. They stay shared, like
-    the interpreter's.
+D3  It holds OpenSSL 1.1.1 or later, or BoringSSL. OpenSSL reseeds when the process id differs from that at its last
+    use, which a resume ensures (native/sys/sys_other_id.c). BoringSSL reseeds when memory that a fork wipes was wiped,
+    as it is by a resume.
+D4  It draws only keys of hash tables: libxml2, and Rust's ahash, which draws 64 bytes for that. These keys stay shared,
+    like the interpreter's.
 D5  Its package renews its generator in a fork handler.
 """
 
@@ -39,7 +38,7 @@ _KNOWN_NAMES = re.compile(r"/(?:libuuid\.so|libpython3|libcrypto\.so)[^/]*$")
 
 
 def _modules() -> dict[str, int]:
-    """Return the paths of those that drew, and the size of each draw (0: of different ones)."""
+    """Return the paths of the modules that drew, and the size of each draw (0: they differ)."""
     found = {}
     for i in range(lib.mh_drawer_count()):
         path = lib.mh_drawer_path(i)
@@ -69,7 +68,7 @@ def _is_below(path: str, package: str) -> bool:
 
 
 def unknown() -> list[str]:
-    """Return the paths of modules that may repeat what they draw from a generator of their own."""
+    """Return the paths of modules whose own generators may repeat their numbers."""
     found = sorted(path for path, size in _modules().items() if not _is_known(path, size))
     return found if lib.mh_drawers_are_complete() else [*found, "further libraries"]
 
@@ -78,7 +77,7 @@ def unknown() -> list[str]:
 
 
 class _Sqlite:
-    """A copy that exports sqlite3_randomness: with no buffer, that forgets what it was seeded by
+    """A copy that exports sqlite3_randomness: a call without a buffer makes it forget its seed
     (sqlite.org/c3ref/randomness.html)."""
 
     def __init__(self, function: Any) -> None:
@@ -93,7 +92,7 @@ def _reset_apsw() -> None:
 
 
 def _reset_by_opening() -> None:
-    """To open a file, even in vain, is when SQLite compares the process id with that of its last seed (os_unix.c,
+    """Open a file, even in vain: SQLite then compares the process id with that of its last seed (os_unix.c,
     unixOpen)."""
     sqlite3: Any = sqlite_extension()
     try:
@@ -103,7 +102,7 @@ def _reset_by_opening() -> None:
 
 
 def _sqlite_of(path: str) -> Callable[[], object] | None:
-    """Return what resets the copy of SQLite in this module; None: it holds none, or one that can't be reached."""
+    """Return the step that resets the copy of SQLite in this module; None: no copy, or one that can't be reached."""
     if _is_below(path, "apsw"):
         return _reset_apsw
     try:
@@ -113,7 +112,8 @@ def _sqlite_of(path: str) -> Callable[[], object] | None:
 
 
 def sqlite_resets(mapped: list[str]) -> list[tuple[str, Callable[[], object]]]:
-    """Return a step for each copy; `mapped`: libraries that are one, also where they drew before anybody watched."""
+    """Return a step for each copy of SQLite. `mapped`: libraries that are copies, even if they drew before draws were
+    recorded."""
     paths = dict.fromkeys([*mapped, *_modules()])
     own = getattr(sqlite_extension(), "__file__", None)
     found = {

@@ -1,25 +1,24 @@
-"""The environment of a resumed process: the one it was started with, and on top of it what the program itself had
-changed.
+"""The environment of a resumed process: the one it was started with, and on top of it the program's own changes.
 
-    delta = changes(initial)          # in the committing process, behind the body
+    delta = changes(initial)          # in the committing process, after the body
     areas = inherited(initial)        # for mh_scrub
-    keep_places(initial, delta)       # for renew
-    is_renewed = renew(started)       # in a resumed process, with a mh_resumed
+    keep_places(initial, delta)       # for renew, in the committing process
+    is_renewed = renew(started)       # in a resumed process, with its mh_resumed
     take_up(entries, delta)           # in a resumed process, with a list like `initial`; None: it is renewed
 
-`initial` is what the process was started with, a list of NAME=VALUE: read_initial(), or what the launcher gave to a
-process that was itself resumed.
+`initial` is the environment at the start of the process, a list of NAME=VALUE: read_initial(), or the launcher's list
+in a process that was itself resumed.
 
-E1  No value that the committing process inherited is kept where the interpreter and the C library keep their
-    environment, nor in `initial`, nor does anything here leave a copy. What the program made of one (a client that
-    holds a key) is the program's, and stays.
-E2  os.environ and os.environb stay the same objects, and the C library's environ says the same. Where the variables
-    are those of the committing process, and their values as long, these are written into the very objects that had them
-    (native/python/environment.c). Else their dict is another, and the old one lives on: emptying it would write to
+E1  No value that the committing process inherited stays where the interpreter and the C library keep their environment,
+    nor in `initial`, and no function here leaves a copy. An object that the program made of a value (a client that
+    holds a key) belongs to the program, and stays.
+E2  os.environ and os.environb stay the same objects, and the C library's environ has the same content. Where the names
+    are those of the committing process, values are written into the very objects that had its values, if they are as
+    long (native/python/environment.c). Else their dict is replaced. The old dict is never freed: that would write to
     every value in it.
-E3  What C code was told of a variable is an address, which it may keep. There a resumed process puts the value, which
-    is as it was (the question is an input). Only in the block that the kernel gave to the process that began: what the
-    launcher gave to a resumed one is gone with it.
+E3  getenv returns an address, which C code may keep. A resumed process copies the value, which is unchanged (the
+    question is an input), to that address. This is done only in the block that the kernel gave to the first process:
+    the launcher's block of a resumed process is gone with that process.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ if TYPE_CHECKING:
 _CHARS = ffi.typeof("char *")  # parsed here, not in each resumed process
 _OTHER = lib.MH_VARIABLE_OTHER
 _left: Any = ffi.new("uint64_t[]", 0)  # of the variables that keep_places has kept, those which renew could not
-_held: dict[bytes, Area] = {}  # where values were that C code asked for (E3)
+_held: dict[bytes, Area] = {}  # of values that C code asked for (E3)
 
 
 class Delta(NamedTuple):
-    """What the program did to its environment; `c_`: where the C library's differs from os.environ."""
+    """The program's changes to its environment; `c_`: where the C library's differs from os.environ."""
 
     set: dict[bytes, bytes]
     removed: frozenset[bytes]
@@ -87,18 +86,18 @@ def changes(initial: list[bytes]) -> Delta:
 
 
 def inherited(initial: list[bytes]) -> list[Area]:
-    """Return where values lie that are still those of `initial`, and where `initial` itself does."""
+    """Return the areas of values that are still those of `initial`, and of `initial` itself."""
     before = _by_name(initial)
     areas = [text_of(entry) for entry in initial]
     for name in posix.environ:
-        # else the program's, too
+        # else the program refers to it, too
         if _has(before, name, posix.environ[name]) and is_held_once(posix.environ, name):
             areas.append(text_of(posix.environ[name]))
     for name, address, view in _c_entries():
         if len(view) and _has(before, name, view):
             areas.append((address, len(view)))
     areas.extend(_held.values())
-    return [area for area in areas if area[1] > 1]  # shorter bytes objects are the interpreter's own, and tell nothing
+    return [area for area in areas if area[1] > 1]  # the interpreter shares shorter bytes objects; they hold no secret
 
 
 def keep_places(initial: list[bytes], delta: Delta) -> None:
@@ -133,8 +132,8 @@ def renew(started: Any) -> bool:
 
 
 def take_up(entries: list[bytes] | None, delta: Delta) -> bytes | None:
-    """Replace what os.environ and the C library have by `entries` and what the program had changed; C has `entries`
-    already. Return TZ."""
+    """Replace the content of os.environ and of C's environ by `entries` and the program's changes; environ has
+    `entries` already, and with None os.environ has them, too. Return TZ."""
     if entries is None:
         now = posix.environ
     else:
@@ -177,7 +176,7 @@ def _split(block: bytearray, length: int) -> list[bytes]:
 
 
 def _by_name(entries: list[bytes]) -> dict[bytes, bytes]:
-    """Return the entries by their names; of several the first counts, as for getenv and for os.environ."""
+    """Return the entries by name; of equal names the first counts, as in getenv and os.environ."""
     return {entry[:end]: entry for entry in reversed(entries) if (end := entry.find(b"=", 1)) > 0}
 
 
@@ -187,7 +186,7 @@ def _has(entries: dict[bytes, bytes], name: bytes, value: bytes | memoryview) ->
 
 
 def _c_entries() -> Iterator[tuple[bytes, int, memoryview]]:
-    """Yield name, address of the value, and value, where it lies, of the C library's environ."""
+    """Yield name, address of the value, and a view of the value, for each entry of the C library's environ."""
     i, sizes = 0, ffi.new("uint64_t[2]")
     while entry := lib.mh_environment_entry(i, sizes, sizes + 1):
         i += 1
@@ -206,4 +205,4 @@ def _initial_block() -> range:
     return range(start, end)
 
 
-_BLOCK = _initial_block()  # of the process that began, as this was imported there
+_BLOCK = _initial_block()  # of the first process, which imported this module

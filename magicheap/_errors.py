@@ -71,7 +71,7 @@ def _check(status: int, err: Any, path: str | None) -> None:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an error says, without the file's name where the message has it."""
+    """Return the message of an error, without a second copy of the file's name."""
     if (
         isinstance(error, OSError)
         and error.strerror

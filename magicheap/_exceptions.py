@@ -7,17 +7,17 @@ MagicHeapError          never raised itself
   BusyError             the address range or the lock is taken
   NoSpaceError          the arena or the disk is full
   DanglingError         pointers that a later run could not follow
-  UntrustedError        somebody else could have chosen what the snapshot holds
+  UntrustedError        another user could have chosen the content of the snapshot
   UnsupportedError      this machine cannot do it
   RootError             (also ValueError) a root that a later run could not get back; of a transaction it is a
                         warning, as all of these are
-OSError                 whatever the kernel said, with the filename
+OSError                 the kernel's error, with the filename
 ValueError              the caller's mistake
 """
 
 
 class MagicHeapError(Exception):
-    """Base of what this package raises; never raised itself."""
+    """Base of this package's own exceptions; never raised itself."""
 
 
 class FormatError(MagicHeapError):
@@ -35,7 +35,7 @@ class StaleError(MagicHeapError):
 class BusyError(MagicHeapError):
     """The address range or the lock is taken."""
 
-    is_another_run = False  # which makes the snapshot in our stead: nothing is wrong
+    is_another_run = False  # True: another run is making the snapshot, and nothing is wrong
 
 
 class NoSpaceError(MagicHeapError):
@@ -47,17 +47,16 @@ class DanglingError(MagicHeapError):
 
 
 class UntrustedError(MagicHeapError):
-    """Owner, mode or directory of the file would let somebody else choose our memory."""
+    """Owner, mode or directory of the file would let another user choose our memory."""
 
 
 class UnsupportedError(MagicHeapError):
-    """This machine cannot do it."""
+    """This machine lacks what the snapshot needs."""
 
 
 class RootError(MagicHeapError, ValueError):
-    """The root holds something that a later run could not get back: the snapshot is not made, and the warning says
-    why."""
+    """The root holds an object that a later run could not restore; the snapshot is not made, and a warning says why."""
 
 
 class MagicHeapWarning(UserWarning):
-    """The program goes on, but without the snapshot it asked for."""
+    """The program goes on without the snapshot that it asked for."""

@@ -1,29 +1,27 @@
-"""The end of a resumed process: CPython's own teardown is forgone where nobody would notice, and left to CPython where
-somebody would.
+"""The end of a resumed process: CPython's teardown is skipped where it has no visible effect, and left to CPython
+elsewhere.
 
     watch()                # in the committing process, before the body
     kept = prepare()       # in the committing process, behind the body
     settle()               # there, last thing before the fork
     go_on(kept)            # in the committing process, when it is done
     take_up(kept)          # in a resumed process
-    rehearse()             # behind take_up, in a process that only tries what a resumed one does
+    rehearse()             # after take_up, in the rehearsing child
 
-CPython ends by joining threads, calling what atexit has, flushing the standard streams, and then destroying every
-module; the last part takes longer than the resume, writes to each page of the heap, and mostly does nothing but free
-memory.
+CPython ends by joining threads, calling atexit functions, flushing the standard streams, and then destroying every
+module. The last part takes longer than the resume, writes to each page of the heap, and mostly only frees memory.
 
-X1  At the commit everything there is goes to the collector's permanent generation, as gc.freeze advises: no later
-    collection writes to it, and what the collector knows of at the end came later.
-X2  As soon as the modules are to be destroyed (the collection before that calls us), what came later, and what of the
-    image prepare noted, is asked whether its end would be heard (_finalizers.py). If nothing would, but for files that
-    are to be written and closed, which is done where no other thread may hold them, mh_leave goes on behind
-    Py_FinalizeEx: exit status, C's atexit handlers and the destructors of C++ are those of any process. Objects of
-    extension modules that have no finalizer are not deallocated, unless a file is open that they may write
+X1  At the commit all objects move to the collector's permanent generation, as gc.freeze advises: no later collection
+    writes to them, and at the end the collector knows only objects that are younger than the resume.
+X2  Just before CPython destroys the modules (the collection before that calls us), _finalizers.py examines the younger
+    objects, and those of the image that prepare noted: would their end have a visible effect? If none would, except
+    for files to be written and closed, which we do where no other thread can hold them, mh_leave continues after
+    Py_FinalizeEx: exit status, C's atexit handlers and C++ destructors are those of any process. Objects of extension
+    modules that have no finalizer are not deallocated, unless a file is open that they may write
     (native/python/teardown.c).
-X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as ever: which finalizers are
-    called, in which order, what their modules still hold, and what a daemon thread keeps from being finalized is
-    nowhere imitated.
-X4  Where the program has itself called gc.freeze or gc.unfreeze, its choice stands, and CPython ends as ever.
+X3  Else, and at any doubt, the image is given back to the collector, and CPython ends as usual. No code here imitates
+    which finalizers run, in which order, what their modules still hold, or what a daemon thread keeps alive.
+X4  Where the program itself has called gc.freeze or gc.unfreeze, its choice stands, and CPython ends as usual.
 """
 
 from __future__ import annotations
@@ -50,18 +48,18 @@ class Kept(NamedTuple):
     is_first: bool  # nothing was frozen before by the program
     can_leave: bool
     carriers: tuple[weakref.ref[Any], ...]  # of the image: see _finalizers.carriers
-    is_doubtful: bool  # there are others, which can't be watched
-    is_told: bool  # somebody wants to hear of the teardown itself
+    is_doubtful: bool  # other carriers exist, which can't be watched
+    is_told: bool  # the interpreter was started to report its teardown
 
 
 _resumed: Kept | None = None  # of this process; None: it was not resumed
-_witness: list[object] = []  # of a resumed process: as old as the resume
+_witness: list[object] = []  # of a resumed process: made at the resume
 _is_watched = False
 _is_alone = False  # no other thread holds objects of Python's
 
 
 def watch() -> None:
-    """Have the end tell us; what is registered later is called before us."""
+    """Register for the end; atexit functions registered later are called before ours."""
     global _is_watched
     if not _is_watched:
         _is_watched = True
@@ -69,7 +67,7 @@ def watch() -> None:
 
 
 def prepare() -> Kept:
-    """Throw away what is unreachable, so that it is in no image, and freeze the rest."""
+    """Collect garbage, so that the image has none, and freeze the rest."""
     gc.collect()
     objects = gc.get_objects()
     oldest: object = _witness if _resumed else sys.modules
@@ -95,8 +93,8 @@ def _is_told() -> bool:
 
 
 def _watched(objects: list[Any]) -> tuple[list[weakref.ref[Any]], bool]:
-    """Return references to the carriers, and whether one would be heard that must not be referred to: that would change
-    it."""
+    """Return weak references to the carriers, and whether there is one with a visible end that a weak reference would
+    change."""
     references, is_doubtful = [], False
     for each in _finalizers.carriers(objects):
         try:
@@ -107,7 +105,7 @@ def _watched(objects: list[Any]) -> tuple[list[weakref.ref[Any]], bool]:
 
 
 def go_on(kept: Kept) -> None:
-    """Undo what prepare did, unless that would undo another's choice, or an earlier one of ours: a resumed process
+    """Undo prepare, unless that would undo the program's own freeze, or that of an earlier commit: a resumed process
     keeps to X1."""
     if _resumed:
         take_up(kept)
@@ -116,15 +114,15 @@ def go_on(kept: Kept) -> None:
 
 
 def take_up(kept: Kept) -> None:
-    """Arrange a quick end."""
+    """Arrange for a quick end."""
     global _resumed, _witness
     _resumed, _witness = kept, []
     watch()
 
 
 def rehearse() -> None:
-    """Do what is done at the end, all but leaving, for which mh_leave finds no way, and closing files, which are the
-    committing process's."""
+    """Perform the steps of the end, except the leaving, for which mh_leave finds no way here, and the closing of files,
+    which belong to the committing process."""
     global _is_alone
     if "threading" in sys.modules:
         shut_down(sys.modules["threading"])
@@ -135,10 +133,10 @@ def rehearse() -> None:
 
 
 def _expect_the_end() -> None:
-    """Have the collection that comes after all of atexit call us."""
+    """Have the collection after all atexit functions call us."""
     global _is_alone
     if _resumed:
-        _is_alone = len(current_frames()) == 1  # later, CPython has forgotten the threads that it does not join
+        _is_alone = len(current_frames()) == 1  # later, CPython has forgotten its daemon threads
         gc.callbacks.append(_EndOfCollecting() if not gc.isenabled() else _end)
         gc.enable()
 
@@ -150,8 +148,7 @@ def _end(phase: str, info: dict[str, int]) -> None:
 
 
 class _EndOfCollecting:
-    """In place of _end where the program has switched the collector off: then CPython would not collect at this
-    point."""
+    """Replaces _end where the program has switched the collector off: CPython then does not collect at this point."""
 
     is_frozen = False
 
@@ -168,16 +165,16 @@ class _EndOfCollecting:
 
 
 def _leave_or_restore(keeps_frozen: bool = False) -> bool:
-    """Leave; or, where that can't be done, undo X1 (unless X4), or return whether that is still to be done."""
+    """Leave. Where that is impossible, undo X1 (unless X4), or return whether the caller must."""
     try:
         kept, young = _resumed, gc.get_objects()
         if kept is None or not kept.is_first or not _is_frozen_by_us(kept, set(map(id, young))):
             return False  # X4
         if kept.can_leave and _is_silent(kept, young):
             _cpython.leave()
-    except Exception:  # of a finalizer's doubt: CPython's own end is always right
+    except Exception:  # from the examination of finalizers: CPython's own end is always right
         pass
-    gc.freeze()  # what came later now stands behind the image, in the order in which it came
+    gc.freeze()  # appends the younger objects to the image's, in the order of their age
     if not keeps_frozen:
         gc.unfreeze()
     return keeps_frozen
@@ -204,13 +201,13 @@ def _close(heard: list[Any]) -> bool:
     for file in files or ():
         try:
             file.close()
-        except (OSError, ValueError):  # as a finalizer's, nobody is told
+        except (OSError, ValueError):  # ignored, as that of a finalizer is
             pass
     return files is not None
 
 
 def _is_usual(kept: Kept) -> bool:
-    """Return whether nobody has asked to be told of the teardown itself."""
+    """Return whether no callback or report would observe the teardown itself."""
     if kept.is_told or b"PYTHONMALLOCSTATS" in posix.environ:
         return False
     callbacks = gc.callbacks and any(not isinstance(each, _EndOfCollecting) for each in gc.callbacks)

@@ -1,33 +1,32 @@
-"""What a program has open for writing, and its temporary files: in each later run as a plain run would have them.
+"""Files that a program has open for writing, and its temporary files: each later run has them as a plain run would.
 
     held = prepare(tx, is_again)     # in the committing process, last thing before mh_arm: hands descriptors over to us
     _files_again.take_up(held, ...)  # in a resumed process
 
-The launcher opens again what is open for reading. What a plain run would do to a file that is open for writing depends
-on how it was opened:
+The launcher opens files again that are open for reading. What a plain run would do to a file that is open for writing
+depends on how it was opened:
 
     opened               a plain run                            a resumed run
-    w, w+ (O_TRUNC)      empties it, writes it again            writes what it held at the commit, and nothing else is
-                         in it
-    x (O_EXCL)           makes it, or fails                     makes it so, or is cold where it exists
-    a, a+ (O_APPEND)     adds to what is there, or makes it     adds what the body had added; to another file, which a+
-                         may have read, it is cold
+    w, w+ (O_TRUNC)      truncates it, writes it again          truncates it, writes its content at the commit
+    x (O_EXCL)           makes it, or fails                     makes it with that content, or is cold if it exists
+    a, a+ (O_APPEND)     appends to it, or makes it             appends what the body had appended; is cold if a+ may
+                         have read another file
     r+, not written to   finds it                               opens it, if it is the same file
-    r+, written to       changes what it finds                  refused by name (descriptors.c)
-    O_CREAT alone        finds it, or makes it                  as r+ if it was there, else as x
-    by C, or unknown     who knows                              as r+ (descriptors.c)
-    deleted              has one of its own                     makes one of its own, with what it held
-    a copy (dup)         shares offset and flags                copies it again; of a standard stream, if it can be but
-                         one
-    locked for reading   waits for the lock                     takes it, or is cold where it is not to be had
+    r+, written to       changes its content                    the commit is refused by name (descriptors.c)
+    O_CREAT alone        finds it, or makes it                  as r+ if it existed, else as x
+    by C, or unknown     unknown                                as r+ (descriptors.c)
+    deleted              has a file of its own                  makes a file of its own, with the same content
+    a duplicate (dup)    shares offset and flags                duplicates it again; a standard stream, if only one
+                         fits
+    locked for reading   waits for the lock                     takes the lock, or is cold if another process has it
 
-Temporary files and directories (tempfile) are kept with all that is in them and made anew, under their own names, since
-the program knows them by these: where a name is taken, by another run of the same snapshot or by what a dead one left,
-the run is cold. Files and directories that the body made elsewhere must be there.
+Temporary files and directories (tempfile) are stored with their content and made anew, under their own names, since the
+program holds these names. If a name is taken, by another run of the same snapshot or by a leftover of a dead run, the
+run is cold. Files and directories that the body made elsewhere must exist.
 
-W1  Names are claimed first, and what may fail is done before any file is changed, files that are added to last; on
-    failure all claims are given up.
-W2  All of the contents lie in the image, so there is a bound (CONTENT_BYTES_MAX): beyond, the commit is refused.
+W1  Names are claimed first. All steps that may fail come before any file is changed; files opened for appending come
+    last. On failure all claims are undone.
+W2  All contents are in the image, so there is a bound (CONTENT_BYTES_MAX), beyond which the commit is refused.
 """
 
 from __future__ import annotations
@@ -59,15 +58,15 @@ REOPEN, REWRITE, MAKE, ADD, PRIVATE, COPY = "reopen", "rewrite", "make", "add", 
 
 
 class Descriptor(NamedTuple):
-    """One that is not the launcher's to open."""
+    """A descriptor that the launcher does not open."""
 
     fd: int
     how: str  # one of the above
     path: str  # PRIVATE: the directory it lies in
-    flags: int  # as fcntl tells them
+    flags: int  # of fcntl's F_GETFL
     is_inheritable: bool
     offset: int
-    identity: tuple[int, int] | None  # inode and device that it must have, if there is a file; None: any will do
+    identity: tuple[int, int] | None  # inode and device that an existing file must have; None: any
     content: bytes  # REWRITE, MAKE, PRIVATE: all of it; ADD: what the body added
     mode: int  # of a file that is to be made
     original: int  # COPY: the descriptor it is a copy of
@@ -75,13 +74,13 @@ class Descriptor(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What prepare found."""
+    """The result of prepare."""
 
     descriptors: tuple[Descriptor, ...]
     trees: tuple[tuple[str, Tree], ...]
     made: tuple[tuple[str, bool], ...]  # a path, and whether it is a directory
     directory: str  # the working directory, if a name was relative to it; else ""
-    owner: tuple[int, bytes]  # the process that commits, and when it began
+    owner: tuple[int, bytes]  # the committing process, and when it began
     is_again: bool  # the snapshot before could not be used because of its files
     made_at: float  # seconds since the epoch
 
@@ -90,8 +89,8 @@ class Held(NamedTuple):
 
 
 def prepare(tx: Any, is_again: bool) -> Held | None:
-    """Return what later runs must find, None if that is nothing. UnsupportedError: it is too much, or of a kind that
-    can't be made anew."""
+    """Return the files that later runs must make or find, or None. UnsupportedError: they are too large, or of a kind
+    that can't be made anew."""
     room = [CONTENT_BYTES_MAX]
     roots = topmost(_openings.temporary())
     trees = tuple((path, read_tree(path, room)) for path in roots)
@@ -129,14 +128,14 @@ def temporary_files() -> list[str]:
 
 
 def _refuse_mapped(roots: list[str]) -> None:
-    """A later run would look for the file that its memory is mapped from before it can be made anew."""
+    """Raise UnsupportedError for mapped temporary files: the launcher maps a file before it could be made anew."""
     if not roots:
         return
     with open("/proc/self/maps", errors="surrogateescape") as file:
         paths = {line[line.index("/") : -1] for line in file if "/" in line}
     if mapped := sorted(path for path in paths if _is_below(path, roots)):
         raise UnsupportedError(
-            f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it behind the with"
+            f"{mapped[0]} is temporary and mapped into memory: unmap it in the body, or map it after the with"
         )
 
 
@@ -159,7 +158,7 @@ def _open_descriptors(tx: Any) -> list[int]:
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
-    except OSError:  # the one that listed them
+    except OSError:  # the descriptor of listdir
         return False
     return True
 
@@ -172,7 +171,7 @@ def _describe(
     others: list[Descriptor],
     directories: set[str],
 ) -> Descriptor | None:
-    """Return how to open a descriptor again; None: as the launcher does, or not at all."""
+    """Return how to open a descriptor again; None: the launcher opens it, or nobody does."""
     status, flags, target = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
     is_regular = stat.S_ISREG(status.st_mode) and not flags & os.O_PATH
     own = _Maker(fd, flags, status, room)
@@ -214,7 +213,7 @@ class _Maker:
         }
         is_regular = stat.S_ISREG(self.status.st_mode) and not self.flags & os.O_PATH
         offset = os.lseek(self.fd, 0, os.SEEK_CUR) if is_regular else 0
-        flags = self.flags & _FLAGS_KEPT & ~(os.O_DIRECTORY if is_regular else 0)  # which is part of O_TMPFILE
+        flags = self.flags & _FLAGS_KEPT & ~(os.O_DIRECTORY if is_regular else 0)  # O_TMPFILE includes it
         return Descriptor(self.fd, how, path, flags, os.get_inheritable(self.fd), offset, **{**values, **more})
 
     def read(self, start: int) -> bytes:
@@ -227,7 +226,7 @@ def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[
     if opening.is_emptied:
         return own.make(REWRITE, path, content=own.read(0), **mode)
     if before is not None and (before.st_ino, before.st_dev) != own.identity:
-        return None  # another file has got its name
+        return None  # another file has taken its name
     if opening.is_appended:
         old_bytes = 0 if before is None else before.st_size
         if own.status.st_size < old_bytes or (before is None and opening.is_exclusive):
@@ -242,8 +241,8 @@ def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[
 
 
 def _original(fd: int, status: os.stat_result, others: list[Descriptor]) -> int | None:
-    """Return the descriptor that this is a copy of: one of `others`, any lower one, or a standard stream if there is
-    but one that it can be."""
+    """Return the descriptor that this is a duplicate of: one of `others`, any lower one, or a standard stream if only
+    one fits."""
     streams = [stream for stream in range(3) if _is_copy(fd, stream, status)]
     if streams:
         return streams[0] if len(streams) == 1 else None
@@ -261,7 +260,7 @@ def _is_copy(fd: int, other: int, status: os.stat_result) -> bool:
 
 
 def _locks(fd: int) -> tuple[tuple[str, int, int], ...] | None:
-    """Return the locks for reading that are held through a descriptor; None: there are others, too."""
+    """Return the read locks that are held through a descriptor; None: there are other locks, too."""
     locks = []
     with open(f"/proc/self/fdinfo/{fd}") as file:
         lines = [line.split() for line in file if line.startswith("lock:")]
@@ -292,7 +291,7 @@ def _read(path: str, start: int, end: int, room: list[int]) -> bytes:
         raise UnsupportedError(
             f"files that are open for writing, and temporary ones, hold more than {CONTENT_BYTES_MAX >> 20} "
             f"MiB, {name} among them:"
-            " close or remove them in the body, or make them behind the with"
+            " close or remove them in the body, or make them after the with"
         )
     with open(path, "rb", buffering=0) as file:
         parts, size = [], end - start
@@ -303,7 +302,7 @@ def _read(path: str, start: int, end: int, room: list[int]) -> bytes:
 
 
 def began(pid: int) -> bytes:
-    """Return when a process began, in ticks since the boot; b"": there is none."""
+    """Return when a process began, in ticks since the boot; b"": there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

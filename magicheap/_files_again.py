@@ -1,12 +1,11 @@
-"""Files of a resumed process: makes and opens what _files.py found at the commit, whose table says how; and what has to
-come before.
+"""Files of a resumed process: makes and opens the files that _files.py found at the commit, as the table there says.
 
-    take_up(held, snapshot)          # in a resumed process, as the last of all: Unavailable, and nothing was changed
+    take_up(held, snapshot)          # in a resumed process, as the last step; Unavailable: nothing was changed
     reason, left = leave()           # in a process that is to be exchanged for a snapshot;
-                                     # come_back(left), if it was not
+                                     # come_back(left), if the exchange fails
 
-Where Python itself comes to the `with` and is exchanged for the snapshot, or a resumed process for a layer, what it had
-made before would be made twice: leave() gives it up, or says why the process can't be exchanged.
+Where Python itself reaches the `with` and is exchanged for the snapshot, or a resumed process for a layer, files that
+it made before would be made twice. leave() removes them, or says why the process can't be exchanged.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ if TYPE_CHECKING:
     from magicheap._files import Tree
 
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME  # by F_SETFL
-_F_OFD_SETLK = 37  # of linux/fcntl.h; whether Python names it depends on how it was built
-_AGAIN_S = 24 * 3600  # within this time a second snapshot that can't be used, for the same sort of reason, is enough
+_F_OFD_SETLK = 37  # of linux/fcntl.h; Python may be built without the name
+_AGAIN_S = 24 * 3600  # a second snapshot that can't be used for such a reason within this time is the last
 BUSY, STALE, LEFT, TWICE = "busy", "stale", "left", "twice"
 
 
 class Unavailable(Exception):
-    """A file can't be had as it was. `verdict`: BUSY, a later run may have it; STALE, a new snapshot will do; LEFT, it
-    may; TWICE, so was thought before."""
+    """A file can't be restored. `verdict`: BUSY, a later run may succeed; STALE, a new snapshot will help; LEFT, it may
+    help; TWICE, it was made for that reason before."""
 
     def __init__(self, reason: str, verdict: str) -> None:
         super().__init__(reason)
@@ -57,7 +56,7 @@ class Unavailable(Exception):
 
 
 def take_up(held: Held, snapshot: str) -> None:
-    """Make and open all of it. Unavailable: it can't be had; what was made until then is gone again."""
+    """Make and open all files. Unavailable: one can't be restored; files made before that are removed again."""
     claims: list[str] = []
     _adopt_finalizers(held.owner[0])
     try:
@@ -83,7 +82,7 @@ def take_up(held: Held, snapshot: str) -> None:
 
 
 def _adopt_finalizers(pid: int) -> None:
-    """Have multiprocessing remove its temporary directory: it does so only in the process that made it."""
+    """Make multiprocessing remove its temporary directory: it does so only in the process that made the directory."""
     util: Any = sys.modules.get("multiprocessing.util")
     if util:
         adopt_finalizers(util, pid)
@@ -105,8 +104,8 @@ def _lost(held: Held, reason: str) -> Unavailable:
 
 def _taken(held: Held, snapshot: str, path: str) -> Unavailable:
     if began(held.owner[0]) == held.owner[1] or _is_used(snapshot):
-        return Unavailable(f"{path}, which each run has for itself, is in use by another run at this moment", BUSY)
-    return _lost(held, f"{path}, which each run makes for itself, was left behind by another")
+        return Unavailable(f"{path}, which each run makes for itself, is in use by another run", BUSY)
+    return _lost(held, f"{path}, which each run makes for itself, was left by an earlier run")
 
 
 def _is_used(snapshot: str) -> bool:
@@ -119,13 +118,13 @@ def _is_used(snapshot: str) -> bool:
             with open(f"/proc/{name}/maps", errors="replace") as file:
                 if wanted in file.read():
                     return True
-        except OSError:  # has ended, or is somebody else's
+        except OSError:  # the process has ended, or is another user's
             continue
     return False
 
 
 def _claim(path: str, tree: Tree, claims: list[str]) -> None:
-    """Make the file or directory, which must not exist; then what is in it."""
+    """Make the file or directory, which must not exist; then its content."""
     mode, inside = tree
     if isinstance(inside, str):
         os.symlink(inside, path)
@@ -182,7 +181,7 @@ def _open_private(each: Descriptor, flags: int) -> int:
 
 
 def _place(each: Descriptor, fd: int) -> None:
-    """Give it its number, flags and locks."""
+    """Give the descriptor its number, flags and locks."""
     os.dup2(fd, each.fd, each.is_inheritable)
     os.close(fd)
     fcntl.fcntl(each.fd, fcntl.F_SETFL, each.flags & _SETTABLE & ~os.O_APPEND)
@@ -200,7 +199,7 @@ def _place(each: Descriptor, fd: int) -> None:
 
 
 def _fill(each: Descriptor) -> None:
-    """Bring content and offset to where they were: from here on a run that failed would leave traces."""
+    """Restore content and offset: from here on a run that failed would leave traces."""
     if each.how == REWRITE:
         os.ftruncate(each.fd, 0)
     if each.how == ADD:
@@ -236,8 +235,8 @@ def _remove(path: str) -> None:
 
 
 def leave() -> tuple[str, list[tuple[str, Tree]]]:
-    """Remove what this process has made and another is to make in its stead. Return ("" or why it can't be exchanged,
-    what was temporary)."""
+    """Remove the files of this process that the snapshot makes anew. Return ("" or why the process can't be exchanged,
+    the removed files)."""
     temporary, known = _openings.temporary(), _openings.known()
     if not temporary and not known:
         return "", []
@@ -248,13 +247,13 @@ def leave() -> tuple[str, list[tuple[str, Tree]]]:
         if status is None or opening.is_emptied or (status.st_ino, status.st_dev) not in opened:
             continue
         if opening.is_appended and status.st_size > (opening.before.st_size if opening.before else 0):
-            return f"this process has added to {opening.path}, as the snapshot's does", []
+            return f"this process has appended to {opening.path}, as the snapshot does", []
         if opening.before is None and not opening.is_appended:
             made.append(opening.path)
     try:
         left = [(path, read_tree(path, [CONTENT_BYTES_MAX])) for path in topmost([*temporary, *made])]
     except (OSError, UnsupportedError) as error:
-        return f"what this process has made can't be given up: {error}", []
+        return f"files that this process has made can't be set aside: {error}", []
     for path, _ in left:
         _remove(path)
     return "", left

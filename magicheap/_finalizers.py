@@ -1,17 +1,16 @@
-"""Which objects would be heard if CPython took them apart: whose finalizer, or the callback of whose death, does more
-than free memory.
+"""Which objects are *heard* at the end: their finalizer, or a weak reference's callback, does more than free memory.
 
-    carriers(objects)      # those of `objects` that have such a thing at all
-    is_heard(each)         # whether it would do something, as things are
-    closable(heard)        # those that are heard, if all that would be done is to write and close files
+    carriers(objects)      # those of `objects` that have a finalizer or a callback
+    is_heard(each)         # whether it would have an effect in the present state
+    closable(heard)        # the objects that are heard, if their only effect is to write and close files
 
-F1  Whatever isn't known to be silent is heard: each class with a __del__ of its own, each subclass of a type named
-    here.
-F2  Nothing is called that a program could have written: kinds are told by their exact types.
-    Of the standard library's own classes some are known when they are done with (_LIBRARY_RULES).
-F3  Silent are: generators that have ended, not begun, or stand where no try waits; files that are closed, in memory, or
-    without a buffer to be written, unless a ResourceWarning would be shown; weak references whose callback is the
-    standard library's own housekeeping, or ours.
+F1  An object that is not known to be silent is heard: each class with a __del__ of its own, each subclass of a type
+    named here.
+F2  No code is called that a program could have written: kinds are recognised by their exact types. For some classes of
+    the standard library it is known when their work is done (_LIBRARY_RULES).
+F3  Silent are: generators that have ended, have not begun, or are suspended outside any try; files that are closed, in
+    memory, or without unwritten data, unless a ResourceWarning would be shown; weak references whose callback only
+    maintains the standard library's own tables, or ours.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
-_mro: Any = type.__dict__["__mro__"].__get__  # not asked of the class itself: a metaclass might answer
+_mro: Any = type.__dict__["__mro__"].__get__  # not cls.__mro__, which a metaclass might answer
 _callback: Any = weakref.ReferenceType.__dict__["__callback__"].__get__
 _members: Any = type.__dict__["__dict__"].__get__
 
 
 def carriers(objects: Iterable[Any]) -> list[Any]:
-    """Return what has a finalizer or is a weak reference with a callback. A class of objects that the collector does
-    not know stands for these."""
+    """Return the objects with a finalizer, and weak references with a callback. Objects that the collector does not
+    know are represented by their class."""
     of_kind: dict[type, bool] = {}
     found = []
     for each in objects:
@@ -76,7 +75,7 @@ def _uncollected(kind: Any, objects: Iterable[Any]) -> list[type]:
 
 
 def is_heard(each: Any) -> bool:
-    """Return whether the end of `each`, a carrier, could be noticed from outside, or by the program."""
+    """Return whether the end of `each`, a carrier, could have a visible effect, outside or in the program."""
     kind = type(each)
     if weakref.ReferenceType in _mro(kind):
         return _is_reference_heard(each)
@@ -87,7 +86,7 @@ def is_heard(each: Any) -> bool:
 
 
 def _rule_of_library(kind: type) -> Any:
-    """Return the rule for a class of the standard library, if it is that very class and has its own __del__."""
+    """Return the rule for a class of the standard library, if this is that class with its original __del__."""
     name = (_members(kind).get("__module__"), kind.__name__)
     own = (
         getattr(sys.modules.get(name[0]), name[1], None) is kind
@@ -105,7 +104,7 @@ def _is_reference_heard(each: Any) -> bool:
     if type(callback) is not types.BuiltinFunctionType:
         return True
     owner = type(callback.__self__).__name__
-    # C++ that forgets an object
+    # a destructor of C++ that only drops an object
     return not is_housekeeping_in_c(callback) and owner != "PyCapsule" and not owner.startswith("pybind11_")
 
 
@@ -122,7 +121,7 @@ def _is_reader_heard(each: io.BufferedReader) -> bool:
 
 
 def _is_text_heard(each: io.TextIOWrapper) -> bool:
-    buffer: Any = each.buffer  # whatever a program has put there
+    buffer: Any = each.buffer  # may be any object of the program
     if (
         type(buffer) in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
         and type(buffer.raw) is io.FileIO
@@ -141,8 +140,8 @@ _LAYERS: dict[type, int] = {io.TextIOWrapper: 0, io.BufferedWriter: 1, io.Buffer
 
 
 def closable(heard: list[Any]) -> list[Any] | None:
-    """Return them in the order in which they are to be closed, or None where it isn't all CPython's own, or would be
-    told."""
+    """Return the files in the order in which to close them, or None if one is not CPython's own, or would be warned
+    of."""
     if any(not _is_file_of_cpython(each) for each in heard) or (heard and _are_leaks_told()):
         return None
     return sorted(heard, key=lambda each: _LAYERS[type(each)])
@@ -155,7 +154,7 @@ def _is_file_of_cpython(each: Any) -> bool:
 
 
 def _are_leaks_told() -> bool:
-    """Return whether somebody might see a ResourceWarning."""
+    """Return whether a ResourceWarning might be shown."""
     for action, message, category, module, line in warnings.filters:
         if issubclass(ResourceWarning, category):
             if action != "ignore":
@@ -180,7 +179,7 @@ _RULES: dict[type, Any] = {
     io.TextIOWrapper: _is_text_heard,
 }
 
-# Of the standard library's classes with a __del__, those that programs let live on when they are done with them.
+# Classes of the standard library with a __del__ that programs often keep alive after use.
 _LIBRARY_RULES: dict[Any, Any] = {
     ("socket", "socket"): lambda each: each.fileno() != -1,
     ("sqlite3", "Connection"): lambda each: _are_leaks_told(),
@@ -191,11 +190,11 @@ _LIBRARY_RULES: dict[Any, Any] = {
 
 
 def streams_are_clean() -> set[int] | None:
-    """Return the ids of the standard streams and what they consist of, if all that was printed has been written; else
+    """Return the ids of the standard streams and of the objects they consist of, if all output has been written; else
     None.
 
-    CPython has flushed them once. Where that failed it knows so, and nobody else: then it fails again, as long as the
-    descriptor waits until it can write.
+    CPython has flushed them once. Whether that failed only CPython knows; a second flush then fails again, if the
+    descriptor is blocking.
     """
     spared: set[int] = set()
     for stream, original, fd in ((sys.stdout, sys.__stdout__, 1), (sys.stderr, sys.__stderr__, 2)):

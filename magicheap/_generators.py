@@ -1,16 +1,15 @@
-"""Generators that the program made, of random and numpy: which were seeded from entropy, and how these get other seeds
-in each process.
+"""The program's own generators of random and numpy: which were seeded from entropy, and how each process reseeds these.
 
-    steps, unknown = find()    # in the committing process, before the fork; each step is to be taken in a resumed
-                               # process, behind the fork handlers
+    steps, unknown = find()    # in the committing process, before the fork; each step is executed in a resumed
+                               # process, after the fork handlers
 
-G1  One that was seeded explicitly gives in each run what it gives in a plain one, so it is left alone.
-G2  How a random.Random was seeded, _seeds.py knows.
-G3  numpy's know their SeedSequence, and that its entropy; what numpy itself draws is as long as its pool and known as a
-    draw (native/route/entropy.c). One without was seeded by the legacy seed() or set_state(), which counts as
-    explicit.
-G4  Where neither can be shown, nothing is guessed: it is named, and left alone.
-G5  What a step touches it touches in every run; so there is none where there is no such generator.
+G1  A generator that was seeded explicitly repeats its numbers in each run, as in a plain one, so it is left alone.
+G2  _seeds.py knows how a random.Random was seeded.
+G3  A generator of numpy refers to its SeedSequence, which has its entropy. Entropy that numpy drew is as long as the
+    pool, and recorded as a draw (native/route/entropy.c). A generator without a SeedSequence was seeded by the legacy
+    seed() or set_state(), which counts as explicit.
+G4  A generator whose seeding can't be shown is named, and left alone.
+G5  A step writes to the same memory in every run; so there is no step without such a generator.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
 
     Step = tuple[str, Callable[[], None]]
 
-_WORD = 1 << 64  # no draw of 128 bits is below this, but by chance of 2**-64
+_WORD = 1 << 64  # a draw of 128 bits is below this with a probability of 2**-64
 
-_entropies: set[int] = set()  # of numpy's SeedSequences: given by us, or known to be drawn
-_last: list[Any] = []  # what was reseeded in this process: a later look at all objects leaves it out (gc.freeze)
+_entropies: set[int] = set()  # of numpy's SeedSequences: set by us, or known to be drawn
+_last: list[Any] = []  # generators reseeded in this process: gc.freeze hides them from a later walk over all objects
 
 
 def find() -> tuple[list[Step], list[str]]:
-    """Look at every object that the collector knows; also return what can't be told."""
+    """Examine every object that the collector knows; also return the generators of unknown seeding."""
     steps: list[Step] = []
     unknown: set[str] = set()
     if "random" in sys.modules:
@@ -112,7 +111,7 @@ def is_drawn(value: Any) -> bool:
 
 
 def _own() -> tuple[Any, Any, Any]:
-    """Return numpy's global RandomState, its bit generator, and the SeedSequence of that, which is None after
+    """Return numpy's global RandomState, its bit generator, and that one's SeedSequence, which is None after
     numpy.random.seed."""
     state = sys.modules["numpy.random.mtrand"]._rand
     generator = state._bit_generator
@@ -144,8 +143,8 @@ def _find_numpy(steps: list[Step], unknown: set[str]) -> None:
 
 
 def _reseed_numpy(sequences: list[Any], generators: list[Any], states: list[Any]) -> None:
-    _own()  # whoever has taken it away is told
-    fresh: dict[int, int] = {}  # sequences that were spawned by one another stay relatives
+    _own()  # raises here if the program has removed it
+    fresh: dict[int, int] = {}  # new entropy for old: sequences with the same entropy, by spawn, share it again
     for each in sequences:
         if each.entropy not in fresh:
             fresh[each.entropy] = int.from_bytes(os.urandom(16), "big") | _WORD

@@ -1,10 +1,10 @@
 """The transaction of a heap: attach a snapshot, or run the body cold and commit what it loaded.
 
 H1  A warm run has its root before the body starts; a root that can't be restored makes the run cold.
-H2  A root that no later run could get back is a warning like all that prevents a commit: the program has loaded, and
-    goes on with it (T3).
-H3  Where the snapshot is as it should be, and only this process can't have it a second time, the body runs and nothing
-    is committed: it would be the same again.
+H2  A root that no later run could restore causes a warning, as every obstacle to a commit does: the program has loaded,
+    and goes on with the root (T3).
+H3  Where the snapshot is good, and only this process can't attach it a second time, the body runs and nothing is
+    committed: the result would be the same.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class HeapTransaction(MagicTransaction):
                 "this is a free-threaded Python, whose memory magicheap does not know",
             )
             return
-        if not _loading:  # inside another's body it notes for that one
-            _watch.stand_down()  # what the program asked before is not the body's
+        if not _loading:  # within another transaction's body, questions are recorded for that one
+            _watch.stand_down()  # questions before the body do not belong to it
             _questions.forget()
         self._open_native(**self._options, is_movable=True)
         if self.was_committed and not self._restore():
@@ -60,7 +60,7 @@ class HeapTransaction(MagicTransaction):
         except BusyError as error:
             self.was_committed, self.reason = False, str(error)
             return False
-        except Exception as error:  # unpickling runs other people's code (H1)
+        except Exception as error:  # unpickling runs foreign code (H1)
             self._open_native(**{**self._options, "ignore_snapshot": True})
             self.reason = f"the root cannot be restored: {type(error).__name__}: {error}"
         return True
@@ -93,7 +93,7 @@ class HeapTransaction(MagicTransaction):
             self._commit_watched(lib.mh_commit)
         finally:
             self.audit = read_audit(self._tx)
-        del lent  # its memory is in the file by now
+        del lent  # the memory is in the file by now
         self.committed = True
         _log.info("committed %s", self._file())
         self._keep_to_bound()

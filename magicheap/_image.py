@@ -57,22 +57,22 @@ class Info(NamedTuple):
     created_ns: int  # since the epoch
     n_relocations: int
     live_blocks: int
-    checksum: int  # tells one snapshot from another
+    checksum: int  # differs between snapshots
 
 
 class Process(NamedTuple):
-    """What only the snapshot of a process has."""
+    """Fields that only the snapshot of a process has."""
 
-    command: str  # that the launcher finds it by, a line for each part; "": none
-    program: str  # what a cold run executes: the interpreter
+    command: str  # the command line by which the launcher finds it, a line for each part; "": none
+    program: str  # executed by a cold run: the interpreter
     parent_checksum: int  # of the snapshot that this one is a layer on; 0: none
     n_descriptors: int  # open files
     n_signals: int  # whose disposition is not the default
-    touched_bytes: int  # that every resumed process writes to before its program goes on; 0: nobody looked
+    touched_bytes: int  # that every resumed process writes to before its program goes on; 0: unknown
 
 
 class Segment(NamedTuple):
-    """A range of addresses, and what is mapped there."""
+    """A range of addresses, and the source of its content."""
 
     kind: str
     prot: int
@@ -84,11 +84,12 @@ class Segment(NamedTuple):
 
 
 class Input(NamedTuple):
-    """Something that makes the snapshot stale when it changes; or of kind "note": what nobody can ask again."""
+    """A question with its answer: another answer makes the snapshot stale. Kind "note": one that can't be asked
+    again."""
 
     kind: str
-    name: str  # and, or instead, the text that is kept of the answer, as far as it fits
-    size_bytes: int  # or another number, as the kind has it (native/format.h)
+    name: str  # and, or instead, the stored text of the answer, as far as it fits
+    size_bytes: int  # or another number, depending on the kind (native/format.h)
     inode: int
     mtime_ns: int
     digest: int  # of the answer; of kind "environment": of the variable's value, 0 if it was not set
@@ -127,7 +128,7 @@ class Image:
         return Process(text_of(raw.command), text_of(raw.program), *counts)
 
     def parent(self) -> str:
-        """Return the path of the snapshot that this one is a layer on, or ""; "?" if it isn't there any more."""
+        """Return the path of the snapshot that this one is a layer on, or ""; "?" if that no longer exists."""
         if self.process is None or not self.process.parent_checksum:
             return ""
         inputs = self.inputs
@@ -172,8 +173,8 @@ class Image:
         return ""
 
     def _run_options(self) -> Any:
-        """Return mh_options of such a run. A process is told by the environment it was started with, before Python
-        coerced the locale."""
+        """Return mh_options of such a run. For a process they have the environment that this one was started with,
+        before Python coerced the locale."""
         if self.info.kind != "process":
             return ffi.NULL
         from magicheap._environment import read_initial
@@ -183,29 +184,27 @@ class Image:
         return ffi.new("mh_options *", {"process": True, "environment": self._environ})
 
     def is_gone(self) -> bool:
-        """Tell whether a file it depends on is gone or changed, so that no run, in whatever circumstances, will take
-        it."""
+        """Tell whether a file it depends on is gone or changed, so that no run will ever take it."""
         gone: bool = lib.mh_image_is_gone(self._native)
         return gone
 
     @property
     def key(self) -> dict[str, list[str]]:
-        """What it is tied to (_key.py): label and items."""
+        """The parts of its key (_key.py): label and items."""
         size = lib.mh_image_read_key(self._native, ffi.NULL, 0) + 1
         text = ffi.new("char[]", size)
         lib.mh_image_read_key(self._native, text, size)
         return dict(_key.split(text_of(text)))
 
     def programs(self) -> list[str]:
-        """Return the files without which nobody will run it: the script, if it is known, and the interpreter."""
+        """Return the files without which no run will take it: the script, if it is known, and the interpreter."""
         script = self.key.get("program", [])
         return [path for path in (*script, self.process.program if self.process else "") if path.startswith("/")]
 
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image]:
-    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError if it is none that we may
-    take."""
+    """Open the snapshot at `path`. FormatError, CorruptError, UntrustedError or OSError: it must not be taken."""
     image = ffi.new("mh_image **")
     call(lib.mh_image_open, image, os.fsencode(path), path=path)
     try:

@@ -1,10 +1,10 @@
-"""Which files a load depends on by way of Python: those that the caller names, and the source of every imported module.
+"""Files that a load depends on through Python: those that the caller names, and the source of every imported module.
 
-I1  A file counts as it was when the load first looked at it: if it is another one at the commit, the load may have seen
-    either, and nothing is committed.
-I2  What is gone at the commit was temporary, and is no input.
+I1  A file counts as it was when the load first looked at it. If it differs at the commit, the load may have read either
+    version, and nothing is committed.
+I2  A file that is gone at the commit was temporary, and is no input.
 
-What else is asked, by Python and by C, the native library notes (native/route/questions.h), or _questions.py.
+The native library (native/route/questions.h) and _questions.py record all other questions of Python and C.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Recorder:
         _questions.begin()
 
     def stop(self) -> None:
-        """Cease to record."""
+        """Stop recording."""
         _questions.end()
 
     def forget(self) -> None:
@@ -52,18 +52,18 @@ class Recorder:
         _questions.forget()
 
     def paths(self) -> list[str]:
-        """Return the inputs there are, absolute and sorted."""
+        """Return the inputs that exist, absolute and sorted."""
         self._see_modules()
         return sorted(path for path in list(self._seen) if _identity(path))
 
     def changed(self, paths: Iterable[str]) -> str:
-        """Return the first of `paths` that is not what was seen, or ""."""
+        """Return the first of `paths` that has changed since it was first seen, or ""."""
         return next((path for path in paths if _identity(path) != self._seen[path]), "")
 
     def add_questions(self, tx: Any) -> None:
         """Record what Python code has asked."""
         for name in _questions.variables():
-            # _ is the shell's word for us
+            # _ is the shell's name for this program
             if (
                 name not in (b"", b"_")
                 and b"\0" not in name
@@ -92,7 +92,7 @@ class Recorder:
 
 
 def _identity(path: str) -> Identity | None:
-    """Return what tells one state of a regular file from another; None if there is no such file."""
+    """Return size, time and identity of a regular file, which tell a change; None if there is no such file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -103,8 +103,8 @@ def _identity(path: str) -> Identity | None:
 
 
 def _module_file(module: ModuleType) -> str | None:
-    """Return the file that a module's code came from, or None if there is none to watch."""
-    variables = getattr(module, "__dict__", {})  # not getattr: modules that load lazily would begin to
+    """Return the file of a module's code, or None if there is none to watch."""
+    variables = getattr(module, "__dict__", {})  # not getattr of __file__: a lazy module would load itself
     path = variables.get("__file__")
     if not isinstance(path, str) or _questions.is_standard(path):
         return None

@@ -1,16 +1,15 @@
-"""What the program changed that the kernel keeps for a process, and no memory: working directory, umask, limits,
-timers, standard streams.
+"""The program's changes to kernel state that is not memory: working directory, umask, limits, timers, standard streams.
 
     before = read()                  # as the transaction begins
-    changes = prepare(before, ...)   # in the committing process: None: nothing was;
-                                     # UnsupportedError: what no resumed process could be given
-    directory = check(changes, made) # in a resumed process, before anything of it is changed: Differs
-    take_up(changes, directory)      # and as the last of all
+    changes = prepare(before, ...)   # in the committing process; None: no changes;
+                                     # UnsupportedError: one that no resumed process could repeat
+    directory = check(changes, made) # in a resumed process, before anything is changed; raises Differs
+    take_up(changes, directory)      # as the last step
 
-A resumed process has what whoever started it gave it. What the program changed, in the body or before, is changed
-again: the working directory and the umask to what they were, as programs name these; all else, which may have been
-reckoned from what was there, only where the run begins with what the committing run began with, at the program's first
-instruction or at its `with`, or has it already.
+A resumed process inherits this state from its parent. The program's changes, in the body or before, are made again.
+Working directory and umask get their value at the commit, since programs set these to absolute values. Other values may
+have been computed from earlier ones. So they are set only if the run begins with the values that the committing run
+began with, at the program's first instruction or at its `with`, or if the run has the new value already.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _N_LIMITS = 16
-_LIMITS = slice(4, 4 + 2 * _N_LIMITS)  # of all values, those of limits: soft, hard
+_LIMITS = slice(4, 4 + 2 * _N_LIMITS)  # the limits among all values: soft, hard
 _OTHERS = (
     "the session (os.setsid)",
     "the process group (os.setpgid)",
@@ -43,9 +42,9 @@ _OTHERS = (
 _TIMERS = slice(_LIMITS.stop + len(_OTHERS), _LIMITS.stop + len(_OTHERS) + 3)
 _STREAMS = ("standard input", "standard output", "standard error")
 _OF_STREAM = (
-    "was led elsewhere (os.dup2, os.close)",
+    "was redirected (os.dup2, os.close)",
     "has other status flags (os.set_blocking)",
-    "is inherited by other processes, or no longer (os.set_inheritable)",
+    "has another inheritance flag (os.set_inheritable)",
 )
 _LIMIT_NAMES = (
     "CPU",
@@ -68,11 +67,11 @@ _LIMIT_NAMES = (
 
 
 class Differs(Exception):
-    """The run began with something else than the one that committed, and the program may have reckoned from it."""
+    """The run began with another value than the committing run, and the program may have computed its own from that."""
 
 
 class Changes:
-    """What each resumed process changes again; None or empty: nothing."""
+    """The changes that each resumed process makes again; empty: none."""
 
     __slots__ = ("alike", "closed", "cpus", "directory", "limits", "nice", "setrlimit", "umask")
 
@@ -83,22 +82,22 @@ class Changes:
         self.cpus: set[int] | None = None
         self.limits: list[tuple[int, int, int]] = []  # number, soft, hard
         self.closed: list[int] = []  # standard streams
-        self.alike: list[tuple[str, slice, list[list[int]]]] = []  # what is to be one of these
+        self.alike: list[tuple[str, slice, list[list[int]]]] = []  # name, place among all values, acceptable values
         self.setrlimit: Any = None
 
 
 def read(at_first: bool = False) -> list[int]:
-    """Return all values, in the order of native/sys/sys.h; at_first: as this package was loaded."""
+    """Return all values, in the order of native/sys/sys.h; at_first: those when this package was loaded."""
     values = ffi.new("int64_t[]", lib.MH_STATE_VALUES)
     lib.mh_read_state(at_first, values)
     return list(values)
 
 
 def prepare(before: list[int], is_resumed: bool) -> Changes | None:
-    """Find out what was changed. UnsupportedError: it can't be changed again.
+    """Find the changes. UnsupportedError: one can't be made again.
 
-    is_resumed: whoever comes to this `with` has come there from the snapshot that this process was, and has what was
-        changed before.
+    is_resumed: this process was itself resumed. Each run that reaches this `with` has resumed the same snapshot, and so
+        has the earlier changes.
     """
     began, now = [before] if is_resumed else [read(at_first=True), before], read()
     _refuse(began, now)
@@ -127,18 +126,18 @@ def prepare(before: list[int], is_resumed: bool) -> Changes | None:
 
 
 def check(changes: Changes, made: Sequence[str]) -> int:
-    """Return a descriptor of the directory to go to, or -1. Differs, OSError: nothing was changed. `made`: directories
-    that will be made yet."""
+    """Return a descriptor of the directory to change to, or -1. Differs, OSError: nothing was changed. `made`:
+    directories that the resume is yet to make."""
     now = read()
     for name, part, expected in changes.alike:
         if now[part] not in expected:
-            raise Differs(f"the program has changed {name}, which is another here to begin with")
+            raise Differs(f"the program has changed {name}, and this run began with another value")
     is_made = changes.directory is None or any(f"{changes.directory}/".startswith(f"{path}/") for path in made)
     return -1 if is_made else _opened(changes.directory)
 
 
 class umask:
-    """Has the program's umask within, for files that it made, and afterwards that of the run."""
+    """Sets the program's umask inside the block, for files that the program made, and the run's umask after it."""
 
     __slots__ = ("_changes", "_mask")
 
@@ -155,7 +154,7 @@ class umask:
 
 
 def take_up(changes: Changes, directory: int) -> None:
-    """Change it."""
+    """Make the changes."""
     now = read()
     if changes.nice is not None and now[2] != changes.nice:
         os.setpriority(os.PRIO_PROCESS, 0, 20 - changes.nice)
@@ -190,21 +189,21 @@ def _refuse(began: list[list[int]], now: list[int]) -> None:
     for name, i in zip(_OTHERS, range(_LIMITS.stop, _TIMERS.start), strict=True):
         if any(each[i] != now[i] for each in began):
             raise UnsupportedError(
-                f"the program has changed {name}, which later runs would not have: change it behind the with"
+                f"the program has changed {name}, which later runs would not have: change it after the with"
             )
     if any(now[i] and not began[0][i] for i in range(_TIMERS.start, _TIMERS.stop)) or _has_timers():
         raise UnsupportedError(
-            "a timer runs (signal.alarm, signal.setitimer), which later runs would not have: start it behind the with"
+            "a timer runs (signal.alarm, signal.setitimer), which later runs would not have: start it after the with"
         )
     for fd, stream in enumerate(_STREAMS):
         leads = now[_of_stream(fd)]
         for i, what in enumerate(_OF_STREAM):
             if leads[0] and any(each[_of_stream(fd)][i] != leads[i] for each in began):
-                raise UnsupportedError(f"{stream} {what}, which later runs would not have: do it behind the with")
+                raise UnsupportedError(f"{stream} {what}, which later runs would not have: do it after the with")
 
 
 def _has_timers() -> bool:
-    """Tell whether timer_create made any. Kernels without checkpoints don't tell."""
+    """Tell whether timer_create made any timer; False on kernels without checkpoint support, which don't list them."""
     try:
         with open("/proc/self/timers", "rb") as timers:
             return bool(timers.read(1))

@@ -1,7 +1,7 @@
-"""What a snapshot is tied to, as one text, made of parts so that what differs can be told by name
+"""The key of a snapshot: one text, made of labelled parts, so that a reason can name the part that differs
 (native/snapshot/key.h).
 
-Two runs with one key may take the same snapshot; runs with different keys are variants, each with its own.
+Two runs with one key may take the same snapshot; runs with different keys keep a variant each.
 """
 
 from __future__ import annotations
@@ -22,34 +22,37 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t"})
 
 
 def join(parts: Iterable[Part]) -> str:
-    """Return the text of a key. The place comes last."""
+    """Return the text of a key. The part "place" comes last."""
     return "".join(f"\n{label}=" + "\t".join(item.translate(_ESCAPES) for item in items) for label, items in parts)
 
 
 def split(text: str) -> list[Part]:
-    """Return the parts of a key; of one without, which a C program may have made, none."""
+    """Return the parts of a key; none if it has none, as a C program's key may."""
     lines = text.split("\n")[1:] if text.startswith("\n") else []
     return [(label, items.split("\t")) for label, _, items in (line.partition("=") for line in lines)]
 
 
 def program() -> Part:
-    """Return the file that runs; none where there is none that could go away by itself."""
+    """Return the program's file, and how it is run; nothing if the program is no file."""
     path = getattr(sys.modules["__main__"], "__file__", None)
-    return "program", [os.path.realpath(path)] if isinstance(path, str) and os.path.exists(path) else []
+    if not isinstance(path, str) or not os.path.exists(path):
+        return "program", []
+    skipped = n_skipped(sys.orig_argv)
+    is_module = sys.orig_argv[skipped - 1 : skipped] == ["-m"]
+    return "program", [os.path.realpath(path), "run by -m" if is_module else "run as a script"]
 
 
 def interpreter() -> Part:
-    """Return by what the program is run: another interpreter would read the same files differently."""
-    # by whatever name: python, python3
+    """Return the interpreter: another one would read the same files differently."""
+    # independent of its name: python, python3
     directory, real = os.path.dirname(sys.executable), os.path.realpath(sys.executable)
     return "interpreter", [directory, real, sys.implementation.name, " ".join(sys.version.split())]
 
 
 def options() -> Part:
-    """Return what the interpreter was told, on its command line or by variables: it acts on most of it only as it
-    starts."""
+    """Return the interpreter's options, from its command line or from variables: most act only at its start."""
     flags = str(sys.flags).partition("(")[2].rstrip(")").split(", ")
-    unbuffered = [f"unbuffered={int(_is_unbuffered(sys.orig_argv))}"]  # which the flags don't tell
+    unbuffered = [f"unbuffered={int(_is_unbuffered(sys.orig_argv))}"]  # not among the flags
     return "options", [
         *flags,
         *unbuffered,
@@ -71,20 +74,20 @@ def n_skipped(words: list[str]) -> int:
 
 
 def arguments() -> list[str]:
-    """Return what the program was started with behind its name, whatever it has made of sys.argv."""
+    """Return the arguments that the program was started with, whatever its changes to sys.argv."""
     return sys.orig_argv[n_skipped(sys.orig_argv) + 1 :] if sys.orig_argv else sys.argv[1:]
 
 
 def _is_unbuffered(words: list[str]) -> bool:
-    """Tell whether -u is among the interpreter's options, alone or behind others."""
+    """Tell whether -u is among the interpreter's options, alone or after other letters."""
     options = [word[1:] for word in words[1 : n_skipped(words)] if word.startswith("-") and not word.startswith("--")]
-    # behind these stands a value
+    # a value follows these letters
     alone = (word[: next((i for i, letter in enumerate(word) if letter in "cmWX"), None)] for word in options)
     return any("u" in letters for letters in alone)
 
 
 def search_path() -> tuple[Part, Part]:
-    """Return where modules are looked for: the working directory apart, which `python -m` puts first."""
+    """Return the search path of modules: the working directory, which `python -m` puts first, is a part of its own."""
     entries = [str(entry) for entry in sys.path]
     words = sys.orig_argv
     is_module = (

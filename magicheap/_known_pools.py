@@ -1,19 +1,18 @@
-"""What is known of libraries' threads and pools: one table, with a test on the real library for each row.
+"""Known threads and pools of libraries: one table, with a test on the real library for each row.
 
-    began = settle()             # in the committing process, before anything is armed;
-                                 # UnsupportedError names what can't be carried
+    began = settle()             # in the committing process, before mh_arm;
+                                 # UnsupportedError names the threads that can't be carried
     known_threads()              # for mh_know_thread, last thing before the fork
     begin_again(began)           # in the committing process, after the commit or its failure; and in a resumed one
 
-A thread is lost by a fork, and what it did nobody does any more. So a library is in one of three rows, and what is in
-none is refused:
+A fork loses all other threads, and their work. So each known library is of one of three kinds, and the threads of an
+unknown one prevent the commit:
 
-ends   It is told to end its threads, by its own interface, when they have nothing to do, and begins them again at their
-       next use or by begin_again.
-rests  It survives a fork by itself: handlers of its own begin its threads again, or nothing is missed. Where a thread
-       holds a lock or has work, both would be lost with it; so it must rest from before the question whether there is
-       any work until the fork is done, which the kernel's count of its switches proves (mhi_threads_check).
-stays  It can't do either. The refusal says what the author can do instead.
+ends   Its own interface ends its idle threads, and starts them again at their next use or by begin_again.
+rests  It survives a fork by itself: its own handlers start its threads again, or it does without them. A lock that a
+       thread holds, or its work, would be lost; so the thread must not run between the check that it has no work and
+       the end of the fork, which the kernel's count of its context switches proves (mhi_threads_check).
+stays  Neither is possible. The refusal names a remedy for the author.
 """
 
 from __future__ import annotations
@@ -38,26 +37,26 @@ if TYPE_CHECKING:
 
     Again = Callable[[], object]
 
-# for pools to come to rest, which spin for a while; arbitrary: who is refused at every run waits so long at every run
+# for spinning pools to come to rest; arbitrary: a program whose commit is always refused waits so long in every run
 _REST_S = 0.5
-_END_S = 1.0  # for a thread that was told to end; arbitrary
-_FLUSH_S = 5.0  # for spans on their way to a collector: its processor's default is to look every five seconds
+_END_S = 1.0  # for a thread that is ending; arbitrary
+_FLUSH_S = 5.0  # for spans on their way to a collector: by default its processor wakes every five seconds
 _STEP_S = 0.005
-# mhi_threads_check lets it through: the allocator's fork handlers end it and begin another
+# mhi_threads_check admits it: the allocator's fork handlers end it and start another
 _JEMALLOC = "jemalloc_bg_thd"
 
 
 class Pool(NamedTuple):
     """A row of the table."""
 
-    remedy: str  # for the author, where its threads prevent the commit
-    # ends all its threads, which have no work; AttributeError, KeyError: another version, which stays
+    remedy: str  # for the author, if its threads prevent the commit
+    # ends all its idle threads; AttributeError, KeyError: an unknown version, whose threads stay
     end: Callable[[], Again] | None = None
     resting: Callable[[list[Thread]], list[Thread]] | None = None  # those of its threads that may be lost, in any order
 
 
 def settle() -> list[Again]:
-    """End what can be ended, and wait a little for what is about to end or to rest."""
+    """End the pools that can be ended, and wait a little for threads that are about to end or to rest."""
     _pools.end_tqdm()
     _known_processes.end_pools()
     _end_workers_of_sentry()
@@ -79,14 +78,13 @@ def settle() -> list[Again]:
 
 
 def begin_again(began: list[Again]) -> None:
-    """Begin what settle has ended. Does nothing to libraries that do so by themselves."""
+    """Start the pools again that settle has ended. Libraries that do so by themselves are left alone."""
     for begin in began:
         begin()
 
 
 def known_threads() -> list[tuple[int, str, int]]:
-    """Return the kernel's id of each thread, its library, and how often it has stopped running; 0: it may not be
-    lost."""
+    """Return the kernel's id of each thread, its library, and its count of context switches; 0: it must not be lost."""
     found = [thread for thread in _threads.others() if thread.name != _JEMALLOC]
     lost = {thread.id for thread in _resting(found)}
     return [
@@ -95,9 +93,9 @@ def known_threads() -> list[tuple[int, str, int]]:
 
 
 def _found(deadline: float) -> list[Thread]:
-    """Return all threads. Those that run have some time to come to rest: pools spin before they wait, and nobody can
-    tell whose they are."""
-    # whose threads are Python's
+    """Return all threads. Running ones get some time to come to rest: pools spin before they wait, and the library of a
+    running thread can't be found."""
+    # the interpreter's, whose threads are Python's
     is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")
     while True:
         found = _threads.others()
@@ -107,8 +105,7 @@ def _found(deadline: float) -> list[Thread]:
 
 
 def _remaining(deadline: float) -> list[Thread]:
-    """Return the threads that may not be lost; those of known libraries have some time to become such that may, or to
-    end."""
+    """Return the threads that must not be lost. Threads of known libraries get some time to rest or to end."""
     while True:
         found = [thread for thread in _found(deadline) if thread.name != _JEMALLOC]
         lost = {thread.id for thread in _resting(found)}
@@ -129,7 +126,7 @@ def _resting(found: list[Thread]) -> Iterable[Thread]:
 
 
 def _name(thread: Thread) -> str:
-    """Return the library by the name that a program imports it by."""
+    """Return the library's name in an import statement."""
     library = thread.library.lstrip("_")
     return next((name for prefix, name in _PREFIXES.items() if library.startswith(prefix)), thread.library)
 
@@ -150,7 +147,7 @@ def _sentence(library: str, names: list[str]) -> str:
     more = f" and {len(names) - len(told)} more" if len(names) > len(told) else ""
     threads = f"the threads {', '.join(told)}{more}" if len(names) > 1 else f"the thread {told[0]}"
     pool = POOLS.get(library)
-    remedy = pool.remedy if pool else "join them in the body, or start them behind it"
+    remedy = pool.remedy if pool else "join them in the body, or start them after it"
     return f"{threads}{' of ' + library if library else ''}: {remedy}"
 
 
@@ -158,8 +155,8 @@ def _sentence(library: str, names: list[str]) -> str:
 
 
 def _end_numexpr() -> Again:
-    """It would look at the process id, which may be the same in another pid namespace. Sized by the machine's
-    processors."""
+    """End numexpr's pool: it detects a fork by the process id, which may be the same in another pid namespace. The
+    default size follows from the machine's processors."""
     numexpr: Any = sys.modules["numexpr"]
     n_threads, is_default = numexpr.get_num_threads(), numexpr.get_num_threads() == numexpr.ncores
     numexpr.set_num_threads(1)
@@ -170,14 +167,15 @@ def _end_numexpr() -> Again:
 def _end_opencv() -> Again:
     cv2: Any = sys.modules["cv2"]
     n_threads = cv2.getNumThreads()
-    cv2.setNumThreads(-1)  # its default: by the processors of whoever asks
+    cv2.setNumThreads(-1)  # the default: by the processors that this process may use
     is_default = n_threads == cv2.getNumThreads()
     cv2.setNumThreads(1)
     return lambda: cv2.setNumThreads(-1 if is_default else n_threads)
 
 
 def _end_workers_of_sentry() -> None:
-    """Its queue would keep the dead thread among those to be woken, so that the next event might wake nobody."""
+    """End sentry's threads: after a fork the queue would still list the dead thread as a waiter, and the next event
+    might wake no other."""
     for thread in threading.enumerate():
         worker = _owner(thread)
         if (
@@ -193,7 +191,7 @@ def _end_workers_of_sentry() -> None:
 
 
 def _flush_spans() -> None:
-    """Send what is queued: the processor's fork handler drops it, since in a fork the parent sends it."""
+    """Send queued spans: the processor's fork handler drops them, since the parent of a fork sends them."""
     for thread in threading.enumerate():
         processor = _owner(thread)
         if _is_batch_processor(processor) and processor._queue:
@@ -207,7 +205,7 @@ def _resting_telemetry(threads: list[Thread]) -> list[Thread]:
 
 
 def _is_at_rest(processor: Any, thread: threading.Thread) -> bool:
-    """Whether it waits for a span, or for its time, and there is nothing to send."""
+    """Tell whether the thread waits for a span, or for its interval, and has no spans to send."""
     frame = current_frames().get(thread.ident or 0)
     while frame is not None and frame.f_globals.get("__name__") == "threading":
         frame = frame.f_back
@@ -231,14 +229,14 @@ def _owner(thread: threading.Thread) -> Any:
 
 
 def _resting_polars(threads: list[Thread]) -> list[Thread]:
-    """The thread that its import starts deletes files of queries too large for memory; whoever starts after a process
-    does it, too."""
+    """Polars' import starts a thread that deletes files of queries too large for memory, which ended processes left.
+    Any later process with polars does so, too."""
     return threads if all(thread.name == "polars-ooc-clea" and thread.is_idle() for thread in threads) else []
 
 
 def _resting_arrow(threads: list[Thread]) -> list[Thread]:
-    """Its handlers begin both pools again (arrow/util/thread_pool.cc), without the tasks that were being run: there
-    must be none."""
+    """Arrow's fork handlers start both pools again (arrow/util/thread_pool.cc), but not the tasks that were running. So
+    there must be none."""
     try:
         n_threads, n_tasks = _count_in_pools_of_arrow()
     except (AttributeError, OSError, ValueError):
@@ -247,7 +245,7 @@ def _resting_arrow(threads: list[Thread]) -> list[Thread]:
 
 
 def _count_in_pools_of_arrow() -> tuple[int, int]:
-    """Return how many threads and tasks there are, by functions of arrow/util/thread_pool.h. AttributeError: of another
+    """Return the numbers of threads and tasks, by functions of arrow/util/thread_pool.h. AttributeError: an unknown
     version."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         (path,) = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/libarrow.so" in line}
@@ -283,11 +281,11 @@ POOLS = {
     "multiprocessing": Pool("leave the `with` of the pool in the body, or close and join it there"),
     "joblib": Pool("leave its Parallel, whose workers are processes, before the body ends"),
     "loky": Pool("shut its executor down in the body"),
-    "sentry_sdk": Pool("call sentry_sdk.init behind the with; what has begun to send must have ended"),
+    "sentry_sdk": Pool("call sentry_sdk.init after the with, or let its sending end in the body"),
     "opentelemetry": Pool(
-        "make the provider behind the with; what is queued must have been exported", resting=_resting_telemetry
+        "make the provider after the with, or have its queue exported in the body", resting=_resting_telemetry
     ),
-    "polars": Pool("import it in the body, and run its first query behind it", resting=_resting_polars),
+    "polars": Pool("import it in the body, and run its first query after it", resting=_resting_polars),
     "pyarrow": Pool(
         (
             "let its readers come to their end, and call pyarrow.enable_signal_handlers(False) before the first "
@@ -295,7 +293,7 @@ POOLS = {
         ),
         resting=_resting_arrow,
     ),
-    "duckdb": Pool("close all connections in the body, and connect behind it"),
+    "duckdb": Pool("close all connections in the body, and connect after it"),
     "onnxruntime": Pool(
         "start Python with ORT_DISABLE_TELEMETRY=1, or import it in the body, and give sessions that the body makes"
         " SessionOptions with intra_op_num_threads = 1 and inter_op_num_threads = 1"

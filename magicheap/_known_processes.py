@@ -1,9 +1,9 @@
-"""Pools of Python's and joblib's processes and threads that have no work left: ended before the commit, so that nothing
-of them is in it.
+"""Idle pools of Python's and joblib's processes and threads: they are ended before the commit, so that the snapshot has
+none.
 
     end_pools()
 
-What still works, or is held by the program so that it may be used again, is left alone, and prevents the commit.
+A pool that has work, or to which the program still refers, is left alone, and prevents the commit.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_PATIENCE_S = 1.0  # for what was told to end; arbitrary: a run is cold once
+_PATIENCE_S = 1.0  # for the end of a thread or process; arbitrary: a run is cold once
 _STEP_S = 0.005
-_SHARED = "/dev/shm"  # where the C library has named semaphores, and joblib the arrays of its workers
+_SHARED = "/dev/shm"  # has the C library's named semaphores, and the arrays of joblib's workers
 
 
 def end_pools() -> None:
@@ -41,15 +41,15 @@ def _end_multiprocessing() -> None:
         return
     for pool in [found for found in gc.get_objects() if issubclass(type(found), module.Pool)]:
         if not is_pool_running(module, pool) and _have_ended(pool, module.ThreadPool):
-            pool.terminate()  # of a pool that was closed and joined, so that nobody uses its pipes after this
+            pool.terminate()  # the pool was closed and joined, so nobody uses its pipes any more
             for queue in pool_queues(pool):
-                if hasattr(queue, "close"):  # those of a ThreadPool are no pipes
+                if hasattr(queue, "close"):  # a ThreadPool's queues are no pipes
                     queue.close()
-            del pool_workers(pool)[:]  # as it does with each worker that has ended: these have pipes, too
+            del pool_workers(pool)[:]  # as the pool does with ended workers, which have pipes, too
 
 
 def _have_ended(pool: Any, thread_pool: type[Any]) -> bool:
-    """Wait for its threads; its processes have ended when they have."""
+    """Wait for the pool's threads, which end after its processes."""
     workers = pool_workers(pool) if isinstance(pool, thread_pool) else []
     deadline = time.monotonic() + _PATIENCE_S
     threads = [*pool_threads(pool), *workers]
@@ -63,15 +63,14 @@ def _have_ended(pool: Any, thread_pool: type[Any]) -> bool:
 
 
 def _end_loky() -> None:
-    """Shut down the executor that joblib keeps, and the processes that watch over its files. The next use makes all of
-    them anew."""
+    """Shut down joblib's executor, and the processes that track its files. The next use makes all of them anew."""
     for package in ("joblib.externals.loky", "loky"):
         module: Any = sys.modules.get(f"{package}.reusable_executor")
         executor = getattr(module, "_executor", None)
         if executor is None or executor._flags.shutdown or executor._pending_work_items or _is_held(executor, module):
             continue
         if hasattr(executor, "terminate"):
-            executor.terminate(kill_workers=False)  # joblib's: with its temporary files
+            executor.terminate(kill_workers=False)  # removes joblib's temporary files, too
         else:
             executor.shutdown(wait=True)
         folders = list(getattr(getattr(executor, "_temp_folder_manager", None), "_cached_temp_folders", {}).values())
@@ -82,13 +81,13 @@ def _end_loky() -> None:
 
 
 def _is_held(executor: Any, module: Any) -> bool:
-    """Whether anybody but its module would find it shut down."""
+    """Tell whether the program refers to the executor, and would find it shut down."""
     return any(holder is not vars(module) and type(holder).__name__ != "frame" for holder in gc.get_referrers(executor))
 
 
 def _shared_since_start() -> list[str]:
-    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes those that it was
-    told of."""
+    """Return this user's entries in /dev/shm since this process began: a tracker that ends deletes the entries that it
+    tracks."""
     with (
         open("/proc/self/stat", encoding="utf-8", errors="replace") as stat,
         open("/proc/stat", encoding="ascii") as machine,
@@ -104,7 +103,7 @@ def _shared_since_start() -> list[str]:
 
 
 def _stop_tracker(module: Any) -> None:
-    """End it without waiting for ever."""
+    """End the tracker, with a bound on the wait."""
 
     def wait(pid: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S

@@ -1,5 +1,4 @@
-"""The snapshots in a directory, as `magicheap ls` and `clean` see them: what each is, for which runs, and when it was
-used."""
+"""The snapshots in a directory, for `magicheap ls` and `clean`: kind, variant, and last use of each."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ class Listed(NamedTuple):
     stored_bytes: int
     created_ns: int  # 0 if it can't be read
     problem: str  # why a run here and now would not take it, or ""
-    is_lost: bool  # nor would any other run
+    is_lost: bool  # no run will take it
     kind: str = ""  # "heap" or "process"; "" if it can't be read
-    parent: str = ""  # the snapshot it is a layer on, or ""; "?" if that is not there any more
-    used_ns: int = 0  # when a run took it; 0: none has
+    parent: str = ""  # the snapshot it is a layer on, or ""; "?" if that no longer exists
+    used_ns: int = 0  # when a run took it last; 0: never
     program: str = ""  # the script, if it is known
-    variant: str = ""  # what tells it from the others of its path, or ""
+    variant: str = ""  # how it differs from the others of its path, or ""
 
     @property
     def state(self) -> str:
@@ -42,15 +41,14 @@ class Listed(NamedTuple):
 
 
 def listed(directory: str | None = None) -> list[Listed]:
-    """Return the snapshots of a directory by name, damaged ones too; what never was one, or is not ours, is passed
-    over."""
+    """Return the snapshots of a directory by name, damaged ones too, without files of other kinds or other users."""
     directory = os.path.abspath(directory or cache_directory())
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     return of_paths(os.path.join(directory, name) for name in names)
 
 
 def of_paths(paths: Iterable[str]) -> list[Listed]:
-    """Return those of the paths where there is a snapshot."""
+    """Return the snapshots at these paths; other paths are left out."""
     found: list[Listed] = []
     features: dict[str, dict[str, list[str]]] = {}
     for path in paths:
@@ -67,7 +65,7 @@ def of_paths(paths: Iterable[str]) -> list[Listed]:
 
 
 def of_program(what: str) -> list[Listed]:
-    """Return the snapshots that a user means by the path of one, or of a script that has some in the cache."""
+    """Return all variants of a snapshot, given the path of one; or all snapshots in the cache of a script."""
     if own := of_paths(variant_paths(os.path.abspath(first_path(what)))):
         return own
     script = os.path.realpath(what)
@@ -75,7 +73,7 @@ def of_program(what: str) -> list[Listed]:
 
 
 def nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> Iterator[tuple[int, Listed]]:
-    """Yield each layer below its parent, if that is listed too. No cycles: a parent was there before its layers."""
+    """Yield each layer after its parent, if that is listed too. No cycles: a parent is older than its layers."""
     paths = {each.path for each in found}
     for each in found:
         if each.parent == parent if parent else each.parent not in paths:
@@ -84,11 +82,12 @@ def nested(found: list[Listed], parent: str | None = None, depth: int = 0) -> It
 
 
 def leftovers(directory: str, is_all: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is beside snapshots of a directory and of no use without them, with the reason; or all of it, a
-    directory behind what is in it."""
+    """Yield the files beside the snapshots of a directory that are useless without these, each with the reason; with
+    is_all, all such files."""
     for link in links_of(directory):
-        if is_all or is_dangling(link):
-            yield link, "the snapshot it leads to is gone"
+        is_lost = is_dangling(link)
+        if is_all or is_lost:
+            yield link, "the snapshot it leads to is gone" if is_lost else "all were asked for"
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         stem, suffix = os.path.splitext(name)
         path = os.path.join(directory, stem)
@@ -98,8 +97,8 @@ def leftovers(directory: str, is_all: bool) -> Iterator[tuple[str, str]]:
 
 
 def _of_other_format(path: str, problem: str) -> list[Listed]:
-    """Return the snapshot of another version, whose runs may take it; or what lost its content with the power, if we
-    have named it."""
+    """Return a snapshot of another format version, which that version's runs may take; or a file that lost its content
+    in a power failure, if its name is one of ours."""
     with open(path, "rb") as file:
         start, status = file.read(len(_MAGIC)), os.fstat(file.fileno())
     is_rest = (
@@ -130,14 +129,14 @@ def _listed(path: str, image: Image) -> Listed:
 
 
 def _features(image: Image) -> dict[str, list[str]]:
-    """Return all by which runs may differ: a label, and words for each."""
+    """Return the features in which runs may differ: for each a label, and words."""
     parts = {label: items[:1] if label == "interpreter" else items for label, items in image.key.items()}
     answers = {found[0]: [found[1]] for each in image.inputs if (found := difference_of(each))}
     return {**parts, **answers}
 
 
 def _variant(path: str, features: dict[str, dict[str, list[str]]]) -> str:
-    """Say what tells a snapshot from the others of its path."""
+    """Say how a snapshot differs from the others of its path."""
     others = [of for other, of in features.items() if other != path and first_path(other) == first_path(path)]
     if path not in features or not others:
         return ""

@@ -1,7 +1,7 @@
 """What happened and why: silent, unless MAGICHEAP_LOG or the program asks.
 
-MAGICHEAP_LOG=info or debug prints to standard error. Otherwise it goes to the logger "magicheap", if the program uses
-logging at all: importing it costs more than a warm start.
+MAGICHEAP_LOG=info or debug prints to standard error. Otherwise messages go to the logger "magicheap", if the program
+has imported logging: the import costs more than a warm start.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _LEVELS = (b"debug", b"info")
 
 
 def info(message: str, *values: object) -> None:
-    """Tell what a user who asks "why?" wants to know."""
+    """Log a message for a user who asks why a run is cold."""
     _tell(b"info", message, values)
 
 
 def debug(message: str, *values: object) -> None:
-    """Tell what somebody who looks for a fault wants to know."""
+    """Log a message for a developer who looks for a fault."""
     _tell(b"debug", message, values)
 
 
@@ -29,7 +29,7 @@ def is_told(level: bytes) -> bool:
 
 
 def _asked() -> bytes:
-    # os.environ runs Python, which a resumed process pays for by the page
+    # os.environ executes Python code, which costs a resumed process page faults
     return posix.environ.get(b"MAGICHEAP_LOG", b"").lower()
 
 

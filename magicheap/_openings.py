@@ -1,15 +1,14 @@
-"""What this program has opened for writing, and the directories that it made: from the import of magicheap to its end.
+"""Files that this program has opened for writing, and directories that it made, since the import of magicheap.
 
     watch()                      # once
-    find(status), known()        # how a file that is open was opened, and all of them
-    temporary(), made()          # what a later run has to find there, too
+    find(status), known()        # how an open file was opened; all recorded openings
+    temporary(), made()          # files that a later run must have, too
 
-How a file was opened can't be told from its descriptor, and decides what a plain run does to it (_files.py). What was
-opened before the import, or by C code, is not known here.
+How a file was opened can't be found from its descriptor, and decides what a plain run does to it (_files.py). Files
+that were opened before the import, or by C code, are unknown here.
 
-O1  The hook can't be removed, may not raise, and is asked at every open: what is opened for reading only is not its
-    business.
-O2  What is recorded stays for the process's life: a layer has to carry what the snapshot below it carried.
+O1  The audit hook can't be removed, must not raise, and runs at every open. It ignores files opened for reading only.
+O2  Records stay for the process's life: a layer must carry the files that its parent carried.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-_RECORDS_MAX = 20_000  # arbitrary; who opens more files for writing is not known to the last
+_RECORDS_MAX = 20_000  # arbitrary; of more files opened for writing the rest is unknown
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _MADE_UP = ("/proc/", "/dev/", "/sys/")
 _TEXT_MODE = 0o666  # with which open() makes files
 
 
 class Opening:
-    """A file that was opened for writing, once or more often; as it was before the first time."""
+    """A file that was opened for writing, once or more often, and its state before the first time."""
 
     __slots__ = ("before", "directory", "is_appended", "is_emptied", "is_exclusive", "mode", "path")
 
     def __init__(self, path: str, directory: str, before: os.stat_result | None) -> None:
         self.path = path  # absolute, as it was opened
-        self.directory = directory  # that the path was relative to; "": to none
-        self.before = before  # None: there was none
-        self.is_emptied = False  # by O_TRUNC, the first or any other time
+        self.directory = directory  # that the path was relative to; "": the path was absolute
+        self.before = before  # None: the file did not exist
+        self.is_emptied = False  # by O_TRUNC, at any time
         self.is_exclusive = False  # the first time
         self.is_appended = True  # each time
-        self.mode: int | None = None  # for a new file; None: not told
+        self.mode: int | None = None  # for a new file; None: unknown
 
     def is_changed(self) -> bool:
-        """Tell whether it is there, and not as it was."""
+        """Tell whether the file exists, and has changed."""
         status = _status(self.path)
         return status is not None and not self.is_unchanged(status)
 
@@ -82,31 +81,30 @@ def find(status: os.stat_result) -> Opening | None:
 
 
 def known() -> list[Opening]:
-    """Return all that is known."""
+    """Return all recorded openings."""
     return list(_openings.values())
 
 
 def renew(path: str, status: os.stat_result) -> None:
-    """Note that a resumed process found the file like that, before it changed it."""
+    """Record the status in which a resumed process found the file, before changing it."""
     if path in _openings and _openings[path].before is not None:
         _openings[path].before = status
 
 
 def forget(directory: str) -> None:
-    """Drop what is known of a directory, and below it: it is ours, not the program's."""
+    """Drop the records of a directory and of files below it, which are ours, not the program's."""
     for records in (_openings, _directories, _named):
         for path in [path for path in records if path == directory or path.startswith(directory + "/")]:
             del records[path]
 
 
 def temporary() -> list[str]:
-    """Return the temporary files and directories that there are."""
+    """Return the temporary files and directories that exist."""
     return [path for path in list(_temporary) if os.path.lexists(path)]
 
 
 def made() -> Iterator[tuple[str, bool]]:
-    """Yield the paths that were written or made and are there, and whether each is a directory. Bytecode is Python's
-    own business."""
+    """Yield the existing paths that were written or made, and whether each is a directory; bytecode is left out."""
     for path in list(_directories):
         if os.path.isdir(path) and os.path.basename(path) != "__pycache__":
             yield path, True
@@ -134,10 +132,10 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _guarded(saw: Any, *arguments: Any) -> None:
     try:
-        with _questions.pause():  # what we ask about it, the program does not
+        with _questions.pause():  # our own questions are not the program's
             saw(*arguments)
     except (OSError, TypeError, ValueError):
-        pass  # what has no sound name, the call itself will refuse
+        pass  # an invalid name, which the call itself will refuse
 
 
 def _saw_open(name: str | bytes | int, mode: str | None, flags: int) -> None:

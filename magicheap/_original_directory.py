@@ -1,8 +1,8 @@
-"""The working directory that multiprocessing keeps as it is imported, and starts its workers in.
+"""The working directory that multiprocessing stores at its import, and starts its workers in.
 
-Each resumed process gives it its own, so that the import is no question about the directory: else every program that
-loads a library with a pool in it would be another one in each directory. Where the program has gone elsewhere before,
-that is the directory kept, and a question as any.
+Each resumed process replaces it by its own, so that the import is no question about the directory. Otherwise every
+program that loads a library with a pool would have a variant for each directory. If the program has changed its
+directory before the import, multiprocessing keeps that directory, and the question is recorded.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _is_followed = False
 
 
 def find(path: Any) -> ModuleSpec | None:
-    """Return the module's spec, as imports would find it, whose loader asks for itself. OSError is told as its import
-    would."""
+    """Return the module's spec, as an import would find it, with a loader that handles the question itself. An OSError
+    becomes the error of such an import."""
     spec: ModuleSpec | None = path_finder().find_spec(MODULE, path)
     if spec is not None and hasattr(spec.loader, "exec_module"):
         spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
@@ -48,11 +48,11 @@ class _Loader:
             self._inner.exec_module(module)
         _is_followed = module.ORIGINAL_DIR is not None and _questions.began_in == module.ORIGINAL_DIR
         if not _is_followed and module.ORIGINAL_DIR is not None:
-            os.getcwd()  # which is to be noted
+            os.getcwd()  # records the question
 
 
 def take_up() -> None:
-    """In a resumed process."""
+    """Give multiprocessing this process's directory, in a resumed process."""
     if _is_followed:
         module: Any = sys.modules[MODULE]
         try:

@@ -1,10 +1,10 @@
-"""Where snapshots live that the program gave no path, and where the launcher is.
+"""Paths of snapshots to which the program gave none, and of the launcher.
 
-The user's cache directory is the native half's to tell, so that Python and the launcher look in one place.
+The native half determines the user's cache directory, so that Python and the launcher look in one place.
 
-The launcher is there twice. The package holds one, whatever way it was installed, and that one resumes. The other is
-`magic`, which pip puts where it puts commands: by its directory the launcher tells environments apart, so a command is
-spelled with it.
+The launcher is installed twice. One copy lies in the package, however that was installed, and resumes. The other is
+`magic`, which pip puts among the commands. The launcher tells environments apart by the directory of `magic`, so the
+text of a command contains this directory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from magicheap._cpython import blake2b
 from magicheap._errors import MagicHeapError, call
 from magicheap._native import ffi, lib
 
-SUFFIX = ".magic"  # arbitrary; what a file is, its content says
+SUFFIX = ".magic"  # arbitrary; the content, not the name, makes a file a snapshot
 _NOWHERE = "/dev/null/magicheap"  # no directory, and never will be
 _PATH_BYTES = 4096  # PATH_MAX
 
@@ -25,7 +25,7 @@ _obstacles: dict[str, str] = {}  # why a directory can't be made
 
 
 def cache_directory() -> str:
-    """Return the directory of default snapshots, which need not exist; where the user has none, one that can't."""
+    """Return the directory of default snapshots, which need not exist; if the user has none, one that can't exist."""
     path = ffi.new("char[]", _PATH_BYTES)
     try:
         call(lib.mh_cache_directory, path, _PATH_BYTES)
@@ -36,8 +36,7 @@ def cache_directory() -> str:
 
 
 def made_cache_directory() -> str:
-    """Return the directory of default snapshots, made for the user alone. Where it can't be made, obstacle() tells
-    why."""
+    """Return the directory of default snapshots, made for the user alone. If it can't be made, obstacle() says why."""
     directory = cache_directory()
     if directory != _NOWHERE and not os.path.isdir(directory):
         try:
@@ -53,8 +52,7 @@ def obstacle(path: str) -> str:
 
 
 def variant_paths(path: str) -> list[str]:
-    """Return where the snapshots of one path may be: for each there are several, for runs that differ
-    (native/snapshot/variants.h)."""
+    """Return the paths of all variants of a snapshot (native/snapshot/variants.h)."""
     return [path, *(f"{path}.v{i}" for i in range(1, 8))]
 
 
@@ -65,7 +63,7 @@ def first_path(path: str) -> str:
 
 
 def is_snapshot_name(name: str) -> bool:
-    """Tell whether we name snapshots like this."""
+    """Tell whether this is a name that we give to snapshots."""
     return first_path(name).endswith(SUFFIX)
 
 
@@ -77,13 +75,12 @@ def links_of(directory: str) -> list[str]:
 
 
 def is_dangling(link: str) -> bool:
-    """Tell whether there is no snapshot that a link leads to."""
+    """Tell whether the snapshot that a link leads to is missing."""
     return not any(map(os.path.lexists, variant_paths(os.path.join(os.path.dirname(link), os.readlink(link)))))
 
 
 def launcher_path() -> str:
-    """Return the path of the launcher in this package; or, if it is not there, or can't be executed, as
-    command_path()."""
+    """Return the path of the launcher in this package; if that is missing, or can't be executed, command_path()."""
     path = os.path.join(_package, "magic")
     return path if os.access(path, os.X_OK) else command_path()
 
@@ -101,8 +98,7 @@ def command_path() -> str:
 
 
 def _recorded(site: str) -> list[str]:
-    """Return where the installer says that it has put commands of that name: `site` holds the package and its
-    RECORD."""
+    """Return the paths of commands of that name in the installer's RECORD; `site` holds the package and its RECORD."""
     version = sys.modules["magicheap"].__dict__.get("__version__")
     try:
         with open(
@@ -131,14 +127,13 @@ def _interpreter_of(launcher: str) -> tuple[str, str]:
 def default_path(script: str | None = None) -> str:
     """Return the path of this script's snapshot, and make its directory for the user alone, if it can be made.
 
-    script  None: the one that runs. If there is none (an interactive interpreter, a notebook, python -c), there is no
-            path: "".
+    script: None: the running one. Without one (an interactive interpreter, a notebook, python -c), the path is "".
     """
     script = script or getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         return ""
     script = os.path.realpath(script)
     digest = blake2b()(os.fsencode(script), digest_size=8).hexdigest()
-    name = os.path.dirname(script) if os.path.basename(script) == "__main__.py" else script  # of a package, its own
-    stem = os.path.splitext(os.path.basename(name))[0][:64]  # names have at most 255 bytes, of up to 4 a character
+    name = os.path.dirname(script) if os.path.basename(script) == "__main__.py" else script  # the package's name
+    stem = os.path.splitext(os.path.basename(name))[0][:64]  # names have at most 255 bytes, and characters up to 4
     return os.path.join(made_cache_directory(), f"{stem}-{digest}{SUFFIX}")

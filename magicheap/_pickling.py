@@ -1,13 +1,15 @@
-"""Pickling with memory left out: what is lent to the pickle, by whom, and as it was when it was lent.
+"""Pickling without copies of memory: buffers are lent to the pickle, each with its owner and its content at that
+moment.
 
-L1  Memory that is lent is held: the object that lent it, and an export of its buffer, live as long as the list of what
-    was lent. An address alone would be another array's as soon as its owner has gone, which an array that __getstate__
-    made for the occasion is at once.
-L2  What was lent is what pickle would have written at that moment. Other people's code runs between one object and the
-    next, and may fill one buffer for each of them in turn. So memory that is lent once such code has run is looked at
-    again in the end: if it has changed, a small piece is kept as it was, and a large one refused.
-L3  Memory that overlaps is shared only if one owner lent it, or nobody can write to it: at one address there may have
-    been several, one after the other.
+L1  Lent memory is held: the object that lent it, and an export of its buffer, live as long as the list of loans.
+    Otherwise another array could take the address as soon as the owner is freed. An array that __getstate__ made for
+    the occasion is freed at once.
+L2  Lent memory counts with the content that pickle would have written at that moment. Foreign code runs between one
+    object and the next, and may fill one buffer for each of them in turn. So memory that is lent after such code has
+    run is compared at the end. If it has changed, a small piece is stored with its old content, and a large one is
+    refused.
+L3  Overlapping memory is shared only if one owner lent it, or if it is read-only: several owners may have had one
+    address, one after the other.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 
     from magicheap._pointers import Named, Variable
 
-# up to here a copy is made, beyond it a checksum; arbitrary: what programs use as scratch space is small
+# up to this size a copy is made, beyond it a checksum; arbitrary: programs' scratch buffers are small
 _SMALL_BYTES = 64 << 10
-_READ_ONLY = 0  # the owner of all that nobody can write to; no object has this id
-_NAMES = (type, type(lambda: 0), type(len))  # classes and functions, which are pickled by their names
+_READ_ONLY = 0  # the owner of all read-only memory; no object has this id
+_NAMES = (type, type(lambda: 0), type(len))  # classes and functions, which are pickled by name
 
 
 class Lent:
@@ -52,7 +54,8 @@ class Lent:
         return checksum
 
     def settle(self) -> None:
-        """Be what was lent, whatever the owner has made of it since (L2). RootError: that isn't there any more."""
+        """Restore the content as it was lent, if the owner has changed it since (L2). RootError: that content is
+        lost."""
         if self._was is None or self._was == self._fingerprint():
             return
         if not isinstance(self._was, bytes):
@@ -83,23 +86,24 @@ def pickle_root(root: object, arena: Any, ready: frozenset[Variable]) -> tuple[b
 
 class Unpickler(_pickle.Unpickler):
     def persistent_load(self, found: Named) -> Any:
-        from magicheap._pointers import restore_cdata  # a warm start without pointers is spared it
+        from magicheap._pointers import restore_cdata  # a warm start without pointers does not import it
 
         return restore_cdata(found)
 
 
 def memory_at(address: int, size_bytes: int) -> Any:
-    """Return writable memory as a buffer; it must outlive that. Nothing has no address."""
+    """Return the writable memory at `address` as a buffer; the caller keeps the memory alive. Size 0: an empty buffer,
+    whatever the address."""
     return memoryview(ffi.buffer(ffi.cast("char *", address), size_bytes) if size_bytes else bytearray())
 
 
 class _Borrower:
-    """What has been lent so far. Not part of the pickler, or the two would be a cycle: no memory may wait for a
-    collector to go."""
+    """The loans so far. They are not part of the pickler, which would make a cycle, whose memory is freed only by the
+    collector."""
 
     def __init__(self) -> None:
         self.lent: list[Lent] = []
-        self.arrays: dict[int, Any] = {}  # by the id of the buffer that is about to be lent for it
+        self.arrays: dict[int, Any] = {}  # by the id of the buffer that is about to be lent for the array
         self.has_run_others = False
 
     def take(self, buffer: Any) -> None:
@@ -126,8 +130,8 @@ class _Pickler(_pickle.Pickler):
             self.kept.add(address)
 
     def reducer_override(self, value: Any) -> Any:
-        """Take exact numpy arrays of plain elements: numpy's own way copies what is not contiguous, and forgets who
-        shares."""
+        """Reduce exact numpy arrays of plain elements: numpy's own reduction copies arrays that are not contiguous, and
+        loses shared memory."""
         if type(value) in _NAMES:
             return NotImplemented
         numpy = sys.modules.get("numpy")
@@ -155,8 +159,7 @@ class _Pickler(_pickle.Pickler):
 
 
 def _owner_of(lender: Any) -> int:
-    """Return the id of the object at the end of a chain of views: one that has the memory of its own, or from
-    elsewhere."""
+    """Return the id of the object at the end of a chain of views, which owns the memory, or has it from elsewhere."""
     numpy = sys.modules.get("numpy")
     while True:
         is_array = numpy is not None and isinstance(lender, numpy.ndarray)

@@ -1,8 +1,8 @@
-"""Pointers in a root: by which names a later run finds their types again, and which can't be found.
+"""Pointers in a root: the names by which a later run finds their types, and the types that have no name.
 
-A pointer is kept as the name of its type and its address, which must lie in the arena. The types of a compiled cffi
-module are known by the module; those of an `ffi.cdef` read at run time by the variable of a module that holds that ffi;
-those of ctypes are classes, which pickle knows.
+A pointer is stored as the name of its type and its address, which must lie in the arena. Types of a compiled cffi
+module are found by the module. Types of an `ffi.cdef` read at run time are found by the variable of a module that holds
+that ffi. Types of ctypes are classes, which pickle stores by name.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     Variable = tuple[str, str]  # module, name
     Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
-# wherever they lie, they are part of a Python object
+# wherever these lie, they are part of a Python object
 _OWNED_BY_PYTHON = (type(ffi.new("char *")), type(ffi.new_handle(None)))
 ADVICE = "let the library allocate it with malloc inside the transaction"
 _UNTYPED = 'store ffi.cast("void *", p), and cast what later runs get back'
 
 
 def name_cdata(value: Any, arena: Any, ready: frozenset[Variable]) -> Named:
-    """Return what restore_cdata takes, of a cffi pointer or of the struct it leads to. RootError: no later run could
-    get it back."""
+    """Return the arguments of restore_cdata for a cffi pointer, or for the struct that it leads to. RootError: no later
+    run could restore it."""
     if type(value) in _OWNED_BY_PYTHON:
         raise RootError(f"the root holds {value!r}, memory that ffi.new made and Python frees: {ADVICE}")
     pointer, is_content = value, False
@@ -64,7 +64,7 @@ def _find_type(ctype: Any, ready: frozenset[Variable]) -> tuple[str, str, str]:
         try:
             if candidate.typeof(ctype.cname) is ctype:
                 return module, variable, ctype.cname
-        except Exception:  # each kind of ffi has errors of its own for a name that it does not know
+        except Exception:  # each kind of ffi has its own error for an unknown name
             continue
     raise RootError(
         f"the root holds a {ctype.cname!r}, a type of no ffi that later runs find: {_UNTYPED}, "
@@ -74,7 +74,7 @@ def _find_type(ctype: Any, ready: frozenset[Variable]) -> tuple[str, str, str]:
 
 
 def _compiled_ffis() -> Iterator[tuple[str, str, Any]]:
-    """Yield the ffi of every compiled cffi module, under the name of the extension itself before those who import from
+    """Yield the ffi of every compiled cffi module, under the name of the extension before names of modules that import
     it."""
     found = [(name, module, getattr(module, "__dict__", {}).get("ffi")) for name, module in list(sys.modules.items())]
     found.sort(key=lambda entry: not str(getattr(entry[1], "__file__", "")).endswith(".so"))
@@ -84,12 +84,12 @@ def _compiled_ffis() -> Iterator[tuple[str, str, Any]]:
 
 
 def _parsed_ffis(ready: frozenset[Variable]) -> Iterator[tuple[str, str, Any]]:
-    """Yield each cffi.FFI() that is a variable of a module, unless the later runs' transactions may come before it is
-    set."""
+    """Yield each cffi.FFI() that is a variable of a module, unless it may be set only after a later run's
+    transaction."""
     api: Any = sys.modules.get("cffi.api")
     for name, module in list(sys.modules.items()) if api else ():
         if getattr(module, "__spec__", None) is None and name != "__main__":
-            continue  # made at run time: nothing to import
+            continue  # a module made at run time: nothing to import
         for variable, candidate in list(getattr(module, "__dict__", {}).items()):
             if isinstance(candidate, api.FFI) and ((name, variable) in ready or not _is_running(name, module)):
                 yield name, variable, candidate
@@ -101,8 +101,8 @@ def _is_running(name: str, module: Any) -> bool:
 
 
 def ready_ffis() -> frozenset[Variable]:
-    """Return which variables of modules that are still running hold a cffi.FFI(). Called as the body begins: every run
-    has come so far."""
+    """Return the variables of running modules that hold a cffi.FFI(). Called as the body begins, which every run
+    reaches."""
     api: Any = sys.modules.get("cffi.api")
     running = [(name, module) for name, module in list(sys.modules.items()) if _is_running(name, module)] if api else []
     return frozenset(
@@ -117,8 +117,8 @@ def ready_ffis() -> frozenset[Variable]:
 
 
 def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
-    """Return how pickle is to make a ctypes object anew, and the address that it names; None: as pickle does it by
-    itself, as a value."""
+    """Return how pickle restores a ctypes object, and the address that the object names; None: pickle stores it as a
+    value by itself."""
     import ctypes
 
     if isinstance(value, ctypes._CFuncPtr):  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
         _check_inside(value, address, arena)
         return (_make_pointer, (*_pointed_to(type(value)), address)), address
     address = ctypes.addressof(value)
-    # what a pointer's `contents` gives: memory of the library
+    # the `contents` of a pointer: memory of the library
     if lib.mh_arena_of(ffi.cast("void *", address)) == arena:
         return (_make_content, (type(value), address)), address
     try:
@@ -145,7 +145,7 @@ def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
 
 
 def _pointed_to(kind: Any) -> tuple[Any, int]:
-    """Return (class, n): the type is n times POINTER of the class. pickle finds no POINTER by its name."""
+    """Return (class, n): the type is POINTER applied n times to the class. pickle can't find a POINTER by name."""
     import ctypes
 
     depth = 0

@@ -1,19 +1,18 @@
-"""Thread pools of libraries: none may be alive when a process is committed, and each has its full size again
-afterwards.
+"""Thread pools of libraries: none may be alive at the commit of a process, and each has its full size afterwards.
 
     with limited_pools():        # around the body
         ...
     kept = prepare()             # in the committing process, last thing before the fork
     take_up(kept)                # in a resumed process
 
-The body runs with all threads there are. OpenMP can end its threads when asked, OpenBLAS does so by itself at fork, and
-both start them again when they are needed, so that nothing else must be small. Rayon can't end its threads: Hugging
-Face's tokenizers, which has them, is told not to begin, and so is the telemetry of onnxruntime, of which nothing that a
-program computes depends: it has a thread and writes to a database that all processes share. What still lives then,
-others judge (_known_pools.py, native/process/obstacles.h).
+The body runs with full pools. OpenMP can end its threads on request, OpenBLAS does so by itself at fork, and both start
+their threads again at the next use. Rayon can't end its threads: Hugging Face's tokenizers, which uses Rayon, is told
+not to start any. So is the telemetry of onnxruntime, which has a thread, and writes to a database that all processes
+share; no result of a program depends on it. _known_pools.py and native/process/obstacles.h handle the threads that are
+still alive at the commit.
 
-A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads when
-it is used. Where the program or OMP_NUM_THREADS and its like chose the number, it stays.
+A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads at its
+first use. If the program, or a variable such as OMP_NUM_THREADS, chose the size, it stays.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-# Variables by which pools that can't be ended are told not to begin. Read at every use, or by the import.
+# Variables that keep pools from starting that can't be ended. Libraries read them at every use, or at their import.
 _TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
 # audit events
 _STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
-_OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by who watches, ourselves included
+_OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by audit hooks themselves, including ours
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
 
-_told: dict[str, str] = {}  # what is told while a body runs
+_told: dict[str, str] = {}  # variables that are set while a body runs
 _is_hidden = _is_hooked = False
 
 
 class Kept(NamedTuple):
-    """What prepare found."""
+    """The result of prepare."""
 
     n_cpus: int
     controllers: tuple[Any, ...]  # of threadpoolctl: those sized by n_cpus
@@ -56,7 +55,7 @@ class Kept(NamedTuple):
 
 @contextlib.contextmanager
 def limited_pools() -> Iterator[None]:
-    """Keep those pools from starting that can't be ended."""
+    """Keep pools from starting that can't be ended."""
     global _is_hooked
     _told.update({name: value for name, value in _TOLD.items() if not _is_in_c(name)})
     if not _is_hooked:
@@ -85,8 +84,8 @@ def _tell() -> None:
     global _is_hidden
     _is_hidden = False
     for name, value in _told.items():
-        if name not in os.environ:  # which the program may have set
-            os.putenv(name, value)  # not os.environ: the program shall not see it
+        if name not in os.environ:  # the program may have set it
+            os.putenv(name, value)  # not os.environ: the program must not see it
 
 
 def _untell() -> None:
@@ -96,7 +95,7 @@ def _untell() -> None:
 
 
 def _forget() -> None:
-    """In a child of a fork, which handlers behind the event may have let know."""
+    """Remove the variables in a child of a fork, whose fork handlers may have raised audit events that set them."""
     _untell()
     _told.clear()
 
@@ -107,7 +106,7 @@ def forgets_nothing(handler: object) -> bool:
 
 
 def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
-    """Keep what is told from processes that the body starts: until the next event, by which that has happened."""
+    """Hide the variables from processes that the body starts: until the next audit event, when the process exists."""
     global _is_hidden
     if not _told:
         return
@@ -119,7 +118,7 @@ def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def prepare() -> Kept:
-    """End what can be ended."""
+    """End the pools that can be ended."""
     end_tqdm()
     n_cpus = _n_cpus()
     controllers = _controllers()
@@ -132,7 +131,7 @@ def prepare() -> Kept:
 
 
 def take_up(kept: Kept) -> None:
-    """Size the pools for the CPUs that this process may use, and new threads' stacks by its limit."""
+    """Size the pools by the CPUs that this process may use, and new threads' stacks by its limit."""
     n_cpus = _n_cpus()
     if n_cpus != kept.n_cpus:
         for controller in kept.controllers:
@@ -151,7 +150,7 @@ def _controllers() -> list[Any]:
     import threadpoolctl
 
     if not is_set:
-        os.environ.pop("KMP_DUPLICATE_LIB_OK", None)  # its import sets this; the program did not ask for it
+        os.environ.pop("KMP_DUPLICATE_LIB_OK", None)  # the import of threadpoolctl sets this, not the program
     controllers: list[Any] = threadpoolctl.ThreadpoolController().lib_controllers
     return controllers
 
@@ -161,24 +160,24 @@ def _n_cpus() -> int:
 
 
 def end_tqdm() -> None:
-    """End the thread that watches over progress bars; the next bar starts another."""
+    """End tqdm's monitor thread; the next bar starts another."""
     for thread in threading.enumerate():
         if type(thread).__module__ == "tqdm._monitor":
             thread.exit()  # type: ignore[attr-defined]
 
 
 def _end_openmp(controller: Any) -> None:
-    """End an OpenMP pool of this thread; those of other threads prevent the commit by being alive."""
+    """End an OpenMP pool of this thread. Pools of other threads stay alive and prevent the commit."""
     if controller.user_api == "openmp":
         with contextlib.suppress(AttributeError):
             _symbols.function(controller.filepath, "omp_pause_resource_all", "int(int)")(_OMP_PAUSE_HARD)
 
 
 def _size_resting_openblas(controller: Any, n_threads: int) -> bool:
-    """Size an OpenBLAS pool as its start does, as long as no thread of it lives; return whether that could be done.
+    """Size an OpenBLAS pool as its start does, while no thread of the pool is alive; return whether that succeeded.
 
-    openblas_set_num_threads would start the threads at once. These are the variables that both it and the first use go
-    by (driver/others/blas_server.c): exported, under these names whatever prefix the functions have.
+    openblas_set_num_threads would start the threads at once. It and the first use read these variables
+    (driver/others/blas_server.c), which are exported under these names, whatever prefix the functions have.
     """
     if controller.internal_api != "openblas" or controller.threading_layer != "pthreads":
         return False
@@ -200,7 +199,7 @@ def _stack_limit_bytes() -> int:
 
 
 def _size_stacks(before_bytes: int, now_bytes: int) -> None:
-    """Do what glibc does with the limit when a process starts, unless the program chose a size of its own."""
+    """Set the default stack size from the limit, as glibc does at a process's start, unless the program chose one."""
     size_bytes = ffi.new("uint64_t *")
     call(lib.mh_read_stack_size, size_bytes)
     if size_bytes[0] == _default_stack_bytes(before_bytes):

@@ -1,9 +1,9 @@
-"""What a program has asked the world before anybody watched: read from its source, as far as that can be understood.
+"""Questions of a program before it was watched: an analysis of its source finds them, where it can.
 
-Understood are imports, definitions, and expressions of plain values, in which variables, the arguments and the working
-directory may be asked for in the usual ways. Of anything else nobody knows what it asks. If modules were there that are
-not the standard library's, such a run makes no snapshot (_process.py); if there were none, the snapshot serves only
-runs that come to the `with` themselves, and are compared by what they bring there (_brought.py).
+The analysis understands imports, definitions, and expressions of plain values, in which variables, the arguments and
+the working directory may be asked for in the usual ways. The questions of other code are unknown. If the analysis fails
+and modules outside the standard library were loaded, the run makes no snapshot (_process.py). If none were loaded, the
+snapshot serves only runs in which Python reaches the `with`, and which compare their variables there (_brought.py).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _PURE = {
     "sys.path.append", "sys.path.insert", "sys.path.extend", "sys.path.remove", "sys.setrecursionlimit",
 }  # fmt: skip
 _OF_THE_PLACE = {"os.getcwd", "os.path.abspath"}
-# what binds the names above that are no builtins
+# imports that bind the names above which are no builtins
 _MEANT = {"os": {"import os"}, "sys": {"import sys"}, "pathlib": {"import pathlib"}, "Path": {"pathlib.Path"}}
 _MODULES = ("os", "sys", "posix", "time", "builtins")  # by no other name
-_ASKING = {  # attributes that answer a question, of whatever they are one
+_ASKING = {  # attributes that answer a question, whatever their object
     "argv", "orig_argv", "environ", "environb", "getenv", "getenvb",
     "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__",
     "tzname", "timezone", "altzone", "daylight", "__dict__", "modules", "__globals__", "__builtins__",
 }  # fmt: skip
-# by what looks like no call
+# methods that are called without a call expression
 _CALLED = {"__getattr__", "__init_subclass__", "__class_getitem__", "__set_name__", "__prepare__", "__mro_entries__"}
 # as of Enum's
 _OF_METACLASSES = {
@@ -57,7 +57,7 @@ _OF_OURS = ("_cffi_backend", "cffi", "magicheap_start")
 
 
 class Asked(NamedTuple):
-    """What was asked for."""
+    """The questions that were found."""
 
     variables: frozenset[str]
     arguments: bool
@@ -65,8 +65,8 @@ class Asked(NamedTuple):
 
 
 def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Asked | None:
-    """`places`: modules of which all before a line has run; `modules`: names of those that were loaded by then. None:
-    nobody knows."""
+    """Return the questions, or None if they are unknown. `places`: modules, each executed up to a line; `modules`:
+    names of the modules that were loaded by then."""
     import ast
 
     reader, begun = _Reader(), set()
@@ -85,7 +85,7 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
             or _questions.is_standard(path)
         )
         if not is_known:
-            # one that shadows the library's is not what the names above mean
+            # a module that shadows the library's has other functions
             tree = None if top in sys.stdlib_module_names else _parse(path)
             if (
                 tree is None
@@ -97,8 +97,8 @@ def asked(places: Iterable[tuple[CodeType, int]], modules: Iterable[str]) -> Ask
 
 
 def is_alone(modules: Iterable[str]) -> bool:
-    """Tell whether nothing but the program's own file and the standard library was there: what that file was told it
-    brings to the `with` (_brought.py)."""
+    """Tell whether only the program's own file and the standard library were loaded: the answers that this file got are
+    among the variables that it brings to the `with` (_brought.py)."""
     for name in modules:
         path = getattr(sys.modules.get(name), "__file__", None)
         top = name.partition(".")[0]
@@ -109,7 +109,7 @@ def is_alone(modules: Iterable[str]) -> bool:
 
 
 def _parse(path: str, code: CodeType | None = None) -> ast.Module | None:
-    """None: it is no Python text, or not that of `code`."""
+    """Return the syntax tree of a file; None: it is no Python source, or not that of `code`."""
     import ast
 
     try:
@@ -126,11 +126,11 @@ class _Reader:
     def __init__(self) -> None:
         self.variables: set[str] = set()
         self.arguments = self.place = False
-        # in the module that is read: each name, with how it comes to mean something
+        # each name that the analysed module binds, with the origin of its value
         self.bound: dict[str, set[str]] = {}
 
     def enters(self, tree: ast.Module) -> bool:
-        """Begin with another module; False if nobody knows what its names mean."""
+        """Begin with another module; False if the meaning of its names is unknown."""
         import ast
 
         self.bound = {}
@@ -153,13 +153,13 @@ class _Reader:
         return "*" not in self.bound
 
     def is_itself(self, node: ast.AST) -> bool:
-        """Tell whether what this dotted name begins with is the builtin, or the module, that is so called."""
+        """Tell whether the first part of this dotted name is the builtin, or the module, of that name."""
         first = _dotted(node).partition(".")[0]
         return self.bound.get(first, set()) == _MEANT.get(first, set())
 
     def reaches(self, body: list[ast.stmt], line: int) -> bool | None:
-        """True: the import at this line is in here, and all before it is understood; False: something is not; None: all
-        is, and it comes later."""
+        """True: the import at this line is in here, and all code before it is understood; False: some is not; None: all
+        is understood, and the line comes later."""
         import ast
 
         for statement in body:
@@ -180,7 +180,7 @@ class _Reader:
         if isinstance(statement, ast.Expr):
             return self.knows(statement.value)
         if isinstance(statement, ast.Import):
-            # what they ask, they are read for
+            # these modules are analysed for their own questions
             return all(alias.asname is None or alias.name not in _MODULES for alias in statement.names)
         if isinstance(statement, ast.ImportFrom):
             return not _ASKING.intersection(alias.name for alias in statement.names)
@@ -231,8 +231,7 @@ class _Reader:
         return isinstance(statement, ast.Pass)
 
     def may_set(self, target: ast.expr) -> bool:
-        """Not what others than the program's own names mean, but for the path of imports and variables of its own
-        environment."""
+        """Tell whether an assignment changes only the program's own names, the import path, or its environment."""
         import ast
 
         if isinstance(target, ast.Subscript):
@@ -249,7 +248,7 @@ class _Reader:
         return all(self.knows(each) for each in [*node.args, *(keyword.value for keyword in node.keywords)])
 
     def knows(self, node: ast.AST) -> bool:
-        """Tell whether an expression is understood, and note what it asks for."""
+        """Tell whether an expression is understood, and record its questions."""
         import ast
 
         name = _dotted(node)
@@ -280,7 +279,7 @@ class _Reader:
 
     def knows_call(self, node: ast.Call) -> bool:
         name = _dotted(node.func)
-        # key=, file= name who is called
+        # key=, file= would pass a function to call
         if not self.is_itself(node.func) or any(
             keyword.arg not in ("default", "sep", "end") for keyword in node.keywords
         ):
@@ -288,7 +287,7 @@ class _Reader:
         if name in ("os.environ.get", "os.getenv"):
             return bool(node.args) and self.asks_for(node.args[0]) and self.knows_arguments(node)
         if name in ("os.path.realpath", "os.path.abspath") and [_dotted(each) for each in node.args] == ["__file__"]:
-            return "__file__" not in self.bound  # the command names it
+            return "__file__" not in self.bound  # __file__ follows from the command
         self.place |= name in _OF_THE_PLACE
         return (name in _PURE or name in _OF_THE_PLACE) and self.knows_arguments(node)
 

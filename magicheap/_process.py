@@ -1,18 +1,16 @@
 """The transaction of a process: exchange this process for its snapshot, or run the body cold and commit by fork.
 
-P1  The exchange happens only when mh_open has found the snapshot sound and not stale, and nothing of this process would
-    be lost that its user would miss (_surroundings.py). Whatever fails after it executes the program cold, with the
-    reason in MAGICHEAP_COLD. What is sound and fresh, and only could not be resumed here, is kept: to make it anew
-    would take the time again at each run.
-P2  Inside the body nothing is different from a cold run without us, except for the pools that _pools.py keeps small.
-P3  What a resumed process writes to it copies page by page, so nothing is freed there that was made before: the
-    collector leaves the objects of the image alone (_exit.py), and the transaction itself lives on.
-P4  The child of the commit's fork is what later runs resume: they come out of os.fork() with 0, and end __exit__ as
-    this run does. The child itself only rehearses that (native/process/rehearsal.c), and ends before anything of the
-    program's could run.
-P5  A resumed process keeps signals back, from the launcher's first instruction, until all is taken up: a handler that
-    ran before would be cut off from what it is to act on, and what Python notes of signals is dropped as a fork
-    returns.
+P1  The exchange happens only if mh_open has found the snapshot sound and not stale, and if this process holds nothing
+    that its user would miss (_surroundings.py). A failure after the exchange executes the program cold, with the reason
+    in MAGICHEAP_COLD. A snapshot that is sound and fresh, and only could not be resumed here, is kept: to make it anew
+    would cost each run the time of a commit.
+P2  The body runs as in a plain run, except for the pools that _pools.py keeps from starting.
+P3  The first write to a page of the image copies that page. So a resumed process frees no object of the image: the
+    collector ignores them (_exit.py), and the transaction itself stays alive.
+P4  Later runs resume the child of the commit's fork: os.fork() returns 0 there, and __exit__ ends as in this run. The
+    child itself only rehearses that (native/process/rehearsal.c), and ends before any code of the program could run.
+P5  Signals are blocked in a resumed process, from the launcher's first instruction until the resume is complete. An
+    earlier handler would find the process incomplete, and Python drops pending signals as a fork returns.
 """
 
 from __future__ import annotations
@@ -42,9 +40,9 @@ if TYPE_CHECKING:
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 # entries that the launcher or we have added to the environment
 _OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")
-_KEPT = "kept: "  # begins it where the snapshot is as good as before
-VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: what _files_again.py says about a new snapshot
-_active: ProcessTransaction | None = None  # whose body runs
+_KEPT = "kept: "  # prefix of MAGICHEAP_COLD's value if the snapshot is still good
+VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: the verdict of _files_again.py about a new snapshot
+_active: ProcessTransaction | None = None  # the one whose body runs
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _kept: list[tuple[ProcessTransaction, Kept, Held | None]] = []  # of a resumed process (P3)
 _is_first = True  # no transaction of this program was entered yet
@@ -82,7 +80,7 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
-        # neither the program nor its children are to see them
+        # the program and its children must not see them
         cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
@@ -110,14 +108,14 @@ class ProcessTransaction(MagicTransaction):
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold.removeprefix(_KEPT) or self.reason
         is_kept = cold.startswith(_KEPT)
-        self._is_left_alone = False  # the snapshot is good, for others
+        self._is_left_alone = False  # True: the snapshot is good, but not for this run
         if lib.mh_is_resumable(self._tx):
             self._resume()
             if self._is_left_alone:
                 return
             is_kept = True
         for entry in self._environment:
-            ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub would find no other copy either
+            ffi.buffer(entry)[:] = bytes(len(entry))  # mh_scrub does not find other copies
         if unknown := obstacle():
             self.reason = unknown
             return
@@ -132,7 +130,9 @@ class ProcessTransaction(MagicTransaction):
         self._begin()
 
     def _leave_to_the_next_run(self) -> None:
-        """What libraries were told before anybody watched would be in the snapshot, and nobody could ask again."""
+        """Say that this run makes no snapshot: answers that libraries got before the program was watched would be in
+            it,
+        and their questions could not be asked again."""
         from magicheap._warned import mark_program
 
         will_be_watched = mark_program(getattr(sys.modules.get("magicheap_start"), "mark", ""))
@@ -141,12 +141,10 @@ class ProcessTransaction(MagicTransaction):
             if will_be_watched
             else f"start it by {command_path() or 'magic'}, or import magicheap in the script itself"
         )
-        self.reason += (
-            f"; and none is made: the program did what nobody watched before it imported magicheap: {what_to_do}"
-        )
+        self.reason += f"; and none is made: the program ran unwatched code before it imported magicheap: {what_to_do}"
 
     def _know(self) -> None:
-        """Find out what the program has asked before it was watched."""
+        """Find the questions of the program before it was watched."""
         is_watched_since = self._is_first and _watch.is_on and _watch.places is not None
         asked = (
             _prefix.asked(_watch.places or (), _watch.modules) if is_watched_since and not self._is_watched else None
@@ -172,9 +170,9 @@ class ProcessTransaction(MagicTransaction):
     def _command_text(self) -> bytes:
         """Return the command line by which the launcher is to find the snapshot; b"": by none.
 
-        The launcher evaluates no Python. So it can lead to a program's first transaction only, and only if all is known
-        that the program asked before it: then path and key depend on nothing but that. If it had looked at its
-        arguments the link is for those alone.
+        The launcher evaluates no Python. So a link can lead only to a program's first transaction, and only if all
+        questions before it are known: then path and key depend on nothing else. If the program had looked at its
+        arguments, the link is for these arguments alone.
         """
         if not self._is_known:
             return b""
@@ -198,7 +196,7 @@ class ProcessTransaction(MagicTransaction):
         return ffi.string(text)
 
     def _resume(self) -> None:
-        """Become the snapshot; return only if that fails."""
+        """Exchange this process for the snapshot; return only if that fails."""
         from magicheap._files_again import come_back, leave
         from magicheap._streams import flush
 
@@ -207,7 +205,7 @@ class ProcessTransaction(MagicTransaction):
         if reason:
             self.reason, self._is_left_alone = f"the snapshot can't be resumed here: {reason}", True
             return
-        self._link()  # as when it was made; that cache may have been another, or emptied
+        self._link()  # again: the link of the commit may be in another cache, or removed
         words = [ffi.new("char[]", os.fsencode(word)) for word in sys.orig_argv]
         argv = ffi.new("char *[]", [*words, ffi.NULL])
         launcher = ffi.new("char[]", os.fsencode(launcher_path()))
@@ -232,7 +230,7 @@ class ProcessTransaction(MagicTransaction):
         return [entry for entry in found if not entry.startswith(_OURS)]
 
     def _link(self) -> None:
-        """Let the launcher find the snapshot by its command line. Without, it begins as a plain Python does."""
+        """Make the link by which the launcher finds the snapshot of a command line. Without one it starts Python."""
         command = ffi.string(lib.mh_command(self._tx))
         if command:
             try:
@@ -269,12 +267,12 @@ class ProcessTransaction(MagicTransaction):
             super().__exit__(*raised)
         finally:
             if self.was_committed:
-                lib.mh_release_signals()  # last, so that what is raised by a handler is raised in the program (P5)
+                lib.mh_release_signals()  # last, so that a handler's exception is raised in the program (P5)
 
     def _finish(self, recorder: Recorder) -> None:
         try:
             self._commit(recorder)
-        except Exception as error:  # of other people's code, too, that is told to prepare for the fork
+        except Exception as error:  # also one of foreign code that prepares for the fork
             what = "" if isinstance(error, MagicHeapError | OSError) else f"{type(error).__name__}: "
             self._warn(f"the snapshot {self.path} was not made: {what}{text_of(error)}")
         finally:
@@ -296,7 +294,7 @@ class ProcessTransaction(MagicTransaction):
         if not self._is_worth_committing():
             return
         with _questions.pause():
-            unknown = obstacle()  # of what the body has loaded, too
+            unknown = obstacle()  # also about modules that the body has loaded
         if unknown:
             raise UnsupportedError(unknown)
         began = _known_pools.settle()
@@ -324,7 +322,7 @@ class ProcessTransaction(MagicTransaction):
                 raise UnsupportedError(f"{doubt}, and the transaction is strict")
             held = _files.prepare(self._tx, self._is_again)
             if held is not None and changes is not None and changes.directory is not None:
-                # each run goes there; and where that depends on where it began, it was asked
+                # each run changes to that directory; if it follows from the first directory, that was a question
                 held = held._replace(directory="")
             for address, size_bytes in kept.areas:
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
@@ -333,25 +331,25 @@ class ProcessTransaction(MagicTransaction):
             for thread, library, n_switches in _known_pools.known_threads():
                 call(lib.mh_know_thread, self._tx, thread, library.encode(), n_switches)
             lib.mh_hold_signals(self._tx)
-            spared = _resumed.settle()
+            spared, file = _resumed.settle(), self._file()
             try:
                 child = os.fork()
             finally:
                 _resumed.put_back(spared)
             if child == 0:
                 _kept.append((self, kept, held))  # P3
-                self._take_up(renew, take_up, rehearse, kept, take_up_files, held, changes)  # P4
+                self._take_up(renew, take_up, rehearse, kept, take_up_files, held, changes, file)  # P4
                 return
             self._commit_watched(lib.mh_commit_child, child)
         finally:
             if not self.was_committed:
                 _resumed.go_on(kept)
         self.committed = True
-        _log.info("committed %s", self._file())
+        _log.info("committed %s", file)
         self._link()
         if doubt:
             self._warn(
-                f"{self.path}: {doubt}: seed it behind the with, or in a handler of "
+                f"{self.path}: {doubt}: seed it after the with, or in a handler of "
                 "os.register_at_fork(after_in_child=...)"
             )
         self._keep_to_bound()
@@ -365,11 +363,12 @@ class ProcessTransaction(MagicTransaction):
         take_up_files: Callable[[Held, str], None],
         held: Held | None,
         changes: _kernel.Changes | None,
+        file: str,
     ) -> None:
-        """Go on in a resumed process; or, if it can't be made what it should be, execute the program cold.
+        """Complete the resume; if that fails, execute the program cold.
 
-        Each line here runs for the first time in its process, on pages that it must copy: so it is short, and imports
-        nothing.
+        Each line runs for the first time in its process, and its writes copy pages. So the function is short, and
+        imports nothing.
         """
         self.was_committed, self.reason = True, ""
         started = self._resumed
@@ -383,7 +382,7 @@ class ProcessTransaction(MagicTransaction):
             else:
                 made = () if held is None else [path for path, _ in held.trees]
                 directory = _kernel.check(changes, made) if changes is not None else -1
-                if held is not None:  # the files are the committing process's, too
+                if held is not None:  # files are made under the committing process's umask
                     with _kernel.umask(changes):
                         take_up_files(held, self.path)
                 if changes is not None:
@@ -400,7 +399,7 @@ class ProcessTransaction(MagicTransaction):
             _execute_cold(*_strings_of(started), reason, verdict or "")
         if is_rehearsal:
             lib.mh_rehearsed()
-        _log.info("warm: %s", self.path)
+        _log.info("warm: %s", file)
 
 
 def _words_of(started: Any) -> list[bytes]:
@@ -413,7 +412,7 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
     """Return arguments and environment."""
     block, argc = ffi.unpack(started.strings, started.strings_bytes), started.argc
     strings = block.split(b"\0")
-    # it is freed here, and a layer would have what is left of it
+    # the block is freed here, and its remains would be in a layer
     ffi.memmove(ffi.from_buffer(block), bytes(len(block)), len(block))
     return strings[:argc], strings[argc:-1]
 
@@ -427,7 +426,7 @@ def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict
     lib.mh_surrender_signals()
     try:
         os.execve(sys.executable, words, variables)
-    finally:  # nothing else may run here
+    finally:  # no other code may run here
         os.write(2, os.fsencode(f"magicheap: {reason}, and {sys.executable} can't be executed\n"))
         os._exit(127)
 
@@ -441,8 +440,7 @@ def _caller() -> FrameType | None:
 
 
 def _call_stack() -> str:
-    """Return where in the program the transaction is: a snapshot resumes all callers of its `with`, so they must be the
-    same."""
+    """Return the transaction's call stack: a snapshot resumes all callers of its `with`, so they must be the same."""
     frame, places = _caller(), []
     while frame:
         code = frame.f_code

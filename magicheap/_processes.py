@@ -1,4 +1,4 @@
-"""Which processes have a snapshot mapped, and how much of it each holds for itself."""
+"""The processes that have a snapshot mapped, and the size of the private memory of each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Use(NamedTuple):
     pid: int
     name: str
     resident_bytes: int
-    shared_bytes: int  # resident, and mapped by others too or clean in the page cache
-    private_bytes: int  # resident, and written by this process
-    proportional_bytes: int  # each page divided by the number of processes that have it
+    shared_bytes: int  # resident, and also mapped by other processes, or clean in the page cache
+    private_bytes: int  # resident, and written to by this process
+    proportional_bytes: int  # each page divided by the number of processes that map it
 
 
 def processes_using(path: str) -> list[Use]:
@@ -30,9 +30,10 @@ def _use(process: psutil.Process, path: str) -> Use | None:
         maps = [area for area in process.memory_maps(grouped=False) if area.path == path]
         name = process.name()
     except (psutil.Error, OSError):
-        return None  # it ended, or belongs to somebody else
+        return None  # it has ended, or belongs to another user
     if not maps:
         return None
     resident = sum(area.rss for area in maps)
-    private = sum(area.anonymous for area in maps)  # copies; a file on tmpfs counts as dirty though nobody wrote to it
+    # copied pages; those of a file on tmpfs count as dirty even if unmodified
+    private = sum(area.anonymous for area in maps)
     return Use(process.pid, name, resident, resident - private, private, sum(area.pss for area in maps))

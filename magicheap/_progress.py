@@ -1,6 +1,6 @@
-"""Tells a function of the program's how far a commit has come, from a thread that lives no longer than that.
+"""Reports the progress of a commit to a function of the program, from a thread that lives only during the commit.
 
-A process is committed by fork, which a thread of the program's would be lost in; this one begins behind the fork, in
+A process is committed by fork, which a thread of the program would not survive. This thread starts after the fork, in
 the parent.
 """
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     from magicheap._transaction import MagicTransaction
 
-INTERVAL_S = 0.05  # 20 times a second, as often as anybody sees; arbitrary
+INTERVAL_S = 0.05  # 20 times a second, which looks smooth; arbitrary
 
 
 class Watch:
-    """Calls `progress` with what commit_progress says, from time to time and, if the block ends well, once with all of
-    it."""
+    """Calls `progress` with the counts of commit_progress at intervals, and once with the total if the block ends
+    without an exception."""
 
     def __init__(self, transaction: MagicTransaction, progress: Callable[[int, int], object] | None) -> None:
         self._transaction, self._progress = transaction, progress
-        self.error: Exception | None = None  # what `progress` raised; it is not called again
+        self.error: Exception | None = None  # raised by `progress`, which is not called again
 
     def __enter__(self) -> Watch:
         if self._progress is not None:

@@ -1,16 +1,15 @@
-"""What Python code asks of the world, as far as the functions of C that it calls do not tell
-(native/route/questions.h).
+"""Questions of Python code to the world that the C functions it calls do not show (native/route/questions.h).
 
-Q1  Each question is noted by what it is about, never by its answer: a variable's name, that the arguments were looked
-    at.
-Q2  Who walks through the whole environment by a loop asks for all of it, or for what the loop wants (_walks.py).
-    Whoever has C code copy it, as dict() and copy() do, asks for no variable: that is how the environment of a child
-    process is made, which is no question of ours.
-Q3  What this package asks for itself is no question of the program's: it asks in a pause.
-Q4  An audit hook can't be removed and may not raise, so it is installed once, switched by `_is_noting`, and harmless.
+Q1  Each question is recorded by its subject, never by its answer: the name of a variable, or that the arguments were
+    looked at.
+Q2  A loop over the whole environment asks for all of it, or for the variables that the loop selects (_walks.py). A copy
+    by C code, as dict() and copy() make it, asks for no variable: programs so make the environment of a child process,
+    which is no question of ours.
+Q3  This package's own questions are not the program's: it asks them in a pause.
+Q4  An audit hook can't be removed and must not raise. So it is installed once, switched by `_is_noting`, and harmless.
 
-A long file: what it stands in for (environment, arguments, host, time zone, imports, audit events) is switched together
-and shares the pauses of Q3, each by few lines.
+A long file: its substitutes (environment, arguments, host, time zone, imports, audit events) are switched together and
+share the pauses of Q3, each in a few lines.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ if TYPE_CHECKING:
 STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")
-# by site, before anybody could watch; in directories without, which are packages all the same
+# loaded by site, before the watch could begin; in directories without __init__.py, which are packages as well
 _ALWAYS_SOUGHT = ("sitecustomize", "usercustomize", "__init__")
 
-# Audit events of what can't be asked again, each with how to tell of it.
+# Audit events of questions that can't be asked again, each with its words.
 _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
     "subprocess.Popen": lambda arguments: f"a child process ({_text(arguments[0])})",
     "os.system": lambda arguments: f"a child process ({_text(arguments[0])})",
@@ -55,29 +54,29 @@ _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
     "socket.getaddrinfo": lambda arguments: f"the network ({arguments[0]})",
     "urllib.Request": lambda arguments: f"the network ({arguments[0]})",
 }
-_NOTE_CHARACTERS = 200  # of what is told of one question; arbitrary
+_NOTE_CHARACTERS = 200  # of the words for one question; arbitrary
 
-began_in = ""  # the working directory then; "": there was none
+began_in = ""  # the working directory when the watch began; "": there was none
 _is_noting = False
 _n_pauses = 0
 _is_hooked = False
 _variables: set[bytes] = set()
-_own_variables: set[bytes] = set()  # set by the program: what it then reads is its own
-_modules: set[str] = set()  # last parts of the names that were looked for, found or not
+_own_variables: set[bytes] = set()  # set by the program: it then reads its own values
+_modules: set[str] = set()  # last parts of the module names that were looked for, found or not
 _notes: dict[str, None] = {}
 _arguments: _Arguments | None = None  # sys.argv while it is watched,
-_plain_arguments: list[str] = []  # and the list in whose place it is
+_plain_arguments: list[str] = []  # and the list that it replaces
 _original: _Arguments | None = None  # likewise sys.orig_argv
 _plain_original: list[str] = []
 _is_argv_asked = False
 _is_copy_of_names = False  # and no value was read since
 _copier: tuple[CodeType, int] | None = None  # the instruction by which all of the environment was copied last
-_walked: bytes | None = None  # the name that a walk has brought last
-_patterns: dict[str, None] = {}  # of the names that loops through all of it want, each with one *
+_walked: bytes | None = None  # the last name of an iteration
+_patterns: dict[str, None] = {}  # of the names that loops over the environment select, each with one *
 
 
 def begin() -> None:
-    """Note what is asked from here on; goes on where it had begun."""
+    """Record questions from here on, in addition to earlier ones."""
     global _is_noting, _is_hooked, began_in
     if _is_noting:
         return
@@ -98,7 +97,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Cease to note."""
+    """Stop recording."""
     global _is_noting
     if not _is_noting:
         return
@@ -114,7 +113,7 @@ def end() -> None:
 
 
 def forget() -> None:
-    """Drop what was noted, but for the modules: what was imported stays imported."""
+    """Drop the records, except the modules: an imported module stays imported."""
     global _is_argv_asked
     _variables.clear()
     _patterns.clear()
@@ -123,13 +122,13 @@ def forget() -> None:
 
 
 def has_changed_arguments() -> bool:
-    """Tell whether the program has made something of sys.argv that it was not, behind its own name."""
+    """Tell whether the program has changed sys.argv after its own name."""
     with pause():
         return list(vars(sys).get("argv") or ())[1:] != _key.arguments()
 
 
 def forget_arguments() -> None:
-    """Let the arguments that were looked at up to here make no difference."""
+    """Drop the looks at the arguments up to here."""
     global _is_argv_asked
     _is_argv_asked = False
 
@@ -150,34 +149,34 @@ _PAUSE = _Pause()
 
 
 def pause() -> _Pause:
-    """Ask for ourselves (Q3)."""
+    """Return a context in which questions are our own (Q3)."""
     return _PAUSE  # pauses nest
 
 
 def variables() -> list[bytes]:
-    """Return the names of the variables that were asked for."""
+    """Return the names of the variables that the program asked for."""
     return sorted(_variables)
 
 
 def walks() -> list[str]:
-    """Return patterns of names, each with one *, of which all variables were asked for."""
+    """Return patterns of names, each with one *: the program asked for all variables that match."""
     _see_copy_of_names()
     return sorted(_patterns)
 
 
 def is_argv_asked() -> bool:
-    """Tell whether anybody has looked at the arguments."""
+    """Tell whether the program has looked at the arguments."""
     return _is_argv_asked
 
 
 def notes() -> list[str]:
-    """Return what was asked and can't be asked again, in words."""
+    """Return the questions that can't be asked again, in words."""
     return list(_notes)
 
 
 def sought_modules() -> str:
-    """Return the last parts of all module names that were imported or looked for, each with a slash behind it; of those
-    in vain, with ?/ behind it.
+    """Return the last parts of all module names that were imported or looked for, each followed by a slash, or by ?/ if
+    the module was not found.
 
     A directory of that name, without an __init__.py, matters to the latter alone.
     """
@@ -187,7 +186,7 @@ def sought_modules() -> str:
 
 
 def is_standard(path: str) -> bool:
-    """Tell whether a path leads into the standard library, which the interpreter's version covers."""
+    """Tell whether a path lies in the standard library, which the interpreter's version in the key covers."""
     prefix = STANDARD_LIBRARY + os.sep
     return path == STANDARD_LIBRARY or (
         path.startswith(prefix) and path[len(prefix) :].split(os.sep, maxsplit=1)[0] not in _INSTALLED
@@ -195,15 +194,15 @@ def is_standard(path: str) -> bool:
 
 
 def import_directories() -> list[str]:
-    """Return the directories in which imports look for modules, but for those of the standard library."""
+    """Return the directories in which imports look for modules, without those of the standard library."""
     found = dict.fromkeys(os.path.abspath(entry) for entry in sys.path if isinstance(entry, str))
     for module in list(sys.modules.values()):
-        path = getattr(module, "__dict__", {}).get("__path__")  # not getattr: modules that load lazily would begin to
+        path = getattr(module, "__dict__", {}).get("__path__")  # not getattr: a lazy module would load itself
         try:
             found.update(
                 dict.fromkeys(entry for entry in path or () if isinstance(entry, str) and os.path.isabs(entry))
             )
-        except Exception:  # whatever a program puts there
+        except Exception:  # the program may put any object there
             pass
     return [path for path in found if not is_standard(path) and not os.path.isfile(path)]
 
@@ -212,7 +211,7 @@ def import_directories() -> list[str]:
 
 
 class _Encode:
-    """The environment's encodekey, through which goes each look-up by name."""
+    """The environment's encodekey, which each look-up by name calls."""
 
     def __init__(self, inner: Callable[[Any], bytes]) -> None:
         self.inner = inner
@@ -229,7 +228,7 @@ class _Encode:
 
 
 class _Decode:
-    """The environment's decodekey, through which goes each name that a walk through all of it brings."""
+    """The environment's decodekey, which an iteration over all variables calls for each name."""
 
     def __init__(self, inner: Callable[[bytes], Any]) -> None:
         self.inner = inner
@@ -262,7 +261,7 @@ def _saw_walk(frame: FrameType | None) -> None:
 
 
 def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
-    """Tell whether a value is read for a walk, in a loop over all, or by the instruction that has just copied all
+    """Tell whether a value is read by an iteration: in a loop over all, or by the instruction that has just copied all
     names."""
     global _is_copy_of_names
     if name == _walked and "*" in _patterns:
@@ -277,7 +276,7 @@ def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
 
 
 def _see_copy_of_names() -> None:
-    """Who has copied names by keys(), and then read no values, was no dict(): it has looked at all names."""
+    """Record a question for all names if they were copied by keys() and no value was read since: that was no dict()."""
     global _is_copy_of_names
     if _is_copy_of_names:
         _patterns["*"] = None
@@ -294,7 +293,7 @@ def _inner(function: Any) -> Any:
 def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: list[str], *arguments: Any) -> Any:
         global _is_argv_asked
-        # the program's own name is the command's
+        # the program's own name follows from the command
         if _n_pauses == 0 and (self is _arguments or self is _original) and arguments != (0,):
             _is_argv_asked = True
         return method(self, *arguments)
@@ -309,12 +308,12 @@ class _Arguments(list[str]):
         "__getitem__ __iter__ __len__ __contains__ __reversed__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __add__ "
         "__radd__ __mul__ __rmul__ __repr__ index count copy pop"
     ).split():
-        # which lists don't add from the right
+        # lists have no __radd__
         locals()[_name] = _watched(getattr(list, _name, lambda self, before: before + list(self)))
     __hash__ = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return list, (list(self),)  # whoever gets it, such as a worker of multiprocessing, need not have this package
+        return list, (list(self),)  # a receiver, such as a worker of multiprocessing, need not have this package
 
 
 def _watch_arguments() -> None:
@@ -341,11 +340,11 @@ def _release_arguments() -> None:
         sys.orig_argv = _plain_original
 
 
-_others: list[_Arguments] = []  # that the program may hold
+_others: list[_Arguments] = []  # earlier ones, which the program may hold
 
 
 def take_up(arguments: list[str]) -> None:
-    """In a resumed process: whoever holds the list that was sys.argv sees its own arguments."""
+    """In a resumed process: put its arguments into the lists that were sys.argv, which the program may hold."""
     for each in _others:
         each[:] = arguments
 
@@ -360,8 +359,8 @@ def _field(i: int) -> property:
 
 
 class _Uname(tuple[str, ...]):
-    """What os.uname returns, while who looks at the host's name is to be known: libraries ask for the kernel's version
-    alone."""
+    """The result of os.uname while it is watched: only a look at the host's name asks for that, since libraries look at
+    the kernel's version alone."""
 
     sysname, release, version, machine = (_field(i) for i in (0, 2, 3, 4))
 
@@ -388,16 +387,16 @@ def _uname() -> Any:
     caller = frame_of(1)
     if caller.f_globals.get("__name__") != "platform":
         return _Uname(found)
-    asker = caller.f_back  # platform.machine and its like look at one part of platform.uname
+    asker = caller.f_back  # platform.machine and similar functions look at one part of platform.uname
     if asker is None or asker.f_globals.get("__name__") != "platform" or asker.f_code.co_name == "node":
         lib.mh_note_host(True)
     elif not isinstance(caller.f_globals.get("node"), _Node):
-        caller.f_globals["node"] = _Node(caller.f_globals["node"])  # it keeps what it was told
+        caller.f_globals["node"] = _Node(caller.f_globals["node"])  # platform caches the answer
     return found
 
 
 class _Node:
-    """platform.node, once platform knows the answer."""
+    """Replaces platform.node once platform has cached the answer."""
 
     def __init__(self, inner: Callable[[], str]) -> None:
         self._inner = inner
@@ -410,7 +409,7 @@ class _Node:
 
 # ---- the time zone ----
 
-# attributes of the module `time`, made as it is loaded: nobody is called who could tell
+# attributes of the module `time`, set at its load: reading them calls no function
 _ZONE = ("tzname", "timezone", "altzone", "daylight")
 _hidden: dict[str, Any] = {}
 
@@ -429,7 +428,7 @@ def _release_zone() -> None:
     if _hidden:
         del variables["__getattr__"], variables["__all__"]
         for name, value in _hidden.items():
-            variables.setdefault(name, value)  # time.tzset makes them anew
+            variables.setdefault(name, value)  # time.tzset sets them anew
         _hidden.clear()
 
 
@@ -445,8 +444,8 @@ def _of_zone(name: str) -> Any:
 
 
 class _Finder:
-    """First of sys.meta_path: knows what was looked for, and finds nothing but what is known to ask for no more than a
-    resumed process has anew."""
+    """The first of sys.meta_path: records the names that are looked for, and finds only modules whose questions at
+    import have answers that each resumed process sets anew."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         _modules.add(name.rpartition(".")[2])
@@ -471,16 +470,17 @@ def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
             _notes[_UNREPEATABLE[event](arguments)[:_NOTE_CHARACTERS]] = None
         elif event == "os.chdir":
             if not isinstance(arguments[0], int):
-                # which asks what it depends on: links, and for a relative one the working directory
+                # resolving the path asks its questions: links, and for a relative path the working directory
                 os.path.realpath(arguments[0])
         else:
             _saw_listing(arguments[0])
-    except Exception:  # what has no sound name, the call itself will refuse
+    except Exception:  # an invalid name, which the call itself will refuse
         pass
 
 
 def _saw_listing(path: Any) -> None:
-    """Imports list directories, too: those are asked for as a whole at the commit, by the names that matter to them."""
+    """Record the listing of a directory, unless an import lists it: the commit asks for the directories of imports as a
+    whole, by the names that matter to them."""
     caller = frame_of(2).f_code.co_filename
     if caller == IMPORT_SYSTEM:
         return

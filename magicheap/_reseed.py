@@ -1,12 +1,12 @@
-"""Randomness of a resumed process: each generator that a library keeps for everybody gets fresh entropy.
+"""Randomness of a resumed process: each global generator of a library gets fresh entropy.
 
     kept = prepare()       # in the committing process, last thing before the fork
     take_up(kept)          # in a resumed process, after the fork handlers; ReseedError: the run must go cold
 
-Only libraries that are loaded are asked. Which they are besides those named here, _drawers.py finds; generators that
-the program made, _generators.py. What was seeded explicitly (numpy.random.seed(7), torch.manual_seed(7)) gives what it
-gives in a plain run. What asks the kernel each time (secrets, os.urandom, uuid4) needs nothing; what it gave in the
-body, and the program kept, is the program's.
+Only loaded libraries are reseeded. _drawers.py finds libraries besides those named here, and _generators.py the
+generators that the program made. A generator that was seeded explicitly (numpy.random.seed(7), torch.manual_seed(7))
+repeats its numbers, as in a plain run. Functions that ask the kernel each time (secrets, os.urandom, uuid4) need
+nothing; a result that the program kept from the body belongs to the program.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_SEED_BYTES = 32  # as many as a generator of OpenSSL takes
-_AUTHKEY_BYTES = 32  # of a key that multiprocessing chose itself; one that the program chose stays if it is not as long
+_SEED_BYTES = 32  # the seed size of OpenSSL's generator
+_AUTHKEY_BYTES = 32  # of a key that multiprocessing chose itself; the program's key stays if its length differs
 _CLOCK_SEQ_BITS = 14  # RFC 9562, 5.1
 
 
 class ReseedError(MagicHeapError):
-    """A library that is loaded could not be given fresh entropy."""
+    """A loaded library could not be reseeded."""
 
 
-_retired: list[object] = []  # freeing what the image holds would write to it
-_committing_pids: set[int] = set()  # of all processes whose image this one goes on from
+_retired: list[object] = []  # objects of the image: freeing them would write to its pages
+_committing_pids: set[int] = set()  # of all processes whose memory this one has
 
 
 class Kept(NamedTuple):
-    """What prepare found."""
+    """The result of prepare."""
 
-    steps: tuple[tuple[str, Callable[[], object]], ...]  # to take, each with the name of its library
-    unknown: tuple[str, ...]  # what may repeat its random numbers
+    steps: tuple[tuple[str, Callable[[], object]], ...]  # to execute, each with the name of its library
+    unknown: tuple[str, ...]  # generators that may repeat their numbers
 
 
 def prepare() -> Kept:
-    """Find what is loaded."""
+    """Find the generators of loaded libraries."""
     steps: list[tuple[str, Callable[[], object]]] = [
         (name, step) for name, step in _STEPS.items() if name in sys.modules
     ]
@@ -57,16 +57,16 @@ def prepare() -> Kept:
 
 
 def take_up(kept: Kept) -> None:
-    """Give all of them fresh entropy."""
+    """Reseed all of them."""
     for library, step in kept.steps:
         try:
             step()
-        except Exception as error:  # other people's code: whatever it is, numbers would repeat
+        except Exception as error:  # foreign code: after any failure, numbers would repeat
             raise ReseedError(f"{library} could not be reseeded: {type(error).__name__}: {error}") from error
 
 
 def _reseed_torch() -> None:
-    """The default generator, unless its seed can't be one that torch drew: these have 53 bits
+    """Reseed the default generator, unless its seed can't be torch's own draw, which has 53 bits
     (c10/core/GeneratorImpl.cpp)."""
     generator = sys.modules["torch"].default_generator
     if generator.initial_seed() >> 32:
@@ -74,14 +74,14 @@ def _reseed_torch() -> None:
 
 
 def _renew_object_id() -> None:
-    """bson's counter, and its machine part, which it draws for each process id."""
+    """Renew bson's counter, and its machine part, which it draws for each process id."""
     object_id: Any = sys.modules["bson.objectid"].ObjectId
     object_id._inc = int.from_bytes(os.urandom(3), "big")
     object_id._pid = None
 
 
 def _renew_multiprocessing() -> None:
-    """The key that this process's children and it know each other by, and the directory that its parent removes."""
+    """Renew the key by which this process and its children authenticate, and the directory that its parent removes."""
     process = sys.modules["multiprocessing.process"]
     config = process_config(process)
     config.pop("tempdir", None)
@@ -96,8 +96,8 @@ def _renew_tempfile() -> None:
 class _ClockSequence:
     """libuuid's generator of time-based UUIDs, with a clock sequence of this process.
 
-    libuuid draws one when it is first asked and keeps it, so that two resumed processes would give the same UUID in the
-    same microsecond. Nothing but exchanging the field reaches it.
+    libuuid draws the clock sequence at its first call and keeps it, so that two resumed processes would give the same
+    UUID in the same microsecond. libuuid can't be reset; so the field is replaced in each UUID.
     """
 
     def __init__(self, generate: Callable[[], tuple[bytes, int | None]]) -> None:
@@ -106,7 +106,7 @@ class _ClockSequence:
 
     @classmethod
     def instead_of(cls, generate: Any) -> _ClockSequence:
-        """Of this process, also in the place of one that was in the image."""
+        """Return such a function for this process; `generate` may be one of the image's."""
         return cls(getattr(generate, "_generate", generate))
 
     def __call__(self) -> tuple[bytes, int | None]:
@@ -119,8 +119,7 @@ def _renew_uuid() -> None:
 
 
 class _SequencedUuid:
-    """A function of uuid_utils, with clock sequences of this process, a new one for each call, where the caller names
-    none."""
+    """A function of uuid_utils, with a new clock sequence for each call, unless the caller passes one."""
 
     def __init__(self, generate: Callable[..., object]) -> None:
         self._generate = generate
@@ -134,8 +133,8 @@ class _SequencedUuid:
 
 
 def _renew_uuid_utils() -> None:
-    """Its generators of time-based UUIDs draw one clock sequence for all; what is random it reseeds in a fork
-    handler."""
+    """Wrap uuid_utils' generators of time-based UUIDs, which share one drawn clock sequence. Its random generators it
+    reseeds in a fork handler."""
     module: Any = sys.modules["uuid_utils"]
     for name in ("uuid1", "uuid6"):
         generate = getattr(module, name)
@@ -153,11 +152,12 @@ _STEPS: dict[str, Callable[[], None]] = {
 
 
 class _Openssl:
-    """One loaded copy of OpenSSL. It reseeds itself when the process id differs from that of its last use, which it
-    need not after a resume: ids repeat from container to container. Where they differ it is left alone, since reaching
-    for it costs a tenth of the resume.
+    """One loaded copy of OpenSSL. It reseeds itself when the process id differs from that of its last use. After a
+    resume the id may be equal, since ids repeat between containers. If the ids differ the copy is left alone: a call
+    into it costs a tenth of the resume.
 
-    Called once at the commit, too: what it does when it is first used would cost every resume some milliseconds.
+    The step also runs once at the commit: the initialisation at the first use would cost every resume some
+    milliseconds.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,20 +1,20 @@
-"""What Python does about the difference between the process that was committed and the one that goes on.
+"""Python's part of a resume: it replaces state of the committing process by that of this run.
 
     kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm
     spared = settle()                    # there, last thing before the fork
-    put_back(spared)                     # in both, first thing behind it
+    put_back(spared)                     # in parent and child, first thing after it
     go_on(kept)                          # in the committing process
-    take_up(resumed, kept)               # first thing behind os.fork() in a resumed process
+    take_up(resumed, kept)               # in a resumed process
 
-`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() as of
-the beginning of the transaction. Each of kept.areas is to be given to mh_scrub.
+`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() at the
+beginning of the transaction. Each of kept.areas is to be passed to mh_scrub.
 
-R1  All that is needed after the resume is imported before the fork.
-R2  Whatever take_up raises, the process must not go on: it has the arguments, environment or random numbers of another.
-    It has not read or written a descriptor, and executing the program cold is as good as having done so at once.
-R3  The fork handlers of libraries have run, but those of which is known that they would do nothing: each writes to
-    pages that a resumed process would have to copy. What the kernel keeps (working directory, umask, limits, ids) is
-    the run's own; _kernel.py then changes what the program had changed.
+R1  All modules that the resume needs are imported before the fork.
+R2  If take_up raises any exception, the process must not go on: it has the arguments, environment or random numbers of
+    another. It has not used a descriptor yet, so executing the program cold is as good as a cold start.
+R3  The fork handlers of libraries have run, except those that are known to have nothing to do: each would write to
+    pages that a resumed process must copy. Kernel state (working directory, umask, limits, ids) is the run's own;
+    _kernel.py then makes the program's changes again.
 """
 
 from __future__ import annotations
@@ -51,33 +51,32 @@ _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ig
 _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
 
 
-# What a resumed process was started with: as sys.orig_argv, how many of these come before sys.argv, the environment as
-# NAME=VALUE, or None where os.environ has it already, and a bit for each signal that was ignored (its number - 1).
+# The start of a resumed process: sys.orig_argv, how many of its items come before sys.argv, the environment as
+# NAME=VALUE, or None where os.environ has it already, and a bit (its number - 1) for each ignored signal.
 Resumed = tuple[list[str], int, list[bytes] | None, int]
-# CPython's list of fork handlers, an index in it, and what belongs there.
+# CPython's list of fork handlers, an index in it, and the handler that belongs there.
 Spared = tuple[list[object], int, object]
 
 
 class Kept(NamedTuple):
-    """What prepare found, for the resumed process."""
+    """The result of prepare, for the resumed process."""
 
     areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
     ignored_signals: int
     is_temporary_directory_found: bool  # by tempfile, not named by the program
     time_zone: bytes | None  # TZ
     environment: _environment.Delta
-    circumstances: int  # of streams and pools: where they are the same, there is nothing to take up; 0: there is
+    circumstances: int  # hash of all that decides about streams and pools; equal: nothing to take up; 0: unknown
     streams: _streams.Kept
     seeds: _reseed.Kept
     pools: _pools.Kept
     exit: _exit.Kept
-    has_own_arguments: bool  # sys.argv is what the program made of arguments that are the same in each resumed process
-    own_name: str | None  # likewise its first item
+    has_own_arguments: bool  # the program has changed sys.argv, from arguments that are equal in each resumed process
+    own_name: str | None  # the first item, if the program has changed that
 
 
 def ignored_signals() -> int:
-    """Return the signals that are ignored, without those that Python itself ignores, as a bit for each. OSError: there
-    is no /proc."""
+    """Return a bit for each ignored signal, without those that Python itself ignores. OSError: there is no /proc."""
     with open("/proc/self/status", "rb") as status:
         return (
             next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
@@ -87,8 +86,7 @@ def ignored_signals() -> int:
 
 
 def prepare(initial: list[bytes], ignored: int) -> Kept:
-    """Make this process ready for the fork. OSError, UnsupportedError: it can't be committed, and nothing was
-    changed."""
+    """Prepare this process for the fork. OSError, UnsupportedError: it can't be committed, and nothing was changed."""
     child_handlers()  # which nobody finds once they are frozen
     pools = _pools.prepare()
     streams = _streams.prepare()
@@ -121,7 +119,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
 def _own_name() -> str | None:
     skipped = _key.n_skipped(sys.orig_argv)
     is_script = skipped < len(sys.orig_argv) and sys.orig_argv[skipped - 1] not in ("-c", "-m")
-    own = getattr(sys, "argv", None) or [""]  # whatever the program has left of it
+    own = getattr(sys, "argv", None) or [""]  # the program may have removed it
     return own[0] if is_script and own[0] != sys.orig_argv[skipped] else None
 
 
@@ -150,12 +148,12 @@ def put_back(spared: list[Spared]) -> None:
 
 
 def go_on(kept: Kept) -> None:
-    """In the process that has committed, or has failed to."""
+    """Undo prepare in the committing process, after the commit or its failure."""
     _exit.go_on(kept.exit)
 
 
 def take_up(resumed: Resumed, kept: Kept) -> None:
-    """Make this process what it would be if it had been started with `resumed`."""
+    """Give this process the arguments, environment and so on that it was started with, `resumed`."""
     orig_argv, n_skipped, entries, ignored = resumed
     time_zone = _environment.take_up(entries, kept.environment)
     _take_up_arguments(orig_argv, n_skipped, kept)
@@ -189,10 +187,11 @@ def _take_up_arguments(orig_argv: list[str], n_skipped: int, kept: Kept) -> None
 
 
 def _take_up_signals(now: int, before: int) -> None:
-    """Ignore what whoever started this process has ignored, and nothing that only the committing process was started to
-    ignore.
+    """Ignore the signals that this process was started to ignore, and stop ignoring those that only the committing
+    process was started to ignore.
 
-    Handlers that the program has set stay; so does what it chose to ignore, unless it had been ignored anyway.
+    Handlers that the program has set stay; so do signals that the program chose to ignore, unless they were ignored
+    from the start.
     """
     for number in (number for number in range(1, signal.NSIG) if (now ^ before) >> (number - 1) & 1):
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

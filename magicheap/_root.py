@@ -1,4 +1,4 @@
-"""The root of a heap snapshot: what the program puts in, and gets back in every later run.
+"""The root of a heap snapshot: an object that the program stores, and that every later run gets back.
 
 A root is a picklable graph whose leaves may lie in the arena. It is pickled (protocol 5) with memory left out: a
 pointer becomes its type and address, an array its shape and the address of its elements (_pickling.py). The pickle and
@@ -7,17 +7,17 @@ a table of those memory ranges make one block of the arena, the root that the C 
     | tag | pickle bytes | ranges | pointers | (address, bytes) of each range ... | pickle ... |        all integers 64
     bits
 
-R1  Whatever the table or the pickle names lies in the arena: a pointer elsewhere is an error, elements elsewhere are
+R1  All addresses in the table and the pickle lie in the arena: a pointer elsewhere is an error, elements elsewhere are
     copied in.
-R2  Ranges of one owner that overlap before the commit overlap after it: arrays that share memory go on sharing it.
-R3  No word of this block is a pointer to the audit, since pickled bytes may look like one: the block is marked as data
-    and each address in it is kept by name.
-R4  The memory of a range is its owner's, and held until the commit is over: what pickling made for the occasion, or
-    handed over, lives no longer than somebody holds it, and its memory may be anybody's then.
-R5  A root without pointers can be had twice in one process: the second time the snapshot is mapped elsewhere, each
-    range is as far from its address as the arena is, and what the program did to the first one does not show. The
-    mapping goes when the last who uses it has gone. With pointers (that includes numbers that may be addresses) it
-    can't be had again: the first one may have been written to, freed, or may be tomorrow.
+R2  Ranges of one owner that overlap before the commit overlap after it: arrays that share memory still share it.
+R3  The audit takes no word of this block for a pointer, since pickled bytes may look like one: the block is marked as
+    data, and each address in it is kept by name.
+R4  The memory of a range belongs to its owner, and is held until the commit is over: an object that pickling made for
+    the occasion is freed as soon as nobody refers to it, and its memory may then be reused.
+R5  A root without pointers can be attached twice in one process. The second mapping is at another address, each range
+    moves by the same distance as the arena, and the program's writes to the first mapping do not show. The mapping is
+    removed with its last user. A root with pointers (or with numbers that may be addresses) can't be attached again:
+    the program may have written to the first mapping, or freed blocks of it, or may do so later.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _ALIGN_BYTES = 64  # a cache line, and the widest vector
 def store_root(tx: Any, root: object, ready: frozenset[Variable]) -> object:
     """Put `root` into the arena of an `mh_transaction *` that has begun, and make it the snapshot's root.
 
-    Returns what must live until the commit is over (R4). `ready`: of ready_ffis, when the body began.
-    RootError: what cannot be stored, and what to do. NoSpaceError: the arena is full.
+    Returns the objects that must live until the commit is over (R4). `ready`: the result of ready_ffis when the body
+    began. RootError: names the object that cannot be stored, and what to do. NoSpaceError: the arena is full.
     """
     arena = lib.mh_transaction_arena(tx)
     pickled, lent, kept = pickle_root(root, arena, ready)
@@ -73,9 +73,9 @@ def store_root(tx: Any, root: object, ready: frozenset[Variable]) -> object:
 
 
 def restore_root(tx: Any) -> Any:
-    """Return the root of a warm `mh_transaction *`. Whatever unpickling raises (a class that is gone) passes through.
+    """Return the root of a warm `mh_transaction *`. Exceptions of unpickling (a class that is gone) pass through.
 
-    BusyError: this process has the snapshot already, and its root can't be had twice (R5).
+    BusyError: this process has attached the snapshot already, and can't attach it twice (R5).
     """
     second = _second_mapping(tx) if lib.mh_moved_bytes(tx) else None
     block = lib.mh_root(tx)
@@ -101,7 +101,7 @@ def restore_root(tx: Any) -> Any:
 
 
 def _second_mapping(tx: Any) -> Callable[[int, int], Any]:
-    """Return a function from a range to its memory in an arena that was moved; the arena goes with the last of that
+    """Return a function from a range to its memory in a moved arena, which is unmapped with the last user of such
     memory."""
     arena, stats = lib.mh_transaction_arena(tx), ffi.new("mh_arena_stats *")
     lib.mh_arena_read_stats(arena, stats)
@@ -112,12 +112,11 @@ def _second_mapping(tx: Any) -> Callable[[int, int], Any]:
 
 
 def _count_addresses(pickled: bytes, arena: Any) -> int:
-    """Count what may be addresses in the arena that the program keeps as numbers, in a pickle: integers, and words in
-    its bytes."""
+    """Count the numbers in a pickle that may be addresses in the arena: integers, and words in its bytes."""
     stats = ffi.new("mh_arena_stats *")
     lib.mh_arena_read_stats(arena, stats)
     first = stats.address
-    # data begins behind a page table of four bytes a page
+    # data begins after a page table of four bytes a page
     end = first + stats.capacity_bytes // 1024 + (4 << 20) + stats.mapped_bytes
     n_found = 0
     # of all addresses, bytes 4 and 5: two of them are enough for 8 GiB
@@ -143,9 +142,9 @@ def _keep(tx: Any, address: int) -> None:
 
 
 def _place(tx: Any, arena: Any, lent: list[Lent]) -> list[Range]:
-    """Return where each range lies in the arena, having copied in what lay outside (R1, R2)."""
+    """Copy ranges outside the arena into it; return the address of each range there (R1, R2)."""
     ranges = [(each.address, each.size_bytes) for each in lent]
-    outside: dict[int, dict[Range, list[int]]] = {}  # by owner; which of `lent` have the range
+    outside: dict[int, dict[Range, list[int]]] = {}  # by owner: range, and the indices in `lent` that have it
     for i, each in enumerate(lent):
         if each.size_bytes and lib.mh_arena_of(ffi.cast("void *", each.address)) != arena:
             outside.setdefault(each.owner, {}).setdefault(ranges[i], []).append(i)

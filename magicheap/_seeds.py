@@ -1,13 +1,12 @@
-"""Notes how each random.Random is seeded: explicitly, so that it repeats in every run, or from entropy.
+"""Records how each random.Random is seeded: explicitly, so that it repeats in every run, or from entropy.
 
-    watch()                 # as soon as there can be any, and at the latest when a transaction begins
-    kind_of(generator)      # "explicit", "drawn", or "unknown": made before anybody watched, and not seeded since
+    watch()                 # as soon as random is loaded, and at the latest when a transaction begins
+    kind_of(generator)      # "explicit", "drawn", or "unknown": made before watch(), and not seeded since
 
-Every explicit seed passes through _random.Random.seed or setstate, which are replaced by functions that note it. A seed
-that is itself a draw of the kernel's (random.Random(os.urandom(8))), or a state that came from a generator seeded so,
-is none.
+Every explicit seed passes through _random.Random.seed or setstate, which are replaced by functions that record it. A
+seed that the kernel drew (random.Random(os.urandom(8))), or a state of a generator with such a seed, is not explicit.
 
-Imported with magicheap where random is loaded: so it imports nothing else.
+The module is imported with magicheap if random is loaded. So it imports nothing else.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_STATES_MAX = 10_000  # arbitrary: who asks for more states than that rarely goes back
+_STATES_MAX = 10_000  # arbitrary: a program that reads more states rarely restores them
 _DIGEST_BITS = 512  # random.Random.seed appends the SHA-512 to bytes and text
 _DRAWN_BYTES = (8, 16, 32)  # of seeds that programs draw themselves
 _DRAWN_BYTES_MAX = 64
 
-_real: Any = None  # _random.Random's own seed, getstate and setstate; None: nobody watches
+_real: Any = None  # _random.Random's own seed, getstate and setstate; None before watch()
 _explicit: dict[int, Any] = {}  # id of a generator to a weak reference
-_unseen: dict[int, Any] = {}  # those that were there before
+_unseen: dict[int, Any] = {}  # generators that existed before watch()
 _states: set[int] = set()  # hashes of states of generators seeded from entropy
 
 
 def watch() -> None:
-    """Note from here on how each random.Random is seeded."""
+    """Record from here on how each random.Random is seeded."""
     global _real
     if _real:
         return
@@ -45,10 +44,10 @@ def watch() -> None:
 
 
 def instances() -> list[Any]:
-    """Return all that the collector knows, without the one that serves random's functions, which reseeds itself in a
-    fork handler."""
+    """Return all generators that the collector knows, except that of random's functions, which reseeds itself in a fork
+    handler."""
     random: Any = sys.modules.get("random")
-    if not hasattr(random, "Random"):  # or it is just being imported
+    if not hasattr(random, "Random"):  # random is just being imported
         return []
     found = (
         each
@@ -60,14 +59,14 @@ def instances() -> list[Any]:
 
 
 def kind_of(generator: Any) -> str:
-    """Tell how it was seeded last."""
+    """Tell how the generator was seeded last."""
     if id(generator) in _explicit:
         return "explicit"
     return "unknown" if id(generator) in _unseen or not _real else "drawn"
 
 
 def reseed(generator: Any) -> None:
-    """Seed it from entropy."""
+    """Seed the generator from entropy."""
     generator.seed() if not _real else _real[0](generator)
     generator.gauss_next = None
     _note(generator, False)
@@ -96,7 +95,7 @@ def _remember(table: dict[int, Any], generator: Any) -> None:
     try:
         pop = table.pop
         table[key] = weak_reference(generator, lambda _: pop(key, None))
-    except TypeError:  # a bare _random.Random, which nobody can find either
+    except TypeError:  # a bare _random.Random: no weak reference, and no collector knows it
         pass
 
 
@@ -129,18 +128,18 @@ def _noting_setstate(self: Any, state: Any, /) -> None:
 
 
 def is_drawn(value: bytes) -> bool:
-    """Tell whether the kernel gave just these bytes."""
+    """Tell whether these bytes are a draw of the kernel's."""
     return bool(lib.mh_was_drawn(value, len(value)) == 1)
 
 
 def is_drawn_number(number: int) -> bool:
-    """Tell whether a seed, which is not negative, is a draw, as a number, or as bytes with the digest that
+    """Tell whether a seed, which is not negative, is a draw: as a number, or as bytes with the digest that
     random.Random.seed appends to them."""
     if number >> _DIGEST_BITS:
         text = number >> _DIGEST_BITS
         lengths = range((text.bit_length() + 7) // 8, _DRAWN_BYTES_MAX + 1)
         return any(is_drawn(text.to_bytes(size, "big")) for size in lengths)
-    if not number >> 32:  # 64 bits are so by chance of 2**-32 only
+    if not number >> 32:  # a draw of 64 bits is so small with a probability of 2**-32
         return False
     sizes = [size for size in _DRAWN_BYTES if number.bit_length() <= 8 * size]
     return any(is_drawn(number.to_bytes(size, "big")) or is_drawn(number.to_bytes(size, "little")) for size in sizes)

@@ -12,7 +12,7 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print rows of text; a title only where a person reads it."""
+    """Print rows of text; the title only on a terminal."""
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(row))
@@ -23,13 +23,13 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
     table = Table(*columns, title=title, title_justify="left", show_header=any(columns))
     for row in rows:
-        table.add_row(*map(Text, row))  # Text: a path may contain what rich takes for markup
+        table.add_row(*map(Text, row))  # Text: rich would take parts of a path for markup
     Console().print(table)
 
 
 def show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], total: str) -> None:
-    """Print rows whose first column must stay whole, since other commands take it: a line of its own, where a person
-    reads it."""
+    """Print rows whose first column must not be broken, since it is copied into other commands: on a terminal it has a
+    line of its own."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             print("\t".join(row))
@@ -46,7 +46,7 @@ def show_records(columns: Sequence[str], rows: Sequence[Sequence[str]], total: s
 
 
 def show_json(value: Any) -> None:
-    """Print `value`; named tuples have become dicts before."""
+    """Print `value` as JSON; it has dicts in place of named tuples."""
     json.dump(value, sys.stdout, indent=2)
     print()
 
@@ -60,6 +60,11 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
 
 
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return a number of things as people write it: 1 snapshot, 2 snapshots."""
+    return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
+
+
 def moment(since_epoch_ns: int) -> str:
-    """Return a time as the user's clock shows it."""
+    """Return a time as text, in the user's time zone."""
     return datetime.fromtimestamp(since_epoch_ns // 10**9).isoformat(" ")

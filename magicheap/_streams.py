@@ -1,19 +1,19 @@
-"""Standard streams of a resumed process: what a plain interpreter would make of the descriptors it was started with.
+"""Standard streams of a resumed process: those that a plain interpreter would make for the run's descriptors.
 
     kept = prepare()       # in the committing process, last thing before the fork
     take_up(kept)          # in a resumed process
 
-The objects stay, since others hold them (`from sys import stdout`, handlers of logging): each layer's __init__ is run
-again on the very same object, which drops what is buffered and finds out anew what depends on the descriptor:
-seekability, buffer size, and whether it is a terminal. Where the descriptor is of the same kind as at the commit (a
-terminal, a pipe: nothing that has a position), all of that is as it was, and nothing is done. Only the FileIO is
-another; the old one, which has but the descriptor's number, goes on working. The rules are those of create_stdio in
+The objects stay, since other objects refer to them (`from sys import stdout`, handlers of logging). The __init__ of
+each layer runs again on the same object. That drops buffered data, and determines again what depends on the descriptor:
+seekability, buffer size, and whether it is a terminal. If the descriptor is of the same kind as at the commit (a
+terminal, a pipe: a file without a position), all of that is unchanged, and nothing is done. Only the FileIO is
+replaced; the old one, which has only the descriptor's number, still works. The rules are those of create_stdio in
 CPython's Python/pylifecycle.c.
 
-What the program had changed by reconfigure() stays: encoding, errors, write_through, and line_buffering where it was
-not the default; newline can't be read back and becomes the default again. A stream that the program replaced stays
-replaced, but what it stands on (`sys.stdout.buffer`) is renewed. A closed descriptor is None, and whoever holds the old
-object finds it closed. The interpreter's options and PYTHON* are as at the commit: another snapshot answers to others.
+The program's changes by reconfigure() stay: encoding, errors, write_through, and line_buffering where it was not the
+default; newline can't be read back and becomes the default again. A stream that the program replaced stays replaced,
+but the stream below it (`sys.stdout.buffer`) is renewed. A closed descriptor becomes None, and the old object is
+closed. The interpreter's options and PYTHON* are those of the commit: runs with others have another variant.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ NAMES = ("stdin", "stdout", "stderr")  # by descriptor
 
 
 class Stream(NamedTuple):
-    """One of the three at the commit: the layers above its descriptor, each None where there is none."""
+    """One of the three at the commit: the layers above its descriptor, None where a layer is missing."""
 
     text: TextIOWrapper | None
     buffer: BufferedReader | BufferedWriter | None  # None also when unbuffered
     raw: FileIO | None
     line_buffering: bool | None  # the program's own choice; None: the default
-    kind: int  # of the descriptor; 0: it has a position, or something is buffered
+    kind: int  # of the descriptor; 0: it has a position, or data is buffered
 
 
 class Kept(NamedTuple):
-    """What prepare found."""
+    """The result of prepare."""
 
     streams: tuple[Stream, ...]  # by descriptor
     is_unbuffered: bool  # python -u
@@ -52,7 +52,8 @@ class Kept(NamedTuple):
 
 
 def prepare() -> Kept:
-    """Flush all output, so that it is written once, and note what there is. UnsupportedError: too little to go by."""
+    """Flush all output, so that it is written once, and return the streams. UnsupportedError: the encoding is
+    unknown."""
     is_flushed = flush()
     streams = tuple(_find(fd, is_flushed) for fd in range(3))
     models = [stream.text for stream in streams[:2] if stream.text]  # errors of stderr are always backslashreplace
@@ -89,20 +90,20 @@ def take_up(kept: Kept) -> None:
 
 
 def flush() -> bool:
-    """Return whether nothing is left to be written."""
+    """Flush; return whether no output is left."""
     is_flushed = True
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
             stream.flush()  # type: ignore[union-attr]
-        # None; no space, nobody reads; closed: the program will hear of it
+        # None; no space, no reader; closed: the program will get the error
         except (AttributeError, OSError, ValueError):
             is_flushed = False
-    lib.mh_flush_streams(ffi.NULL)  # of C; what could not be written, each run will hear of
+    lib.mh_flush_streams(ffi.NULL)  # of C; each run will get the error of output that could not be written
     return is_flushed
 
 
 def _find(fd: int, is_flushed: bool) -> Stream:
-    """Find the layers: usually below sys.__stdout__; below sys.stdout if the program has detached them from there."""
+    """Find the layers: usually below sys.__stdout__; below sys.stdout if the program has moved them there."""
     for text in (getattr(sys, f"__{NAMES[fd]}__"), getattr(sys, NAMES[fd])):
         layers = _layers(text, fd)
         if layers:
@@ -117,12 +118,12 @@ def _find(fd: int, is_flushed: bool) -> Stream:
 
 
 def _is_pristine(text: TextIOWrapper | None, fd: int, is_flushed: bool) -> bool:
-    """Tell whether nothing is buffered."""
+    """Tell whether no data is buffered."""
     return text is not None and not text.closed and (is_flushed if fd else not input_is_read())
 
 
 def _layers(text: object, fd: int) -> tuple[BufferedReader | BufferedWriter | None, FileIO] | None:
-    """Return (buffer, raw) if `text` is a text stream of `fd` such as the interpreter makes."""
+    """Return (buffer, raw) if `text` is a text stream of `fd` of the interpreter's kind."""
     try:
         buffer = text.buffer  # type: ignore[attr-defined]
         raw = getattr(buffer, "raw", buffer)
@@ -152,7 +153,7 @@ def _is_open(fd: int) -> bool:
 
 def _renew(fd: int, stream: Stream, kept: Kept) -> TextIOWrapper | None:
     mode = "w" if fd else "r"
-    raw = FileIO(fd, mode, closefd=False)  # not the old one again: __init__ leaves it as seekable as it was
+    raw = FileIO(fd, mode, closefd=False)  # a new one: __init__ would keep the old one's seekability
     buffer: FileIO | BufferedReader | BufferedWriter = raw
     if stream.buffer or not (fd and kept.is_unbuffered):
         kind: Any = BufferedWriter if fd else BufferedReader
@@ -160,7 +161,7 @@ def _renew(fd: int, stream: Stream, kept: Kept) -> TextIOWrapper | None:
         renew_buffer(buffer, raw)
     raw.name = f"<{NAMES[fd]}>"
     if stream.raw and not stream.text:
-        return None  # detached: the program's own object stands on it
+        return None  # detached: it belongs to an object of the program
     text = stream.text or TextIOWrapper.__new__(TextIOWrapper)
     _renew_text(text, buffer, stream, fd, kept)
     text.mode = mode  # type: ignore[misc]
@@ -189,5 +190,5 @@ def _close(stream: Stream) -> None:
         try:
             if layer is not None:
                 layer.close()
-        except OSError:  # what could not be flushed before the fork goes nowhere
+        except OSError:  # output that could not be flushed before the fork is dropped
             pass

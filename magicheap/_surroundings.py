@@ -1,7 +1,7 @@
-"""Whether this process may be exchanged for a snapshot, or be committed: not where somebody watches it, or works inside
-it.
+"""Whether this process may be exchanged for a snapshot, or be committed: not under a debugger, nor inside another
+program.
 
-Asked at every start, so it imports nothing and looks only at what is loaded already.
+Every start asks this, so the module imports nothing, and looks only at modules that are loaded already.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-# Modules whose code runs the program: while one is on the stack, the process is theirs. A name stands for its
-# submodules, too.
+# Modules whose code runs the program: while one is on the stack, the process belongs to that module. A name includes
+# submodules.
 _RUNNERS = {
     "pytest": ("_pytest", "pytest"),
     "unittest": ("unittest.case", "unittest.main", "unittest.runner", "unittest.suite", "unittest.loader"),
@@ -35,17 +35,18 @@ _RUNNERS = {
 _RUNNER_OF = {module: runner for runner, modules in _RUNNERS.items() for module in modules}
 _N_TOOLS = 6  # ids of sys.monitoring, PEP 669
 
-_pid = os.getpid()  # of the process that began
+_pid = os.getpid()  # of the process that imported this
 
 
 def begin() -> None:
-    """This process is not a child of one that began elsewhere: it was resumed."""
+    """Record the process id: after a resume it differs from that at the import, and why_not() must not take that for a
+    fork."""
     global _pid
     _pid = os.getpid()
 
 
 def why_not(is_resumed: bool = False) -> str:
-    """Return "" or the reason, as a sentence."""
+    """Return "" or the reason why not, as a sentence."""
     return (
         why_never(is_resumed)
         or _wrong_place(is_resumed)
@@ -65,19 +66,19 @@ def why_never(is_resumed: bool = False) -> str:
     try:
         os.stat("/proc/self/exe")
     except FileNotFoundError:
-        return "there is no /proc here, which tells what a process consists of"
-    except OSError as error:  # a program that may be executed and not read
-        return f"this process may not look at itself in /proc: {error.strerror}"
+        return "there is no /proc here, which lists the memory of a process"
+    except OSError as error:  # a program that may be executed but not read
+        return f"this process may not read its own /proc/self: {error.strerror}"
     if getattr(sys, "frozen", False):
         return "the program is frozen: it brings no launcher that could resume it"
     if not is_resumed and not launcher_path():
-        return "the launcher in magicheap's package is not there, or can't be executed: install magicheap again"
+        return "the launcher in magicheap's package is missing, or can't be executed: install magicheap again"
     return ""
 
 
 def _wrong_place(is_resumed: bool) -> str:
     if os.getpid() != _pid:
-        return "this process was forked from the one that began"
+        return "this process was forked from the program's first one"
     if "main thread" in obstacle_of_place():
         return "this is not the main thread of the main interpreter"
     if not is_resumed and not _is_own_interpreter():
@@ -108,7 +109,7 @@ def _watched() -> str:
         with open("/proc/self/status", "rb") as status:
             tracer = next((line.split()[1] for line in status if line.startswith(b"TracerPid:")), b"0")
     except OSError as error:
-        return f"/proc does not tell whether somebody is tracing: {error}"
+        return f"/proc does not show whether a process is tracing: {error}"
     return f"process {tracer.decode()} is tracing" if tracer != b"0" else ""
 
 
@@ -123,7 +124,7 @@ def _runner() -> str:
     frame: FrameType | None = frame_of(0)
     while frame:
         name = str(frame.f_globals.get("__name__"))
-        if name == "__main__":  # of python -m
+        if name == "__main__":  # python -m
             name = str(getattr(frame.f_globals.get("__spec__"), "name", name))
         runner = _RUNNER_OF.get(name) or _RUNNER_OF.get(name.partition(".")[0])
         if runner:
@@ -133,15 +134,14 @@ def _runner() -> str:
 
 
 def input_is_read() -> str:
-    """Return "" or the reason: what is buffered in this process would be lost to the program that goes on in its
-    place."""
+    """Return "" or the reason: input that is buffered in this process would be lost to the resumed program."""
     text: Any = sys.__stdin__
     try:
         if text is None or text.closed:
             return ""
-        text.reconfigure(errors=text.errors)  # changes nothing, and is refused once something was read
+        text.reconfigure(errors=text.errors)  # changes nothing, and is refused after a read
         is_read = _is_buffered(text.buffer)
-    except ValueError:  # io.UnsupportedOperation; or it was detached, and somebody else reads
+    except ValueError:  # io.UnsupportedOperation; or the stream was detached, and another object reads
         is_read = True
     except OSError:  # the descriptor was closed
         is_read = False
@@ -149,8 +149,7 @@ def input_is_read() -> str:
 
 
 def _is_buffered(buffer: Any) -> bool:
-    """Peek, with an empty file in the place of standard input: it may have nothing to read yet, and then nobody may
-    wait."""
+    """Peek with an empty file in place of standard input: a peek at standard input itself might wait."""
     is_inheritable = os.get_inheritable(0)
     standard, empty = os.dup(0), os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 def function(path: str, name: str, declared: str) -> Any:
     """Return the function of the library at `path`, which stays loaded; `declared`: its type in C, without a name.
 
-    AttributeError: the library is not loaded, or does not have it; another that it needs may.
+    AttributeError: the library is not loaded, or does not have it; a library that it needs may.
     """
     result, parenthesis, arguments = declared.partition("(")
     return ffi.cast(f"{result}(*){parenthesis}{arguments}", _address(path, name))
 
 
 def variable(path: str, name: str, kind: str) -> Any:
-    """Return a pointer to the variable likewise; `kind`: its type."""
+    """Return a pointer to the variable of the library at `path`; `kind`: its type."""
     return ffi.cast(f"{kind} *", _address(path, name))
 
 

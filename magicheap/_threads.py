@@ -1,16 +1,16 @@
-"""The other threads of this process: whose they are, and whether they rest.
+"""The other threads of this process: their libraries, and whether they rest.
 
     for thread in others():
         print(thread.library, thread.name)
 
-A thread belongs to the library that started it. Of a thread of Python that is the package whose code it runs, by its
-frames. Of any other it is the first library behind the C library on its stack, from its beginning: the kernel tells the
-stack pointer of a thread that waits (/proc/self/task/ID/syscall), and a word on the stack that is an address in a
-library's code is taken for a return address.
+A thread belongs to the library that started it. For a thread of Python that is the package whose code it runs, by its
+frames. For another thread it is the first library after the C library on its stack, from the stack's beginning. The
+kernel has the stack pointer of a waiting thread (/proc/self/task/ID/syscall), and a word on the stack that is an
+address in a library's code is taken for a return address.
 
-A1  What is left on a stack of earlier calls may look like such a word, but lies above a frame that called it: the
-    beginning of the stack, which decides, is written once.
-A2  A thread that can't be looked at, since it runs or the kernel tells nothing, belongs to nobody: the library is "".
+A1  Remains of earlier calls on a stack may look like such words, but lie above the frame of their caller. The beginning
+    of the stack, which decides, is written once.
+A2  For a thread that can't be examined, since it runs or the kernel shows nothing, the library is "".
 """
 
 from __future__ import annotations
@@ -33,34 +33,35 @@ if TYPE_CHECKING:
 
 _TASKS = "/proc/self/task"
 _WORD_BYTES = 8
-# as much of a stack as is looked at; arbitrary: threads that wait for work have used 2 KiB, Python's some more
+# the examined part of a stack; arbitrary: threads that wait for work have used 2 KiB, Python's some more
 _STACK_BYTES = 1 << 18
 _FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
-_IS_EXITING = 0x4  # PF_EXITING of include/linux/sched.h: pthread_join returns a little before its thread has left /proc
-# What every thread begins in, or the interpreter: never whose thread it is.
+# PF_EXITING of include/linux/sched.h: pthread_join returns shortly before its thread disappears from /proc
+_IS_EXITING = 0x4
+# Libraries in which every thread begins, and the interpreter: a thread never belongs to these.
 _SUPPORT = re.compile(r"(ld-linux|libc|libpthread|libstdc\+\+|libgcc_s|libpython|python)[-.\d]")
 _STANDARD = os.path.realpath(os.path.dirname(threading.__file__))  # the standard library
 
 
 class Thread(NamedTuple):
-    """A thread besides the one that asks."""
+    """A thread other than the calling one."""
 
     id: int  # the kernel's
-    name: str  # of Python's, what it runs, too; else the kernel's, of at most 15 bytes
-    library: str  # as it is imported, or its file's name; "": the program's own, or unknown
+    name: str  # a Python thread's name with its function; else the kernel's name, of at most 15 bytes
+    library: str  # the name of its import, or of its file; "": the program's own, or unknown
     python: threading.Thread | None
     waits_in: str  # "": it runs; else the number of a system call
-    n_switches: int  # how often it has stopped running: while that is the same, and it waits, it does nothing at all
+    n_switches: int  # context switches: a waiting thread with an unchanged count has not run
 
     def is_idle(self) -> bool:
-        """Return whether it waits for another thread of this process, without a limit, or until one that is not
-        over."""
+        """Return whether it waits for another thread of this process, without a timeout, or with one that has not
+        expired."""
         return self.waits_in == str(_FUTEX)
 
 
 def others() -> list[Thread]:
-    """Return all threads that have not ended but this one, which holds the interpreter's lock. OSError: /proc doesn't
-    tell."""
+    """Return all living threads except this one, which holds the interpreter's lock. OSError: /proc does not list
+    them."""
     own = threading.get_native_id()
     code = _Code()
     pythons = {thread.native_id: thread for thread in threading.enumerate()}
@@ -77,7 +78,7 @@ def others() -> list[Thread]:
 def library_of(path: str) -> str:
     """Return the package that a file belongs to, else the file's name: of site-packages/numpy.libs/libopenblas.so
     "numpy"."""
-    places = [os.path.realpath(place) + "/" for place in sys.path]  # the kernel names files so
+    places = [os.path.realpath(place) + "/" for place in sys.path]  # the kernel's names of files are real paths
     place = max((place for place in places if path.startswith(place)), key=len, default="")
     package, slash, _ = path[len(place) :].partition("/")
     if not place or place in (_STANDARD + "/", _STANDARD + "/lib-dynload/"):
@@ -107,7 +108,7 @@ def _look(number: int, code: _Code, python: threading.Thread | None, frames: dic
 
 
 def describe(thread: threading.Thread) -> str:
-    """Return the name of a thread, with what it runs."""
+    """Return the name of a thread, with its function."""
     target = target_of(thread)
     name = getattr(target, "__qualname__", None) or type(thread).__qualname__
     return f"{thread.name} ({name})"
@@ -119,7 +120,7 @@ def _read(number: int, name: str) -> str:
 
 
 def _library_of_frames(frame: FrameType | None) -> str:
-    """Return the package of the outermost frame that is not of the standard library; "": the program's own; else the
+    """Return the package of the outermost frame outside the standard library; "": the program's own; else the
     module."""
     outermost, standard = "", ""
     while frame is not None:
@@ -140,7 +141,7 @@ def _is_standard(path: str) -> bool:
 
 
 class _Code:
-    """The libraries that are mapped, by address."""
+    """The mapped libraries, by address."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -157,7 +158,7 @@ class _Code:
         os.close(self._memory)
 
     def on_stack(self, pointer: int, frames: Any) -> tuple[int, str]:
-        """Return which of Python's threads has this stack, by its `ident`, 0: none; and the file of the library that it
+        """Return the `ident` of the Python thread with this stack, or 0; and the file of the library that the thread
         began in, or ""."""
         end = self._area(pointer)[0]
         try:
@@ -166,7 +167,7 @@ class _Code:
             )
         except OSError:  # A2
             return 0, ""
-        # glibc: the address of what lies above the stack
+        # glibc: the address above the stack
         ident = next((ident for ident in frames if pointer <= ident < end), 0)
         paths = [
             path
@@ -175,7 +176,7 @@ class _Code:
             for _, permissions, path in [self._area(word)]
             if "x" in permissions and path[:1] == "/"
         ]
-        while paths and not _is_libc(paths[-1]):  # what a thread is to run is noted above its stack
+        while paths and not _is_libc(paths[-1]):  # the thread's function is stored above its stack
             paths.pop()
         return ident, next((path for path in reversed(paths) if not _SUPPORT.match(os.path.basename(path))), "")
 

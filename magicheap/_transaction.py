@@ -1,9 +1,9 @@
-"""The transaction: what both kinds share, and the function that makes one.
+"""The transaction: the common part of both kinds, and the function that makes one.
 
-T1  Nothing here decides whether a snapshot is sound or stale: mh_open does, from what a commit recorded.
-T2  An exception in the body commits nothing and passes through.
-T3  Whatever prevents a commit, the program goes on with what it loaded, and one warning says why, once a day
-    (_warned.py). That another run makes the snapshot at this moment is nothing to warn of.
+T1  mh_open alone decides whether a snapshot is sound or stale, by the records of its commit.
+T2  After an exception in the body nothing is committed; the exception passes through.
+T3  If a commit fails, the program goes on with its load, and one warning says why, once a day (_warned.py). There is no
+    warning if another run is making the snapshot.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _openings.watch()
 _AUDITS = {"refuse": lib.MH_AUDIT_REFUSE, "warn": lib.MH_AUDIT_WARN}
-_default_paths: dict[str, str] = {}  # handed out in this process, and to which line
+_default_paths: dict[str, str] = {}  # given out in this process, each with the line that got it
 _loading: list[int] = []  # the threads whose transactions have begun, or are about to
 
 
@@ -48,33 +48,33 @@ def magic_transaction(
     compare: bool = True,
     progress: Callable[[int, int], object] | None = None,
 ) -> MagicTransaction:
-    """Return the context manager in which a program loads what later runs will find loaded.
+    """Return a context manager: its body loads, and later runs have the loaded state.
 
-    path      the snapshot; None: one per script, in the user's cache directory; where there is no script, as in a
-              notebook, the run is cold
-    process   True: snapshot the whole process; later runs begin behind the `with`. What it depends on, in the body or
-              before it, is asked again by each of them; standard input is to be read behind it. False: snapshot the C
-              heap of the body, with `root` leading into it; later runs map it
-    audit     heap only: what to do about pointers that leave the arena: "refuse" to commit, or commit and "warn"
+    path      the snapshot; None: one per script, in the user's cache directory. Without a script, as in a notebook, the
+              run is cold
+    process   True: snapshot the whole process; later runs begin after the `with`. They ask again all questions of the
+              body and of the code before it. Standard input must be read after the `with`. False: snapshot the C heap
+              of the body, with `root` leading into it; later runs map it
+    audit     heap only: for pointers that leave the arena: "refuse" the commit, or commit and "warn"
     capacity  heap only: address space that the heap may grow into, in bytes; None: 256 GiB
-    env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and their like,
-              and those that were asked for
+    env       names of environment variables that make the snapshot stale, besides PYTHON*, LC_*, OMP_* and similar
+              ones, and those that the body asks for
     inputs    files that make it stale, besides those that the body opens and the modules it imports
-    key       text that must be equal for a snapshot to be taken: name there what the body depends on and can't be asked
+    key       text that must be equal in a run that takes the snapshot: for dependencies of the body that can't be asked
               again, such as the answer of a server
     refresh   True: run cold even if there is a snapshot, and replace it
-    strict    process only: True: where a library or object may repeat its random numbers in every later run, refuse to
-              commit; else warn of it
-    compare   process only: a run that comes to the `with` itself takes the snapshot only if its variables there, and
-              its callers', are what those of the run that committed were. False: they are not compared, nor are
-              arguments that the program looked at before the `with`: for a program that makes anew behind it all that
-              may differ, and uses none of it in the body
-    progress  called while the commit runs, as progress(bytes done, bytes in all), some 20 times a second, from a thread
-              of its own, and once when all is done; of a process each byte counts twice, once written and once made
-              durable, and before all are written the sum is an estimate
+    strict    process only: True: do not commit if a library or object may repeat its random numbers in every later run;
+              False: warn
+    compare   process only: True: a run in which Python reaches the `with` takes the snapshot only if its variables
+              there, and its callers', equal those of the run that committed. False: they are not compared, nor are
+              arguments that the program looked at before the `with`. That is for a program that sets all variables
+              that may differ anew after the `with`, and uses none of them in the body
+    progress  called during the commit, as progress(bytes done, bytes in all), some 20 times a second, from a thread of
+              its own, and once at the end. For a process each byte counts twice, once written and once made durable;
+              before all are written, the sum is an estimate
 
-    ValueError: an argument that makes no sense.
-    OSError, on entering: one of `inputs` is not there.
+    ValueError: an invalid argument.
+    OSError, on entering: one of `inputs` does not exist.
     """
     if audit not in _AUDITS:
         raise ValueError(f"audit is {audit!r}, expected 'refuse' or 'warn'")
@@ -95,7 +95,7 @@ def magic_transaction(
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
-    with _questions.pause():  # what the key is made of
+    with _questions.pause():  # the key's parts are our own questions
         if process:
             from magicheap._process import ProcessTransaction
 
@@ -109,14 +109,14 @@ def magic_transaction(
 
 
 def _default_path(is_repeatable: bool) -> tuple[str, str]:
-    """Return the script's own snapshot and the caller's line, which it is tied to: another transaction may not take it.
+    """Return the script's own snapshot and the caller's line, to which it is tied: another line must not use it.
 
-    is_repeatable: the same line may, again: a heap can be loaded more than once in a process.
+    is_repeatable: the same line may use it again, since a heap can be loaded more than once in a process.
     """
     from magicheap._paths import default_path
 
     caller = frame(2)
-    # of multiprocessing, which runs the script anew under this name
+    # multiprocessing runs the script again under this name
     is_child = caller.f_globals.get("__name__") == "__mp_main__"
     path = default_path(caller.f_code.co_filename if is_child else None)
     line = f"{caller.f_code.co_filename}:{caller.f_lineno}"
@@ -129,15 +129,15 @@ def _default_path(is_repeatable: bool) -> tuple[str, str]:
 class MagicTransaction:
     """One transaction: made by magic_transaction, entered once by `with`.
 
-    path           of the snapshot, absolute once entered; "": it would have been the script's, and there is none
-    was_committed  True in a warm run: of a heap from the start of the body, of a process behind it, for its body never
+    path           of the snapshot, absolute once entered; "": there is no script to name it after
+    was_committed  True in a warm run: for a heap from the start of the body; for a process after the body, which never
                    runs warm
-    root           of a heap: what later runs get: pointers of cffi or ctypes into the arena, numpy arrays, or a
-                   picklable graph of these. Loaded again in one process, it is what the file has, not what the program
-                   made of the first one
+    root           of a heap: the object that later runs get: pointers of cffi or ctypes into the arena, numpy arrays,
+                   or a picklable graph of these. A second load in one process gets the content of the file, without
+                   the program's changes to the first
     reason         why the run is cold; "" when warm
     committed      True once this run has committed
-    audit          of a heap: AuditResult of this run's commit, also when it was refused; None before
+    audit          of a heap: AuditResult of this run's commit, also if it was refused; None before
     """
 
     def __init__(
@@ -167,8 +167,8 @@ class MagicTransaction:
     def commit_progress(self) -> tuple[int, int]:
         """Return (bytes done so far, bytes in all) of the commit, as `progress` gets them.
 
-        For another thread, to show while it runs. The commit of a process needs one that began behind it, as `progress`
-        has: a thread of the program's prevents it.
+        For another thread, which shows them during the commit of a heap. A thread of the program prevents the commit of
+        a process: use `progress`.
         """
         if self._tx == ffi.NULL:
             return 0, 0
@@ -190,7 +190,7 @@ class MagicTransaction:
             if self._recorder is None and not _loading:
                 _watch.stand_down()
         if self.was_committed:
-            _log.info("warm: %s", self.path)
+            _log.info("warm: %s", self._file())
         else:
             _log.info("cold: %s", self.reason)
         return self
@@ -213,7 +213,7 @@ class MagicTransaction:
             lib.mh_abandon(self._tx)
             _log.info("nothing committed: the body raised %s", kind.__name__)
 
-    # ---- of each kind ----
+    # ---- different in each kind ----
 
     def _open(self) -> None:
         """Take the snapshot, or begin."""
@@ -223,7 +223,7 @@ class MagicTransaction:
         """Commit, or warn and abandon."""
         raise NotImplementedError
 
-    # ---- of both ----
+    # ---- common to both ----
 
     def _open_native(self, **options: Any) -> None:
         names = [ffi.new("char[]", os.fsencode(name)) for name in self._env]
@@ -235,7 +235,8 @@ class MagicTransaction:
         library = ffi.new("char[]", os.fsencode(_questions.STANDARD_LIBRARY))
         own = {"env": env, "key": key, "arguments": arguments, "standard_library": library}
         call(lib.mh_open, tx, os.fsencode(self.path), ffi.new("mh_options *", {**options, **own}))
-        self._tx = ffi.gc(tx[0], lib.mh_close)  # not at the end of the `with`: another thread may ask for the progress
+        # not closed at the end of the `with`: another thread may ask for the progress
+        self._tx = ffi.gc(tx[0], lib.mh_close)
         self.path = os.fsdecode(ffi.string(lib.mh_path(self._tx)))
         self.was_committed = lib.mh_was_committed(self._tx)
         self.reason = _text(lib.mh_reason(self._tx))
@@ -256,7 +257,7 @@ class MagicTransaction:
             self.reason = f"{self.reason}; and none will be made: {why}"
             is_thread = isinstance(error, BusyError) and others.union(_loading) - {thread}
             if is_thread or getattr(error, "is_another_run", False):
-                # who loads it does what it should, and a wait could be for each other
+                # the other run makes the snapshot, and waiting for it could deadlock
                 _log.info("%s is not made by this run: %s", self.path, why)
             else:
                 self._warn(f"the snapshot {self.path} will not be made: {why}")
@@ -265,12 +266,12 @@ class MagicTransaction:
         recorder.start()
 
     def _file(self) -> str:
-        """Return which of the variants of the path it is."""
+        """Return the path of this transaction's variant."""
         number = lib.mh_variant(self._tx)
         return f"{self.path}.v{number}" if number else self.path
 
     def _keep_to_bound(self) -> None:
-        """Forget what the cache can't hold beside what was just committed there."""
+        """Keep the cache within its bound, after a commit to it."""
         from magicheap._paths import cache_directory
 
         file = self._file()
@@ -299,8 +300,7 @@ class MagicTransaction:
             call(commit, self._tx, *arguments, path=self.path)
         if watch.error is not None:
             self._warn(
-                f"the function that was to show the progress of {self.path} raised "
-                f"{type(watch.error).__name__}: {watch.error}"
+                f"the progress function of the commit of {self.path} raised {type(watch.error).__name__}: {watch.error}"
             )
 
     def _add_inputs(self, recorder: Recorder) -> None:
@@ -313,7 +313,8 @@ class MagicTransaction:
         recorder.add_questions(self._tx)
         if notes := _questions.notes():
             _log.info(
-                "the body asked what no later run can ask again, so they go on with its answers: %s", "; ".join(notes)
+                "the body asked questions that later runs can't ask again, so these have its answers: %s",
+                "; ".join(notes),
             )
 
     def _warn(self, message: str) -> None:

@@ -1,12 +1,12 @@
-"""Which variables a program wants that walks through all of the environment, as its source tells.
+"""Which variables a loop over the whole environment selects, by its source.
 
-Many read only what has a prefix of theirs (tqdm at its import, dask):
+Many loops read only variables with a prefix (tqdm at its import, dask):
 
     for name, value in os.environ.items():        {name[5:]: value for name, value in os.environ.items()
         if name.startswith("DASK_"):               if name.startswith(prefix)}
 
-Then the others make no difference. A loop is understood only if its first test, to which nothing is an alternative, is
-of that kind, and what stands in the brackets is a text, or a variable that holds one. Otherwise all variables count.
+Then other variables make no difference. A loop is understood only if its first test is of that kind and has no
+alternative branch, and if the argument is a text, or a variable that holds one. Otherwise all variables count.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 ALL = "*"
 _UNKNOWN = object()
-# of urllib.request, which compares by parts of the name what is _proxy in any case
+# of urllib.request, which compares parts of the name with _proxy, in any case of letters
 _OF_PROXIES = "getproxies_environment"
 
-_loops: dict[CodeType, dict[int, ast.expr | None]] = {}  # by line; None: nothing was understood
+_loops: dict[CodeType, dict[int, ast.expr | None]] = {}  # by line; None: the loop was not understood
 
 
 def patterns(frame: FrameType) -> list[str]:
-    """Return patterns of the names whose variables count for the loop that this frame is in, each with one *."""
+    """Return patterns, each with one *, of the variables that the loop of this frame selects."""
     if frame.f_code.co_name == _OF_PROXIES and frame.f_globals.get("__name__") == "urllib.request":
         return ["*_proxy"]
     tests = _loops.setdefault(frame.f_code, {})
@@ -40,7 +40,7 @@ def patterns(frame: FrameType) -> list[str]:
 
 
 def _test_of(frame: FrameType) -> ast.expr | None:
-    """Return the call by which the loop begins, if that is one of startswith or endswith of the name."""
+    """Return the first test of the loop, if that is a call of startswith or endswith on the name."""
     import ast
 
     try:
@@ -52,7 +52,7 @@ def _test_of(frame: FrameType) -> ast.expr | None:
     found = [each for each in ast.walk(tree) if isinstance(each, loops) and _covers(each, frame.f_lineno)]
     found = [each for each in found if _may_be_of_environment(_iterated(each), frame)]
     if len(found) != 1 or not _is_environment(_walked(_iterated(found[0])), frame):
-        return None  # which one it is, or what it walks through, nobody can tell
+        return None  # it is unknown which loop runs, or what it iterates over
     loop = found[0]
     test, name = _first_test(loop)
     if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
@@ -70,7 +70,8 @@ def _iterated(loop: ast.AST) -> ast.expr:
 
 
 def _walked(iterated: ast.expr) -> ast.expr | None:
-    """Return what this walks through by its names: itself, or what its keys() or items() are of."""
+    """Return the mapping that this iterates over by names: the expression itself, or the object of its keys() or
+    items()."""
     import ast
 
     if not isinstance(iterated, ast.Call):
@@ -93,7 +94,7 @@ def _is_environment(walked: ast.expr | None, frame: FrameType) -> bool:
 
 
 def _value_of(node: ast.expr, frame: FrameType) -> object:
-    """Return the value of a variable, or of one of a module's, without running anything."""
+    """Return the value of a variable, or of a module's variable, without executing code."""
     import ast
 
     if isinstance(node, ast.Name):
@@ -107,7 +108,7 @@ def _value_of(node: ast.expr, frame: FrameType) -> object:
 
 
 def _leaks(loop: ast.AST, name: str, test: ast.expr, tree: ast.Module) -> bool:
-    """Tell whether another test is made as the loop goes on, or whether the last name is used behind it."""
+    """Tell whether the loop rebinds another variable of its test, or whether code after the loop uses the last name."""
     import ast
 
     asked = {each.id for each in ast.walk(test) if isinstance(each, ast.Name)} - {name}
@@ -127,7 +128,7 @@ def _leaks(loop: ast.AST, name: str, test: ast.expr, tree: ast.Module) -> bool:
 
 
 def _first_test(loop: ast.AST) -> tuple[ast.expr | None, str]:
-    """Return what must hold for anything to happen, and what the variable's name is called."""
+    """Return the condition for any effect of the loop's body, and the loop's name for the variable's name."""
     import ast
 
     if not isinstance(loop, ast.For):
@@ -146,7 +147,7 @@ def _first_test(loop: ast.AST) -> tuple[ast.expr | None, str]:
 
 
 def _name_of(target: ast.expr) -> str:
-    """Return what the loop calls a variable's name; "": it is no plain name."""
+    """Return the loop's name for a variable's name; "": it is no plain name."""
     import ast
 
     first = target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target
@@ -154,7 +155,7 @@ def _name_of(target: ast.expr) -> str:
 
 
 def _is_of_name(test: ast.expr, name: str) -> bool:
-    """Tell whether it is NAME.startswith(one thing), or of the name in upper or lower case."""
+    """Tell whether it is NAME.startswith(ARGUMENT), or the same of the name in upper or lower case."""
     import ast
 
     if (
@@ -185,7 +186,7 @@ def _patterns_of(test: ast.expr | None, frame: FrameType) -> list[str]:
 
 
 def _texts(node: ast.expr, frame: FrameType) -> Iterator[str | None]:
-    """Yield the texts that it is, or None where that can't be told."""
+    """Yield the texts of the argument, or None where they are unknown."""
     import ast
 
     value: object = None

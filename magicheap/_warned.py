@@ -1,13 +1,11 @@
-"""Warnings are for the author of a program, not for everybody who runs it: each is told once a day for a snapshot and a
-cause.
+"""Warnings are for the author of a program, not for each of its users: a warning is shown once a day for a snapshot and
+a cause.
 
-V1  Whatever the filters say, a warning of ours ends no program: where they make it an error it is shown, and the
-    program goes on.
-V2  What was told is remembered in the cache directory, else for this boot or in the directory of temporary files, as
-    empty files of ours. Where nothing can be remembered nothing is told: it would be told to every user of a tool on a
-    machine like that.
-    Beside these lie the marks of programs that have come to a transaction (magicheap_start.py).
-V3  MAGICHEAP_LOG=info, and a filter that names MagicHeapWarning, have all of them told.
+V1  A warning of ours never ends a program. A filter that makes it an error only shows it, and the program goes on.
+V2  A shown warning is recorded in the cache directory, else for this boot or in the directory of temporary files, as an
+    empty file of ours. Where it can't be recorded, no warning is shown: every user of a tool on such a machine would
+    see it in each run. Marks of programs that have reached a transaction lie beside the records (magicheap_start.py).
+V3  MAGICHEAP_LOG=info, or a filter that names MagicHeapWarning, shows all warnings.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ _CHANGING = re.compile(r"0x[0-9a-f]+|[0-9]+")  # in a message: ids, addresses, s
 
 
 def warn(path: str, message: str) -> None:
-    """Warn at the line of the program's own code that leads here, about the snapshot at `path`."""
+    """Warn about the snapshot at `path`, at the line of the program's code that led here."""
     if not _is_due(path, message):
         return
     level, frame = 1, frame_of(0)
@@ -45,7 +43,7 @@ def warn(path: str, message: str) -> None:
         level, frame = level + 1, frame.f_back
     try:
         warnings.warn(message, MagicHeapWarning, stacklevel=level)
-    except Exception:  # V1; or whoever shows warnings in the program's way has failed
+    except Exception:  # V1; or the program's own function that shows warnings has failed
         text = warnings.formatwarning(message, MagicHeapWarning, frame.f_code.co_filename, frame.f_lineno)
         if sys.stderr is not None:
             print(text, end="", file=sys.stderr)
@@ -65,8 +63,8 @@ def _is_due(path: str, message: str) -> bool:
 
 
 def mark_program(path: str) -> bool:
-    """Leave the mark by which magicheap_start.py knows this program again; return whether it is there. `path`: "" for
-    a program that can have none."""
+    """Leave the mark by which magicheap_start.py recognises this program; return whether it exists. `path`: "" for a
+    program that can have none."""
     try:
         if path and _is_ours_to_make(os.path.dirname(os.path.dirname(path))):
             _mark(os.path.dirname(path), os.path.basename(path))
@@ -90,8 +88,8 @@ def _other_places() -> Iterator[str]:
 
 
 def forget_all(cache: str | None) -> Iterator[str]:
-    """Forget what was told, so that nothing of ours remains; yield each directory that goes. `cache`: one in whose
-    place it is; None: the user's."""
+    """Remove the records of shown warnings; yield each removed directory. `cache`: the cache directory; None: the
+    user's."""
     for directory in (
         [os.path.join(cache, "warned")] if cache else [os.path.join(cache_directory(), "warned"), *_other_places()]
     ):
@@ -102,13 +100,13 @@ def forget_all(cache: str | None) -> Iterator[str]:
                 if _MARK.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     os.unlink(entry.path)
             os.rmdir(directory)
-        except OSError:  # it is not there, or holds something else
+        except OSError:  # it does not exist, or holds other files
             continue
         yield directory
 
 
 def _is_ours_to_make(directory: str) -> bool:
-    """Tell whether what there is of a path belongs to this user: root makes nothing in a home that it was lent."""
+    """Tell whether the existing part of a path belongs to this user: root makes nothing in another user's home."""
     while not os.path.isdir(directory):
         parent = os.path.dirname(directory)
         if parent == directory:
@@ -118,11 +116,11 @@ def _is_ours_to_make(directory: str) -> bool:
 
 
 def _mark(directory: str, name: str) -> bool:
-    """Return whether nobody has told this today, and note that it is told."""
+    """Return whether this was not shown today, and record it as shown."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     found = os.lstat(directory)
     if not _is_ours(found):
-        raise PermissionError(f"{directory} could be somebody else's")
+        raise PermissionError(f"{directory} could belong to another user")
     path = os.path.join(directory, name)
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))

@@ -1,9 +1,9 @@
-"""From when on a program is watched: what is asked before the `with` counts as what is asked in its body.
+"""The start of the watch over a program: questions before the `with` count like those of its body.
 
-A program that `magic` has begun, a script that imports this package, and a program that has come to a transaction
+A program that `magic` has started, a script that imports this package, and a program that has reached a transaction
 before are watched from the first instruction: magicheap_start.py imports this module as the interpreter starts. Any
-other from its import of this package on. What stands before that _prefix.py reads; if it can't be understood and other
-modules were there, that run makes no snapshot, and leaves a mark for the next.
+other program is watched from its import of this package on. _prefix.py analyses the code before that. If the analysis
+fails and other modules were loaded, that run makes no snapshot, and leaves a mark for the next.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 is_on = False
 is_from_start = False
-is_entered = False  # a transaction was, whatever came of it
-# each module that was being imported when the watch began, with its line; None: nobody knows
+is_entered = False  # True: a transaction was entered, successfully or not
+# each module that was being imported when the watch began, with its line; None: unknown
 places: list[tuple[CodeType, int]] | None = None
-modules: list[str] = []  # that were there already
+modules: list[str] = []  # that were loaded before the watch
 
-_PASSED_OVER = (*IMPORTERS, "runpy", "magicheap")  # whose functions import others
+_PASSED_OVER = (*IMPORTERS, "runpy", "magicheap")  # modules whose functions import others
 
 
 def begin_from_start(is_by_magic: bool) -> None:
-    """In magicheap_start.py."""
+    """Begin at the first instruction, called by magicheap_start.py."""
     global is_from_start
     program = os.fsencode(sys.argv[0])  # a script; or an option, which is no path
     is_from_start = _begin(program)
@@ -43,8 +43,7 @@ def begin_from_start(is_by_magic: bool) -> None:
 
 
 def begin_here() -> None:
-    """At the import of this package, if that is part of a program's beginning: not inside functions, where others run
-    it."""
+    """Begin at the import of this package, if that is at the top level of modules: not inside a function."""
     global places, modules
     if RANDOM in sys.modules:
         from magicheap import _seeds
@@ -68,7 +67,7 @@ def begin_here() -> None:
 
 
 def stand_down() -> None:
-    """No process will be committed: nobody needs to know."""
+    """End the watch: no process will be committed."""
     global is_on, is_from_start
     is_on = is_from_start = False
     _questions.end()
@@ -77,7 +76,7 @@ def stand_down() -> None:
 
 def _begin(program: bytes) -> bool:
     global is_on
-    is_on = lib.mh_watch(program, ffi.NULL) == 0  # where not, the transaction will say why
+    is_on = lib.mh_watch(program, ffi.NULL) == 0  # if it fails, the transaction will say why
     if is_on:
         _questions.begin()
     return is_on

@@ -1,7 +1,8 @@
-"""`magicheap why COMMAND...`: what the next run of a command would do, and why; without running it.
+"""`magicheap why COMMAND...`: what the next run of a command would do, and why; without running the command.
 
-The launcher itself decides, under a name by which it goes all the way and only tells (native/launcher/answer.c); so it
-is executed in this process's place, with its streams, directory and environment, which the decision may depend on.
+The launcher itself decides. Under a special name it makes the whole decision, and only prints it
+(native/launcher/answer.c). It is executed in place of this process, with the same streams, directory and environment,
+on which the decision may depend.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ import sys
 from typing import NamedTuple, NoReturn
 
 _NAME = "magicheap-why"  # MHI_WHY_NAME of native/format.h
-_ONLY_THE_RUN = """{words} starts Python, which comes to the transaction by itself. What magic would do there is told \
-here; only the run can tell
-whether it brings the same key: options of the interpreter, sys.path, and what the program does before its `with`."""
+_ONLY_THE_RUN = """{words} starts Python, which reaches the transaction by itself. This is what magic would do there; \
+only the run can tell
+whether its key is the same: options of the interpreter, sys.path, and the code of the program before its `with`."""
 
 
 class Question(NamedTuple):
-    """A command, as the launcher is asked about it."""
+    """A question to the launcher about a command."""
 
     launcher: str
     words: list[str]  # argv, its own name included
-    remark: str  # what the answer leaves open, or ""
+    remark: str  # about what the answer leaves open, or ""
 
 
 def ask(command: list[str]) -> NoReturn:
-    """Execute the launcher to answer. ValueError: there is nothing that it could be asked. OSError: there is no
+    """Execute the launcher, which prints the answer. ValueError: it can't answer for this command. OSError: there is no
     launcher."""
     question = question_of(command)
     if question.remark:
@@ -39,7 +40,7 @@ def ask(command: list[str]) -> NoReturn:
 
 
 def question_of(command: list[str]) -> Question:
-    """Return how to ask about a command that starts with magic, magic-NAME, python, a script or -m."""
+    """Return the question about a command that starts with magic, magic-NAME, python, a script or -m."""
     from magicheap._paths import command_path, launcher_path
 
     launcher = command_path() or launcher_path()  # a command is known by the launcher's own path, too
@@ -53,19 +54,20 @@ def question_of(command: list[str]) -> Question:
         return Question(launcher, ["magic", *command], "")
     if found := shutil.which(first):
         return Question(launcher, ["magic", found, *rest], _ONLY_THE_RUN.format(words=first))
-    raise ValueError(f"{first} is neither magic, nor python, nor -m, nor a script or a command that is there")
+    raise ValueError(f"{first} is neither magic, nor python, nor -m, nor an existing script or command")
 
 
 def _of_python(interpreter: str, words: list[str]) -> Question:
     found = shutil.which(interpreter)
     if found is None:
-        raise ValueError(f"there is no {interpreter}")
+        place = "" if "/" in interpreter else " on PATH"
+        raise ValueError(f"there is no {interpreter}{place}: name an interpreter by its path, such as {sys.executable}")
     launcher = os.path.join(os.path.dirname(os.path.abspath(found)), "magic")
     remark = _ONLY_THE_RUN.format(words=interpreter)
     if words[:2] == ["-P", "-m"] and len(words) > 2:
         return Question(launcher, [f"magic-{words[2]}", *words[3:]], remark)
     if not words or (words[0].startswith("-") and words[0] != "-m"):
         raise ValueError(
-            "what python runs by its options, only the run itself can tell: it says so with MAGICHEAP_LOG=info"
+            "python's options decide what runs, which why can't tell: run the command with MAGICHEAP_LOG=info"
         )
     return Question(launcher, ["magic", *words], remark)

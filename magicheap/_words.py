@@ -1,4 +1,4 @@
-"""What a snapshot depends on, in words: for those who read `magicheap info` and `ls`."""
+"""The inputs of a snapshot, in words, for `magicheap info` and `ls`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILE_TYPES = {
 
 
 def words_of(found: Input) -> str:
-    """Return what was asked, and the answer as far as it is kept."""
+    """Return the question, and the answer as far as it is stored."""
     match found.kind:
         case "present":
             return f"{found.name}: {_FILE_TYPES.get(found.size_bytes, 'something')}"
@@ -54,7 +54,7 @@ def words_of(found: Input) -> str:
 
 
 def difference_of(found: Input) -> tuple[str, str] | None:
-    """Return a label and words, if runs of one command may differ in this: which variant they take."""
+    """Return a label and words, if runs of one command may differ in this answer, and so take different variants."""
     match found.kind:
         case "environment":
             return (

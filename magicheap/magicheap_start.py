@@ -1,13 +1,13 @@
 """The first instruction of a program that may become a snapshot: called by magicheap.pth as the interpreter starts.
 
-It lies beside the package, which is not loaded for all other programs. In a virtual environment each .pth file is
-executed twice: once is enough. Watched from here on is
+The module lies beside the package, so that other programs do not load the package. In a virtual environment each .pth
+file is executed twice, of which the second time is skipped. From here on are watched
 
-    a program that `magic` has begun
-    a script, or the text behind -c, that imports the package
-    a program that has come to a magic_transaction before: it has left a mark in the user's cache (_warned.py)
+    a program that `magic` has started
+    a script, or the text of -c, that imports the package
+    a program that has reached a magic_transaction before: it has left a mark in the user's cache (_warned.py)
 
-What others ask before they import the package is read from their source (_prefix.py).
+Other programs' questions before their import of the package are found by analysis of the source (_prefix.py).
 """
 
 import os
@@ -17,11 +17,11 @@ import sys
 _SCRIPT_BYTES = 1 << 16  # arbitrary: what imports the package later than that leaves a mark
 _NAME = b"magicheap"
 
-mark = ""  # a path: that it is there means that the program comes to a transaction; "": there can be none
+mark = ""  # a path that exists if the program has reached a transaction before; "": there can be none
 
 
 def begin() -> None:
-    """Begin to watch, where there is reason to."""
+    """Begin to watch, if the program is one of the above."""
     global mark
     is_started_by_us = os.environ.pop("MAGICHEAP_WATCH", None) is not None
     kind = "".join((getattr(sys, "argv", None) or [])[:1])  # "-c", "-m", or a script
@@ -50,7 +50,7 @@ def _path_of_mark(kind: str, what: str) -> str:
 
 
 def _digest(text: bytes) -> int:
-    """FNV-1a of 128 bits: nothing needs to be loaded for it."""
+    """FNV-1a of 128 bits, which needs no import."""
     digest = 0x6C62272E07BB014262B821756295C58D
     for byte in text:
         digest = (digest ^ byte) * 0x1000000000000000000013B & (1 << 128) - 1
@@ -59,7 +59,7 @@ def _digest(text: bytes) -> int:
 
 def _is_named_in(script: str) -> bool:
     try:
-        if not stat.S_ISREG(os.stat(script).st_mode):  # to open a named pipe is to wake who writes to it
+        if not stat.S_ISREG(os.stat(script).st_mode):  # opening a named pipe would wake its writer
             return False
         with open(script, "rb", buffering=0) as file:
             return _imports_us(file.read(_SCRIPT_BYTES))

@@ -84,7 +84,7 @@ def test_the_least_recently_used_go_when_the_bound_is_passed(life):
         "python", write(life, "d.py", n_bytes=8 * MIB), env={"MAGICHEAP_CACHE_SIZE": str(3 * size + size // 2)}
     )
     assert ran.has_committed and snapshots(life) == ["a", "c", "d"]
-    assert any(line.startswith("forgotten: ") and "MAGICHEAP_CACHE_SIZE" in line for line in ran.log)
+    assert any(line.startswith("removed: ") and "MAGICHEAP_CACHE_SIZE" in line for line in ran.log)
     life.warm("magic", "a.py")
 
 
@@ -247,7 +247,7 @@ def test_a_narrow_terminal_gets_paths_that_other_commands_take(life, command, ma
     os.close(controller)
     assert process.wait(timeout=60) == 0
     lines = shown.decode().splitlines()
-    assert lines[0] == str(snapshot_of(life, "a")) and lines[-1].startswith("total, 1 snapshots, ")
+    assert lines[0] == str(snapshot_of(life, "a")) and lines[-1].startswith("total, 1 snapshot, ")
     assert command("verify", lines[0]) == f"{lines[0]}: ok\n"
 
 
@@ -287,6 +287,7 @@ def test_info_names_everything_that_a_snapshot_depends_on(life, command):
     rows = [line.split("\t") for line in command("info", snapshot_of(life, "a")).splitlines()]
     assert ["file", str(path)] in rows and ["environment", "OMP_NUM_THREADS"] in rows
     assert any(kind == "library" and "libc.so.6" in name for kind, name in rows)
-    assert ["key: program", str(path)] in rows
+    assert ["key: program", f"{path}, run as a script"] in rows
     report = json.loads(command("info", snapshot_of(life, "a"), "--json"))
-    assert report["key"]["program"] == [str(path)] and report["key"]["interpreter"][0].endswith("/bin")
+    assert report["key"]["program"] == [str(path), "run as a script"]
+    assert report["key"]["interpreter"][0].endswith("/bin")

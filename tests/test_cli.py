@@ -44,8 +44,8 @@ def test_info_says_what_a_snapshot_is_and_that_it_is_fresh(magicheap, snapshot):
 def test_info_says_why_a_snapshot_is_stale(magicheap, snapshot):
     program, path = snapshot
     program.path.write_text(program.path.read_text() + "# edited\n")
-    rows = dict(line.split("\t") for line in magicheap("info", path).splitlines())
-    assert rows["state"].startswith("stale: ") and str(program.path) in rows["state"]
+    first, *_ = magicheap("info", path).splitlines()
+    assert first.startswith("state\tstale: ") and str(program.path) in first
 
 
 def test_info_json_holds_everything(magicheap, snapshot):
@@ -107,16 +107,22 @@ def test_ls_lists_snapshots_and_nothing_else(magicheap, snapshot):
     (path.parent / "notes.txt").write_text("no snapshot")
     (path.parent / "directory").mkdir()
     header, line, total = magicheap("ls", path.parent).splitlines()
-    assert header.startswith("snapshot\tkind\t") and total.startswith("total\t1 snapshots\t")
+    assert header.startswith("snapshot\tkind\t") and total.startswith("total\t1 snapshot\t")
     assert line.startswith(f"{path}\theap\t") and line.endswith("\tfresh")
     (found,) = json.loads(magicheap("ls", path.parent, "--json"))
     assert found["path"] == str(path) and found["problem"] == ""
-    assert magicheap("ls", path.parent / "directory") == ""
+
+
+def test_ls_says_on_stderr_where_there_is_no_snapshot(magicheap, tmp_path):
+    said = f"magicheap: no snapshots in {tmp_path}\n"
+    assert magicheap("ls", tmp_path, errors=True) == said, "stdout, which programs read, is empty"
+    assert magicheap("ls", tmp_path, "--json") == "[]\n"
 
 
 def test_ls_and_clean_look_into_the_users_cache(magicheap, program, tmp_path):
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    assert magicheap("ls", env=cache) == ""
+    nothing = f"magicheap: no snapshots in {tmp_path}/cache/magicheap\n"
+    assert magicheap("ls", env=cache, errors=True) == nothing
     made = program("""
         from magicheap import magic_transaction
         with magic_transaction(process=False) as magic:
@@ -125,8 +131,17 @@ def test_ls_and_clean_look_into_the_users_cache(magicheap, program, tmp_path):
     made(env=cache)
     assert "program-" in magicheap("ls", env=cache)
     assert magicheap("clean", env=cache) == "0 snapshots, 0 bytes\n"
-    assert "removed " in magicheap("clean", "--all", env=cache)
-    assert magicheap("ls", env=cache) == ""
+    said = magicheap("clean", "--all", env=cache)
+    assert ": all were asked for; it was fresh\n" in said and "\n1 snapshot, " in said
+    assert magicheap("ls", env=cache, errors=True) == nothing
+
+
+def test_clean_says_that_what_is_named_goes_though_it_is_fresh(magicheap, snapshot):
+    _, path = snapshot
+    words = " ".join(magicheap("clean", "--help").split())
+    assert "snapshot or script: remove all its snapshots, fresh ones too" in words
+    assert magicheap("clean", path).startswith(f"removed {path}: all snapshots of {path} were asked for\n1 snapshot, ")
+    assert not path.exists()
 
 
 def test_clean_removes_what_is_stale_or_damaged_and_no_other_file(magicheap, snapshot):

@@ -103,7 +103,7 @@ BREAKS = {
     "_cpython._opcode = lambda caller: 7": "f_lasti",
     "os.environb._data = dict(os.environ._data)": "in _data",
     "type(os.environ).__iter__ = lambda self: iter(list(self._data))": "decodekey",
-    "_cpython._HEADER_BYTES -= 1": "its text ends it",
+    "_cpython._HEADER_BYTES -= 1": "ends with its text",
     "_cpython._n_holders = lambda container, name: 3": "counted",
     "_cpython.lib = Without(_cpython.lib, mh_try_wiping=lambda *_: 0)": "obmalloc",
     "_cpython._ASCII = 0x60": "length and flags",
@@ -113,7 +113,7 @@ BREAKS = {
     "_cpython.current_frames = lambda: {}": "frames of all threads",
     "threading.main_thread()._native_id = 1": "_native_id",
     "threading.Thread.run = lambda self: None": "_target",
-    "library.renew_text = lambda *_: None": "begun again",
+    "library.renew_text = lambda *_: None": "initialised again",
     "library._HAS_COLLECTOR = 1": "collector",
     "random._inst = random.Random()": "random.Random",
     "del tempfile._name_sequence": "tempfile",
@@ -167,7 +167,7 @@ def test_all_of_it_holds_here(run):
 @pytest.mark.parametrize("broken", BREAKS)
 def test_where_one_does_not_hold_the_run_is_cold_and_names_it(run, broken, tmp_path):
     out, _ = run(broken)
-    assert out.startswith("False magicheap does not know this interpreter: here it is not so that "), out
+    assert out.startswith("False magicheap does not know this interpreter: it does not hold that "), out
     assert BREAKS[broken] in out and not (tmp_path / "x.magic").exists()
 
 
@@ -210,5 +210,5 @@ def test_doctor_names_what_does_not_hold(tmp_path):
     )
     done = subprocess.run([sys.executable, "-P", "-c", broken, tmp_path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    (line,) = [line for line in done.stdout.splitlines() if "here it is not so" in line]
+    (line,) = [line for line in done.stdout.splitlines() if "it does not hold" in line]
     assert "in _data" in line and "commit and resume" not in done.stdout

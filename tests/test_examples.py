@@ -57,3 +57,9 @@ def check_example(name, first, second, directory, **env):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_resumes_and_says_what_it_says_without_a_snapshot(name, tmp_path):
     check_example(name, *EXAMPLES[name], tmp_path, **SIZES)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no repository")
+def test_what_the_example_in_c_makes_is_ignored_by_git():
+    done = subprocess.run(["git", "check-ignore", "examples/c/words"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "examples/c/words\n", done

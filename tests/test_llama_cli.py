@@ -65,6 +65,15 @@ def test_what_cannot_be_done_is_said_with_status_2(tiny, arguments, message):
     assert out == b""
 
 
+@pytest.mark.parametrize("package", ["jinja2", "tokenizers"])
+def test_a_package_of_the_extra_that_is_missing_is_named_with_what_installs_it(package, tmp_path):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
+    env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    out, err = run(real_model_path(), "-p", "hello", "-n", 1, status=1, env=env)
+    assert out == b""
+    assert err == f"magic-llama: this model needs {package}, not installed: pip install 'magicheap[llama]'\n"
+
+
 def test_a_prompt_longer_than_the_context_is_refused_with_its_counts(tiny):
     out, err = run(tiny, "--raw", "-p", "x" * 33, "-c", 32, status=2)
     assert err == (
@@ -90,8 +99,8 @@ def test_an_answer_that_the_context_cuts_says_so(tiny):
 def test_a_context_beyond_what_the_model_was_trained_for_is_named(tiny):
     _, err = run(tiny, "--raw", "-p", "x", "-c", 257, "-n", 1)
     assert err == (
-        "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: what lies beyond "
-        "will be nonsense\n"
+        "magic-llama: -c 257 is more than the 256 tokens that the model was trained for: answers beyond "
+        "these will be nonsense\n"
     )
 
 
@@ -161,5 +170,5 @@ def test_ctrl_c_is_status_130_and_quiet():
 
 def test_help_tells_the_exit_statuses_and_version_the_version(tiny):
     out, _ = run(tiny, "--help")
-    assert b"141  whoever read stdout went away" in out
+    assert b"141  the reader of stdout went away" in out
     assert re.fullmatch(rb"magic-llama \d+\.\d+\.\d+\n", run(tiny, "--version")[0])

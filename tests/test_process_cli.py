@@ -57,7 +57,7 @@ def test_info_says_what_a_process_holds_and_which_command_it_answers_to(made):
     shown = rows(command("info", life.snapshot()))
     assert shown["kind"].startswith("process, format ")
     assert shown["answers to"].endswith(f"/magic script {life.directory}/program.py")
-    assert shown["layer on"] == "nothing" and shown["carries"].startswith("1 open files")
+    assert shown["layer on"] == "nothing" and shown["carries"].startswith("1 open file, ")
     assert shown["written by every run"].endswith(("KiB", "MiB"))
     assert {part.split()[2] for part in shown["memory"].split(", ")} == {"memory", "file", "zero"}
     assert "library" in shown["depends on"] and "arena" not in shown
@@ -110,7 +110,7 @@ def test_a_layer_whose_parent_is_gone_is_listed_as_stale_and_cleaned(layers, mag
     (layers / "base.magic").unlink()
     _, line, _ = magicheap("ls", layers).splitlines()
     assert line.startswith(f"{layers}/layer.magic\t") and "base.magic no longer exists" in line
-    assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == "a snapshot that is not there any more"
+    assert rows(magicheap("info", layers / "layer.magic"))["layer on"] == "a snapshot that no longer exists"
     assert "removed " in magicheap("clean", layers)
     assert not (layers / "layer.magic").exists()
 
@@ -162,7 +162,7 @@ def test_nothing_of_ours_is_left_when_all_is_removed(life, magicheap, tmp_path):
         (tmp_path / path).mkdir(mode=0o700)
         (tmp_path / path / "0123456789abcdef01234567").touch()
     said = magicheap("clean", "--all", env=env)
-    assert said.count("what was told") == 3 and "removed " in said
+    assert said.count("record of warnings") == 3 and "removed " in said
     assert [os.listdir(tmp_path / place) for place in places.values()] == [[], [], []]
 
 

@@ -96,6 +96,22 @@ def test_a_module_run_from_several_directories_takes_turns(bare):
             bare.warm(how, "-m", "program", cwd=place, env=there)
 
 
+def test_a_script_that_is_run_as_a_module_too_says_so(bare):
+    bare.cold("python", "program.py")
+    why = "the program is run by -m, that of the snapshot is run as a script"
+    bare.cold("python", "-m", "program", why=why)
+    for words in ["program.py"], ["-m", "program"]:
+        bare.warm("python", *words)
+
+
+def test_the_log_names_the_variant_that_was_resumed(bare):
+    bare.cold("python", "program.py")
+    bare.cold("python", "-O", "program.py")
+    for way in "python", "magic":
+        assert bare.run(way, "program.py").log == [f"warm: {bare.snapshot()}"]
+    assert bare.run("python", "-O", "program.py").log == [f"warm: {bare.snapshot()}.v1"]
+
+
 def test_a_heap_has_variants_too(program):
     run = program("""
         import sys
@@ -106,6 +122,8 @@ def test_a_heap_has_variants_too(program):
         print(magic.was_committed, magic.root)
     """)
     assert [run(key) for key in "abcabc"] == [[str(i > 2), key * 3] for i, key in enumerate("abcabc")]
+    _, logged = run.run("b", env={"MAGICHEAP_LOG": "info"})
+    assert logged == f"magicheap: warm: {run.path.parent}/x.magic.v1\n"
 
 
 def test_two_variants_of_a_heap_are_attached_in_one_process(program):

@@ -112,6 +112,11 @@ def test_what_can_not_be_asked_is_said(why, words):
     assert why(*words, status=2).startswith("magicheap: ")
 
 
+def test_where_no_interpreter_is_found_it_says_what_to_do(why, tmp_path):
+    said = why("python", "program.py", env={"PATH": str(tmp_path)}, status=2)
+    assert said == f"magicheap: there is no python on PATH: name an interpreter by its path, such as {PYTHON}\n"
+
+
 def test_a_question_without_a_command_is_wrong(why):
     assert "usage: magicheap" in why(status=2)
 

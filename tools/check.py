@@ -1,9 +1,9 @@
-"""Run all guards of the source, whatever the first ones say, and tell the seconds of each.
+"""Run all guards of the source, also after a failure, and print the seconds that each takes.
 
-    check.py [NAME ...]      only those
+    check.py [NAME ...]      only these guards
 
-What a guard prints is shown where it fails. One that can't run, for want of its tool, is told as not checked: that
-fails nothing, but is no pass. pyproject.toml, .clang-tidy and .clang-format say what is looked for.
+The output of a guard is shown if it fails. A guard whose tool is missing is reported as not checked, and does not fail
+the run. pyproject.toml, .clang-tidy and .clang-format configure the guards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def tracked(pattern: str) -> list[str]:
 
 
 def expanded(words: list[str]) -> list[str]:
-    """Return the command with FILES:pattern replaced by what the repository holds of that."""
+    """Return the command with FILES:pattern replaced by the matching files of the repository."""
     return [
         each
         for word in words

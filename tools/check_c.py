@@ -1,10 +1,10 @@
-"""Have a compiler, or clang-tidy, read all C of the repository as the build compiles it, and accept no warning.
+"""Run a compiler, or clang-tidy, over all C of the repository with the flags of the build; each warning is an error.
 
     check_c.py gcc | clang | clang-tidy
 
-What is compiled, and how, is what Meson writes down for a build with the unit tests
-(build/check/compile_commands.json). Nothing is generated: -fsyntax-only. Exit status 77, as in Meson and automake, says
-that the tool is not there, or too old to know _Float16.
+Sources and flags are those that Meson records for a build with the unit tests (build/check/compile_commands.json). No
+code is generated: -fsyntax-only. Exit status 77, as in Meson and automake: the tool is missing, or too old to know
+_Float16.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/check"
 SKIPPED = 77
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Werror"]
-# To clang, flags of gcc's that say how code is generated are unknown or unused; nothing is generated.
+# clang does not know, or does not use, gcc's flags for the generation of code; no code is generated.
 NOT_FOR_CLANG = (
     "-ffreestanding",  # its own limits.h would have no PATH_MAX, where gcc's has the system's
     "-fno-tree-loop-distribute-patterns",
 )
 FOR_CLANG = ["-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument", "-Wno-unused-command-line-argument"]
-MATTER = re.compile(r"-(D|U|I|std=|m|f(?!PIC|PIE|diagnostics))")  # of a command, what decides how a source is read
+MATTER = re.compile(r"-(D|U|I|std=|m|f(?!PIC|PIE|diagnostics))")  # flags that decide how a source is read
 
 
 class Source(NamedTuple):
@@ -39,8 +39,8 @@ class Source(NamedTuple):
 
 
 def sources() -> list[Source]:
-    """Return each source with its flags, once: Meson compiles the library's for several programs. Tests and benchmarks
-    are read, too."""
+    """Return each source with its flags, once, although Meson compiles the library's for several programs; with tests
+    and benchmarks."""
     wipe = ["--wipe"] if BUILD.exists() else []
     done = subprocess.run(
         ["meson", "setup", *wipe, str(BUILD), ".", "-Dbindings=false", "-Dunit_tests=true", "-Dbuildtype=release"],
@@ -63,7 +63,7 @@ def sources() -> list[Source]:
 
 
 def from_root(flag: str) -> str:
-    """Return an -I of the build directory as one of the repository."""
+    """Return an -I that is relative to the build directory as one relative to the repository."""
     return "-I" + os.path.relpath(BUILD / flag[2:], ROOT) if flag.startswith("-I") else flag
 
 
@@ -83,7 +83,7 @@ def command(tool: str, source: Source) -> list[str]:
 
 
 def read_one(words: list[str]) -> str:
-    """Return what the tool says of one source; "" if it accepts it. On standard error clang-tidy only counts."""
+    """Return the tool's output for one source; "" if it accepts the source. On stderr clang-tidy prints only counts."""
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout + (done.stderr if done.returncode else "")
 

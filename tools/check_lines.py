@@ -1,8 +1,8 @@
-"""Name each line of a tracked text file that is longer than 120 columns, ends in blanks, or holds a tab where none
+"""List each line of a tracked text file that is longer than 120 columns, ends in blanks, or has a tab where none
 belongs.
 
-Exempt: rows of Markdown tables and lines of .pth files, which can't be broken; the licence, data of tests, and help
-texts as commands print them, which are not ours.
+Exempt are rows of Markdown tables and lines of .pth files, which can't be broken; the licence, data of tests, and help
+texts in the form that commands print, which is not ours.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Print an interpreter that has CPython's own tests: PYTHON, or one of the same version that sees what is installed for
-# PYTHON.
+# Print the path of an interpreter that has CPython's own tests: PYTHON, or one of the same version that has the
+# packages installed for PYTHON.
 #
 #   cpython_suite.sh PYTHON DIRECTORY
 #
-# Debian keeps the tests in libpython3.x-testsuite, of which few machines have any. They are unpacked below DIRECTORY
-# together with Python as Debian has it today, since its security updates change tests and library alike: neither root
-# nor an installation is needed. An environment there leads to the packages of PYTHON's, and has its launcher.
+# Debian keeps the tests in libpython3.x-testsuite, which few machines have. They are unpacked below DIRECTORY together
+# with Debian's present Python, since its security updates change tests and library alike: neither root nor an
+# installation is needed. An environment there refers to PYTHON's packages, and has its launcher.
 set -eu
 python=$1
 directory=$2

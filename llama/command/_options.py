@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-EPILOG = """Standard input is the prompt where there is no -p. With -p it is not read, and stays whole for whoever \
-shares it, as a shell's loop
-does; a - at the end joins what it holds to the prompt: git diff | magic-llama -m MODEL -p "Write a commit message" -
+EPILOG = """Without -p, standard input is the prompt. With -p it is not read, so that a shell's loop that shares it \
+loses nothing;
+a - at the end appends it to the prompt: git diff | magic-llama -m MODEL -p "Write a commit message" -
 
 Model, system message and prefix are evaluated once. Every later run with the same ones, whatever its prompt, \
-resumes behind
-them; so what many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only what is new \
-is evaluated.
-MAGICHEAP_DISABLE=1 runs without any snapshot.
+resumes after
+them. So text that many prompts share belongs into --system or --prefix-file. Of a prefix that has grown, only the new \
+text is
+evaluated. MAGICHEAP_DISABLE=1 runs without any snapshot.
 
 A chat (-i) that outgrows its context forgets its oldest turns, never the system message or the prefix, and says so.
 
@@ -32,19 +32,18 @@ exit status:
   1    the model cannot be read or used, memory is short, or stdout cannot be written
   2    wrong options, no prompt, or a prompt longer than the context
   130  interrupted (Ctrl-C)
-  141  whoever read stdout went away
+  141  the reader of stdout went away
 """
 LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # the kernels' float32
 STDIN = "-"
 
 
 class UsageError(LlamaError):
-    """The command asks for what cannot be done; exit status 2."""
+    """The command line asks for something impossible; exit status 2."""
 
 
 def options() -> argparse.Namespace:
-    """Return the options of the command line as it is at this call; exits with status 2 and a usage message when they
-    are wrong."""
+    """Return the options of the present command line; exits with status 2 and a usage message if they are wrong."""
     return _parse(tuple(sys.argv[1:]))
 
 
@@ -74,13 +73,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("-m", "--model", required=True, help="GGUF file, or directory with consolidated.*.pth")
-    add("-p", "--prompt", help="what to ask; -p - is what standard input holds")
+    add("-p", "--prompt", help="what to ask; -p - takes it from standard input")
     add(
         "stdin",
         nargs="?",
         type=_only_stdin,
         metavar=STDIN,
-        help="a - joins what standard input holds to the prompt, behind a blank line",
+        help="a - appends standard input to the prompt, after a blank line",
     )
     add("-i", "--interactive", action="store_true", help="go on asking; needs a terminal, ends with Ctrl-D")
     add("-n", type=_at_least(-1), default=-1, metavar="N", help="most tokens to answer with (-1: no limit)")
@@ -130,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     kept.add_argument(
         "--snapshot",
         metavar="FILE",
-        help="where the loaded model is kept, and FILE.prefix beside it (the user's cache directory)",
+        help="where the loaded model is kept; its prefix is kept in FILE.prefix (the user's cache directory)",
     )
     kept.add_argument(
         "--no-snapshot", action="store_true", help="load the model anew, and keep neither it nor the prefix"

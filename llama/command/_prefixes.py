@@ -1,22 +1,22 @@
-"""Which prefix is kept where, and what a text that has grown takes from the prefix that it grew from.
+"""Files of kept prefixes, and how a text that has grown reuses the prefix that it begins with.
 
 A prefix is a dialogue that has evaluated a text, kept as a layer on its model. Its file is named after the text, so
-that whoever looks for a text finds those that it begins with, the longest of which saves most:
+that a run finds all kept prefixes with which its text begins. The longest saves most:
 
     MODEL-prefix-<settings>-<characters, hex>-<their digest>[.more].magic
 
-    base     evaluated from its first token on; the 16 of the same settings that were used last stay
-    .more    took over what a shorter one had evaluated; goes when a longer one has done so
+    base     evaluated from its first token on; of the same settings the 16 used last are kept
+    .more    took over the state of a shorter one; removed once a longer one has taken over from it
 
-So a history that grows line by line keeps two files, one that loses its first lines no more than 16, and of texts that
-begin each other each keeps its own.
+So a history that grows line by line keeps two files. A history that loses its first lines keeps at most 16. Texts that
+begin with each other keep a file each.
 
 X1  The shorter prefix is resumed in a second process of the same command, which hands over tokens and cache through
-    memory and ends; what else it has loaded this process has, too. If that fails, for whatever reason, all is evaluated
-    here.
-X2  The cache is copied byte by byte: tokens to come are the same, bit for bit, as if all had been evaluated here.
-X3  Only files of these names, in the directory of default snapshots, are ever removed. When one was used last is its
-    access time, which every run sets.
+    memory, and ends. This process has loaded everything else itself. If that fails for any reason, the whole text is
+    evaluated here.
+X2  The cache is copied byte by byte: later tokens are the same, bit for bit, as if the text had been evaluated here.
+X3  Only files of these names, in the directory of default snapshots, are ever removed. A file's access time, which
+    every run sets, is that of its last use.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MORE = ".more"
 MOST_BASES = 16  # arbitrary: few use so many texts in turns, and a context of a large model takes gigabytes
-# of the second process: descriptor to write to; length, digest and end of the prefix that it is for
+# set for the second process: the descriptor to write to; length, digest and end of its prefix
 HAND_OVER = "MAGIC_LLAMA_HAND_OVER"
 
 
@@ -51,9 +51,9 @@ def kept(
     """Return (evaluate(state)'s result, whether this command has made it), from the snapshot of this text if there is
     one.
 
-    snapshot: its path; None: named as above. evaluate: returns a tuple that begins with a Dialogue; its state is a
-        State, or None.
-    May not return: in the second process of X1, whose text does not matter.
+    snapshot: its path; None: named as above. evaluate: takes a State or None, and returns a tuple that begins with a
+        Dialogue.
+    Does not return in the second process of X1, whose text does not matter.
     """
     if snapshot:
         return _layers.layer(
@@ -88,8 +88,7 @@ def kept(
 
 
 def is_second() -> bool:
-    """Tell whether this is the second process of X1, which has no use for the text: who reads it from a pipe reads it
-    once."""
+    """Tell whether this is the second process of X1, which does not read the text: a pipe can be read only once."""
     return HAND_OVER in os.environ
 
 
@@ -142,10 +141,10 @@ def _forget(all_kept: list[Kept]) -> None:
 
 
 class State:
-    """What a session had evaluated: `tokens`, and its cache in `buffer`. Close it: memory that is shared can't be
-    committed."""
+    """The state of a session: evaluated `tokens`, and the cache in `buffer`. Close it before a commit, which shared
+    memory prevents."""
 
-    HEAD = struct.Struct("<q")  # how many tokens follow, as int32; then the cache
+    HEAD = struct.Struct("<q")  # the number of tokens; they follow as int32, then the cache
 
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
@@ -178,7 +177,7 @@ def _take_over(shorter: Kept) -> State | None:
 
 
 def _give_up() -> NoReturn:
-    """End the second process where the snapshot that it is for can't be resumed."""
+    """End the second process, whose snapshot can't be resumed."""
     os._exit(1)
 
 

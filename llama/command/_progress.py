@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for the run that loads; a run that does not never imports rich."""
+"""A progress bar on standard error, for the run that loads; other runs do not import rich."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """How far the load is; nothing where standard error is no terminal."""
+    """The progress of a load; shown only if standard error is a terminal."""
 
     def __init__(self, path: str) -> None:
         self._name = os.path.basename(path)
@@ -20,7 +20,7 @@ class Bar:
         self._task: TaskID | None = None
 
     def loading(self, done_bytes: int, total_bytes: int) -> None:
-        """Show how far the load is: the callback that load(progress=...) wants."""
+        """Show the progress: the callback for load(progress=...)."""
         if self._is_shown:
             if self._progress is None or self._task is None:
                 self._progress = _started_progress()

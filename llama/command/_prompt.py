@@ -1,10 +1,10 @@
-"""What is asked: the words of -p, what standard input holds, and what is typed.
+"""The prompt: the words of -p, the content of standard input, and typed turns.
 
 Q1  With -p, standard input is not read unless a - says that it belongs to the prompt: a shell's loop may read its lines
-    from it, and whoever started us may keep it open for ever. Without -p, what pipe, file or socket it is holds the
+    from it, and our parent may keep it open for ever. Without -p, a pipe, file or socket on standard input holds the
     prompt.
-Q2  Whoever waits for standard input says so on stderr, once: after a second in which nothing came, or five behind what
-    came.
+Q2  A wait for standard input is announced on stderr, once: after a second without any input, or after five without
+    further input.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 NO_PROMPT = "no prompt: give one with -p, or pipe it in"
-FIRST_SILENCE_MS, SILENCE_MS = 1000, 5000  # arbitrary: longer than most programs take to begin, and than they pause
-READ_BYTES = 1 << 16  # what a pipe holds
+FIRST_SILENCE_MS, SILENCE_MS = 1000, 5000  # arbitrary: longer than most programs take to start, and than most pauses
+READ_BYTES = 1 << 16  # the capacity of a pipe
 
 
 def check_prompt(args: argparse.Namespace) -> None:
-    """Raise UsageError if it is known without reading stdin that there is nothing to answer, or nowhere to."""
+    """Raise UsageError if it is known before stdin is read that there is no prompt, or no stdout for the answer."""
     if sys.stdout is None:
         raise UsageError("stdout is closed: there is nowhere to answer")
     if args.interactive and not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError(
-            "-i needs a terminal on stdin; without -i, stdin is read where there is no -p, or a - behind it"
-        )
+        raise UsageError("-i needs a terminal on stdin; without -i, stdin is read if there is no -p, or a - at the end")
     if args.interactive and args.stdin:
         raise UsageError("-i reads turn by turn what is typed: leave out the -")
     if args.stdin and sys.stdin is None:
@@ -45,9 +43,9 @@ def check_prompt(args: argparse.Namespace) -> None:
 
 
 def joined_prompt(args: argparse.Namespace, most_bytes: int | None) -> str:
-    """Return the -p text and stdin's, a blank line between; UsageError if there is none and no one to ask.
+    """Return the -p text and stdin's, with a blank line between them; UsageError if both are empty without -i.
 
-    most_bytes: of stdin, after which it is refused without reading more; None: as much as comes.
+    most_bytes: a longer stdin is refused without reading on; None: no bound.
     """
     read = _read_stdin(most_bytes) if _reads_stdin(args) else ""
     prompt = "\n\n".join(part for part in (args.prompt, read) if part)
@@ -57,7 +55,7 @@ def joined_prompt(args: argparse.Namespace, most_bytes: int | None) -> str:
 
 
 def _reads_stdin(args: argparse.Namespace) -> bool:
-    """Tell whether what stdin holds belongs to the prompt (Q1)."""
+    """Tell whether stdin belongs to the prompt (Q1)."""
     return bool(args.stdin) or (args.prompt is None and not args.interactive and _is_piped())
 
 
@@ -69,7 +67,7 @@ def _is_piped() -> bool:
 
 
 def _holds_something(stream: TextIO | None) -> bool:
-    """Tell whether bytes wait in a pipe."""
+    """Tell whether `stream` is a pipe with unread bytes."""
     if stream is None or not stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
         return False
     waiting = select.poll()
@@ -82,14 +80,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _is_readable(descriptor: int, timeout_ms: int | None) -> bool:
-    """Wait for something to be read, at most so long (None: for ever); at its end, too, there is."""
+    """Wait until a read would not block, at most so long (None: for ever); at the end of input it would not."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(timeout_ms))
 
 
 def _read_stdin(most_bytes: int | None) -> str:
-    """Return what stdin holds, without the newlines at its end, as $(...) does."""
+    """Return stdin's text without newlines at its end, as $(...) does."""
     descriptor, read = sys.stdin.fileno(), bytearray()
     silence_ms: int | None = FIRST_SILENCE_MS
     while True:
@@ -113,7 +111,7 @@ def _read_stdin(most_bytes: int | None) -> str:
 
 
 def ask() -> str | None:
-    """Return the next turn that is typed, or None at the end of input."""
+    """Return the next typed turn, or None at the end of input."""
     while True:
         print("> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.buffer.readline()

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from llama._model import Model
 
 CACHE_TYPES = {"i16": lib.MK_I16, "q8_0": lib.MK_Q8_0, "f32": lib.MK_F32}
-CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache a user did not ask for
+CONTEXT_DEFAULT = 4096  # tokens, where the model was trained for more: bounds the KV cache unless a user asks for more
 SCORES_NOT_FINITE = (
     "the scores of the next token are not finite: the model's weights are damaged, or too large to compute with"
 )
-PIECE = 128  # tokens evaluated per call: how long Ctrl-C can wait; cutting a prompt changes no bit of the result
+PIECE = 128  # tokens evaluated per call, which bounds the delay of Ctrl-C; the pieces change no bit of the result
 
 
 def context_of(model: Model, n_ctx: int | None) -> int:
-    """Return how many tokens a session of this n_ctx holds."""
+    """Return the number of tokens that a session of this n_ctx holds."""
     return min(model.config.n_ctx_train, CONTEXT_DEFAULT) if n_ctx is None else n_ctx
 
 
 class Sampler:
-    """How the next token is drawn, with the state of its random generator. Defaults are llama.cpp's.
+    """The settings by which the next token is drawn, and a random generator. Defaults are llama.cpp's.
 
     temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. The same seed draws the same tokens.
     """
@@ -48,7 +48,7 @@ class Sampler:
         self._state = ffi.new("mk_sampler *", {**fields, "rng": self.seed})
 
     def pick(self, session: Session) -> int:
-        """Return the id of the token that comes next. Raises ModelError if the model's scores are no numbers."""
+        """Return the id of the next token. Raises ModelError if the model's scores are not finite."""
         token = ffi.new("int32_t *")
         logits = ffi.from_buffer("float[]", session.logits)
         check(lib.mk_sample(self._state, logits, len(logits), token), SCORES_NOT_FINITE)
@@ -74,7 +74,7 @@ class Session:
         self._workspace: mk_workspace = ffi.NULL
         self._pool = ffi.NULL
         self.model = model
-        self.tokens: list[int] = []  # what the KV cache holds
+        self.tokens: list[int] = []  # in the KV cache
         timeline, workspace = ffi.new("mk_timeline **"), ffi.new("mk_workspace **")
         n_ctx = context_of(model, n_ctx)
         check(lib.mk_timeline_new(timeline, model.pointer, n_ctx, CACHE_TYPES[cache_type]))
@@ -93,7 +93,7 @@ class Session:
 
     @property
     def logits(self) -> Any:
-        """Buffer of n_vocab float32, the scores of the token to come; the next call overwrites it."""
+        """Buffer of n_vocab float32, the scores of the next token; the next call overwrites it."""
         return ffi.buffer(self._logits)
 
     def feed(self, tokens: list[int]) -> None:
@@ -127,7 +127,7 @@ class Session:
         self.tokens += piece
 
     def rewind_to(self, tokens: list[int]) -> list[int]:
-        """Keep what the cache shares with `tokens` and return the rest, at least one token, to feed."""
+        """Keep the common beginning of the cache and `tokens`; return the rest, at least one token, to feed."""
         shared = 0
         while shared < min(len(self.tokens), len(tokens) - 1) and self.tokens[shared] == tokens[shared]:
             shared += 1
@@ -137,12 +137,11 @@ class Session:
 
     @property
     def state_bytes(self) -> int:
-        """How many bytes save_state() takes."""
+        """Bytes that save_state() writes."""
         return lib.mk_timeline_state_bytes(self._open(), len(self.tokens))
 
     def save_state(self, buffer: memoryview) -> None:
-        """Copy what was computed of all `tokens` into a writable buffer of state_bytes, for load_state() of another
-        session."""
+        """Copy the cache of all `tokens` into a writable buffer of state_bytes, for load_state() of another session."""
         check(lib.mk_timeline_save(self._open(), ffi.from_buffer(buffer, require_writable=True), self.state_bytes))
 
     def load_state(self, tokens: list[int], buffer: bytes | memoryview) -> None:
@@ -153,7 +152,7 @@ class Session:
         self.tokens = list(tokens)
 
     def generate(self, sampler: Sampler, limit: int = -1) -> Iterator[int]:
-        """Yield sampled tokens after what was fed: until an end token, `limit` (-1: none) or the context is full.
+        """Yield sampled tokens after the fed ones, until an end token, `limit` (-1: none) or a full context.
 
         The last token yielded before the limit or a full context is not in the cache yet.
         """
@@ -175,7 +174,7 @@ class Session:
 
     def _start_threads(self) -> None:
         pool = ffi.new("mk_pool **")
-        most = lib.MK_POOL_THREADS_MAX  # of which the pool takes as many as there are CPUs
+        most = lib.MK_POOL_THREADS_MAX  # the pool takes at most one thread for each CPU
         check(lib.mk_pool_new(pool, min(self.n_threads or most, most)))
         self._pool = pool[0]
 

@@ -1,4 +1,4 @@
-"""What is particular of a family of models: how its checkpoints name their tensors, which of their keys change the
-forward pass and which do not, and what of a config the kernels are told. A family refuses whatever the engine would do
-wrongly. There is one, LLaMA's.
+"""Properties of a family of models: the names of tensors in its checkpoints, the keys that change the forward pass and
+those that do not, and the kernels' configuration. A family refuses models that the engine would evaluate wrongly. There
+is one family, LLaMA's.
 """

@@ -1,6 +1,6 @@
 """LLaMA as GGUF files have it: architecture "llama", which is also Mistral 7B's, SmolLM's and others'.
 
-Meta's own layout holds no other family, so what is particular of that stands with its loader.
+Meta's own layout holds no other family, so its properties are in its loader.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
             """Return a field of that type; ModelError if it is missing without default, or of another."""
 
         def number(self, key: str, *default: Any) -> Any:
-            """Return a whole number, or what all elements of an array are."""
+            """Return a whole number, or the common value of all elements of an array."""
 
 
 ARCHITECTURE = b"llama"
@@ -40,8 +40,8 @@ LAYER_TENSORS = {
 TENSORS = {"embed": "token_embd", "out_norm": "output_norm", "output": "output", "rope_freqs": "rope_freqs"}
 OPTIONAL = ("output", "rope_freqs")  # tied head; plain RoPE
 
-# What keys of the architecture's own may be there: those that are read here, and those that say nothing about the
-# forward pass.
+# The architecture's own keys that a file may have: those that are read here, and those that do not concern the forward
+# pass.
 READ = {
     "block_count",
     "context_length",
@@ -65,17 +65,17 @@ SILENT = {
     "rope.scaling.finetuned",
     "attention.layer_norm_epsilon",
 }
-NEUTRAL = {  # of others, values that change nothing, besides zero, "" and "none"
+NEUTRAL = {  # values of other keys that change nothing, besides zero, "" and "none"
     "logit_scale": (1.0,),
     "embedding_scale": (1.0,),
     "residual_scale": (1.0,),
     "rope.scaling.attn_factor": (1.0,),
-    "use_parallel_residual": (True,),  # which the GPT-NeoX family alone reads
+    "use_parallel_residual": (True,),  # read only by the GPT-NeoX family
 }
 
 
 def check(header: Fields) -> None:
-    """Refuse a file of another architecture, and a key that asks for what the engine does not do."""
+    """Refuse a file of another architecture, and a key that asks for a missing feature of the engine."""
     arch = header.get("general.architecture", bytes)
     if arch != ARCHITECTURE:
         raise ModelError(f"architecture {show(arch)}: this engine runs 'llama'")
@@ -93,7 +93,7 @@ def _is_neutral(key: str, value: Any) -> bool:
 
 
 def rope_factor(header: Fields) -> float:
-    """Return by what linear scaling (Chen et al. 2023, "position interpolation") divides positions; 1: there is none.
+    """Return the divisor of positions in linear scaling (Chen et al. 2023, "position interpolation"); 1: no scaling.
 
     As llama.cpp reads these keys: the factor's older name, and linear where a factor has no type.
     """
@@ -139,6 +139,6 @@ def config(header: Fields, n_tensors: int, n_vocab: int) -> dict[str, int | floa
 
 
 def tensor_name(slot_name: str) -> str:
-    """Return how the file names what goes into a slot (_build.slots)."""
+    """Return the file's name of the tensor for a slot (_build.slots)."""
     layer, dot, field = slot_name.partition(".")
     return f"blk.{layer}.{LAYER_TENSORS[field]}.weight" if dot else f"{TENSORS[slot_name]}.weight"

@@ -1,8 +1,7 @@
-"""Put what a loader has read into one mk_model, through the kernels' constructors.
+"""Build one mk_model from the tensors of a loader, through the kernels' constructors.
 
-A loader knows its file; this module knows the structure: which tensors a config demands and of which shape
-(`slots`), where they lie (`reserve`), how a tensor gets its bytes (`store`), and that a model which cannot be finished
-is freed.
+A loader knows its file; this module knows the structure: the tensors that a config demands and their shapes (`slots`),
+their places (`reserve`), and how a tensor gets its bytes (`store`). It frees a model that cannot be finished.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ LARGEST = 1 << 24  # dimension, head or layer count: beyond any model, and rows 
 
 
 class Slot(NamedTuple):
-    """Where a tensor goes: the C field and the shape that the config demands."""
+    """The place of a tensor: its C field, and the shape that the config demands."""
 
     place: Any  # mk_tensor *, or float ** for a vector (norms, RoPE divisors: float32)
     rows: int
@@ -101,10 +100,10 @@ def slots(model: mk_model) -> dict[str, Slot]:
 
 
 def reserve(model: mk_model, tensors: list[tuple[Slot, str, int]], quantize: int | None = None) -> None:
-    """Give all matrices their storage, in one block. `tensors`: (slot, name, MK_* type in the file) of all there are.
+    """Allocate all matrices in one block. `tensors`: (slot, name, MK_* type in the file) of each.
 
     Float matrices become `quantize` (an MK_* type) if that is given. A matrix that is quantised already will be packed
-    as mk_packed_type says, or is refused if another type is wanted: it would lose twice.
+    as mk_packed_type says. It is refused if `quantize` is another type: a second rounding would lose more.
     """
     matrices = [slot.place for slot, _, _ in tensors if slot.is_matrix]
     for slot, name, kind in tensors:
@@ -139,7 +138,7 @@ def store(slot: Slot, name: str, kind: int, read: Callable[[bytearray], object])
 
 
 def scale_positions(model: mk_model, factor: float) -> None:
-    """Divide positions by a factor: each pair's frequency has a divisor anyway."""
+    """Divide positions by a factor, by means of the divisor that each pair's frequency has."""
     if factor != 1:
         if not model.rope_freqs:
             check(lib.mk_vector_new(ffi.addressof(model, "rope_freqs"), model.config.rope_dim // 2))
@@ -150,5 +149,5 @@ def scale_positions(model: mk_model, factor: float) -> None:
 
 
 def tie_output(model: mk_model) -> None:
-    """Let the head be the embedding, as a checkpoint without an output matrix means it."""
+    """Use the embedding as the head, as a checkpoint without an output matrix requires."""
     ffi.memmove(ffi.addressof(model, "output"), ffi.addressof(model, "embed"), ffi.sizeof("mk_tensor"))

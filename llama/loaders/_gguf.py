@@ -2,10 +2,10 @@
 
     magic version n_tensors n_kv | key type value ... | name n_dims dims type offset ... | pad | tensor data
 
-The file is hostile: every count and length is compared with the bytes that are left before it is believed, so that
-nothing is read past the end and no allocation exceeds a small multiple of the file. Whatever the file says that
-this engine does not do (another architecture, a tensor it does not know) is refused, never ignored.
-Own reader rather than the `gguf` package's, which takes two seconds for a vocabulary of 49,000 tokens.
+The file is hostile: every count and length is compared with the remaining bytes before use. So no read passes the end,
+and no allocation exceeds a small multiple of the file. A feature that this engine lacks (another architecture, an
+unknown tensor) is refused, never ignored. The reader is our own, since that of the `gguf` package takes two seconds for
+a vocabulary of 49,000 tokens.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ class Header:
         return value
 
     def number(self, key: str, *default: Any) -> Any:
-        """Return a whole number, or what all elements of an array are, as files with a number a layer have it."""
+        """Return a whole number, or the common value of an array, which some files have with a number for each
+        layer."""
         value = self.fields.get(key)
         if type(value) is array and value.typecode not in "fd" and len(set(value)) == 1:
             return value[0]
@@ -212,7 +213,7 @@ def load(path: str | os.PathLike[str], quantize: str | None, progress: Callable[
 
 
 def _check_what_it_is(header: Header) -> None:
-    """Refuse a file that is no whole model, before anything is missed in it."""
+    """Refuse a file that is not a complete model, before a missing part is reported."""
     n_parts = header.fields.get("split.count", 0)
     if type(n_parts) is int and n_parts > 1:
         part = header.fields.get("split.no", 0)

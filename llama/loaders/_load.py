@@ -40,7 +40,7 @@ def load(
 
 
 def _loader_of(path: str | os.PathLike[str]) -> ModuleType:
-    """Return the loader of what lies at `path`; the others are not imported."""
+    """Return the loader for the format at `path`; the others are not imported."""
     if is_directory(path):
         from llama.loaders import _meta
 

@@ -49,7 +49,7 @@ LAYER_TENSORS = {
 }
 TENSORS = {"embed": "tok_embeddings", "out_norm": "norm", "output": "output"}
 CUT_BY_COLUMNS = ("wo", "w_down")
-IGNORED = {"rope.freqs"}  # a buffer of Llama 1 and 2 that rope_theta gives again
+IGNORED = {"rope.freqs"}  # a buffer of Llama 1 and 2, which follows from rope_theta
 READ = {  # keys of params.json
     "dim",
     "n_layers",
@@ -65,7 +65,7 @@ READ = {  # keys of params.json
     "max_seq_len",
     "use_scaled_rope",
 }
-SILENT = {"max_batch_size", "model_parallel_size"}  # that say nothing about the forward pass
+SILENT = {"max_batch_size", "model_parallel_size"}  # that do not concern the forward pass
 TIKTOKEN = re.compile(rb"\A[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")  # a token in base 64, and its rank
 
 
@@ -130,7 +130,7 @@ def _vocabulary(path: Path) -> Vocabulary:
         bos_id=pieces.bos_id(),
         eos_id=pieces.eos_id(),
         unk_id=pieces.unk_id(),
-        # The binding does not show the normaliser's settings, but its work does.
+        # The binding does not show the normaliser's settings, but its output does.
         add_space_prefix=pieces.encode_as_pieces("a")[0].startswith(WORD_START),
         sentencepiece=blob,
     )
@@ -169,8 +169,8 @@ def _config(params: dict[str, Any], n_vocab: int, shards: list[Checkpoint]) -> _
     ffn_dim = integer("hidden_dim", -(-ffn_dim // max(multiple_of, 1)) * multiple_of)
     head_dim = integer("head_dim", dim // max(n_heads, 1))
     theta, norm_eps = real("rope_theta", 10000.0), real("norm_eps", 1e-5)
-    # params.json does not say; the generations differ in norm_eps, CodeLlama in theta (as llama.cpp's convert.py told
-    # them).
+    # params.json does not have it; the generations differ in norm_eps, CodeLlama in theta (so did llama.cpp's
+    # convert.py tell them apart).
     n_ctx = 16384 if theta == 1e6 else 4096 if norm_eps == 1e-5 else 2048
     return {
         "n_layers": n_layers,
@@ -234,7 +234,7 @@ def _parts(
 
 
 def _missing_shards(shape: tuple[int, int], n: int, whole: tuple[int, int]) -> str:
-    """Return what explains shapes that are too small, as a clause: that of n_all shards some are not there."""
+    """Return an explanation of shapes that are too small, as a clause: some of n_all shards are missing."""
     times = [all_rows // rows for rows, all_rows in zip(shape, whole) if all_rows % rows == 0]
     n_all = max(times, default=1)
     return (

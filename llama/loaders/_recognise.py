@@ -1,5 +1,5 @@
-"""What lies at a path: which of the formats that are read here, or which other that goes by the name of a model; then
-a message can say what to do with it.
+"""The format of the file or directory at a path: one that is read here, or another format of models, for which a
+message says what to do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"GGUF"
 CONVERT = "convert a Hugging Face model to GGUF with llama.cpp's convert_hf_to_gguf.py"
-LOOKS = (  # what other files of models begin with
+LOOKS = (  # first bytes of other model files
     (b"version https://git-lfs", "a Git LFS pointer to one, of a repository that was cloned without git-lfs"),
     (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint: give its directory, if that has Meta's layout"),
     (b"lmgg", "llama.cpp's format of early 2023 (GGML)"),
@@ -29,7 +29,7 @@ LOOKS = (  # what other files of models begin with
 
 
 def is_directory(path: str | os.PathLike[str]) -> bool:
-    """Tell a directory, in Meta's layout, from a file, GGUF; ModelError for what is neither."""
+    """Tell a directory in Meta's layout from a GGUF file; ModelError for anything else."""
     kind = stat.S_IFMT(os.stat(path).st_mode)
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         raise ModelError("neither a file nor a directory")
@@ -37,7 +37,7 @@ def is_directory(path: str | os.PathLike[str]) -> bool:
 
 
 def looks_like(begin: bytes) -> str:
-    """Return what a file that begins so is, as a clause, or ""."""
+    """Return a clause about the format of a file with these first bytes, or ""."""
     if not begin:
         return " (it is empty)"
     if begin[8:9] == b"{":

@@ -112,7 +112,7 @@ class Checkpoint:
         """Yield the bytes of each row of a tensor of this file."""
         storage = tensor.storage
         if self._last[0] != storage.key:
-            self._last = None, b""  # let go of it before the next one is read
+            self._last = None, b""  # freed before the next one is read
             self._last = storage.key, memoryview(self._member(f"data/{storage.key}"))
         data, item = self._last[1], storage.item_bytes
         rows, cols = tensor.shape
@@ -126,7 +126,7 @@ class Checkpoint:
 
 @contextmanager
 def _damage_named(what: str) -> Iterator[None]:
-    """Make a ModelError of whatever zipfile raises for a file that lies; what the kernel says passes through."""
+    """Turn zipfile's exceptions about a damaged file into ModelError; errors of the kernel pass through."""
     try:
         yield
     except (zipfile.BadZipFile, EOFError, KeyError, OverflowError, RuntimeError, ValueError, struct.error) as error:
@@ -138,7 +138,7 @@ def _damage_named(what: str) -> Iterator[None]:
 
 
 def _run(program: bytes) -> dict[str, Any]:
-    """Return the dict that a pickle of protocol 2 or 3 describes; ModelError for whatever is not a dict of tensors."""
+    """Return the dict that a pickle of protocol 2 or 3 describes; ModelError if it is not a dict of tensors."""
     try:
         result = _Machine(program).run()
     except (IndexError, KeyError, struct.error, UnicodeDecodeError, TypeError, ValueError) as error:
@@ -281,5 +281,5 @@ OPCODES: dict[bytes, Callable[[_Machine], object]] = {
     b"R": _Machine.reduce,  # REDUCE
     b"s": lambda m: m.set_items(m.pop(2)),  # SETITEM
     b"u": lambda m: m.set_items(m.pop_mark()),  # SETITEMS
-    b"b": lambda m: m.pop(1),  # BUILD: attributes of the dict, such as _metadata, which nobody here reads
+    b"b": lambda m: m.pop(1),  # BUILD: attributes of the dict, such as _metadata, which are not used here
 }

@@ -1,15 +1,15 @@
-"""Byte-level BPE on tables that need no building: what a run maps, it can use at once.
+"""Byte-level BPE on tables that need no construction: a run can use mapped tables at once.
 
-Hugging Face's `tokenizers` cuts a text into words; merging is done here, because its BPE would first build hash maps
-of every token and merge, which takes five times as long as all else that a short answer needs from Python. `pack`
-lays the merges out, once, so that bisection finds them:
+Hugging Face's `tokenizers` cuts a text into words; merging is done here, because its BPE would first build hash maps of
+every token and merge, which takes five times as long as all other work of Python for a short answer. `pack` lays the
+merges out, once, so that bisection finds them:
 
     n_merges x uint64   left id << 32 | right id, ascending
     n_merges x uint32   rank of that merge, 0 is merged first
-    n_merges x uint32   id of what it makes
+    n_merges x uint32   id of the resulting token
     the rest x uint32   ids of all tokens that text can become, ascending by spelling
 
-Every number has its highest bit set, so that no word of the tables looks like an address to whoever scans a heap.
+Every number has its highest bit set, so that no word of the tables looks like an address to a scan of the heap.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from array import array
 from bisect import bisect_left
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
+
+from llama._native import need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class BytePairs:
         return self._merge([unit for unit in map(self._unit, word) if unit is not None])
 
     def _find(self, spelling: str) -> int | None:
-        """Return the id of the token that is spelled so, or None."""
+        """Return the id of the token with this spelling, or None."""
         wanted = spelling.encode()
         at = bisect_left(self._sorted, wanted, key=lambda i: self._spelling(i & LOW_32))
         if at < len(self._sorted):
@@ -121,7 +123,7 @@ class BytePairs:
         return [token for token in ids if token is not None]
 
     def _merge_at(self, i: int, left: int, right: int) -> tuple[int, int, int, int, int] | None:
-        """Return (rank, i, left, right, what they make), or None if no merge joins them."""
+        """Return (rank, i, left, right, id of the result), or None if no merge joins them."""
         key = left << 32 | right | HIGH_64
         at = bisect_left(self._keys, key)
         if at == len(self._keys) or self._keys[at] != key:
@@ -130,6 +132,7 @@ class BytePairs:
 
 
 def _word_cutter(style: str) -> Callable[[str], list[tuple[str, Any]]]:
+    need("tokenizers")
     from tokenizers import Regex, pre_tokenizers
 
     if style == "llama3":

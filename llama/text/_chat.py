@@ -1,8 +1,8 @@
 """A conversation as the tokens its model was trained to see, through the model's own jinja2 chat template
 (_template.py).
 
-What a user writes cannot become a control token: before rendering, every special token that a message spells loses its
-first character to a stand-in, which is put back after the special tokens that the template wrote have been found.
+A user's text cannot become a control token. Before rendering, a stand-in replaces the first character of every special
+token that a message spells. The character is restored after the template's own special tokens have been found.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from llama.text._tokenizer import Tokenizer
 
-# Characters that may stand in: private ones that no text has a use for (Unicode's planes 15 and 16, and the first),
-# then any but ASCII.
+# Characters for stand-ins: private ones, which texts hardly use (Unicode's planes 15 and 16, and the first), then any
+# other than ASCII.
 STAND_INS = (
     range(0xF0000, 0xFFFFE),
     range(0x100000, 0x10FFFE),
@@ -27,7 +27,7 @@ STAND_INS = (
     range(0x80, 0xD800),
     range(0x10000, 0xF0000),
 )
-SLACK_BYTES = 1 << 20  # arbitrary: what a template may strip of a text beyond any that the context can hold
+SLACK_BYTES = 1 << 20  # arbitrary: of a text too long for the context, a template may strip so much
 
 
 def prompt_tokens(
@@ -37,8 +37,8 @@ def prompt_tokens(
 
     template: the model's, jinja2 source.
     messages: [{"role": "system" | "user" | "assistant", "content": str}, ...]
-    most_bytes: of what the template makes of them, beyond which None is returned, at once.
-    Raises ModelError when the template does, which some do for roles they do not know.
+    most_bytes: None is returned, at once, if the rendered text is longer.
+    Raises ModelError if the template raises, as some do for unknown roles.
     """
     contents = [message["content"] for message in messages]
     if _is_longer("".join(contents), most_bytes and 2 * most_bytes + SLACK_BYTES):
@@ -62,7 +62,7 @@ def prompt_tokens(
 
 
 def _is_longer(text: str, most_bytes: int | None) -> bool:
-    """Tell whether a text has more bytes than that; stand-ins count as characters, which are no longer."""
+    """Tell whether a text has more bytes than that. A stand-in counts for its character, which is not longer."""
     return most_bytes is not None and len(text) > most_bytes // 4 and len(text.encode(errors="replace")) > most_bytes
 
 
@@ -87,7 +87,7 @@ def _shield(texts: list[str], tokenizer: Tokenizer) -> tuple[list[str], dict[int
     shielded = []
     for text in texts:
         apart = text
-        while pattern.search(apart):  # spellings may overlap: taking one apart can leave another
+        while pattern.search(apart):  # spellings may overlap: breaking one can leave another
             apart = pattern.sub(stand_in, apart)
         shielded.append(apart)
     return shielded, {ord(stand): first for first, stand in stand_ins.items()}

@@ -1,12 +1,12 @@
-"""Chat templates: jinja2 as it comes with a model, rendered as Hugging Face's apply_chat_template does.
+"""Chat templates: jinja2 source of a model, rendered as by Hugging Face's apply_chat_template.
 
-A template is a program of whoever made the model.
+A template is a program by the author of the model.
 
 C1  It runs in jinja2's immutable sandbox, with the settings, tags, filters and globals that Hugging Face gives it.
 C2  Each turn of a loop and each call of a macro counts, and after 200,000 the template is refused; so is a text, a
-    number or a width beyond what a conversation has a use for. A text that a template doubles again and again is
-    bounded by memory alone.
-C3  Whatever it raises is a ModelError.
+    number or a width larger than a conversation needs. A text that a template doubles repeatedly is bounded by memory
+    alone.
+C3  Each of its exceptions becomes a ModelError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import time
 from functools import lru_cache
 
-from llama._native import ModelError
+from llama._native import ModelError, need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from jinja2.runtime import Context
 
 MOST_STEPS = 200_000  # arbitrary: long conversations take thousands
-MOST_CHARACTERS = 1 << 28  # arbitrary: of what one multiplication makes
+MOST_CHARACTERS = 1 << 28  # arbitrary: of the result of one multiplication
 MOST_BITS = 1 << 16  # arbitrary: of a power
-MOST_WIDTH = 10_000  # arbitrary: of a column that something is formatted into
+MOST_WIDTH = 10_000  # arbitrary: of a formatted column
 
 
 def render(template: str, *, stand_ins: str = "", **variables: object) -> str:
-    """Return what the template makes of the variables. stand_ins: characters that must not be spelled as escapes."""
+    """Return the template rendered with the variables. stand_ins: characters that must not be spelled as escapes."""
+    need("jinja2")
     try:
         return _compiled(template).render(**variables, **{STAND_INS: stand_ins}, **{STEPS: [0]})
     except MemoryError:
@@ -50,7 +51,7 @@ def _one_line(error: Exception) -> str:
 STAND_INS, STEPS, STEP = "_llama_stand_ins", "_llama_steps", "_llama_step"  # names that no template uses
 
 
-@lru_cache(1)  # what is compiled when a model is committed need not be compiled again
+@lru_cache(1)  # a template that is compiled before a model's commit need not be compiled again
 def _compiled(template: str) -> Template:
     from jinja2 import nodes
 
@@ -70,7 +71,7 @@ def _environment() -> Environment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """{% generation %}, which marks what a model is trained to say, and means nothing where it says it."""
+        """{% generation %}, which marks the text that a model is trained to generate, and has no effect here."""
 
         tags = {"generation"}
 
@@ -98,7 +99,7 @@ def _environment() -> Environment:
             return super().call_binop(context, operator, left, right)
 
         def call(self, context: Context, function: Any, *arguments: Any, **named: Any) -> Any:
-            owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)  # format comes wrapped
+            owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)  # format is wrapped
             if isinstance(owner, str) and function.__name__ in ("format", "format_map"):
                 check_widths(owner)
             elif isinstance(owner, str):

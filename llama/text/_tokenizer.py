@@ -1,8 +1,7 @@
-"""Text to token ids and back, from the tables of a model alone: a mapped heap has nothing else.
+"""Text to token ids and back, from the tables of a model alone, since a mapped heap has nothing else.
 
-Encoding is byte-level BPE ("gpt2", _byte_pairs.py) or sentencepiece ("llama"), imported when first asked for.
-Decoding needs neither: a token's bytes are in its spelling, and bytes can be streamed as text without ever
-showing half a character.
+Encoding is byte-level BPE ("gpt2", _byte_pairs.py) or sentencepiece ("llama"), imported at first use. Decoding needs
+neither: a token's bytes follow from its spelling. They are streamed as text in whole characters.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from functools import cached_property, lru_cache
 
 from llama._kernels import ffi, lib
-from llama._native import ModelError, text_of
+from llama._native import ModelError, need, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +36,14 @@ def _byte_alphabet() -> dict[str, int]:
 
 def sentencepiece_processor(blob: bytes) -> Any:
     """Return a SentencePieceProcessor; ModelError if the bytes are no sentencepiece model."""
+    need("sentencepiece")
     from sentencepiece import SentencePieceProcessor
 
-    if not blob:  # it would be taken for an argument that was left out
+    if not blob:  # sentencepiece would take it for a missing argument
         raise ModelError("no usable sentencepiece model: it is empty")
     try:
         return SentencePieceProcessor(model_proto=blob)
-    except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file that are no text
+    except (RuntimeError, UnicodeDecodeError) as error:  # the message may quote bytes of the file that are not text
         raise ModelError(f"no usable sentencepiece model: {error!s:.200}") from None
 
 
@@ -69,7 +69,7 @@ class Tokenizer:
 
     @property
     def end_ids(self) -> set[int]:
-        """Ids after which an answer is over."""
+        """Ids that end an answer."""
         pointer = self._model.pointer
         return {pointer.eos_id, pointer.eot_id} - {-1}
 
@@ -101,14 +101,14 @@ class Tokenizer:
 
     @cached_property
     def longest_bytes(self) -> int | None:
-        """How many bytes of text a token stands for at most; None where there is no bound."""
+        """The most bytes of text that a token stands for; None if there is no bound."""
         if self._kind == "llama" and lib.MK_TOKEN_BYTE not in self._column("kind"):
             return None  # any number of characters without a token becomes one
         spelled, longest = self._column("n_bytes"), 1
         for token_id in sorted(range(len(spelled)), key=spelled.__getitem__, reverse=True):
             if spelled[token_id] <= longest:  # a spelling is no shorter than what it spells
                 break
-            # which a template spells, and which says nothing
+            # spelled by a template, and without text
             is_control = self._token(token_id).kind == lib.MK_TOKEN_CONTROL
             longest = max(longest, spelled[token_id] if is_control else len(self._bytes(token_id)))
         return longest
@@ -120,10 +120,10 @@ class Tokenizer:
 
         special: spellings of control and user-defined tokens in the text become those tokens; otherwise
             they are text like any other, so that what a user types cannot end his turn.
-        bos: begin with bos_id where the model wants that and the text does not.
+        bos: begin with bos_id if the model requires it and the text does not have it.
         restore: a str.translate table for the text between special tokens.
-        Characters of which a byte-level vocabulary lacks a byte are left out, as the reference does. Surrogates, which
-        are no text, become U+FFFD.
+        Characters with a byte that a byte-level vocabulary lacks are left out, as the reference does. Surrogates, which
+        are not text, become U+FFFD.
         """
         string = SURROGATES.sub("\ufffd", string)
         ids: list[int] = []
@@ -205,5 +205,5 @@ class TextStream:
         return self._decode(data)
 
     def finish(self) -> str:
-        """Return what was held back: U+FFFD if a character was never completed."""
+        """Return the held-back text: U+FFFD if a character was never completed."""
         return self._decode(b"", True)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from llama._kernels import mk_model
 
-# Names under which chat-tuned LLaMA-family models end an answer, likeliest first: GGUF files rarely say which.
+# Names of the tokens by which chat-tuned LLaMA-family models end an answer, likeliest first: GGUF files rarely name it.
 END_NAMES = (b"<|eot_id|>", b"<|im_end|>", b"<|end|>", b"<|endoftext|>", b"<|end_of_text|>", b"<end_of_turn>")
 
 
 @dataclass
 class Vocabulary:
-    """A tokenizer as its file describes it; None where the file is silent."""
+    """A tokenizer as its file describes it; None for a field that the file lacks."""
 
     tokenizer: str  # "gpt2" or "llama"
     tokens: list[bytes]  # n_vocab spellings, bytes
@@ -126,8 +126,8 @@ def _end_of_turn(v: Vocabulary) -> int:
 
 
 def _mended_kinds(v: Vocabulary) -> list[int]:
-    """Return the kinds, tokens that end an answer by their names being control tokens, whatever the file says, as
-    llama.cpp takes them."""
+    """Return the kinds of tokens. As in llama.cpp, a token with the name of an end of answer is a control token,
+    whatever kind the file gives."""
     kinds = list(v.kinds)
     for name in END_NAMES:
         if name in v.tokens:
