@@ -4,8 +4,8 @@ a probe that tries whether it holds in this interpreter.
     obstacle()             # "", or what this interpreter is not, as a sentence: then the run is cold
     assumptions()          # all that are asked for here, for `magicheap doctor`
 
-C1  No other file of this package names what CPython keeps for itself (tests/test_cpython.py). What is known of modules
-    written in Python, and of the standard streams, is in _cpython_library.py: many programs load none of them.
+C1  No other file of this package names what CPython keeps for itself (tests/project/test_cpython.py). What is known of
+    modules written in Python, and of the standard streams, is in _cpython_library.py: many programs load none of them.
 C2  A probe does what its functions do, to something of its own, and looks at the outcome; whatever it raises, the
     assumption does not hold. What a module has that is not always loaded is tried once the module is there, and at the
     latest before a commit.

@@ -27,7 +27,7 @@ GUARDS = {
     "clang-format": ["clang-format", "--dry-run", "--Werror", "FILES:*.c", "FILES:*.h"],
     "spelling": ["codespell", "FILES:*"],
     "lines": [sys.executable, "tools/check_lines.py"],
-    "documents": [sys.executable, "-m", "pytest", "--quiet", "tests/test_readme.py"],
+    "documents": [sys.executable, "-m", "pytest", "--quiet", "tests/project/test_readme.py"],
 }
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from process_fixtures import LAUNCHER, Life
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "sh", "c", "text"}
 

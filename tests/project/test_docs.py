@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PRODUCT = [path for top in ("native", "magicheap", "llama") for path in sorted((ROOT / top).rglob("*"))]
 WATCHED = re.compile(r"watched\[\] = \{(.*?)\}", re.S)  # of native/snapshot/environment.c
 ASKED_BY_C = re.compile(r'(?:getenv\(|environment_get\([^";]*, |is_set\(l, |define MHI_\w+_VARIABLE )"(\w+)"')

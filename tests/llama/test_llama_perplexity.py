@@ -5,18 +5,12 @@ The text is a piece of Python's documentation, kept here because installed copie
 sides foretell the same tokens with the same weights, so their ratio is far steadier than a perplexity is.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from llama_fixtures import real_model_path
+from perplexity import TEXT, WINDOW, by_kernels, by_reference, cut, perplexity, surprises
 
 import llama
-
-sys.path.append(str(Path(__file__).parent.parent / "bench"))
-
-from perplexity import TEXT, WINDOW, by_kernels, by_reference, cut, perplexity, surprises
 
 # Of the ratio. Activations rounded to 8 bits in blocks of 32 move it by 0.001 to 0.004, with how their scales are
 # rounded; minima that are 1 % off, by 0.035.

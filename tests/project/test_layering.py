@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 GROUND = {"native/base", "native/sys", "native/error.h", "native/include"}  # what every room of native/ stands on
 

@@ -12,7 +12,7 @@ import pytest
 
 from magicheap import _cpython
 
-PACKAGE = Path(__file__).parent.parent / "magicheap"
+PACKAGE = Path(__file__).parents[2] / "magicheap"
 ROOM = {"_cpython.py", "_cpython_library.py"}
 
 # Names with an underscore that others may use: what CPython documents, and what other packages than it keep. `_pickle`

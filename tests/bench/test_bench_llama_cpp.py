@@ -5,20 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bench_llama_cpp
 import gguf
 import numpy as np
 import pytest
+from llamacpp import build, contestants, machine, models
+from llamacpp.contestants import Case, LlamaCpp
+from llamacpp.table import Row, markdown
+from spawn import memory, stopped
 
 import llama
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-
-import bench_llama_cpp  # noqa: E402
-from llamacpp import build, contestants, machine, models  # noqa: E402
-from llamacpp.contestants import Case, LlamaCpp  # noqa: E402
-from llamacpp.table import Row, markdown  # noqa: E402
-from spawn import memory, stopped  # noqa: E402
 
 TINY = models.Shape(n_layers=2, dim=256, ffn_dim=512, n_heads=4, n_vocab=1200)
 BENCH = """#!/bin/sh

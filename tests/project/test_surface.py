@@ -12,7 +12,7 @@ import magicheap
 from magicheap import _errors
 from magicheap._native import ffi, lib
 
-HEADER = Path(__file__).parent.parent / "native/include/magicheap.h"
+HEADER = Path(__file__).parents[2] / "native/include/magicheap.h"
 
 
 def test_all_is_sorted_and_names_every_public_thing():

@@ -8,15 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cpython
+import numpy_suite
 import pytest
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests/conformance"))
-
-import cpython  # noqa: E402
-import numpy_suite  # noqa: E402
-import resumes  # noqa: E402
-from suites import NOT_RESUMED, NOTHING_TO_RUN, Comparison, Result, compare_all, prepare  # noqa: E402
+import resumes
+from conftest import ROOT
+from suites import NOT_RESUMED, NOTHING_TO_RUN, Comparison, Result, compare_all, prepare
 
 JOBS = 6
 N_RESUMES = 500  # of either kind: 1,000 values of each source
