@@ -42,7 +42,7 @@ def expect_cold_and_mended(program, what):
 
 
 @pytest.mark.parametrize("n_bytes", [1, 7, 100, 4095, 4096, DATA_OFFSET, DATA_OFFSET + 4096, -1])
-def test_a_truncated_file(magicheap, made, n_bytes):
+def test_a_truncated_heap_is_named_and_made_anew(magicheap, made, n_bytes):
     program, path = made
     os.truncate(path, n_bytes if n_bytes > 0 else path.stat().st_size + n_bytes)
     said = magicheap("verify", path, status=1)
@@ -71,7 +71,7 @@ def test_a_foreign_file_is_refused_by_name_and_stays(magicheap, made, content):
     assert program()[:2] == ["False", "True"]
 
 
-def test_a_file_of_a_newer_format(magicheap, made):
+def test_a_newer_format_is_named_with_both_numbers(magicheap, made):
     program, path = made
     content = bytearray(path.read_bytes())
     (version,) = struct.unpack_from("<I", content, 8)  # hd_version
@@ -116,7 +116,7 @@ def test_a_root_that_is_not_ours_is_a_cold_run(made):
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
-def test_a_file_that_others_can_write(made, mode):
+def test_a_heap_that_others_can_write_is_not_taken(made, mode):
     program, path = made
     path.chmod(mode)
     expect_cold_and_mended(program, "others can write it")
@@ -124,13 +124,13 @@ def test_a_file_that_others_can_write(made, mode):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_file_of_somebody_else(made):
+def test_a_heap_of_somebody_else_is_not_taken(made):
     program, path = made
     os.chown(path, 12345, -1)
     expect_cold_and_mended(program, "belongs to user 12345")
 
 
-def test_a_directory_in_which_others_can_put_files(made, tmp_path):
+def test_a_directory_in_which_others_can_put_files_gets_no_heap(made, tmp_path):
     program, _path = made
     tmp_path.chmod(0o777)
     was_committed, _committed, *reason = program.run()[0].split()
@@ -149,7 +149,7 @@ def test_a_symbolic_link_is_not_followed_but_replaced(made, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "socket"])
-def test_what_is_no_file_at_all(made, kind, tmp_path):
+def test_what_is_no_file_at_all_is_left_alone_with_one_warning(made, kind, tmp_path):
     program, path = made
     path.unlink()
     if kind == "directory":
@@ -173,7 +173,7 @@ def test_what_is_no_file_at_all(made, kind, tmp_path):
     assert not stat.S_ISREG(path.lstat().st_mode)
 
 
-def test_an_address_that_is_taken(magicheap, made):
+def test_what_lies_at_the_address_of_a_heap_is_left_alone(magicheap, made):
     program, path = made
     info = json.loads(magicheap("info", path, "--json"))["info"]
     taken = type(program)(

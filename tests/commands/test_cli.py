@@ -180,7 +180,7 @@ def test_clean_leaves_what_only_another_environment_would_take(magicheap, snapsh
     assert path.exists()
 
 
-def test_clean_by_age(magicheap, snapshot):
+def test_clean_by_age_leaves_what_is_younger(magicheap, snapshot):
     _, path = snapshot
     assert magicheap("clean", "--older-than", "1", path.parent).startswith("0 snapshots")
     assert path.exists()

@@ -82,12 +82,12 @@ def test_it_names_the_file_that_has_changed(why, life):
     [["-m", "program"], ["magic", "-m", "program", "x"], [PYTHON, "-m", "program"]],
     ids=["-m", "magic -m", "python -m"],
 )
-def test_a_module(why, life, words):
+def test_a_module_may_be_named_in_any_way(why, life, words):
     life.cold("magic", "-m", "program")
     assert why(*words)[-1] == f"resumes {life.snapshot()}"
 
 
-def test_a_launcher_that_is_named_after_a_module(why, life):
+def test_the_launcher_of_a_module_is_understood_as_the_module(why, life):
     named = life.directory / "magic-program"
     named.symlink_to(LAUNCHER)
     env = {"PYTHONPATH": "."}

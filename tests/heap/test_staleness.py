@@ -79,13 +79,13 @@ def expect_cold_once(load, what, **settings):
 @pytest.mark.parametrize(
     "name", ["data.txt", "named.txt", "helper.py", "package/__init__.py", "package/part.py", "program.py"]
 )
-def test_a_file_that_was_edited(load, tmp_path, name):
+def test_an_edited_file_makes_the_heap_stale(load, tmp_path, name):
     with open(tmp_path / name, "a") as file:
         file.write("# more\n" if name.endswith(".py") else "more")
     expect_cold_once(load, str(tmp_path / name))
 
 
-def test_a_file_of_the_same_size_and_time_that_took_its_place(load, tmp_path):
+def test_a_file_of_the_same_size_and_time_in_its_place_makes_the_heap_stale(load, tmp_path):
     old = os.stat(tmp_path / "data.txt")
     (tmp_path / "new.txt").write_text("DATA")
     os.utime(tmp_path / "new.txt", ns=(old.st_atime_ns, old.st_mtime_ns))
@@ -99,7 +99,7 @@ def test_a_named_input_that_is_gone_is_an_error(load, program, tmp_path):
     assert "FileNotFoundError" in err and "named.txt" in err
 
 
-def test_a_file_that_was_opened_and_is_gone(load, tmp_path):
+def test_a_file_that_was_opened_and_is_gone_makes_the_heap_stale(load, tmp_path):
     (tmp_path / "package/__init__.py").unlink()  # what remains is a namespace package
     expect_cold_once(load, str(tmp_path / "package/__init__.py"))
 
@@ -116,28 +116,28 @@ def test_a_file_that_was_opened_and_is_gone(load, tmp_path):
         ("MY_SETTING", "on"),
     ],
 )
-def test_a_variable_that_was_set(load, name, value):
+def test_a_variable_that_was_set_makes_the_heap_stale(load, name, value):
     expect_cold_once(load, name, env={name: value})
     expect_cold_once(load, name, env={name: value + " "})
     assert load() == load(env={name: value}) == (True, "")  # each has its own
 
 
-def test_a_variable_that_means_nothing_here(load):
+def test_a_variable_that_means_nothing_leaves_the_heap_fresh(load):
     assert load(env={"UNRELATED": "1"}) == (True, "")
 
 
-def test_another_key(load):
+def test_another_key_makes_the_heap_stale(load):
     expect_cold_once(load, "key", key="another")
 
 
-def test_another_way_to_run_the_interpreter(load):
+def test_another_option_of_the_interpreter_makes_the_heap_stale(load):
     expect_cold_once(
         load, "run with the interpreter's option optimize=1, the snapshot was made with optimize=0", flags=["-O"]
     )
     assert load() == load(flags=["-O"]) == (True, "")
 
 
-def test_another_interpreter(load, tmp_path):
+def test_another_interpreter_makes_the_heap_stale(load, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     (site_packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
     where = {sysconfig.get_path("platlib"), str(Path(magicheap.__file__).parent.parent)}
@@ -184,7 +184,7 @@ def test_an_input_that_changes_while_it_is_loaded_prevents_the_commit(program, t
     assert not list(tmp_path.glob("x.magic*"))
 
 
-def test_a_module_inside_an_archive(program, tmp_path):
+def test_a_module_inside_an_archive_makes_the_archive_an_input(program, tmp_path):
     def pack(value):
         with zipfile.ZipFile(tmp_path / "modules.zip", "w") as archive:
             archive.writestr("zipped.py", f"VALUE = {value}\n")
@@ -205,7 +205,7 @@ def test_a_module_inside_an_archive(program, tmp_path):
     assert zipped() + zipped() == ["False", "22", "True", "22"]
 
 
-def test_a_file_in_shared_memory(program):
+def test_a_file_in_shared_memory_is_an_input(program):
     with tempfile.NamedTemporaryFile("w", dir="/dev/shm") as shared:
         shared.write("one")
         shared.flush()

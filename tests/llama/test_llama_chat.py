@@ -145,7 +145,7 @@ def test_tojson_takes_hugging_faces_arguments(tmp_path, arguments, expected):
     assert rendered(tmp_path / "m.gguf", "{{ {'b': 'é', 'a': 1} | tojson(" + arguments + ") }}", "") == expected
 
 
-def test_tools_and_documents_are_there_and_none(tmp_path):
+def test_a_template_finds_tools_and_documents_as_none(tmp_path):
     assert (
         rendered(tmp_path / "m.gguf", "{{ tools is none }}{{ documents is none }}{{ nothing is defined }}", "")
         == "TrueTrueFalse"

@@ -44,7 +44,7 @@ def test_perplexity_is_that_of_float32(model, windows, reference, cache_type):
     assert perplexity(by_kernels(model, cache_type), windows) == pytest.approx(reference, rel=BOUND)
 
 
-def test_perplexity_of_known_probabilities():
+def test_perplexity_of_known_probabilities_is_what_it_must_be():
     """A vocabulary of four, of which the next token has 1/2 and each other 1/6."""
     tokens = [0, 1, 2, 3, 0]
     logits = np.log(np.full((5, 4), 1 / 6, np.float32))

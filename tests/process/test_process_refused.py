@@ -59,7 +59,7 @@ def test_what_was_closed_in_the_body_is_no_obstacle(life):
     assert life.warm("magic", "program.py") == "goes on False\n"
 
 
-def test_a_file_that_was_open_and_is_replaced(life):
+def test_a_replaced_file_that_was_open_makes_the_run_cold(life):
     life.write(FRAME.format(body="log = open('log.txt', 'a+')", after="log.write('x'); log.close()"))
     life.cold("python", "program.py")
     (life.directory / "new.txt").write_text("")  # beside the old one, so that it can't get its inode
@@ -138,7 +138,7 @@ PROGRAM = FRAME.format(body="loaded = list(range(10_000))", after="print(sum(loa
 
 
 @pytest.mark.parametrize("name", DENIED)
-def test_a_sandbox_that_denies_a_system_call(life, name):
+def test_a_sandbox_that_denies_a_system_call_leaves_the_program_running(life, name):
     life.write(PROGRAM)
     life.write(SANDBOX, "sandbox.py")
     expected = "49995000 10000000\n"

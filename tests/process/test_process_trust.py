@@ -43,7 +43,7 @@ def test_a_snapshot_is_its_users_alone(made):
 
 @pytest.mark.parametrize("how", ["python", "magic"])
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
-def test_a_file_that_others_can_write(made, how, mode):
+def test_a_file_that_others_can_write_makes_the_run_cold(made, how, mode):
     life, path = made
     path.chmod(mode)
     life.cold(how, "program.py", why="others can write it")
@@ -52,7 +52,7 @@ def test_a_file_that_others_can_write(made, how, mode):
 
 
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_a_symbolic_link(made, tmp_path, how):
+def test_a_symbolic_link_is_replaced_not_followed(made, tmp_path, how):
     life, path = made
     path.rename(tmp_path / "elsewhere.magic")
     path.symlink_to("elsewhere.magic")
@@ -61,7 +61,7 @@ def test_a_symbolic_link(made, tmp_path, how):
 
 
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_a_directory_in_which_others_can_put_files(made, tmp_path, how):
+def test_a_directory_in_which_others_can_put_files_is_not_trusted(made, tmp_path, how):
     life, _ = made
     tmp_path.chmod(0o777)
     ran = life.run(how, "program.py")
@@ -72,14 +72,14 @@ def test_a_directory_in_which_others_can_put_files(made, tmp_path, how):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_a_file_of_somebody_else(made, how):
+def test_a_file_of_somebody_else_makes_the_run_cold(made, how):
     life, path = made
     os.chown(path, 12345, -1)
     life.cold(how, "program.py", why="belongs to user 12345")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
-def test_a_link_of_somebody_else(made):
+def test_a_link_of_somebody_else_makes_the_run_cold(made):
     life, _ = made
     (link,) = (life.cache / "commands").iterdir()
     os.chown(link, 12345, -1, follow_symlinks=False)
@@ -88,7 +88,7 @@ def test_a_link_of_somebody_else(made):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a program raise its privileges")
-def test_a_program_with_raised_privileges(made, tmp_path):
+def test_a_program_with_raised_privileges_runs_cold(made, tmp_path):
     life, _ = made
     shutil.copy(LAUNCHER, tmp_path / "magic")
     (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {PYTHON} "$@"\n')
@@ -116,7 +116,7 @@ def spread(start, end, n):
     return sorted({start + int(i * step + rng.random() * step) for i in range(n)})
 
 
-def test_any_damaged_byte_of_the_header_or_the_tables(made):
+def test_any_damaged_byte_of_the_header_or_the_tables_makes_the_run_cold(made):
     life, path = made
     sound = path.read_bytes()
     tables = Snapshot(path).table(1).offset
@@ -126,7 +126,7 @@ def test_any_damaged_byte_of_the_header_or_the_tables(made):
         runs_cold(life, path, damaged, ways=["magic"])
 
 
-def test_a_lie_with_sound_checksums_about_a_segment(made):
+def test_a_lie_with_sound_checksums_about_a_segment_does_no_harm(made):
     life, path = made
     segments = Snapshot(path).table(1)
     sound = path.read_bytes()
@@ -151,7 +151,7 @@ def test_a_lie_with_sound_checksums_about_a_segment(made):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 4095, 4096, 2 << 20, -4096, -1])
-def test_a_truncated_file(made, n_bytes):
+def test_a_truncated_file_makes_the_run_cold(made, n_bytes):
     life, path = made
     runs_cold(life, path, path.read_bytes()[:n_bytes])
 

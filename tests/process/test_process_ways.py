@@ -23,7 +23,7 @@ def test_python_and_the_launcher_resume_what_either_has_committed(life):
     assert life.warm("magic", "program.py") == life.warm("python", "program.py") == "499500 True False program.py\n"
 
 
-def test_a_script_by_other_spellings_of_its_path(life):
+def test_a_script_resumes_by_other_spellings_of_its_path(life):
     path = life.write(PROGRAM)
     life.cold("python", "program.py")
     assert life.warm("magic", path).endswith(f" {path}\n")
@@ -32,7 +32,7 @@ def test_a_script_by_other_spellings_of_its_path(life):
 
 
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_a_module(life, how):
+def test_a_module_resumes_with_its_path_and_arguments(life, how):
     (life.directory / "package").mkdir()
     life.write("", "package/__init__.py")
     life.write(PROGRAM, "package/__main__.py")
@@ -41,7 +41,7 @@ def test_a_module(life, how):
     assert life.warm(how, "-m", "package", "b") == f"499500 True False {path} b\n"
 
 
-def test_a_launcher_that_is_named_after_a_module(life):
+def test_a_launcher_that_is_named_after_a_module_runs_it(life):
     (life.directory / "bin").mkdir()
     (life.directory / "bin/magic-program").symlink_to(LAUNCHER)
     life.write(PROGRAM)
@@ -51,7 +51,7 @@ def test_a_launcher_that_is_named_after_a_module(life):
     assert life.warm(named, "b", env={"PYTHONPATH": "."}) == f"499500 True False {path} b\n"
 
 
-def test_a_command_given_as_text(life):
+def test_a_command_given_as_text_resumes(life):
     text = (
         "from magicheap import magic_transaction as begin\nwith begin('x.magic'):\n    print('body')\n"
         "import sys\nprint(sys.argv)\n"
@@ -82,7 +82,7 @@ def test_a_transaction_inside_a_function_keeps_locals_and_callers(life):
     assert life.warm("magic", "program.py", "x") == "finally\n[5, 5, 5, 6] 2\n"
 
 
-def test_a_transaction_deep_in_a_recursion(life):
+def test_a_transaction_may_stand_deep_in_a_recursion(life):
     life.write("""
         import sys
         from magicheap import magic_transaction
@@ -99,7 +99,7 @@ def test_a_transaction_deep_in_a_recursion(life):
     assert life.warm("magic", "program.py") == "800\n"
 
 
-def test_a_transaction_inside_a_generator(life):
+def test_a_transaction_may_stand_in_a_generator(life):
     life.write("""
         from magicheap import magic_transaction
         def numbers():
@@ -115,7 +115,7 @@ def test_a_transaction_inside_a_generator(life):
     assert life.warm("magic", "program.py") == "1 2 3\n"
 
 
-def test_several_transactions_in_one_program(life):
+def test_several_transactions_of_one_program_all_resume(life):
     life.write("""
         import sys
         from magicheap import magic_transaction
@@ -249,7 +249,7 @@ def test_a_refresh_runs_cold_and_replaces(life):
     assert [path.name for path in life.directory.glob("x.magic.v*")] == []
 
 
-def test_disabled_by_a_variable(life):
+def test_a_variable_makes_every_run_load(life):
     life.write(PROGRAM)
     life.cold("python", "program.py")
     for how in ("python", "magic"):
@@ -258,7 +258,7 @@ def test_disabled_by_a_variable(life):
     life.warm("magic", "program.py")
 
 
-def test_an_interpreter_with_options(life):
+def test_interpreters_with_other_options_take_turns(life):
     life.write(PROGRAM)
     life.cold("python", "program.py")
     for options in (["-X", "utf8"], ["-O"], ["-W", "error"], ["-su"]):
@@ -267,7 +267,7 @@ def test_an_interpreter_with_options(life):
         assert life.warm("python", "program.py", "c") == "499500 True False program.py c\n"
 
 
-def test_many_resumes_in_a_row_and_sixteen_at_a_time(life):
+def test_many_resumes_succeed_in_a_row_and_sixteen_at_a_time(life):
     life.write(PROGRAM)
     life.cold("python", "program.py")
     for i in range(200):

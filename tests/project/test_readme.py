@@ -51,12 +51,12 @@ def test_every_fence_is_closed():
 
 
 @in_language("python")
-def test_python_compiles(block):
+def test_every_block_of_python_compiles(block):
     compile("\n" * block.line + block.code, block.path, "exec")
 
 
 @in_language("sh")
-def test_shell_parses(block):
+def test_every_block_of_shell_parses(block):
     done = subprocess.run(["sh", "-n"], input=block.code, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

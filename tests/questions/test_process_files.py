@@ -80,7 +80,7 @@ def train(directory, vocab_size):
 
 
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_a_model_that_cpp_opened_and_that_was_replaced(life, how):
+def test_a_replaced_model_that_cpp_opened_makes_the_run_cold(life, how):
     life.write(TOKENIZER)
     train(life.directory, 40)
     assert life.cold(how, "program.py") == life.warm("magic", "program.py") == "40\n"
@@ -90,7 +90,7 @@ def test_a_model_that_cpp_opened_and_that_was_replaced(life, how):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_file_that_a_library_read_and_that_was_edited(life, reader):
+def test_an_edited_file_that_a_library_read_makes_the_run_cold(life, reader):
     life.write(READERS[reader].format(""))
     write_data(life.directory, "data")
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == "data\n"

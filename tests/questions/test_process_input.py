@@ -63,7 +63,7 @@ def test_nor_is_what_was_read_before_the_with_where_magic_would_not_read_it_agai
         assert out == f"{text!r}\n" and "committed" not in err
 
 
-def test_what_a_descriptor_brings_that_the_run_was_started_with(life):
+def test_what_an_inherited_descriptor_brings_is_no_later_runs(life):
     life.write(PROGRAM.format(before="", body="said = open(sys.argv[1]).read()"))
 
     def run(text):
@@ -77,7 +77,7 @@ def test_what_a_descriptor_brings_that_the_run_was_started_with(life):
     check_refused(life, run, "a file, pipe or socket that the process was started with")
 
 
-def test_what_a_named_pipe_brings(life):
+def test_what_a_named_pipe_brings_is_no_later_runs(life):
     life.write(PROGRAM.format(before="", body="said = open('pipe').read()"))
     os.mkfifo(life.directory / "pipe")
 

@@ -49,14 +49,14 @@ def expect_cold_once(life, why, how="magic", **options):
 
 @pytest.mark.parametrize("how", ["python", "magic"])
 @pytest.mark.parametrize("name", ["data.txt", "named.txt", "helper.py", "package/part.py", "program.py"])
-def test_a_file_that_was_edited(loaded, name, how):
+def test_an_edited_file_makes_the_run_cold_and_is_named(loaded, name, how):
     with open(loaded.directory / name, "a") as file:
         file.write("VALUE = 7\n" if name.endswith(".py") else "more")
     out = expect_cold_once(loaded, str(loaded.directory / name), how)
     assert out != "1 2 data []\n" or name in ("named.txt", "program.py")
 
 
-def test_a_package_that_was_upgraded(loaded):
+def test_an_upgraded_package_makes_the_run_cold(loaded):
     shutil.rmtree(loaded.directory / "package")
     (loaded.directory / "package").mkdir()
     (loaded.directory / "package/__init__.py").write_text("VERSION = 2\n")
@@ -64,7 +64,7 @@ def test_a_package_that_was_upgraded(loaded):
     assert expect_cold_once(loaded, str(loaded.directory / "package")) == "1 3 data []\n"
 
 
-def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time(loaded):
+def test_a_file_replaced_by_one_of_the_same_size_and_time_makes_the_run_cold(loaded):
     old = os.stat(loaded.directory / "data.txt")
     (loaded.directory / "new.txt").write_text("DATA")
     os.utime(loaded.directory / "new.txt", ns=(old.st_atime_ns, old.st_mtime_ns))
@@ -72,7 +72,7 @@ def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time(loaded):
     assert expect_cold_once(loaded, str(loaded.directory / "data.txt")) == "1 2 DATA []\n"
 
 
-def test_a_file_that_is_gone(loaded):
+def test_a_file_that_is_gone_makes_the_run_cold(loaded):
     (loaded.directory / "package/__init__.py").unlink()  # what remains is a namespace package
     expect_cold_once(loaded, "__init__.py no longer exists")
 
@@ -88,23 +88,23 @@ def test_a_file_that_is_gone(loaded):
         ("MY_SETTING", "on"),
     ],
 )
-def test_a_variable_that_was_set(loaded, name, value):
+def test_a_variable_that_was_set_makes_the_run_cold(loaded, name, value):
     out = expect_cold_once(loaded, name, env={name: value})
     # each has its own
     assert loaded.warm("magic", "program.py") == loaded.warm("magic", "program.py", env={name: value}) == out
 
 
-def test_a_variable_that_means_nothing_here(loaded):
+def test_a_variable_that_means_nothing_leaves_the_run_warm(loaded):
     loaded.warm("magic", "program.py", env={"UNRELATED": "1"})
 
 
-def test_another_key(loaded):
+def test_another_key_makes_the_run_cold_and_is_named(loaded):
     text = (loaded.directory / "program.py").read_text()
     (loaded.directory / "program.py").write_text(text.replace('"a key"', '"b key"'))
     loaded.cold("python", "program.py", why="the key is 'b key', the snapshot's is 'a key'")
 
 
-def test_another_interpreter(loaded):
+def test_another_interpreter_makes_the_run_cold(loaded):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", loaded.directory / "env"], check=True)
     (site_packages,) = (loaded.directory / "env").glob("lib/python*/site-packages")
     where = {sysconfig.get_path("platlib"), str(Path(installed.__file__).parent.parent)}
@@ -113,19 +113,19 @@ def test_another_interpreter(loaded):
 
 
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_another_cpu(loaded, how):
+def test_a_cpu_without_a_feature_makes_the_run_cold(loaded, how):
     Snapshot(loaded.directory / "x.magic").replace(b"sse4_2", b"ssz4_2")
     loaded.cold(how, "program.py", why="lacks ssz4_2")
 
 
-def test_another_c_library(loaded):
+def test_another_c_library_makes_the_run_cold(loaded):
     version = os.confstr("CS_GNU_LIBC_VERSION").split()[1].encode()
     Snapshot(loaded.directory / "x.magic").replace(b"\0" + version + b"\0", b"\0" + b"9" * len(version) + b"\0")
     loaded.cold("python", "program.py", why="glibc")
 
 
 @pytest.mark.parametrize("how", ["python", "magic"])
-def test_a_library_that_was_replaced(loaded, how):
+def test_a_replaced_library_makes_the_run_cold(loaded, how):
     Snapshot(loaded.directory / "x.magic").replace_library("/libc.so.6")
     loaded.cold(how, "program.py", why="libc.so.6 has changed")
 
@@ -196,7 +196,7 @@ def test_a_layer_is_stale_once_its_parent_was_replaced(layers):
     assert layers.run("magic", "program.py").out == "1500000 data True []\n"
 
 
-def test_a_parent_that_is_gone(layers):
+def test_a_layer_whose_parent_is_gone_is_cold_without_an_error(layers):
     (layers.directory / "base.magic").unlink()
     ran = layers.run("python", "program.py")
     assert ran.out.startswith("body\nbody of the layer\n") and ran.err == ""
@@ -209,7 +209,7 @@ def test_what_only_the_layer_depends_on_leaves_the_parent_alone(layers):
     assert layers.run("magic", "program.py").out == "1500000 other True []\n"
 
 
-def test_three_layers(life, magicheap):
+def test_three_layers_lie_on_each_other(life, magicheap):
     life.write("""
         from magicheap import magic_transaction
         held = []

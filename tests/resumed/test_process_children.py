@@ -40,7 +40,7 @@ def program(after, body="loaded = list(range(1000))", before=""):
         ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT, "KeyboardInterrupt\n"),
     ],
 )
-def test_exit_status(life, after, status, errors):
+def test_exit_status_and_errors_are_those_of_a_plain_run(life, after, status, errors):
     life.write(program(f"print('flushed', flush=True)\n{after}"))
     plain = life.run("python", "program.py", status=status)
     assert plain.has_committed
@@ -65,7 +65,7 @@ def test_ctrl_c_reaches_a_resumed_process(life):
         assert process.communicate(timeout=TIMEOUT_S)[0] == "caught\n" and process.returncode == 0
 
 
-def test_output_that_nobody_reads_any_more(life):
+def test_output_that_nobody_reads_any_more_ends_it_as_a_plain_run(life):
     life.write(program("for i in range(100_000):\n    print(i)"))
     life.cold("python", "program.py")
     results = []
@@ -106,7 +106,7 @@ def test_the_end_of_a_transaction_closes_no_descriptor_of_a_resumed_process(life
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(life, method):
+def test_workers_of_multiprocessing_start_in_every_way(life, method):
     life.write(f"""
         import multiprocessing
         from magicheap import magic_transaction
@@ -153,7 +153,7 @@ def test_multiprocessing(life, method):
     ],
     ids=["capture", "python", "system", "fork", "threads", "timer", "asyncio", "asyncio-child"],
 )
-def test_what_a_resumed_process_starts(life, after, expected):
+def test_what_a_resumed_process_starts_works_as_in_a_plain_run(life, after, expected):
     life.write(program(after))
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == expected
 
@@ -181,7 +181,7 @@ def test_input_and_output_are_those_of_each_run(life):
 
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "01", "012"])
-def test_streams_that_are_closed(life, closed):
+def test_streams_that_are_closed_are_missing_as_in_a_plain_run(life, closed):
     life.write(
         program(
             "open('seen', 'w').write(repr([name for name in ('stdin', 'stdout', 'stderr') if getattr(sys, "
@@ -202,7 +202,7 @@ def test_streams_that_are_closed(life, closed):
     assert seen[0] == seen[1] and seen[0].count("std") == len(closed)
 
 
-def test_a_terminal(life):
+def test_a_terminal_is_a_terminal_in_each_run(life):
     life.write(
         program(
             "print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stdout.line_buffering, "

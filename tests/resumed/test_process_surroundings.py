@@ -23,7 +23,7 @@ def program(after, before="", body=""):
     return START.format(after=after, before=before, body=body)
 
 
-def test_environment_as_python_c_and_children_see_it(life):
+def test_python_c_and_children_see_the_new_environment(life):
     life.write(
         program("""
 libc = ctypes.CDLL(None)
@@ -54,7 +54,7 @@ def test_no_secret_of_the_committing_environment_is_in_the_file(life):
     assert b"secret-0123456789abcdef" not in (life.directory / "x.magic").read_bytes()
 
 
-def test_working_directory(life):
+def test_the_working_directory_is_the_new_one(life):
     path = life.write(program("print(os.getcwd(), os.path.abspath('x'))"))
     path.write_text(path.read_text().replace('"x.magic"', repr(str(life.directory / "x.magic"))))
     life.cold("python", path)
@@ -64,14 +64,14 @@ def test_working_directory(life):
     )
 
 
-def test_a_working_directory_that_is_gone(life):
+def test_a_working_directory_that_is_gone_is_no_hindrance(life):
     path = life.write(program("print(os.path.exists('.'))").replace('"x.magic"', repr(str(life.directory / "x.magic"))))
     life.cold("python", path)
     (life.directory / "gone").mkdir()
     assert life.warm("/bin/sh", "-c", f"cd gone && rmdir ../gone && exec {LAUNCHER} {path}") == "True\n"
 
 
-def test_umask_and_limits(life):
+def test_umask_limits_and_nice_value_are_the_new_ones(life):
     shown = "oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.getpriority(os.PRIO_PROCESS, 0)"
     life.write(program(f"print({shown})"))
 
@@ -84,7 +84,7 @@ def test_umask_and_limits(life):
     assert life.warm("magic", "program.py", preexec_fn=settle) == f"0o27 77 {os.nice(0) + 3}\n" != plain
 
 
-def test_process_and_thread_ids(life):
+def test_process_and_thread_ids_are_its_own(life):
     life.write(
         program("""
 thread = threading.Thread(target=lambda: print(threading.get_native_id() != os.getpid()))
@@ -124,7 +124,7 @@ def ignore_and_block():
 
 
 @pytest.mark.parametrize("at_commit", [None, ignore, ignore_and_block], ids=["plain", "ignored", "blocked"])
-def test_signals_that_whoever_starts_a_run_ignores_or_blocks(life, at_commit):
+def test_signals_that_whoever_starts_a_run_ignores_or_blocks_stay_so(life, at_commit):
     handler = "def print_it(number, frame): print('handled', number, flush=True)"
     life.write(program(SIGNALS, before=handler, body="signal.signal(signal.SIGUSR1, print_it)"))
     life.cold("python", "program.py", preexec_fn=at_commit, status=0 if at_commit else -signal.SIGHUP)
@@ -173,7 +173,7 @@ def test_a_stack_beyond_its_limit_ends_as_in_plain_python(life):
         assert process.returncode == -signal.SIGSEGV
 
 
-def test_malloc_far_beyond_the_old_heap(life):
+def test_malloc_goes_on_far_beyond_the_old_heap(life):
     life.write(
         program("""
 libc = ctypes.CDLL(None)
@@ -190,7 +190,7 @@ print(len(bytearray(300 << 20)), sum(len([0] * 1000) for _ in range(10_000)))
     assert life.cold("python", "program.py") == life.warm("magic", "program.py") == f"{300 << 20} 10000000\n"
 
 
-def test_streams_threads_and_stacks_when_they_alone_differ(life):
+def test_streams_threads_and_stacks_are_noticed_when_they_alone_differ(life):
     """What says that all of them are as they were must notice each."""
     life.write(
         program(
