@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 
-from conftest import ROOT, TIMEOUT_S
+from conftest import ROOT
 from process_fixtures import LAUNCHER
+from running import TIMEOUT_S
 
 
 def check_example(name, first, second, directory, **env):

@@ -8,7 +8,8 @@ import subprocess
 import time
 
 import pytest
-from process_fixtures import LAUNCHER, PYTHON, TIMEOUT_S
+from process_fixtures import LAUNCHER, PYTHON
+from running import TIMEOUT_S
 
 PROGRAM = """
 import os, signal, sys, time

@@ -9,9 +9,9 @@ import time
 
 import pytest
 from llama_fixtures import real_model_path
+from running import TIMEOUT_S
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # users buffer
-TIMEOUT_S = 120  # arbitrary: far more than any command here takes, so that waiting for input is a failure
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from llama_fixtures import write_gguf
+from running import finish, start
 
-TIMEOUT_S = 120  # arbitrary: far more than any command here takes
 LAUNCHER = Path(sys.executable).with_name("magic-llama")
 SAMPLED = ("-n", 40, "--seed", 5, "--temp", 2)  # a text that one changed bit of a logit would soon change
 
@@ -23,21 +23,15 @@ class Command:
         self.log = ""  # of the last run
 
     def start(self, model, *arguments, command=(LAUNCHER,), env=(), **options):
-        words = [*command, "-m", model, "--timings", *arguments]
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            list(map(str, words)),
-            env={**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
-            **{**streams, **options},
+        return start(
+            [*command, "-m", model, "--timings", *arguments],
+            {**os.environ, "XDG_CACHE_HOME": str(self.cache), "MAGICHEAP_LOG": "info", **dict(env)},
+            **{"text": False, "stdin": subprocess.DEVNULL, **options},
         )
 
     def end(self, process, text=None, status=0):
-        try:
-            out, err = process.communicate(text, timeout=TIMEOUT_S)
-        finally:
-            process.kill()  # if it hangs
+        out, err = finish(process, text, status)
         self.log = err.decode()
-        assert process.returncode == status, self.log
         words = re.findall(r"magic-llama: (?:model  |prefix +\d+ tokens) (\w+)", self.log)
         words.insert(0, re.search(r"magicheap: (\w+)", self.log)[1])
         return out, ["resumed" if word in ("resumed", "warm") else "made" for word in words]

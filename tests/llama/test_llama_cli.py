@@ -5,8 +5,9 @@ import signal
 import subprocess
 
 import pytest
-from llama_command import ENVIRONMENT, TIMEOUT_S, command, own_cache, run  # noqa: F401
+from llama_command import ENVIRONMENT, command, own_cache, run  # noqa: F401
 from llama_fixtures import real_model_path, write_gguf
+from running import TIMEOUT_S
 
 
 @pytest.fixture(scope="module")

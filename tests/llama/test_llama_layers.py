@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from llama_fixtures import N_PIECES, random_weights, real_model_path, write_gguf, write_meta
-from llama_layered import LAUNCHER, SAMPLED, TIMEOUT_S, ask, tiny  # noqa: F401
+from llama_layered import LAUNCHER, SAMPLED, ask, tiny  # noqa: F401
+from running import TIMEOUT_S
 
 LAYER_BYTES = 64 << 20  # more than an interpreter with the modules of an answer has written
 # of SmolLM2's cache: layers, keys and values, heads, their width in 16 bits, a scale

@@ -10,8 +10,9 @@ import threading
 import time
 
 import pytest
-from llama_command import ENVIRONMENT, TIMEOUT_S, command, own_cache, run  # noqa: F401
+from llama_command import ENVIRONMENT, command, own_cache, run  # noqa: F401
 from llama_fixtures import write_gguf
+from running import TIMEOUT_S
 
 WAITING = b"magic-llama: waiting for the prompt on standard input"
 

@@ -8,7 +8,8 @@ import signal
 import struct
 
 import pytest
-from process_fixtures import LAUNCHER, PYTHON, TIMEOUT_S
+from process_fixtures import LAUNCHER, PYTHON
+from running import TIMEOUT_S
 from snapshot_bytes import HEADER_BYTES, Snapshot
 
 PROGRAM = """

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import pytest
 from process_fixtures import LAUNCHER, PYTHON, Life
 from question_table import QUESTIONS, Start, imports_of, is_missing
+from running import finish
 
 PROGRAMS = {
     "in the body": (
@@ -37,7 +38,6 @@ PROGRAMS = {
     ),
 }
 UNWATCHED = "before anybody watched"
-TIMEOUT_S = 60  # arbitrary
 
 
 @pytest.fixture(scope="session")
@@ -81,12 +81,11 @@ class World:
             words = ["unshare", "-u", "sh", "-c", 'hostname "$0" && exec "$@"', self.start.host, *words]
         with terminals(self.start) as (streams, typed):
             options = {"cwd": self.directory / self.start.cwd, "env": {**self.start.env, **env}, **self.start.user}
-            with self.life.start(*words, **{**options, **streams}) as process:
-                for stream in streams.values():
-                    os.close(stream)
-                out, err = process.communicate(timeout=TIMEOUT_S)
+            process = self.life.start(*words, **{**options, **streams})
+            for stream in streams.values():
+                os.close(stream)
+            out, err = finish(process)
             out, err = out or typed(1), err or typed(2)
-        assert process.returncode == 0, (out, err)
         log = re.findall("^magicheap: (.*)", err, re.MULTILINE)
         is_warm = any(line.startswith("warm: ") for line in log)
         assert is_warm == ("body" not in out.split()) or env, (out, err)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 from resumed_harness import PRELUDE
+from running import TIMEOUT_S
 
-TIMEOUT_S = 60  # arbitrary: so that a hang is a failure
 N_PROGRAMS = 30  # arbitrary: a minute on a busy machine
 
 HEAD = """

@@ -6,7 +6,8 @@ import pty
 import signal
 
 import pytest
-from process_fixtures import LAUNCHER, TIMEOUT_S
+from process_fixtures import LAUNCHER
+from running import TIMEOUT_S
 
 START = """
 import asyncio, atexit, multiprocessing, os, signal, subprocess, sys, threading, time
