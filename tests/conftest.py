@@ -75,5 +75,4 @@ def magicheap():
         assert (done.stdout if errors else done.stderr) == ""
         return done.stderr if errors else done.stdout
 
-    run.command = COMMAND
     return run

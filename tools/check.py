@@ -3,7 +3,7 @@
     check.py [NAME ...]      only those
 
 What a guard prints is shown where it fails. One that can't run, for want of its tool, is told as not checked: that
-fails nothing, but is no pass. pyproject.toml, .clang-tidy and .clang-format say what is looked for.
+fails nothing, but is no pass. pyproject.toml, tests/mypy.ini, .clang-tidy and .clang-format say what is looked for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ GUARDS = {
     "format": ["ruff", "format", "--quiet", "--check", "--diff", "."],
     "stubs": [sys.executable, "tools/make_stubs.py", "--check"],
     "types": ["mypy", "--no-error-summary"],
+    "test types": ["mypy", "--no-error-summary", "--config-file", "tests/mypy.ini"],
     "gcc": [sys.executable, "tools/check_c.py", "gcc"],
     "clang": [sys.executable, "tools/check_c.py", "clang"],
     "clang-tidy": [sys.executable, "tools/check_c.py", "clang-tidy"],

@@ -248,7 +248,7 @@ class Recorder:
 
 
 def test_every_round_begins_with_another_contestant():
-    turns = []
+    turns: list[str] = []
     recorders = [Recorder("a", turns), Recorder("ours", turns)]
     (row,) = bench_llama_cpp.Comparison(Case("tiny", 7, 3), recorders, Path("ceilings"), [1], 3).start()
     assert turns == ["a", "ours", "ours", "a", "a", "ours"]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from conftest import COMMAND
 
 PROGRAM = """\
 import sys
@@ -236,7 +237,7 @@ def test_a_narrow_terminal_gets_paths_that_other_commands_take(life, command, ma
     life.cold("python", "a.py")
     controller, terminal = pty.openpty()
     env = {**os.environ, "XDG_CACHE_HOME": str(life.cache.parent), "COLUMNS": "40"}
-    process = subprocess.Popen([*magicheap.command, "ls"], stdout=terminal, env=env)
+    process = subprocess.Popen([*COMMAND, "ls"], stdout=terminal, env=env)
     os.close(terminal)
     shown = b""
     try:
@@ -266,7 +267,7 @@ def test_clean_takes_a_script_or_any_variant_of_a_snapshot(life, command):
 
 def test_clean_of_what_has_no_snapshot_says_so(life, magicheap):
     done = subprocess.run(
-        [*magicheap.command, "clean", "nothing.py"], capture_output=True, text=True, cwd=life.directory, env=life.env
+        [*COMMAND, "clean", "nothing.py"], capture_output=True, text=True, cwd=life.directory, env=life.env
     )
     assert done.returncode == 1 and done.stderr == "magicheap: there is no snapshot of nothing.py\n"
 

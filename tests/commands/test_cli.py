@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import COMMAND
 
 SNAPSHOT = """
     import sys
@@ -77,7 +78,7 @@ def test_info_shows_the_processes_that_have_it_mapped(magicheap, snapshot):
 def test_a_terminal_gets_a_table(magicheap, snapshot):
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*magicheap.command, "info", str(snapshot[1])], stdout=terminal, env={**os.environ, "COLUMNS": "100"}
+        [*COMMAND, "info", str(snapshot[1])], stdout=terminal, env={**os.environ, "COLUMNS": "100"}
     )
     os.close(terminal)
     shown = b""
@@ -229,6 +230,6 @@ def test_what_cannot_be_read_has_status_1_and_a_message(magicheap, name, tmp_pat
 def test_a_closed_pipe_ends_it_quietly(magicheap, snapshot):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*magicheap.command, "info", snapshot[1], "--json"], stdout=writer, stderr=subprocess.PIPE)
+    done = subprocess.run([*COMMAND, "info", snapshot[1], "--json"], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")

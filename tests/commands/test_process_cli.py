@@ -117,7 +117,7 @@ def test_a_layer_whose_parent_is_gone_is_listed_as_stale_and_cleaned(layers, mag
 
 def test_a_resumed_process_is_among_those_that_use_it(layers, life, magicheap):
     with life.start("magic", "program.py", "stay", stdin=subprocess.PIPE, env={"MAGICHEAP_LOG": ""}) as process:
-        users = []
+        users: list[dict[str, object]] = []
         while not users and process.poll() is None:
             users = json.loads(magicheap("info", layers / "layer.magic", "--json"))["processes"]
         assert [use["pid"] for use in users] == [process.pid]

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+from conftest import COMMAND
 from process_fixtures import LAUNCHER, PYTHON
 
 PROGRAM = """\
@@ -22,7 +23,7 @@ def why(life, magicheap):
     def ask(*words, env=(), status=0):
         wanted = {**life.env, **dict(env)}
         found = subprocess.run(
-            [*magicheap.command, "why", *map(str, words)],
+            [*COMMAND, "why", *map(str, words)],
             cwd=life.directory, env={name: value for name, value in wanted.items() if value is not None},
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip

@@ -101,7 +101,7 @@ NUMPY = [
 @pytest.fixture(scope="session")
 def of_cpython():
     """The comparisons of all files of CPYTHON, by name."""
-    command = [ROOT / "tools/cpython_suite.sh", sys.executable, ROOT / "build/cpython"]
+    command = [f"{ROOT}/tools/cpython_suite.sh", sys.executable, f"{ROOT}/build/cpython"]
     python = Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
     return {done.file: done for done in compare_all(cpython.suite(python, CPYTHON), CPYTHON, JOBS)}
 

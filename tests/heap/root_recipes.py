@@ -13,9 +13,11 @@ import collections
 import copyreg
 import dataclasses
 import pickle
+from typing import Any, Literal
 
 import numpy
 
+MAX_WORK: Any = 1000  # arbitrary: of shares_memory(); numpy's annotation knows 0 and -1 alone
 DTYPES = [
     "u1", "<i2", ">i4", "<i8", "<f2", ">f4", "<f8", "<c16", "?", "U3", "S5", "M8[s]", "m8[D]", "V7", "S0", "O",
     "structured", "aligned", "nested", "with objects",
@@ -35,7 +37,9 @@ class Named(numpy.ndarray):
         self.name = getattr(other, "name", "unnamed")
 
     def __reduce__(self):
-        remake, arguments, state = super().__reduce__()
+        reduced = super().__reduce__()
+        assert isinstance(reduced, tuple)
+        remake, arguments, state = reduced
         return remake, arguments, (*state, self.name)
 
     def __setstate__(self, state):
@@ -126,17 +130,20 @@ SCALARS = [
 
 
 def build(recipe):
-    made = []
+    made: list[object] = []
     for kind, numbers in recipe:
         made.append(MAKERS[kind % len(MAKERS)](made, [*numbers, 0, 0, 0, 0, 0, 0]))
     return made
+
+
+ORDERS: tuple[Literal["C", "F"], ...] = ("C", "F")
 
 
 def _array(_, numbers):
     name = DTYPES[numbers[0] % len(DTYPES)]
     dtype = STRUCTURED.get(name) or numpy.dtype(name)
     shape = tuple(n % 5 for n in numbers[1:4])[: numbers[4] % 4]
-    made = numpy.zeros(shape, dtype, order="CF"[numbers[5] % 2])
+    made = numpy.zeros(shape, dtype, order=ORDERS[numbers[5] % 2])
     if dtype.kind == "O":
         made[...] = "object"
     elif not dtype.hasobject and made.nbytes:
@@ -146,7 +153,7 @@ def _array(_, numbers):
         if text is not None:
             made[...] = text.reshape(shape)
         elif name != "nested":
-            made = numpy.ndarray(shape, dtype, plain.tobytes(), order="CF"[numbers[5] % 2]).copy(order="K")
+            made = numpy.ndarray(shape, dtype, plain.tobytes(), order=ORDERS[numbers[5] % 2]).copy(order="K")
     return made
 
 
@@ -260,11 +267,11 @@ def _plain_arrays_differ(ours, theirs):
             return f"array {i}: {found}, not {wanted}"
         for j in range(i):
             shared = (
-                numpy.shares_memory(theirs[i], theirs[j], max_work=1000)
+                numpy.shares_memory(theirs[i], theirs[j], max_work=MAX_WORK)
                 if theirs[i].nbytes and theirs[j].nbytes
                 else False
             )
-            if a.nbytes and ours[j].nbytes and numpy.shares_memory(a, ours[j], max_work=1000) != shared:
+            if a.nbytes and ours[j].nbytes and numpy.shares_memory(a, ours[j], max_work=MAX_WORK) != shared:
                 return f"arrays {j} and {i} {'do not share' if shared else 'share'} memory"
     return ""
 

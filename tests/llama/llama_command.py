@@ -3,13 +3,14 @@ nobody."""
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 from llama_fixtures import real_model_path
-from running import TIMEOUT_S
+from running import TIMEOUT_S, start
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # users buffer
 
@@ -27,11 +28,19 @@ def command(model, *arguments):
 
 def run(model, *arguments, status=0, **options):
     """Run the command to its end; return (stdout, stderr)."""
-    streams = {"stdin": subprocess.DEVNULL} if "input" not in options else {}
-    streams |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT}
-    done = subprocess.run(command(model, *arguments), timeout=TIMEOUT_S, **{**streams, **options})
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if "input" not in options:
+        streams["stdin"] = subprocess.DEVNULL
+    done = subprocess.run(command(model, *arguments), timeout=TIMEOUT_S, **{"env": ENVIRONMENT, **streams, **options})
     assert done.returncode == status, done.stderr
     return done.stdout, (done.stderr or b"").decode()
+
+
+def found_in(text, pattern):
+    """Return what the group of a pattern matches in a text, where it must be."""
+    found = re.search(pattern, text)
+    assert found, text
+    return found[1]
 
 
 class Terminal:
@@ -39,14 +48,8 @@ class Terminal:
 
     def __init__(self, *arguments, model=None):
         self.screen, keyboard = pty.openpty()
-        self.process = subprocess.Popen(
-            command(model or real_model_path(), "-i", "--temp", 0, *arguments),
-            stdin=keyboard,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            start_new_session=True,
-        )
+        words = command(model or real_model_path(), "-i", "--temp", 0, *arguments)
+        self.process = start(words, ENVIRONMENT, stdin=keyboard, text=False, start_new_session=True)
         os.close(keyboard)
 
     def type(self, text):

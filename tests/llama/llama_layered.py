@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from llama_command import found_in
 from llama_fixtures import write_gguf
 from running import finish, start
 
@@ -33,7 +34,7 @@ class Command:
         out, err = finish(process, text, status)
         self.log = err.decode()
         words = re.findall(r"magic-llama: (?:model  |prefix +\d+ tokens) (\w+)", self.log)
-        words.insert(0, re.search(r"magicheap: (\w+)", self.log)[1])
+        words.insert(0, found_in(self.log, r"magicheap: (\w+)"))
         return out, ["resumed" if word in ("resumed", "warm") else "made" for word in words]
 
     def __call__(self, model, *arguments, text=None, status=0, **options):

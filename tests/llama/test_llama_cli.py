@@ -5,9 +5,9 @@ import signal
 import subprocess
 
 import pytest
-from llama_command import ENVIRONMENT, command, own_cache, run  # noqa: F401
+from llama_command import ENVIRONMENT, command, found_in, own_cache, run  # noqa: F401
 from llama_fixtures import real_model_path, write_gguf
-from running import TIMEOUT_S
+from running import TIMEOUT_S, start
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_raw_continues_where_a_chat_would_answer():
 
 def prompt_length(model, *arguments, **options):
     _, err = run(model, "-n", 1, "--timings", *arguments, **options)
-    return int(re.search(r"prompt +(\d+) tokens", err)[1])
+    return int(found_in(err, r"prompt +(\d+) tokens"))
 
 
 def test_bytes_that_are_not_text_are_replaced(tiny):
@@ -126,13 +126,8 @@ def test_what_cannot_be_read_is_status_1(tiny, tmp_path):
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(tiny):
-    process = subprocess.Popen(
-        command(tiny, "--raw", "-p", "x", "-n", 200, "--seed", 3),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-    )
+    words = command(tiny, "--raw", "-p", "x", "-n", 200, "--seed", 3)
+    process = start(words, ENVIRONMENT, stdin=subprocess.DEVNULL, text=False)
     process.stdout.read(1)
     process.stdout.close()
     assert process.stderr.read() == b""
@@ -147,13 +142,8 @@ def test_a_full_disk_is_said_once(tiny):
 
 
 def test_ctrl_c_is_status_130_and_quiet():
-    process = subprocess.Popen(
-        command(real_model_path(), "--raw", "-p", "Once upon a time", "--temp", 0),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-    )
+    words = command(real_model_path(), "--raw", "-p", "Once upon a time", "--temp", 0)
+    process = start(words, ENVIRONMENT, stdin=subprocess.DEVNULL, text=False)
     assert process.stdout.read(1) == b","
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT_S)

@@ -171,7 +171,7 @@ def rescaled(kind, field, scale):
     return made
 
 
-scale_fields = [(kind, field) for kind in KINDS for field in ("d", "dmin") if field in K_BLOCKS[kind].names]
+scale_fields = [(kind, field) for kind in KINDS for field in ("d", "dmin") if field in (K_BLOCKS[kind].names or ())]
 scales = pytest.mark.parametrize(("kind", "field"), scale_fields)
 
 

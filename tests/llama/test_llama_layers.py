@@ -1,7 +1,6 @@
 """magic-llama from its layers: the same answer, bit for bit, until anything that a layer depends on changes."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from llama_command import found_in
 from llama_fixtures import N_PIECES, random_weights, real_model_path, write_gguf, write_meta
 from llama_layered import LAUNCHER, SAMPLED, ask, tiny  # noqa: F401
 from running import TIMEOUT_S
@@ -270,7 +270,7 @@ def test_a_model_snapshot_alone_on_such_a_file_system_ends_in_an_answer(ask, tin
 
 def test_two_interpreters_keep_a_model_each(ask, tiny, tmp_path):
     other = (another_environment(tmp_path, "magic"), "-P", "-m", "llama")
-    ways = ({}, {"command": other})
+    ways: tuple[dict[str, object], ...] = ({}, {"command": other})
     answers = {ask(tiny, *SAMPLED, **way)[0] for way in ways}
     assert len(answers) == 1
     kept = {path: path.stat().st_mtime_ns for path in ask.layers() if path.name.startswith("m-")}
@@ -295,7 +295,7 @@ def test_a_layer_holds_what_it_adds(ask, tmp_path):
     model = tmp_path / "m.gguf"
     model.symlink_to(real_model_path())
     ask(model, "-n", 1, "--system", PERSONA)
-    n_tokens = int(re.search(r"prefix +(\d+) tokens", ask.log)[1])
+    n_tokens = int(found_in(ask.log, r"prefix +(\d+) tokens"))
     imports, weights, prefix = (path.stat().st_blocks * 512 for path in ask.layers())
     model_bytes = real_model_path().stat().st_size
     assert imports < LAYER_BYTES

@@ -143,7 +143,7 @@ def test_params_that_contradict_the_tensors_are_named(tmp_path, weights, params,
 
 
 def test_params_that_say_nothing_about_the_model_are_left_alone(tmp_path, weights):
-    neutral = {
+    neutral: dict[str, object] = {
         "max_batch_size": 32,
         "moe": None,
         "sliding_window": 0,

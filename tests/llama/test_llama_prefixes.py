@@ -81,7 +81,8 @@ def test_a_history_that_grows_is_evaluated_line_by_line_and_answered_as_ever(ask
         )
         found = re.search(r"prefix +(\d+) tokens extended by (\d+), evaluated", ask.log)
         assert bool(found) == (turn > 0)
-        assert turn == 0 or 0 < int(found[2]) < 30 <= int(found[1])
+        if found:
+            assert 0 < int(found[2]) < 30 <= int(found[1])
         assert ask(tiny, *arguments, "--prefix-file", history) == (plain, ["resumed"] * 3)
         assert prefixes(ask) == [False, True][: 1 + bool(turn)], "the first, and the latest"
         with open(history, "a") as file:

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from llama_command import ENVIRONMENT, command, own_cache, run  # noqa: F401
+from llama_command import ENVIRONMENT, command, found_in, own_cache, run  # noqa: F401
 from llama_fixtures import write_gguf
 from running import TIMEOUT_S
 
@@ -26,7 +26,7 @@ def tiny(tmp_path_factory):
 def prompt_length(model, *arguments, **options):
     """Return the length of the prompt in tokens: with --raw and this model, in bytes."""
     _, err = run(model, "--raw", "-n", 1, "--timings", *arguments, **options)
-    return int(re.search(r"prompt +(\d+) tokens", err)[1])
+    return int(found_in(err, r"prompt +(\d+) tokens"))
 
 
 def start(model, *arguments, stdin, **options):

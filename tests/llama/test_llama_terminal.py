@@ -4,10 +4,10 @@ first."""
 import os
 import re
 import signal
-from types import SimpleNamespace
+from argparse import Namespace
 
 import pytest
-from llama_command import Terminal, own_cache, run  # noqa: F401
+from llama_command import Terminal, found_in, own_cache, run  # noqa: F401
 from llama_fixtures import real_model_path, write_gguf
 
 import llama
@@ -20,7 +20,7 @@ def test_a_chat_remembers_and_evaluates_only_what_is_new():
     terminal.type("My name is Bob. Say hello.\n")
     terminal.wait_for_prompt()
     terminal.type("What is my name?\n")
-    evaluated = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    evaluated = int(found_in(terminal.wait_for_prompt(), r"prompt +(\d+) tokens"))
     out, status = terminal.end()
     assert status == 0
     assert "Bob" in out.splitlines()[-1]
@@ -58,9 +58,7 @@ def test_a_chat_that_outgrows_its_context_goes_on_without_its_oldest_turns(tiny,
 
 def test_what_is_forgotten_leaves_system_message_prefix_and_template_whole(tiny):
     model = llama.load(tiny)
-    dialogue = Dialogue(
-        model, SimpleNamespace(system="Be brief.", raw=False, ctx=200, cache_type="i16", n=8), "prefix "
-    )
+    dialogue = Dialogue(model, Namespace(system="Be brief.", raw=False, ctx=200, cache_type="i16", n=8), "prefix ")
     dialogue._limit, dialogue._forgets = 8, True
     dialogue._script.turns = [(f"question {i}", f"answer {i}") for i in range(20)]
     turns, tokens = dialogue._fitted("last")
@@ -78,7 +76,7 @@ def test_what_is_forgotten_leaves_system_message_prefix_and_template_whole(tiny)
 
 def test_a_raw_text_forgets_what_is_between_its_prefix_and_its_latest_turns(tiny):
     model = llama.load(tiny)
-    dialogue = Dialogue(model, SimpleNamespace(system="", raw=True, ctx=100, cache_type="i16", n=8), "prefix ")
+    dialogue = Dialogue(model, Namespace(system="", raw=True, ctx=100, cache_type="i16", n=8), "prefix ")
     dialogue._limit, dialogue._forgets = 8, True
     encode, text = model.tokenizer.encode, "prefix "
     for i in range(9):
@@ -120,7 +118,7 @@ def test_a_raw_text_goes_on_with_what_is_typed():
     terminal.type("Once upon a time\n")
     terminal.wait_for_prompt()
     terminal.type(" The end.\n")
-    evaluated = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    evaluated = int(found_in(terminal.wait_for_prompt(), r"prompt +(\d+) tokens"))
     terminal.end()
     assert evaluated == 1 + n_tokens(" The end."), "the eighth token of the answer was not evaluated yet"
 
@@ -140,7 +138,7 @@ def test_a_prefix_belongs_to_the_first_turn_only(tmp_path):
     terminal.type("Say hello.\n")
     terminal.wait_for_prompt()
     terminal.type("Again.\n")
-    evaluated = int(re.search(r"prompt +(\d+) tokens", terminal.wait_for_prompt())[1])
+    evaluated = int(found_in(terminal.wait_for_prompt(), r"prompt +(\d+) tokens"))
     terminal.end()
     turn = "<|im_end|>\n<|im_start|>user\nAgain.<|im_end|>\n<|im_start|>assistant\n"
     assert evaluated == 1 + n_tokens(turn), "the fourth token of the answer was not evaluated yet"

@@ -69,6 +69,7 @@ class DumbBytePairs:
             while at < len(part):
                 found = re.compile("'(?:s|t|re|ve|m|ll|d)").match(part, at)
                 found = found or re.compile(r" ?L+| ?N+| ?O+|[ \t]+(?![^ \t])|[ \t]+").match(piece, at)
+                assert found
                 yield part[at : found.end()]
                 at = found.end()
 

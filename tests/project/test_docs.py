@@ -20,6 +20,7 @@ LINK = re.compile(r"(?<!\\)\[[^][]*\]\(<?([^)>\s]+)>?\)")
 FENCE = re.compile(r"^(```+|~~~+).*?^\1\s*$", re.S | re.M)
 
 _spec = importlib.util.spec_from_file_location("reference", ROOT / "tools/reference.py")
+assert _spec and _spec.loader
 reference = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(reference)
 
@@ -75,8 +76,8 @@ def variables_read():
         text = path.read_text()
         found |= set(OURS.findall(text))
         found |= set(ASKED_BY_C.findall(text) if path.suffix in (".c", ".h") else asked_by_python(text))
-    watched = WATCHED.search((ROOT / "native/snapshot/environment.c").read_text())
-    return found - NO_VARIABLES | set(re.findall(r'"([^"]+)"', watched[1]))
+    (watched,) = WATCHED.findall((ROOT / "native/snapshot/environment.c").read_text())
+    return found - NO_VARIABLES | set(re.findall(r'"([^"]+)"', watched))
 
 
 def test_every_variable_that_the_code_reads_is_on_the_page():

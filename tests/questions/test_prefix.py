@@ -4,6 +4,7 @@ what a program brings is compared by value."""
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -232,7 +233,7 @@ def test_a_description_is_the_same_in_every_process_whatever_its_hashes():
 
 
 def test_what_is_nested_too_deeply_is_never_the_same_and_ends_no_program():
-    nested = []
+    nested: Any = []
     for _ in range(100_000):
         nested = [nested]
     assert brought(nested) != brought(nested)

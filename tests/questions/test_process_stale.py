@@ -119,7 +119,7 @@ def test_a_cpu_without_a_feature_makes_the_run_cold(loaded, how):
 
 
 def test_another_c_library_makes_the_run_cold(loaded):
-    version = os.confstr("CS_GNU_LIBC_VERSION").split()[1].encode()
+    version = str(os.confstr("CS_GNU_LIBC_VERSION")).split()[1].encode()
     Snapshot(loaded.directory / "x.magic").replace(b"\0" + version + b"\0", b"\0" + b"9" * len(version) + b"\0")
     loaded.cold("python", "program.py", why="glibc")
 

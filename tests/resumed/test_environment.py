@@ -113,9 +113,9 @@ from magicheap import _environment
 import posix
 {use}
 initial = _environment.read_initial()
-before = len(places({backwards}))
+before = len(places({backwards!r}))
 wipe(initial)
-print(before > 0, len(places({backwards})))
+print(before > 0, len(places({backwards!r})))
 """)
     assert lines == ["True 0"]
 

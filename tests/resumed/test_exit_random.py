@@ -27,7 +27,7 @@ class Raises:
 """
 
 # What a program may have at its end; N is a number of its own.
-PIECES = """
+TEXT = """
 tN = Told("global N")
 tN = [Told("in a list N")]
 tN = {"key": Told("in a dict N")}
@@ -82,7 +82,7 @@ print("buffered N")
 tN = Told("resurrected N"); Told.keptN = None
 sys.excepthook = lambda *error, held=Told("of a hook N"): print("hook N")
 """
-PIECES = re.split(r"\n(?! |gN = gN|fN = mN|threading.Thread\(target=bN)", PIECES.strip())
+PIECES = re.split(r"\n(?! |gN = gN|fN = mN|threading.Thread\(target=bN)", TEXT.strip())
 # what can't be carried, or belongs to the body: the commit collects
 NOT_IN_A_BODY = ("threading.Thread", "Temporary", "dropped")
 
