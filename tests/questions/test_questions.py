@@ -20,7 +20,8 @@ from types import SimpleNamespace
 
 import pytest
 from process_fixtures import LAUNCHER, PYTHON, Life
-from question_table import QUESTIONS, Start, imports_of, is_missing
+from question_table import QUESTIONS, imports_of, is_missing
+from question_worlds import Start
 from running import finish
 
 PROGRAMS = {
