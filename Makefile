@@ -1,5 +1,5 @@
 # make demo     load a real language model once, then start from its snapshot
-# make test     everything: C unit tests (plain and sanitized), then pytest
+# make test     everything: C unit tests (plain and sanitized), then pytest; in the end, how long each part took
 # make check    what needs no run: lint, types, warnings of compilers, form, spelling (GUARDS='types lines' for some)
 # make format   bring all sources into the form that make check wants
 # make bench    the tables of docs/performance.md
@@ -40,13 +40,14 @@ format: $(VENV)/check.stamp
 	@git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
 
 test: test-c test-python
+	@$(BIN)/python tools/test_times.py
 
 test-c: $(VENV)/test.stamp build/python.flags
 	@tools/c_tests.sh build/c-plain -Dbuildtype=release
 	@tools/c_tests.sh build/c-sanitized -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
 
 test-python: $(VENV)/test.stamp $(MODEL)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --junit-xml=build/pytest.xml
 
 bench: $(VENV)/test.stamp $(MODEL)
 	$(BIN)/python bench/all.py $(MODEL) $(BENCH_OPTIONS)

@@ -32,7 +32,7 @@ def build(directory):
 
 def contestants(programs):
     """Name -> (program, library to preload or None), glibc first."""
-    found = {"glibc": (programs / "replay_malloc", None)}
+    found: dict[str, tuple[Path, str | None]] = {"glibc": (programs / "replay_malloc", None)}
     for name, package in PRELOADED.items():
         library = ctypes.util.find_library(name)
         if library is None:
@@ -64,8 +64,8 @@ def replay(program, library, trace, n_threads):
 
 def measure(players, trace, n_threads, n_rounds):
     """Name -> (median nanoseconds, median ratio to glibc, median peak MiB)."""
-    times = {name: [] for name in players}
-    peaks = {name: [] for name in players}
+    times: dict[str, list[float]] = {name: [] for name in players}
+    peaks: dict[str, list[float]] = {name: [] for name in players}
     for _ in range(n_rounds):
         for name, (program, library) in players.items():
             nanoseconds, kib = replay(program, library, trace, n_threads)

@@ -167,7 +167,7 @@ class Comparison:
     def start(self) -> list[Row]:
         rows = []
         for n in self.threads:
-            samplers = {each.name: partial(each.start_s, n) for each in self.contestants}
+            samplers: dict[str, Callable[[], Any]] = {each.name: partial(each.start_s, n) for each in self.contestants}
             taken = self._in_turns(f"start, {counted(n, 'thread')}", samplers)
             ms = {name: [seconds * 1e3 for seconds in samples] for name, samples in taken.items()}
             rows.append(Row(f"process of one token, {counted(n, 'thread')}, ms", ms, 0, False))

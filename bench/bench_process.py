@@ -18,9 +18,10 @@ import tempfile
 import textwrap
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from spawn import MAGIC, PAGE_BYTES, QUIET, held, mappings, memory, timed, written_pages
+from spawn import MAGIC, PAGE_BYTES, QUIET, Run, held, mappings, memory, timed, written_pages
 
 # An empty program for scale: what exec, exit and a pipe cost by themselves.
 EMPTY = '#include <unistd.h>\nint main(void) { return write(1, "x\\n", 2) != 2; }\n'
@@ -77,7 +78,7 @@ class Bench:
 
     def rounds(self, runs):
         """Let functions that return a Run take turns; return the runs by name, without the first round's."""
-        taken = {name: [] for name in runs}
+        taken: dict[str, list[Run]] = {name: [] for name in runs}
         for i in range(self.n_runs + 1):
             for name, run in runs.items():
                 result = run()
@@ -125,7 +126,7 @@ def start(bench, n_mib):
             "empty": lambda: timed([str(empty)]),
             "python": lambda: timed([sys.executable, "-c", "pass"]),
             "by python": lambda: timed(by_python, bench.env),
-            **{name: lambda command=command: timed([*command, "0"], bench.env) for name, command in commands.items()},
+            **{name: partial(timed, [*command, "0"], bench.env) for name, command in commands.items()},
         }
     )
     bench.row("an empty static C program, exec to exit", median_ms(wholes(taken["empty"])))

@@ -138,7 +138,9 @@ def attach(bench, sizes_mib):
     in turn."""
     for n_mib in sizes_mib:
         bench.run(ARRAYS, bench.path(f"attach{n_mib}.magic"), n_mib)
-    alone, opened, entered = ({n: [] for n in sizes_mib} for _ in range(3))
+    alone: dict[int, list[float]] = {n: [] for n in sizes_mib}
+    opened: dict[int, list[float]] = {n: [] for n in sizes_mib}
+    entered: dict[int, list[float]] = {n: [] for n in sizes_mib}
     for _ in range(bench.n_runs):
         for n_mib in sizes_mib:
             path = bench.path(f"attach{n_mib}.magic")
@@ -231,6 +233,7 @@ def shared(bench, n_mib):
             for _ in range(n_processes)
         ]
         for process in processes:
+            assert process.stdout
             process.stdout.readline()
         total = sum(use.proportional_bytes for use in processes_using(path)) / 2**20
         for process in processes:

@@ -4,7 +4,7 @@
 
 Perplexity is exp(mean of -log p(token | those before it in its window)). Windows lie end to end; each begins with an
 empty context, so that its first token only serves the others. --reference adds numpy's float32 arithmetic on the same
-weights (tests/llama_oracle.py; needs gguf), so that the ratio of the two is what the kernels' rounding costs.
+weights (tests/llama/llama_oracle.py; needs gguf), so that the ratio of the two is what the kernels' rounding costs.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import llama
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parent.parent / "tests/llama"
 TEXT = TESTS / "data/python_reference.txt"
 WINDOW = 512  # tokens, as llama-perplexity's default
 

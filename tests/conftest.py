@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from process_fixtures import life  # noqa: F401  # for every test of process snapshots
+from running import TIMEOUT_S, finish, start
 
 ROOT = Path(__file__).parent.parent
 # the source tree has no compiled half
@@ -21,8 +22,6 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 # as a shell starts what runs in the background, and nohup with it: programs here inherit it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TIMEOUT_S = 120  # arbitrary: far more than any program here takes, so that a hang is a failure
 
 
 class Program:
@@ -35,24 +34,11 @@ class Program:
     def start(self, *arguments, env=(), flags=(), python=sys.executable, **options):
         """Start it, with pipes as its streams; `env`: variables to set, or to unset where the value is None."""
         wanted = {**os.environ, "XDG_CACHE_HOME": str(self.path.parent / "cache"), **dict(env)}
-        return subprocess.Popen(
-            [str(python), *flags, str(self.path), *map(str, arguments)],
-            cwd=self.path.parent,
-            env={name: value for name, value in wanted.items() if value is not None},
-            text=True,
-            **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-        )
+        return start([python, *flags, self.path, *arguments], wanted, cwd=self.path.parent, **options)
 
     def run(self, *arguments, status=0, **options):
         """Run it to its end, which must be `status`; return (stdout, stderr)."""
-        with self.start(*arguments, **options) as process:
-            try:
-                out, err = process.communicate(timeout=TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        assert process.returncode == status, f"exit status {process.returncode}, expected {status}\n{out}\n{err}"
-        return out, err
+        return finish(self.start(*arguments, **options), status=status)
 
     def __call__(self, *arguments, **options):
         """Run it; nothing may be printed to stderr. Return the words of its stdout."""
@@ -89,5 +75,4 @@ def magicheap():
         assert (done.stdout if errors else done.stderr) == ""
         return done.stderr if errors else done.stdout
 
-    run.command = COMMAND
     return run

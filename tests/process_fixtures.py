@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from running import finish, start
 
-TIMEOUT_S = 60  # arbitrary: far more than any program here takes, so that a hang is a failure
 LOG = "magicheap: "
 PYTHON = Path(sys.executable)
 LAUNCHER = PYTHON.with_name("magic")  # where pip puts it
@@ -59,23 +59,14 @@ class Life:
     def start(self, *command, env=(), **options):
         """Start it, with pipes as its streams; `env`: variables to set, or to unset where the value is None."""
         names = {"python": PYTHON, "magic": LAUNCHER}
-        words = [str(names.get(command[0], command[0])), *map(str, command[1:])]
-        wanted = {**self.env, **dict(env)}
-        return subprocess.Popen(
-            words,
-            env={name: value for name, value in wanted.items() if value is not None},
-            **{"cwd": self.directory, "text": True, "stdin": subprocess.DEVNULL, "stdout": -1, "stderr": -1, **options},
+        words = [names.get(command[0], command[0]), *command[1:]]
+        return start(
+            words, {**self.env, **dict(env)}, **{"cwd": self.directory, "stdin": subprocess.DEVNULL, **options}
         )
 
     def run(self, *command, status=0, **options):
         """Run it to its end, which must be `status`."""
-        with self.start(*command, **options) as process:
-            try:
-                out, err = process.communicate(timeout=TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        assert process.returncode == status, f"exit status {process.returncode}, expected {status}\n{out}\n{err}"
+        out, err = finish(self.start(*command, **options), status=status)
         lines = (err or "").splitlines(keepends=True)
         log = [line[len(LOG) :].rstrip("\n") for line in lines if line.startswith(LOG)]
         return Run(status, out or "", "".join(line for line in lines if not line.startswith(LOG)), log)

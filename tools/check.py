@@ -3,7 +3,7 @@
     check.py [NAME ...]      only these guards
 
 The output of a guard is shown if it fails. A guard whose tool is missing is reported as not checked, and does not fail
-the run. pyproject.toml, .clang-tidy and .clang-format configure the guards.
+the run. pyproject.toml, tests/mypy.ini, .clang-tidy and .clang-format configure the guards.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 120  # as in pyproject.toml, .clang-format and .editorconfig
-NOT_OURS = ("LICENSE", "tests/data/", "docs/reference/cli.md")
+NOT_OURS = ("LICENSE", "tests/llama/data/", "docs/reference/cli.md")
 
 
 def tracked() -> Iterator[tuple[str, str]]:

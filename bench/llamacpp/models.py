@@ -41,7 +41,7 @@ def smollm2_q4_0(source: Path, target: Path, programs: Path) -> Path:
     speed."""
     if not target.exists():
         part = target.with_suffix(".part")
-        command = [programs / "llama-quantize", "--allow-requantize", source, part, "Q4_0"]
+        command = [str(programs / "llama-quantize"), "--allow-requantize", str(source), str(part), "Q4_0"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.replace(part, target)
     return target

@@ -1,7 +1,7 @@
 /* strips.h - strips of weights times vectors: where the time goes, written once (strips_kernels.h) over the lanes of
  * each instruction set (lanes_*.h).
  *
- * What every implementation keeps, and tests/c/test_kernels_strips.c holds it to:
+ * What every implementation keeps, and tests/native/kernels/test_kernels_strips.c holds it to:
  *   1. All give the same bits: integer sums are exact, and float operations are the same in the same order.
  *   2. A product does not depend on the vectors computed beside it. This is why a prompt may be cut anywhere, and work
  *      shared among any number of threads, without changing one bit of a logit.

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 
 def package(python: Path) -> Path:
     """Return the directory of the numpy that `python` imports."""
-    command = [python, "-c", "import numpy, os; print(os.path.dirname(numpy.__file__))"]
+    command = [str(python), "-c", "import numpy, os; print(os.path.dirname(numpy.__file__))"]
     return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 

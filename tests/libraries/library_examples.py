@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_examples import check_example
+from example_runs import check_example
 
 EXAMPLES = {
     "torch_module": (["the cat sat", "the cat sits"], ["a", "b", "4 + 4"]),

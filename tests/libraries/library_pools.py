@@ -42,7 +42,7 @@ class Programs:
     def run(self, how, **env):
         """Return (output, errors, log)."""
         wanted = {name: value for name, value in {**self.env, **env}.items() if value is not None}
-        command = [Path(sys.executable).with_name(how), "program.py"]
+        command = [str(Path(sys.executable).with_name(how)), "program.py"]
         ran = subprocess.run(
             command,
             env=wanted,

@@ -54,7 +54,7 @@ def pandas_frames(rng):
 def pandas_say(parts):
     import pandas
 
-    told = []
+    told: list[object] = []
     for part in parts:
         if isinstance(part, pandas.DataFrame):
             told.append(
