@@ -4,8 +4,9 @@ with a probe that tests whether it holds in this interpreter.
     obstacle()             # "", or the first assumption that does not hold, as a sentence: then the run is cold
     assumptions()          # all that are probed here, for `magicheap doctor`
 
-C1  No other file of this package names internals of CPython (tests/project/test_cpython.py). Assumptions about modules written
-    in Python, and about the standard streams, are in _cpython_library.py: many programs load none of these modules.
+C1  No other file of this package names internals of CPython (tests/project/test_cpython.py). Assumptions about modules
+    written in Python, and about the standard streams, are in _cpython_library.py: many programs load none of these
+    modules.
 C2  A probe applies its functions to an object of its own, and checks the outcome. If it raises any exception, the
     assumption does not hold. A probe of a module that is not always loaded runs once the module is loaded, and at the
     latest before a commit.

@@ -21,13 +21,14 @@ GUARDS = {
     "format": ["ruff", "format", "--quiet", "--check", "--diff", "."],
     "stubs": [sys.executable, "tools/make_stubs.py", "--check"],
     "types": ["mypy", "--no-error-summary"],
+    "test types": ["mypy", "--no-error-summary", "--config-file", "tests/mypy.ini"],
     "gcc": [sys.executable, "tools/check_c.py", "gcc"],
     "clang": [sys.executable, "tools/check_c.py", "clang"],
     "clang-tidy": [sys.executable, "tools/check_c.py", "clang-tidy"],
     "clang-format": ["clang-format", "--dry-run", "--Werror", "FILES:*.c", "FILES:*.h"],
     "spelling": ["codespell", "FILES:*"],
     "lines": [sys.executable, "tools/check_lines.py"],
-    "documents": [sys.executable, "-m", "pytest", "--quiet", "tests/test_readme.py"],
+    "documents": [sys.executable, "-m", "pytest", "--quiet", "tests/project/test_readme.py"],
 }
 
 

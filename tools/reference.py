@@ -4,7 +4,8 @@
     python tools/reference.py --check    # exit with 1 if one of them is not as the code has it
 
 Needs the installed package, with its commands beside the interpreter. The pages are in the repository, for readers
-there, and tests/project/test_docs.py compares them. The output of argparse depends on the version of Python: see PYTHON.
+there, and tests/project/test_docs.py compares them. The output of argparse depends on the version of Python: see
+PYTHON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-/* test_python_environment.c - values of variables are written to the objects that had those of another process, or left.
+/* test_python_environment.c - values of variables are written to the objects that had those of another process, or
+ * left.
  */
 #include <stdbool.h>
 #include <stdint.h>
