@@ -324,7 +324,7 @@ MHI_AT(mhi_file_module, mo_build_id_bytes, 24);
 MHI_AT(mhi_file_module, mo_build_id, 32);
 MHI_AT(mhi_file_relocation, rl_target, 8);
 MHI_AT(mhi_file_relocation, rl_module, 16);
-/* what process/registers.S and the jump of launcher/resume.c count on */
+/* what arch/x86_64/registers.S and the jump of launcher/resume.c count on */
 MHI_AT(mhi_file_process, pr_rbx, 0);
 MHI_AT(mhi_file_process, pr_rbp, 8);
 MHI_AT(mhi_file_process, pr_r12, 16);

@@ -3,7 +3,6 @@
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
  *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
- *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
  *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
  *     state.c       what the kernel keeps for the process besides its memory, as it was at first

@@ -14,7 +14,7 @@
 
 #include "error.h"
 #include "snapshot/answers.h"
-#include "snapshot/cpu.h"
+#include "arch/cpu.h"
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"

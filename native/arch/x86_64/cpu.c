@@ -3,7 +3,7 @@
  * The list holds what run-time dispatch looks at in glibc, OpenBLAS, oneDNN, numpy and our own kernels. Bits and leaves
  * are from the Intel SDM volume 2, CPUID, and AMD's APM volume 3, appendix E; names are those of /proc/cpuinfo.
  */
-#include "snapshot/cpu.h"
+#include "arch/cpu.h"
 
 #include <cpuid.h>
 #include <stdbool.h>
