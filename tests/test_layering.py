@@ -36,13 +36,14 @@ LAYERS = {
     "native/base": {"native/sys", "native/arch", "native/error.h", "native/include"},
     "native/sys": {"native/arch", "native/error.h", "native/include"},
     "native/arch": set(),
-    "native/format.h": set(),
+    "native/format.h": {"native/arch"},
     "native/error.c": {"native/error.h", "native/sys"},
     "native/error.h": {"native/include"},
     "native/include": set(),
 }
 THE_ONE_WITH = "llama/command/_layers.py"  # the only file of llama that knows of magicheap
 
+SEARCHED = [ROOT / "native", ROOT / "native/include", *sorted((ROOT / "native/arch").glob("*/"))]  # by the compiler
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
@@ -62,9 +63,7 @@ def sources(*suffixes):
 
 def included(path):
     for name in INCLUDE.findall(path.read_text()):
-        places = [
-            base / name for base in (path.parent, ROOT / "native", ROOT / "native/include") if (base / name).is_file()
-        ]
+        places = [base / name for base in (path.parent, *SEARCHED) if (base / name).is_file()]
         assert places, f"{path} includes {name}, which is nowhere"
         yield places[0].resolve()
 

@@ -25,7 +25,6 @@
 #include "snapshot/image.h"
 
 enum {
-    MHI_AUXV_MAX = 24,     /* of 26 that Linux 6.12 keeps for x86-64 (AT_VECTOR_SIZE), which sets about 22 */
     MHI_RANDOM_BYTES = 16, /* getauxval(3) */
 };
 

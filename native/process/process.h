@@ -59,10 +59,6 @@ typedef struct mhi_capture {
     uint8_t piece[MHI_CAPTURE_PIECE]; /* of the child's own stack, as it is written */
 } mhi_capture;
 
-/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns
- * again, with 1. */
-int mhi_registers_save(mhi_file_process *process) __attribute__((returns_twice));
-
 /* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates
  * nothing. */
 int mhi_capture_write(mhi_capture *capture);

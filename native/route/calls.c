@@ -81,7 +81,7 @@ static struct {
            NULL,
            NULL };
 
-/* For stubs.S. */
+/* For stubs.S of arch. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
 void *(*mhi_real_dlmopen)(Lmid_t, const char *, int) = dlmopen;
 void *(*mhi_real_dlsym)(void *, const char *) = dlsym;
@@ -98,7 +98,7 @@ static inline mh_arena *target(void)
 /* The owner byte of an aligned block. Whoever asks C for at least a page at the alignment of a vector register or more
  * wants it for vector loads of numbers (tensors, audio, images): structures full of pointers have no use for it, and
  * C++ objects that are over-aligned come through operator new, which does not pass here. The upper bound leaves out
- * aligned slabs of allocators, which are made of pointers. 32 is an AVX register: 16 is what malloc gives anyway, so
+ * aligned slabs of allocators, which are made of pointers. 32 is a vector register: 16 is what malloc gives anyway, so
  * asking for it says nothing. */
 static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_bytes)
 {
@@ -539,13 +539,10 @@ int mhi_call_lookup(const char *name)
     return call == NULL ? -1 : (int)(call - mhi_calls);
 }
 
-enum { STUB_BYTES = 16, STUB_ROW_BYTES = 256 }; /* as stubs.S lays them out */
-
 uint64_t mhi_call_stub(int call, uint8_t owner)
 {
-    extern const char mhi_route_stubs[];
     const mhi_call *entry = &mhi_calls[call];
     if (entry->stub == MHI_NO_STUB)
         return (uint64_t)entry->plain;
-    return (uint64_t)mhi_route_stubs + (uint64_t)owner * STUB_ROW_BYTES + (uint64_t)entry->stub * STUB_BYTES;
+    return (uint64_t)mhi_route_stubs + (uint64_t)owner * MHI_STUB_ROW_BYTES + (uint64_t)entry->stub * MHI_STUB_BYTES;
 }
