@@ -8,8 +8,9 @@ import pytest
 NATIVE = Path(__file__).parent.parent / "native"
 CONTRACT = NATIVE / "arch/arch.h"
 FOLDERS = sorted(path for path in (NATIVE / "arch").iterdir() if path.is_dir())
-ROOMS = [*FOLDERS, NATIVE / "kernels"]  # that may name a CPU
-CHOICES = {NATIVE / "arch/meson.build"}  # and where one is chosen
+KERNELS = sorted(path for path in (NATIVE / "kernels").iterdir() if path.is_dir())
+ROOMS = [*FOLDERS, *KERNELS]  # that may name a CPU
+CHOICES = {NATIVE / "arch/meson.build", NATIVE / "kernels/meson.build"}  # and where one is chosen
 
 # Comments are read, too: a sentence about one CPU is wrong on the next. Each pattern is of whole words.
 NAMES = {

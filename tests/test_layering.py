@@ -43,7 +43,11 @@ LAYERS = {
 }
 THE_ONE_WITH = "llama/command/_layers.py"  # the only file of llama that knows of magicheap
 
-SEARCHED = [ROOT / "native", ROOT / "native/include", *sorted((ROOT / "native/arch").glob("*/"))]  # by the compiler
+# By the compiler; of the folders that are for one CPU it searches one.
+SEARCHED = [
+    *(ROOT / "native" / name for name in ("", "include", "kernels")),
+    *sorted(path for top in ("arch", "kernels") for path in (ROOT / "native" / top).iterdir() if path.is_dir()),
+]
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
