@@ -36,13 +36,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/arch.h"
+
 /* The first byte is no text in any encoding; the line ends betray a transfer in text mode; 0x1a stops `type` (after
  * PNG). */
 #define MHI_MAGIC "\x89MH\r\n\x1a\n"
 
 enum {
     MHI_FORMAT_VERSION = 5,
-    MHI_HEADER_BYTES = 4096,
+    MHI_HEADER_BYTES = 4 << 10,
     MHI_TABLES_MAX = 24,      /* arbitrary: nine are used */
     MHI_HUGE_BYTES = 2 << 20, /* what the kernel maps as one: file and address must be congruent modulo this */
     MHI_SEGMENTS_OFFSET = MHI_HUGE_BYTES, /* so that an arena is: it begins at a multiple */
@@ -144,7 +146,7 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
  *   VARIABLES       name = pattern with one *; besides the ENV inputs no variable is set whose name fits, in whatever
  *                   case
  *   KEY             text = what the caller chose
- *   CPU             text = feature names with a space between; bytes = size of the XSAVE area
+ *   CPU             text = feature names with a space between; bytes = as mhi_cpu_features has them
  *   SYSTEM          name = what; text = its version, or bytes = its number
  *   ABSENT          name = path; bytes = index + 1 of the DIRECTORY input that tells, while it is as it was, that
  *                   nothing has appeared there; 0: none
@@ -200,18 +202,15 @@ typedef struct {
  * arenas (0x40...). */
 #define MHI_LAUNCHER_START 0x200000000000ull
 #define MHI_LAUNCHER_END 0x220000000000ull
-#define MHI_USER_END 0x7ffffffff000ull /* of the 47-bit address space */
 
 /* of the committing process, its forebears by fork, and those of the layers below; arbitrary */
 enum { MHI_IDS_MAX = 31 };
 
-/* What the thread that called fork needs to go on: callee-saved registers of the System V ABI, as of the return from
- * the capture, and what the kernel and the C library know the thread by. One entry. */
+/* What the thread that called fork needs to go on: registers, as of the return from the capture, and what the kernel
+ * and the C library know the thread by. One entry. */
 typedef struct {
-    uint64_t pr_rbx, pr_rbp, pr_r12, pr_r13, pr_r14, pr_r15, pr_rsp, pr_rip;
-    uint32_t pr_mxcsr;
-    uint32_t pr_x87_control; /* 16 bits */
-    uint64_t pr_fs_base;
+    mhi_registers pr_registers; /* of a size of its own on each CPU */
+    uint64_t pr_thread_pointer;
     uint64_t pr_tid_address; /* set_tid_address; the thread id is stored there too, where the C library keeps it */
     uint64_t pr_robust_list, pr_robust_bytes;
     uint64_t pr_rseq, pr_rseq_bytes; /* rseq area, registered with the signature of glibc; 0: none */
@@ -324,17 +323,8 @@ MHI_AT(mhi_file_module, mo_build_id_bytes, 24);
 MHI_AT(mhi_file_module, mo_build_id, 32);
 MHI_AT(mhi_file_relocation, rl_target, 8);
 MHI_AT(mhi_file_relocation, rl_module, 16);
-/* what process/registers.S and the jump of launcher/resume.c count on */
-MHI_AT(mhi_file_process, pr_rbx, 0);
-MHI_AT(mhi_file_process, pr_rbp, 8);
-MHI_AT(mhi_file_process, pr_r12, 16);
-MHI_AT(mhi_file_process, pr_r13, 24);
-MHI_AT(mhi_file_process, pr_r14, 32);
-MHI_AT(mhi_file_process, pr_r15, 40);
-MHI_AT(mhi_file_process, pr_rsp, 48);
-MHI_AT(mhi_file_process, pr_rip, 56);
-MHI_AT(mhi_file_process, pr_mxcsr, 64);
-MHI_AT(mhi_file_process, pr_x87_control, 68);
+MHI_AT(mhi_file_process, pr_registers, 0);
+MHI_AT(mhi_file_process, pr_thread_pointer, sizeof(mhi_registers));
 #undef MHI_AT
 /* Signals that stay blocked from the launcher's first instruction until the resumed process has taken up all that is
  * its own, so that none comes while nobody is there to hear it: all but those that tell of a fault, and the two that
@@ -368,7 +358,7 @@ MHI_AT(mhi_file_process, pr_x87_control, 68);
 _Static_assert(sizeof(mhi_file_table) == 40, "table");
 _Static_assert(sizeof(mhi_file_header) == MHI_HEADER_BYTES, "header");
 _Static_assert(sizeof(mhi_file_segment) == 56, "segment");
-_Static_assert(sizeof(mhi_file_process) == 488, "process");
+_Static_assert(sizeof(mhi_file_process) == sizeof(mhi_registers) + 416, "process");
 _Static_assert(sizeof(mhi_file_descriptor) == 48, "descriptor");
 _Static_assert(sizeof(mhi_file_signal) == 40, "signal");
 _Static_assert(sizeof(mhi_file_touched) == 16, "touched");

@@ -21,7 +21,7 @@
 #include "route/route.h"
 #include "sys/sys.h"
 
-enum { LARGE_BLOCK = 4096 /* bytes: from here on a word needs evidence, see targets.c; arbitrary */ };
+enum { LARGE_BLOCK = 4 << 10 /* bytes: from here on a word needs evidence, see targets.c; arbitrary */ };
 
 typedef struct {
     uint64_t offset, word;

@@ -2,10 +2,10 @@
  *
  * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a
  * pointer is harmful in two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer
- * lets a later run crash. Which numbers can be addresses at all? On x86-64 the two upper bytes of an address are zero,
- * so floats, quantised weights and text hardly ever are (one random word in 65,536 passes, and must then hit a few
- * hundred MB out of 128 TiB). What remains are pairs of small integers, when the upper of the two (say 0x7f12 of
- * 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a program that is not
+ * lets a later run crash. Which numbers can be addresses at all? The upper bits of an address are zero
+ * (MHI_ADDRESS_BITS), so floats, quantised weights and text hardly ever are (one random word in 65,536 passes, and must
+ * then hit a few hundred MB out of 128 TiB). What remains are pairs of small integers, when the upper of the two (say
+ * 0x7f12 of 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a program that is not
  * position-independent, 64-bit integers of some millions, since its heap and data begin right behind 0x400000.
  *
  * E1  In a small block (below LARGE_BLOCK) such pairs are few, and pointers many: every word into a module's segments
@@ -117,7 +117,7 @@ static void read_windows(mhi_targets *targets)
     targets->lowest = UINT64_MAX;
     for (size_t i = 0; i < targets->maps.n_items; i++) {
         const mhi_mapping *mapping = &targets->maps.items[i];
-        if (mapping->start >> 47 != 0 || mapping->prot == PROT_NONE)
+        if (mapping->start >> MHI_ADDRESS_BITS != 0 || mapping->prot == PROT_NONE)
             continue;
         if (strcmp(mapping->name, "[heap]") == 0)
             targets->brk = mapping;

@@ -1,6 +1,7 @@
 /* targets.h - where in this process a word may point, and how much speaks for its being a pointer. */
 #ifndef MHI_AUDIT_TARGETS_H
 #define MHI_AUDIT_TARGETS_H
+#include "arch/arch.h"
 #include "base/maps.h"
 #include "route/modules.h"
 
@@ -34,10 +35,10 @@ typedef struct {
     mhi_target_module *modules; /* by address */
     uint32_t n_modules;
     mhi_maps maps;
-    uint64_t lowest, span_bytes; /* everything mapped lies here */
-    uint8_t windows[1 << 15];    /* of 4 GiB each: is anything mapped there? */
-    int memory_fd;               /* /proc/self/mem */
-    const mhi_mapping *brk;      /* "[heap]", or NULL */
+    uint64_t lowest, span_bytes;                   /* everything mapped lies here */
+    uint8_t windows[1 << (MHI_ADDRESS_BITS - 32)]; /* of 4 GiB each: is anything mapped there? */
+    int memory_fd;                                 /* /proc/self/mem */
+    const mhi_mapping *brk;                        /* "[heap]", or NULL */
     /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
     uint64_t *blocks;
     bool brk_was_read;

@@ -1,11 +1,11 @@
-/* pages.h - the page size, and arithmetic with it. */
+/* pages.h - arithmetic with the page size. */
 #ifndef MHI_PAGES_H
 #define MHI_PAGES_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MHI_PAGE = 4096 }; /* the only page size of x86-64; mhi_sys_page_size() is compared with it */
+#include "arch/arch.h" /* MHI_PAGE */
 
 static inline uint64_t mhi_round_up(uint64_t n, uint64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 

@@ -18,7 +18,7 @@ static int parse(const char *name)
 
 int mhi_each_number(const char *directory, int (*take)(void *context, int reader, int number), void *context)
 {
-    _Alignas(struct dirent64) char entries[4096]; /* about 170 descriptors at a time; arbitrary */
+    _Alignas(struct dirent64) char entries[4 << 10]; /* about 170 descriptors at a time; arbitrary */
     int reader = mhi_sys_open(directory, O_RDONLY | O_DIRECTORY, 0);
     if (reader < 0)
         return reader;

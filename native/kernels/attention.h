@@ -11,7 +11,7 @@
  *   Q8_0   value = scale * q, scale a half,  q of 8 bits,  blocks of 32
  *
  * A vector of keys so is one dimension, or a pair of them, of some positions, and scores need no sum across lanes; a
- * vector of values is some dimensions of one position, or of a pair. Pairs are what x86 multiplies 16-bit integers in.
+ * vector of values is some dimensions of one position, or of a pair. Pairs are what CPUs multiply 16-bit integers in.
  * width is head_dim rounded up to 32. Positions not stored yet, and dimensions from head_dim on, hold anything and are
  * never used.
  *
@@ -71,7 +71,7 @@ typedef struct {
     void (*merge)(const mki_attention *a, int32_t n_chunks, const mki_softmax *softmax, const float *sums);
 } mki_attention_ops;
 
-extern const mki_attention_ops mki_attention_ops_scalar, mki_attention_ops_avx2, mki_attention_ops_avx512;
+extern const mki_attention_ops mki_attention_ops_portable;
 
 /* ---- the layout, in numbers; none overflows for any head_dim ---- */
 

@@ -201,7 +201,7 @@ int mk_eval_all(mk_timeline *timeline, mk_workspace *workspace, const mk_model *
  * MK_ERR_VALUE if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
 int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *token);
 
-/* Name of the kernels in use: "scalar", "avx2", "avx2-vnni" or "avx512-vnni". */
+/* Name of the kernels in use: one that isas.c of the CPU's folder has, or "portable". */
 const char *mk_isa_name(void);
 /* Chooses them by name, for tests; MK_ERR_ARGUMENT if this CPU lacks them. NULL: the best this CPU has. */
 int mk_isa_choose(const char *name);

@@ -18,7 +18,7 @@
  *
  *   Q4_0  value = d * (q - 8)      Q4_1  value = d * q + m      Q8_0  value = d * (q - 128), q = the file's + 128
  *
- * q is unsigned, as the integer dot products of x86 want one of their operands. Four columns lie together because they
+ * q is unsigned, as some integer dot products want one of their operands. Four columns lie together because they
  * add the products of four neighbouring bytes. Halves stay halves: they are memory traffic, and their conversion is one
  * instruction for 16 rows.
  */

@@ -16,8 +16,8 @@
  *       changes the word then looks for sleepers. (Both orders are sequentially consistent.)
  */
 #include "pool.h"
+#include "relax.h"
 
-#include <immintrin.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -60,7 +60,7 @@ static void wait_for_change(_Atomic uint32_t *word, uint32_t seen, _Atomic int32
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != seen)
             return;
-        _mm_pause();
+        mki_relax();
     }
     atomic_fetch_add(asleep, 1);
     futex_wait(word, seen);

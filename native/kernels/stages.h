@@ -15,5 +15,5 @@ typedef struct {
     void (*swiglu)(float *gate, const float *up, int32_t n);
 } mki_stage_ops;
 
-extern const mki_stage_ops mki_stage_ops_scalar, mki_stage_ops_avx2, mki_stage_ops_avx512;
+extern const mki_stage_ops mki_stage_ops_portable;
 #endif

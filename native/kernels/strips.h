@@ -51,6 +51,5 @@ typedef struct {
     void (*expand)(mki_strips w, int32_t first, int32_t n, float *out);
 } mki_strip_ops;
 
-/* Defined on every x86-64 build, callable where isa.c says so. */
-extern const mki_strip_ops mki_strips_scalar, mki_strips_avx2, mki_strips_avx2_vnni, mki_strips_avx512;
+extern const mki_strip_ops mki_strips_scalar;
 #endif

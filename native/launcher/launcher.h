@@ -1,6 +1,5 @@
 /* launcher.h - the static program that resumes process snapshots: what its files are to each other.
  *
- *     entry.S      leaves the kernel's stack for one of our own
  *     main.c       which snapshot, is it sound, trusted and not stale; else executes the program cold
  *     command.c    what the command line asks for
  *     answer.c     what would be done, for `magicheap why`
@@ -27,7 +26,6 @@
 #include "snapshot/image.h"
 
 enum {
-    MHI_AUXV_MAX = 24,     /* of 26 that Linux 6.12 keeps for x86-64 (AT_VECTOR_SIZE), which sets about 22 */
     MHI_RANDOM_BYTES = 16, /* getauxval(3) */
 };
 

@@ -27,7 +27,7 @@
 #include "sys/sys.h"
 
 /* How far the kernel's stack may reach below where we found it: it is made 128 KiB larger than what it holds, and
- * nothing else is put within 128 MiB of it (arch/x86/mm/mmap.c, SIZE_128M). */
+ * nothing else is put within 128 MiB of it (mmap_base of the kernel, SZ_128M). */
 #define STACK_SLACK (1ull << 20)
 
 typedef struct {

@@ -16,7 +16,6 @@
  * cold.
  */
 #define _GNU_SOURCE
-#include <asm/prctl.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +23,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/rseq.h>
 #include <sys/uio.h>
 
 #include "error.h"
@@ -33,7 +33,6 @@
 #include "sys/sys.h"
 
 enum {
-    RSEQ_SIGNATURE = 0x53053053, /* RSEQ_SIG of the ABI, in sys/rseq.h */
     RSEQ_CPU_UNINITIALIZED = -1,
     MMAP_DROPPABLE = 0x08, /* MAP_DROPPABLE of linux/mman.h, since 6.11 */
     THIS_PROCESS = -10001, /* PIDFD_SELF_THREAD_GROUP of linux/pidfd.h */
@@ -225,7 +224,7 @@ static void restore_layout(const mhi_file_process *process, const mhi_startup *s
 
 static int restore_thread(const mhi_file_process *process, mh_error *err)
 {
-    long result = mhi_raw_2(SYS_arch_prctl, ARCH_SET_FS, (long)process->pr_fs_base);
+    long result = mhi_arch_set_thread_pointer(process->pr_thread_pointer);
     if (result == 0) {
         result = mhi_raw_1(SYS_set_tid_address, (long)process->pr_tid_address);
         *(int *)process->pr_tid_address = (int)result;
@@ -236,7 +235,7 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
         int32_t *rseq = (int32_t *)process->pr_rseq;
         memset(rseq, 0, 32);
         rseq[1] = RSEQ_CPU_UNINITIALIZED;
-        result = mhi_raw_4(SYS_rseq, (long)process->pr_rseq, (long)process->pr_rseq_bytes, 0, RSEQ_SIGNATURE);
+        result = mhi_raw_4(SYS_rseq, (long)process->pr_rseq, (long)process->pr_rseq_bytes, 0, RSEQ_SIG);
     }
     mhi_raw_2(SYS_prctl, PR_SET_NAME, (long)process->pr_name);
     return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the thread back");
@@ -270,25 +269,6 @@ static int restore_signals(const struct mh_image *image, mh_error *err)
 
 /* ---- */
 
-__attribute__((noreturn)) static void jump(const mhi_file_process *process)
-{
-    __asm__ volatile("ldmxcsr 64(%0)\n\t" /* offsets in mhi_file_process, as in registers.S */
-                     "fldcw 68(%0)\n\t"
-                     "mov 0(%0), %%rbx\n\t"
-                     "mov 8(%0), %%rbp\n\t"
-                     "mov 16(%0), %%r12\n\t"
-                     "mov 24(%0), %%r13\n\t"
-                     "mov 32(%0), %%r14\n\t"
-                     "mov 40(%0), %%r15\n\t"
-                     "mov 48(%0), %%rsp\n\t"
-                     "mov $1, %%eax\n\t"
-                     "jmp *56(%0)"
-                     :
-                     : "D"(process)
-                     : "memory");
-    __builtin_unreachable();
-}
-
 int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arguments *arguments, mh_error *err)
 {
     const mhi_file_process *process = mhi_image_process(image);
@@ -308,5 +288,5 @@ int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arg
     restore_layout(process, startup, arguments);
     *(mhi_arguments **)process->pr_arguments = arguments;
     mhi_sys_close(image->fd);
-    jump(process);
+    mhi_registers_go(&process->pr_registers, 1);
 }

@@ -70,20 +70,6 @@ void free(void *block)
 
 /* ---- bytes and strings ---- */
 
-void *memcpy(void *restrict to, const void *restrict from, size_t size)
-{
-    void *at = to;
-    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(size) : : "memory");
-    return to;
-}
-
-void *memset(void *to, int byte, size_t size)
-{
-    void *at = to;
-    __asm__ volatile("rep stosb" : "+D"(at), "+c"(size) : "a"(byte) : "memory");
-    return to;
-}
-
 int memcmp(const void *a, const void *b, size_t size)
 {
     const uint8_t *x = a, *y = b;

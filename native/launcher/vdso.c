@@ -109,34 +109,6 @@ static int move(const vdso_place *p, uint64_t from)
 
 /* ---- substituted ---- */
 
-static int number_of(const char *function)
-{
-    static const struct {
-        const char *name;
-        int number;
-    } calls[] = {
-        { "__vdso_clock_gettime", SYS_clock_gettime },
-        { "__vdso_clock_getres", SYS_clock_getres },
-        { "__vdso_gettimeofday", SYS_gettimeofday },
-        { "__vdso_time", SYS_time },
-        { "__vdso_getcpu", SYS_getcpu },
-        { "__vdso_getrandom", SYS_getrandom },
-    };
-    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-        if (strcmp(calls[i].name, function) == 0)
-            return calls[i].number;
-    return -1;
-}
-
-/* The system call takes the same arguments in the same registers. */
-static void write_call(uint8_t *at, int number)
-{
-    static const uint8_t rest[] = { 0x0f, 0x05, 0xc3 }; /* syscall; ret */
-    at[0] = 0xb8;                                       /* mov $number, %eax */
-    memcpy(at + 1, &number, sizeof number);
-    memcpy(at + 1 + sizeof number, rest, sizeof rest);
-}
-
 /* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of
  * one with it. */
 static const char *write_calls(uint8_t *code)
@@ -149,9 +121,8 @@ static const char *write_calls(uint8_t *code)
         const Elf64_Sym *symbols = (const void *)(code + sections[i].sh_offset);
         const char *names = (const char *)code + sections[sections[i].sh_link].sh_offset;
         for (size_t k = 0; k < sections[i].sh_size / sizeof *symbols; k++) {
-            int number = number_of(names + symbols[k].st_name);
-            if (number >= 0 && symbols[k].st_shndx != SHN_UNDEF)
-                write_call(code + symbols[k].st_value, number);
+            if (symbols[k].st_shndx != SHN_UNDEF)
+                mhi_arch_write_vdso_call(code + symbols[k].st_value, names + symbols[k].st_name);
         }
         return NULL;
     }

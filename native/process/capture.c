@@ -366,9 +366,9 @@ static int take_file(capture *c, const mhi_mapping *mapping)
 static mhi_mapping used_stack(const capture *c, const mhi_mapping *mapping)
 {
     mhi_mapping used = *mapping;
-    uint64_t top = c->to->process.pr_rsp;
+    uint64_t top = mhi_registers_stack(&c->to->process.pr_registers);
     if (top >= mapping->start && top < mapping->end)
-        used.start = mhi_page_start(top - 128 /* the red zone */);
+        used.start = mhi_page_start(top - MHI_RED_ZONE);
     return used;
 }
 
@@ -449,7 +449,7 @@ static int take_thread(capture *c)
         result = mhi_sys_layout_read(&layout);
     if (result < 0)
         return fail(c, result, "the kernel does not tell enough about it");
-    process->pr_fs_base = thread.fs_base;
+    process->pr_thread_pointer = thread.thread_pointer;
     process->pr_tid_address = thread.tid_address;
     process->pr_robust_list = thread.robust_list;
     process->pr_robust_bytes = thread.robust_bytes;

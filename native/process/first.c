@@ -30,7 +30,7 @@
 enum {
     WORDS = 4, /* of an entry: three handlers and the dso_handle */
     WORDS_WITH_ID = 5,
-    HANDLERS_MAX = 4096, /* arbitrary: a count beyond is none */
+    HANDLERS_MAX = 4 << 10, /* arbitrary: a count beyond is none */
 };
 
 typedef struct { uintptr_t words[WORDS]; } entry;

@@ -89,7 +89,7 @@ static void child(void)
         return;
     }
     armed = NULL;
-    if (mhi_registers_save(&capture->process) == 0) {
+    if (mhi_registers_save(&capture->process.pr_registers) == 0) {
         mhi_sys_die_with_parent();
         capture->status = capture->refusal == MH_OK ? mhi_capture_write(capture) : capture->refusal;
         if (capture->status != MH_OK || !capture->is_rehearsed || (arguments = mhi_rehearsal_begin(capture)) == NULL)

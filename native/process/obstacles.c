@@ -94,7 +94,7 @@ static int add_child(mhi_obstacles *found, int child)
 static int add_children_of_thread(void *context, int reader, int thread)
 {
     (void)reader;
-    char path[64], text[4096], *rest = text;
+    char path[64], text[4 << 10], *rest = text;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", thread);
     int result = mhi_sys_read_text(path, text, sizeof text);
     if (result < 0)
@@ -149,7 +149,7 @@ static const mhi_known_thread *find_known(const mhi_known_threads *known, int th
 /* A thread that was woken is running until it has stopped once more. */
 static int read_rests(int thread, uint64_t n_switches, bool *rests)
 {
-    char path[48], text[4096];
+    char path[48], text[4 << 10];
     unsigned long long voluntary, forced;
     snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
     int result = mhi_sys_read_text(path, text, sizeof text);
@@ -215,7 +215,7 @@ static int read_is_forked(bool *is_forked)
  * own. So only the directory tells whether it still has that: whether somebody else may open it. */
 static int read_is_named(uint64_t inode, bool *is_named)
 {
-    _Alignas(struct dirent64) char entries[4096];
+    _Alignas(struct dirent64) char entries[4 << 10];
     int reader = mhi_sys_open("/dev/shm", O_RDONLY | O_DIRECTORY, 0);
     ssize_t size = reader < 0 ? reader : 1;
     *is_named = false;

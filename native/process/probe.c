@@ -154,7 +154,7 @@ static int probe_shadow_stack(mh_error *err)
     return features == 0 ? MH_OK
                          : mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
                                     "the process has a shadow stack, which no program can make anew "
-                                    "(GLIBC_TUNABLES=glibc.cpu.x86_shstk=off turns it off)");
+                                    "(" MHI_NO_SHADOW_STACK ")");
 }
 
 /* Far behind the launcher and its capture, where nothing else is. */

@@ -4,7 +4,6 @@
  *     fork.c        the commit is a fork: our fork handlers, and what a resumed process finds
  *     capture.c     in the child: writes what the process had written, and lists its address space
  *     rehearsal.c   in the child, when all is written: which pages every resumed process writes to
- *     registers.S   the registers, saved and come back to
  *     commit.c      in the parent: from what the child left to a published snapshot
  *     descriptors.c, obstacles.c    what is opened again, and what can't be carried
  *     state.c       what the kernel keeps for the process besides its memory, as it was at first
@@ -87,10 +86,6 @@ mhi_process *mhi_process_of(const mh_transaction *tx);
 int mhi_process_check_begun(const mh_transaction *tx, mh_error *err);
 /* commit.c: takes mh_arm back; what was not armed is allowed. */
 void mhi_process_disarm(mhi_process *own);
-
-/* registers.S: stores them in the first fields of a mhi_file_process and returns 0; in a resumed process it returns
- * again, with 1. */
-int mhi_registers_save(mhi_file_process *process) __attribute__((returns_twice));
 
 /* capture.c: in the child of the fork, which has one thread. Changes nothing of the process that shows, and allocates
  * nothing. */

@@ -7,8 +7,8 @@
  *       the collector            mh_leave is called from its first collection, and comes here
  *
  * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway.
- * The frames are forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which the x86-64 ABI
- * demands of every function, tell the registers that its caller is owed.
+ * The frames are forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which every
+ * function has, tell the registers that its caller is owed.
  *
  * L1  The stack is read first, and nothing is changed until the place is found: where it is not, this returns, and
  *     CPython goes on.
@@ -26,33 +26,14 @@
 #include <string.h>
 #include <unwind.h>
 
+#include "arch/arch.h"
 #include "magicheap.h"
 #include "sys/sys.h"
 
 enum {
     EXITS_MAX = 32, /* NEXITFUNCS of CPython, in one array with its count behind it: since 3.11 in _PyRuntime */
     CODE_MAX = 256, /* bytes of a Py_FinalizeEx that only hands on; arbitrary */
-    RBX = 3,
-    RBP = 6,
-    R12 = 12,
-    R13 = 13,
-    R14 = 14,
-    R15 = 15, /* by DWARF's numbers in the x86-64 ABI */
 };
-
-/* A frame that is owed the value of the function it called. */
-typedef struct { uintptr_t rbx, rbp, r12, r13, r14, r15, rsp, rip; } place;
-
-#define AT(member, offset) _Static_assert(offsetof(place, member) == (offset), "as the assembly of go() has it")
-AT(rbx, 0);
-AT(rbp, 8);
-AT(r12, 16);
-AT(r13, 24);
-AT(r14, 32);
-AT(r15, 40);
-AT(rsp, 48);
-AT(rip, 56);
-#undef AT
 
 typedef struct {
     void *inner; /* the function of the frame that was seen before */
@@ -64,7 +45,7 @@ static void *run_main, *py_exit, *finalize;
 static size_t finalize_bytes;
 static const int *n_exits; /* how many functions Py_AtExit has: one is ours */
 
-static place target; /* not on the stack, which it cuts off */
+static mhi_registers target; /* not on the stack, which it cuts off */
 
 /* ---- what Py_AtExit has ---- */
 
@@ -114,17 +95,7 @@ bool mh_can_leave(void)
 /* Whether Py_FinalizeEx calls or jumps to `function`, as it does from CPython 3.13 on: by a displacement of 32 bits. */
 static bool is_handed_on(const void *function)
 {
-    const uint8_t *code = finalize;
-    size_t n_bytes = finalize_bytes < CODE_MAX ? finalize_bytes : 0;
-    for (size_t i = 1; i + sizeof(int32_t) <= n_bytes; i++) {
-        int32_t distance;
-        memcpy(&distance, code + i, sizeof distance);
-        /* call, jmp, jcc (0f 8x) */
-        bool is_branch = code[i - 1] == 0xe8 || code[i - 1] == 0xe9 || (code[i - 1] & 0xf0) == 0x80;
-        if (is_branch && code + i + sizeof distance + distance == function)
-            return true;
-    }
-    return false;
+    return mhi_arch_leads_to(finalize, finalize_bytes < CODE_MAX ? finalize_bytes : 0, function);
 }
 
 static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument)
@@ -134,32 +105,11 @@ static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *argument
     void *function = _Unwind_FindEnclosingFunction((void *)(ip - 1));
     if (function == run_main || function == py_exit) {
         found->is_found = found->inner == finalize || (found->inner != NULL && is_handed_on(found->inner));
-        target = (place){ _Unwind_GetGR(context, RBX), _Unwind_GetGR(context, RBP),
-                          _Unwind_GetGR(context, R12), _Unwind_GetGR(context, R13),
-                          _Unwind_GetGR(context, R14), _Unwind_GetGR(context, R15),
-                          _Unwind_GetCFA(context),     ip };
+        mhi_registers_of_frame(&target, context);
         return _URC_END_OF_STACK;
     }
     found->inner = function;
     return _URC_NO_REASON;
-}
-
-/* Goes on at `target` with the value 0. */
-__attribute__((noreturn)) static void go(void)
-{
-    __asm__ volatile("mov (%0), %%rbx\n\t"
-                     "mov 8(%0), %%rbp\n\t"
-                     "mov 16(%0), %%r12\n\t"
-                     "mov 24(%0), %%r13\n\t"
-                     "mov 32(%0), %%r14\n\t"
-                     "mov 40(%0), %%r15\n\t"
-                     "mov 48(%0), %%rsp\n\t"
-                     "xor %%eax, %%eax\n\t"
-                     "jmp *56(%0)"
-                     :
-                     : "d"(&target)
-                     : "memory");
-    __builtin_unreachable();
 }
 
 void mhi_teardown_skip(void)
@@ -170,5 +120,5 @@ void mhi_teardown_skip(void)
         return;
     _Unwind_Backtrace(visit, &found);
     if (found.is_found)
-        go();
+        mhi_registers_go(&target, 0); /* as if Py_FinalizeEx had returned it */
 }

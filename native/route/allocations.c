@@ -58,7 +58,7 @@ static inline mh_arena *target(void)
 /* The owner byte of an aligned block. Whoever asks C for at least a page at the alignment of a vector register or more
  * wants it for vector loads of numbers (tensors, audio, images): structures full of pointers have no use for it, and
  * C++ objects that are over-aligned come through operator new, which does not pass here. The upper bound leaves out
- * aligned slabs of allocators, which are made of pointers. 32 is an AVX register: 16 is what malloc gives anyway, so
+ * aligned slabs of allocators, which are made of pointers. 32 is a vector register: 16 is what malloc gives anyway, so
  * asking for it says nothing. */
 static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_bytes)
 {

@@ -16,7 +16,7 @@ int mhi_routed_lstat(const char *path, struct stat *found);
 int mhi_routed_fstatat(int directory, const char *path, struct stat *found, int flags);
 struct statx;
 int mhi_routed_statx(int directory, const char *path, int flags, unsigned mask, struct statx *found);
-/* Of programs built before glibc 2.33; `version` is that of struct stat, of which x86-64 has one. */
+/* Of programs built before glibc 2.33; `version` is that of struct stat, of which there is one. */
 int mhi_routed_xstat(int version, const char *path, struct stat *found);
 int mhi_routed_lxstat(int version, const char *path, struct stat *found);
 int mhi_routed_fxstatat(int version, int directory, const char *path, struct stat *found, int flags);

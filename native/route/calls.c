@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch/arch.h"
 #include "route/allocations.h"
 #include "route/asks.h"
 #include "route/entropy.h"
 #include "route/files.h"
 #include "route/reads.h"
 
-/* For stubs.S. */
+/* For stubs.S of arch. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
 void *(*mhi_real_dlmopen)(Lmid_t, const char *, int) = dlmopen;
 void *(*mhi_real_dlsym)(void *, const char *) = dlsym;
@@ -177,13 +178,10 @@ int mhi_call_lookup(const char *name)
     return call == NULL ? -1 : (int)(call - mhi_calls);
 }
 
-enum { STUB_BYTES = 16, STUB_ROW_BYTES = 256 }; /* as stubs.S lays them out */
-
 uint64_t mhi_call_stub(int call, uint8_t owner)
 {
-    extern const char mhi_route_stubs[];
     const mhi_call *entry = &mhi_calls[call];
     if (entry->stub == MHI_NO_STUB)
         return (uint64_t)entry->plain;
-    return (uint64_t)mhi_route_stubs + (uint64_t)owner * STUB_ROW_BYTES + (uint64_t)entry->stub * STUB_BYTES;
+    return (uint64_t)mhi_route_stubs + (uint64_t)owner * MHI_STUB_ROW_BYTES + (uint64_t)entry->stub * MHI_STUB_BYTES;
 }

@@ -1,8 +1,8 @@
 /* calls.h - the functions that routing replaces, and what it replaces them by.
  *
  * Most replacements must know who calls them, for the live map. So every library with an owner number gets entry points
- * of its own: small stubs (stubs.S) in a table of one row per owner byte and one column per function, which pass
- * the owner as a last argument that the replaced function does not have. That costs one instruction and one jump.
+ * of its own: small stubs (stubs.S of arch) in a table of one row per owner byte and one column per function, which
+ * pass the owner as a last argument that the replaced function does not have. That costs one instruction and one jump.
  */
 #ifndef MHI_ROUTE_CALLS_H
 #define MHI_ROUTE_CALLS_H

@@ -2,7 +2,7 @@
  * equal in all who resume it.
  *
  * As files.c, without locks or allocation. The module is that of the return address. What a processor's own
- * instruction draws (rdrand), and a system call that is written into a module, is not seen.
+ * instruction draws, and a system call that is written into a module, is not seen.
  *
  * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust
  *     the keys of its hash tables, which stay shared like the interpreter's.
@@ -177,19 +177,6 @@ __attribute__((used)) long mhi_drawn_by_syscall(long number, void *buffer, size_
         note(__builtin_return_address(0), buffer, got);
     return got;
 }
-
-_Static_assert(SYS_getrandom == 318, "as below");
-__asm__(".pushsection .text\n"
-        ".globl mhi_routed_syscall\n"
-        ".hidden mhi_routed_syscall\n"
-        ".type mhi_routed_syscall, @function\n"
-        "mhi_routed_syscall:\n"
-        "    endbr64\n"
-        "    cmpq $318, %rdi\n"
-        "    je mhi_drawn_by_syscall\n"
-        "    jmp *mhi_real_syscall(%rip)\n" /* some system calls return twice: nothing of ours may be on the stack */
-        ".size mhi_routed_syscall, . - mhi_routed_syscall\n"
-        ".popsection\n");
 
 /* ---- begin, end, and what was found ---- */
 

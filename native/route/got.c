@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "arch/arch.h"
 #include "base/array.h"
 #include "error.h"
 #include "sys/sys.h"
 
 static bool is_slot_type(uint64_t type)
 {
-    return type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64;
+    return type == MHI_RELOCATION_PLT || type == MHI_RELOCATION_GOT || type == MHI_RELOCATION_WORD;
 }
 
 bool mhi_got_collect(mhi_slot **slots, size_t *n_slots, const mhi_elf *elf, int (*lookup)(const char *name))
@@ -24,13 +25,13 @@ bool mhi_got_collect(mhi_slot **slots, size_t *n_slots, const mhi_elf *elf, int 
         const ElfW(Rela) *rela = elf->relas[table], *end = rela + elf->n_relas[table];
         for (; rela < end; rela++) {
             uint64_t type = ELF64_R_TYPE(rela->r_info);
-            if (!is_slot_type(type) || (type == R_X86_64_64 && rela->r_addend != 0))
+            if (!is_slot_type(type) || (type == MHI_RELOCATION_WORD && rela->r_addend != 0))
                 continue;
             int symbol = lookup(elf->strings + elf->symbols[ELF64_R_SYM(rela->r_info)].st_name);
             if (symbol < 0)
                 continue;
-            mhi_slot slot = { elf->bias + rela->r_offset, (uint32_t)symbol, type != R_X86_64_64,
-                              type == R_X86_64_JUMP_SLOT };
+            mhi_slot slot = { elf->bias + rela->r_offset, (uint32_t)symbol, type != MHI_RELOCATION_WORD,
+                              type == MHI_RELOCATION_PLT };
             mhi_slot *items = mhi_array_grow(*slots, *n_slots, &capacity, sizeof slot);
             if (items == NULL) {
                 free(*slots);

@@ -1,7 +1,7 @@
 /* got.h - the slots through which a module calls functions of other modules, and how to write them.
  *
- * A slot is a word of a module's data that its relocations fill with a function's address: a PLT entry's word
- * (R_X86_64_JUMP_SLOT), a word of the GOT (GLOB_DAT), or any function pointer of initialised data (R_X86_64_64).
+ * A slot is a word of a module's data that its relocations fill with a function's address: a PLT entry's word,
+ * a word of the GOT, or any function pointer of initialised data (MHI_RELOCATION_PLT, _GOT, _WORD).
  */
 #ifndef MHI_GOT_H
 #define MHI_GOT_H

@@ -10,7 +10,7 @@
 #include "snapshot/inputs.h"
 #include "sys/sys.h"
 
-enum { HEADERS_MAX = 64, NOTES_MAX = 4096 }; /* linkers write a dozen headers and some hundred bytes of notes */
+enum { HEADERS_MAX = 64, NOTES_MAX = 4 << 10 }; /* linkers write a dozen headers and some hundred bytes of notes */
 
 /* The build-id among the notes of one segment; each note is two sizes, a type, a name and a description, padded to
  * `align`. */

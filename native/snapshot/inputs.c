@@ -12,7 +12,7 @@
 #include "base/text.h"
 #include "error.h"
 #include "route/modules.h"
-#include "snapshot/cpu.h"
+#include "arch/arch.h"
 #include "snapshot/identity.h"
 #include "sys/sys.h"
 

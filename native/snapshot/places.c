@@ -56,7 +56,7 @@ static int find_home(char *home, int list, uid_t user)
 {
     line at = { .home = home };
     for (uint64_t offset = 0; offset < LIST_BYTES_MAX;) {
-        char text[4096];
+        char text[4 << 10];
         ssize_t size = mhi_sys_pread(list, text, sizeof text, offset);
         if (size < 0)
             return (int)size;

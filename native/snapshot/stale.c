@@ -14,7 +14,7 @@
 
 #include "error.h"
 #include "snapshot/answers.h"
-#include "snapshot/cpu.h"
+#include "arch/arch.h"
 #include "snapshot/identity.h"
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
@@ -125,20 +125,42 @@ static int check_difference(const check *c, const mhi_file_input *input)
 
 /* ---- the machine ---- */
 
+static bool is_word_of(const char *word, size_t length, const char *text)
+{
+    for (const char *end; *text != '\0'; text = end + (*end == ' ')) {
+        end = text + strcspn(text, " ");
+        if ((size_t)(end - text) == length && memcmp(text, word, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The first word of `had` that is not a word of `has`, with its length; NULL if there is none. */
+static const char *find_missing(const char *had, const char *has, int *length)
+{
+    for (const char *end; *had != '\0'; had = end + (*end == ' ')) {
+        end = had + strcspn(had, " ");
+        *length = (int)(end - had);
+        if (!is_word_of(had, (size_t)(end - had), has))
+            return had;
+    }
+    return NULL;
+}
+
 static int check_cpu(const check *c, const mhi_file_input *was)
 {
     char has[MHI_CPU_TEXT_BYTES];
     const char *features = text_of(c, was->in_text);
-    uint32_t xsave_bytes = mhi_cpu_features(has);
+    uint32_t state_bytes = mhi_cpu_features(has);
     int length;
     /* usually; the search is quadratic */
-    const char *missing = strcmp(features, has) == 0 ? NULL : mhi_cpu_missing(features, has, &length);
+    const char *missing = strcmp(features, has) == 0 ? NULL : find_missing(features, has, &length);
     if (missing != NULL)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length,
                         missing);
-    if (xsave_bytes != was->in_bytes)
+    if (state_bytes != was->in_bytes)
         return mhi_fail(c->err, MH_ERR_STALE, 0,
-                        "the CPU's XSAVE area has %u bytes, the snapshot was made with %" PRIu64, xsave_bytes,
+                        "the CPU's " MHI_CPU_STATE " has %u bytes, the snapshot was made with %" PRIu64, state_bytes,
                         was->in_bytes);
     return MH_OK;
 }

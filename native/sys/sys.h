@@ -97,7 +97,7 @@ int mhi_sys_layout_write(const mhi_sys_layout *layout);
 int mhi_sys_mremap(void *from, size_t size, void *to); /* moves it over what is there */
 
 typedef struct {
-    uint64_t fs_base, tid_address, robust_list, robust_bytes;
+    uint64_t thread_pointer, tid_address, robust_list, robust_bytes;
     uint64_t rseq, rseq_bytes;                 /* as the C library registered it; 0: not */
     uint64_t signal_stack, signal_stack_bytes; /* 0: none */
     uint64_t signal_mask;

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "sys/sys.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,6 +18,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "arch/arch.h"
 
 enum { RSEQ_BYTES_MIN = 32 }; /* what glibc registers even where the kernel's part of it is smaller */
 
@@ -117,15 +118,16 @@ int mhi_sys_thread_read(mhi_sys_thread *thread)
 {
     *thread = (mhi_sys_thread){ 0 };
     void *tid_address = NULL;
-    if (syscall(SYS_arch_prctl, ARCH_GET_FS, &thread->fs_base) != 0)
-        return -errno;
+    int result = mhi_arch_thread_pointer(&thread->thread_pointer);
+    if (result < 0)
+        return result;
     if (prctl(PR_GET_TID_ADDRESS, &tid_address, 0, 0, 0) != 0 || tid_address == NULL)
         return -EOPNOTSUPP;
     thread->tid_address = (uintptr_t)tid_address;
     if (syscall(SYS_get_robust_list, 0, &thread->robust_list, &thread->robust_bytes) != 0)
         return -errno;
     if (__rseq_size != 0) {
-        thread->rseq = thread->fs_base + (uint64_t)__rseq_offset;
+        thread->rseq = thread->thread_pointer + (uint64_t)__rseq_offset;
         thread->rseq_bytes = __rseq_size < RSEQ_BYTES_MIN ? RSEQ_BYTES_MIN : __rseq_size;
     }
     stack_t stack;
@@ -213,14 +215,7 @@ int mhi_sys_fork(void)
     return child == -1 ? -errno : (int)child;
 }
 
-int mhi_sys_shadow_stack(uint64_t *features)
-{
-    enum { SHADOW_STACK_STATUS = 0x5005 }; /* ARCH_SHSTK_STATUS: newer than the headers that we must compile with */
-    *features = 0;
-    return syscall(SYS_arch_prctl, SHADOW_STACK_STATUS, features) == 0 || errno == EINVAL || errno == EOPNOTSUPP
-               ? 0
-               : -errno;
-}
+int mhi_sys_shadow_stack(uint64_t *features) { return mhi_arch_shadow_stack(features); }
 
 bool mhi_sys_is_terminal(int fd) { return isatty(fd); }
 

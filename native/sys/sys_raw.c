@@ -61,10 +61,14 @@ int mhi_sys_open(const char *path, int flags, mode_t mode)
 
 int mhi_sys_close(int fd) { return (int)mhi_raw_1(SYS_close, fd); }
 
-/* The kernel's struct stat is the C library's on x86-64. */
+static int examine(const char *path, struct stat *out, int flags)
+{
+    return (int)mhi_raw_4(SYS_newfstatat, AT_FDCWD, (long)path, (long)out, flags);
+}
+
 int mhi_sys_fstat(int fd, struct stat *out) { return (int)mhi_raw_2(SYS_fstat, fd, (long)out); }
-int mhi_sys_stat(const char *path, struct stat *out) { return (int)mhi_raw_2(SYS_stat, (long)path, (long)out); }
-int mhi_sys_lstat(const char *path, struct stat *out) { return (int)mhi_raw_2(SYS_lstat, (long)path, (long)out); }
+int mhi_sys_stat(const char *path, struct stat *out) { return examine(path, out, 0); }
+int mhi_sys_lstat(const char *path, struct stat *out) { return examine(path, out, AT_SYMLINK_NOFOLLOW); }
 
 ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
 {
@@ -127,12 +131,12 @@ int mhi_sys_groups(gid_t *groups, int n)
     return more < 0 ? more : more + 2;
 }
 
-int mhi_sys_access(const char *path, int mode) { return (int)mhi_raw_2(SYS_access, (long)path, mode); }
+int mhi_sys_access(const char *path, int mode) { return (int)mhi_raw_3(SYS_faccessat, AT_FDCWD, (long)path, mode); }
 bool mhi_sys_secure_exec(void) { return is_secure; }
 
 ssize_t mhi_sys_readlink(const char *path, char *buffer, size_t size)
 {
-    long length = mhi_raw_3(SYS_readlink, (long)path, (long)buffer, (long)size);
+    long length = mhi_raw_4(SYS_readlinkat, AT_FDCWD, (long)path, (long)buffer, (long)size);
     if (length >= 0 && (size_t)length >= size)
         return -ENAMETOOLONG;
     if (length >= 0)

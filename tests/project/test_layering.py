@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-GROUND = {"native/base", "native/sys", "native/error.h", "native/include"}  # what every room of native/ stands on
+# What every room of native/ stands on.
+GROUND = {"native/base", "native/sys", "native/arch", "native/error.h", "native/include"}
 
 # The table in the README: each layer with what it may use besides itself. What is not named here is no layer.
 LAYERS = {
@@ -34,9 +35,10 @@ LAYERS = {
     "native/route": {"native/heap", *GROUND},
     "native/heap": GROUND,
     "native/python": GROUND,
-    "native/base": {"native/sys", "native/error.h", "native/include"},
-    "native/sys": {"native/error.h", "native/include"},
-    "native/format.h": set(),
+    "native/base": {"native/sys", "native/arch", "native/error.h", "native/include"},
+    "native/sys": {"native/arch", "native/error.h", "native/include"},
+    "native/arch": set(),
+    "native/format.h": {"native/arch"},
     "native/error.c": {"native/error.h", "native/sys"},
     "native/error.h": {"native/include"},
     "native/include": set(),
@@ -56,6 +58,11 @@ OF_THIS_PROCESS = {
 THE_ONE_WITH = "llama/command/_layers.py"  # the only file of llama that knows of magicheap
 
 NO_CODE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)  # comments, texts, paths of includes
+# By the compiler; of the folders that are for one CPU it searches one.
+SEARCHED = [
+    *(ROOT / "native" / name for name in ("", "include", "kernels")),
+    *sorted(path for top in ("arch", "kernels") for path in (ROOT / "native" / top).iterdir() if path.is_dir()),
+]
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
@@ -75,9 +82,7 @@ def sources(*suffixes):
 
 def included(path):
     for name in INCLUDE.findall(path.read_text()):
-        places = [
-            base / name for base in (path.parent, ROOT / "native", ROOT / "native/include") if (base / name).is_file()
-        ]
+        places = [base / name for base in (path.parent, *SEARCHED) if (base / name).is_file()]
         assert places, f"{path} includes {name}, which is nowhere"
         yield places[0].resolve()
 

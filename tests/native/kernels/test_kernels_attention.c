@@ -4,12 +4,13 @@
 #include "test_kernels.h"
 #include "alloc.h"
 #include "exp.h"
+#define MKI_VECTOR "vector_portable.h"
 #include "exp2.h"
 #include "isa.h"
 
 #include <float.h>
 
-enum { MOST_DIMS = 300, MOST_POSITIONS = 200, MOST_ISAS = 3 };
+enum { MOST_DIMS = 300, MOST_POSITIONS = 200, MOST_ISAS = 4 };
 
 static const mki_isa *isas[MOST_ISAS];
 static int n_isas; /* that this CPU has */
@@ -433,7 +434,7 @@ TEST(what_a_cache_cannot_hold_becomes_its_largest_or_nan)
 
 int main(int argc, char **argv)
 {
-    static const char *const names[MOST_ISAS] = { "scalar", "avx2", "avx512-vnni" };
+    static const char *const names[MOST_ISAS] = { "portable", "scalar", "avx2", "avx512-vnni" };
     for (int k = 0; k < MOST_ISAS; k++)
         if (mk_isa_choose(names[k]) == MK_OK)
             isas[n_isas++] = mki_isa_current();

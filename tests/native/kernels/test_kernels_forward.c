@@ -5,7 +5,7 @@
 #include "timeline.h"
 #include "workspace.h"
 
-enum { N_CTX = 320, MOST_VOCAB = 64, N_TYPES = 3, N_ISAS = 4 };
+enum { N_CTX = 320, MOST_VOCAB = 64, N_TYPES = 3, N_ISAS = 5 };
 
 /* What timelines keep keys and values as, and how far that may move a logit, as a part of the largest: arbitrary, about
  * ten times (F32) or three times what is observed. */
@@ -77,7 +77,7 @@ static void eval_fresh(const mk_model *m, int32_t cache_type, const int32_t *tok
 static void check_against_oracle(mk_model *m, int32_t longest)
 {
     static const int32_t lengths[] = { 1, 2, 63, 65, 128, 129, 300 };
-    static const char *const isas[] = { "scalar", "avx2", "avx2-vnni", "avx512-vnni" };
+    static const char *const isas[] = { "portable", "scalar", "avx2", "avx2-vnni", "avx512-vnni" };
     uint64_t state = harness_seed();
     int32_t tokens[N_CTX];
     random_tokens(&state, m, tokens, N_CTX);

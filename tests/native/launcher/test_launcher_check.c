@@ -71,8 +71,9 @@ static sample sound(void)
             [LANGUAGE] = { .in_kind = MH_INPUT_ENV, .in_name = 11, .in_digest = 1 },
         },
         .processes[0] = {
-            .pr_rip = CODE_AT + 16, .pr_rsp = STACK_AT + PAGE + 512, .pr_mxcsr = 0x1f80, .pr_x87_control = 0x37f,
-            .pr_fs_base = DATA_AT + 64, .pr_tid_address = DATA_AT + 256, .pr_robust_list = DATA_AT + 264,
+            .pr_registers = { .rip = CODE_AT + 16, .rsp = STACK_AT + PAGE + 512, .mxcsr = 0x1f80,
+                              .x87_control = 0x37f },
+            .pr_thread_pointer = DATA_AT + 64, .pr_tid_address = DATA_AT + 256, .pr_robust_list = DATA_AT + 264,
             .pr_robust_bytes = 24,
             .pr_rseq = DATA_AT + 320, .pr_rseq_bytes = 32, .pr_arguments = DATA_AT + 512, .pr_curbrk = DATA_AT + 520,
             .pr_start_code = CODE_AT, .pr_end_code = CODE_AT + PAGE, .pr_start_data = DATA_AT,
@@ -188,11 +189,12 @@ static void judge(const struct mh_image *image)
             CHECK(process->pr_vdso_bytes[k] > 1 << 20 ||
                   !meets(at, process->pr_vdso_bytes[k], one->sg_address, one->sg_bytes));
     }
-    CHECK(EXECUTABLE(process->pr_rip) && WRITABLE(process->pr_rsp) && WRITABLE(process->pr_fs_base));
+    CHECK(EXECUTABLE(mhi_registers_code(&process->pr_registers)) &&
+          WRITABLE(mhi_registers_stack(&process->pr_registers)) && WRITABLE(process->pr_thread_pointer));
     CHECK(WRITABLE(process->pr_tid_address) && WRITABLE(process->pr_arguments) && WRITABLE(process->pr_arguments + 7));
     CHECK(process->pr_rseq == 0 ||
           (WRITABLE(process->pr_rseq) && WRITABLE(process->pr_rseq + process->pr_rseq_bytes - 1)));
-    CHECK(process->pr_mxcsr <= 0xffff && memchr(process->pr_name, 0, sizeof process->pr_name) != NULL);
+    CHECK(process->pr_registers.mxcsr <= 0xffff && memchr(process->pr_name, 0, sizeof process->pr_name) != NULL);
     for (uint64_t i = 0; i < mhi_image_n_signals(image); i++)
         CHECK(mhi_image_signals(image)[i].si_handler <= 1 || EXECUTABLE(mhi_image_signals(image)[i].si_handler));
     for (uint64_t i = 0; i < mhi_image_n_touched(image); i++)
@@ -333,14 +335,14 @@ TEST(segment_of_an_impossible_kind_is_refused)
 
 TEST(process_that_could_not_run_is_refused)
 {
-    REFUSED("where no code is", p->pr_rip = DATA_AT);
-    REFUSED("where no code is", p->pr_rip = CODE_AT + 2 * PAGE);
-    REFUSED("its stack or its thread pointer", p->pr_rsp = CODE_AT);
-    REFUSED("its stack or its thread pointer", p->pr_rsp += 1);
-    REFUSED("its stack or its thread pointer", p->pr_fs_base = DATA_AT + PAGE - 8);
-    REFUSED("its stack or its thread pointer", p->pr_fs_base = 1ull << 63);
-    REFUSED("control register", p->pr_mxcsr = 1 << 16);
-    REFUSED("control register", p->pr_x87_control = 1 << 16);
+    REFUSED("where no code is", p->pr_registers.rip = DATA_AT);
+    REFUSED("where no code is", p->pr_registers.rip = CODE_AT + 2 * PAGE);
+    REFUSED("its stack or its thread pointer", p->pr_registers.rsp = CODE_AT);
+    REFUSED("its stack or its thread pointer", p->pr_registers.rsp += 1);
+    REFUSED("its stack or its thread pointer", p->pr_thread_pointer = DATA_AT + PAGE - 8);
+    REFUSED("its stack or its thread pointer", p->pr_thread_pointer = 1ull << 63);
+    REFUSED("control register", p->pr_registers.mxcsr = 1 << 16);
+    REFUSED("control register", p->pr_registers.x87_control = 1 << 16);
     REFUSED("its thread id", p->pr_tid_address = 0);
     REFUSED("its thread id", p->pr_arguments = LIBRARY_AT);
     REFUSED("its end of data", p->pr_curbrk = CODE_AT);

@@ -27,6 +27,7 @@
 #define strcspn runtime_strcspn
 #define vsnprintf runtime_vsnprintf
 #define snprintf runtime_snprintf
+#include "bytes.c"
 #include "launcher/runtime.c"
 #undef malloc
 #undef calloc

@@ -7,6 +7,7 @@
 #include "format.h"
 #include "harness.h"
 #include "launcher/vdso.c"
+#include "vdso_calls.c"
 
 enum { PAGE = 4096, SECTION_HEADER = 64 };
 

@@ -4,6 +4,8 @@
  * puts its row number behind the caller's own arguments and jumps. A process touches the rows of its libraries only,
  * 256 bytes each.
  */
+#include <asm/unistd.h>
+
     .text
 
     .macro stub argument, target
@@ -82,5 +84,19 @@ mhi_route_stubs:
     jumping mhi_routed_dlmopen, mhi_before_dlopen, mhi_real_dlmopen, 0
     jumping mhi_routed_dlsym, mhi_before_dlsym, mhi_real_dlsym, 1
     jumping mhi_routed_dlvsym, mhi_before_dlsym, mhi_real_dlvsym, 1
+
+/* In the place of syscall, but for SYS_getrandom. Some system calls return twice: nothing of ours may be on the stack.
+ * */
+    .globl mhi_routed_syscall
+    .hidden mhi_routed_syscall
+    .type mhi_routed_syscall, @function
+mhi_routed_syscall:
+    .cfi_startproc
+    endbr64
+    cmpq $__NR_getrandom, %rdi
+    je mhi_drawn_by_syscall
+    jmp *mhi_real_syscall(%rip)
+    .cfi_endproc
+    .size mhi_routed_syscall, . - mhi_routed_syscall
 
     .section .note.GNU-stack, "", @progbits

@@ -3,12 +3,10 @@
  * The list holds what run-time dispatch looks at in glibc, OpenBLAS, oneDNN, numpy and our own kernels. Bits and leaves
  * are from the Intel SDM volume 2, CPUID, and AMD's APM volume 3, appendix E; names are those of /proc/cpuinfo.
  */
-#include "snapshot/cpu.h"
-
 #include <cpuid.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <string.h>
+
+#include "arch/arch.h"
 
 enum { EAX, EBX, ECX, EDX };
 #define EXTENDED 0x80000000u
@@ -125,25 +123,4 @@ uint32_t mhi_cpu_features(char text[MHI_CPU_TEXT_BYTES])
     }
     text[used - (used > 0)] = '\0';
     return state == 0 ? 0 : query(&last, 0xd, 0)[EBX];
-}
-
-static bool is_word_of(const char *word, size_t length, const char *text)
-{
-    for (const char *end; *text != '\0'; text = end + (*end == ' ')) {
-        end = text + strcspn(text, " ");
-        if ((size_t)(end - text) == length && memcmp(text, word, length) == 0)
-            return true;
-    }
-    return false;
-}
-
-const char *mhi_cpu_missing(const char *had, const char *has, int *length)
-{
-    for (const char *end; *had != '\0'; had = end + (*end == ' ')) {
-        end = had + strcspn(had, " ");
-        *length = (int)(end - had);
-        if (!is_word_of(had, (size_t)(end - had), has))
-            return had;
-    }
-    return NULL;
 }
