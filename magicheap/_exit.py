@@ -190,9 +190,13 @@ def _is_silent(kept: Kept, young: list[Any]) -> bool:
     spared = _finalizers.streams_are_clean()
     if spared is None:
         return False
-    image = (reference() for reference in kept.carriers)
-    carriers = [*_finalizers.carriers(young), *(each for each in image if each is not None)]
-    heard = [each for each in carriers if id(each) not in spared and _finalizers.is_heard(each)]
+    carriers = _finalizers.carriers(young)
+    heard: list[Any] = []
+    for reference in kept.carriers:
+        carriers.append(reference())  # None: it has died
+    for each in carriers:
+        if each is not None and id(each) not in spared and _finalizers.is_heard(each):
+            heard.append(each)
     return not heard or (_is_alone and _close(heard))
 
 

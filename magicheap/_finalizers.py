@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
+# Of most objects; none of them is a carrier, and no program can change that.
+_silent_kinds = {tuple, list, dict, set, types.FunctionType, types.BuiltinFunctionType, types.CellType, types.FrameType}
 _mro: Any = type.__dict__["__mro__"].__get__  # not cls.__mro__, which a metaclass might answer
 _callback: Any = weakref.ReferenceType.__dict__["__callback__"].__get__
 _members: Any = type.__dict__["__dict__"].__get__
@@ -50,11 +52,15 @@ def carriers(objects: Iterable[Any]) -> list[Any]:
     found = []
     for each in objects:
         kind = type(each)
+        if kind in _silent_kinds:
+            continue
         if kind not in of_kind:
             of_kind[kind] = _is_carrier(kind)
         if of_kind[kind]:
             found.append(each)
-    found += [each for kind in of_kind if issubclass(kind, type) for each in _uncollected(kind, objects)]
+    for kind in of_kind:
+        if issubclass(kind, type):
+            found += _uncollected(kind, objects)
     return found
 
 

@@ -375,8 +375,7 @@ class ProcessTransaction(MagicTransaction):
         is_rehearsal = not lib.mh_read_resumed(started)
         try:
             entries = None if renew(started) else _strings_of(started)[1]
-            arguments = [word.decode(_ENCODING, _ERRORS) for word in _words_of(started)]
-            take_up((arguments, started.n_skipped, entries, started.ignored_signals), kept)
+            take_up((_words_of(started), started.n_skipped, entries, started.ignored_signals), kept)
             if is_rehearsal:
                 rehearse()
             else:
@@ -402,10 +401,10 @@ class ProcessTransaction(MagicTransaction):
         _log.info("warm: %s", file)
 
 
-def _words_of(started: Any) -> list[bytes]:
+def _words_of(started: Any) -> list[str]:
     """Return the arguments alone."""
-    words: list[bytes] = ffi.unpack(started.strings, started.arguments_bytes).split(b"\0")
-    return words[:-1]
+    block: bytes = ffi.unpack(started.strings, started.arguments_bytes)
+    return block.decode(_ENCODING, _ERRORS).split("\0")[:-1]
 
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:

@@ -38,6 +38,7 @@
 #include "sys/sys.h"
 
 enum {
+    N_STREAMS = 3,
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
     CPU_WORDS = 128,    /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
     INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
@@ -90,6 +91,36 @@ static bool is_carried(int fd)
     return false;
 }
 
+static bool is_inherited(const open_file *file)
+{
+    for (size_t i = 0; i < n_inherited; i++)
+        if (inherited[i].fd == file->fd && mhi_is_same_file(inherited[i].id, mhi_file_id_of(&file->status)))
+            return true;
+    return false;
+}
+
+bool mhi_descriptors_is_inherited(int fd)
+{
+    open_file file = { .fd = fd };
+    return mhi_sys_fstat(fd, &file.status) == 0 && is_inherited(&file);
+}
+
+/* Whether nothing is open but the standard streams and what was inherited. Since Linux 6.2 the size of the directory is
+ * their number, for a fraction of the time that it takes to list them; before, it is 0. */
+static bool is_nothing_else_open(void)
+{
+    struct stat status;
+    if (mhi_sys_stat("/proc/self/fd", &status) < 0 || (uint64_t)status.st_size != N_STREAMS + n_inherited)
+        return false;
+    for (int fd = 0; fd < N_STREAMS; fd++)
+        if (mhi_sys_fstat(fd, &status) < 0)
+            return false;
+    for (size_t i = 0; i < n_inherited; i++)
+        if (!mhi_descriptors_is_inherited(inherited[i].fd))
+            return false;
+    return true;
+}
+
 static int remember(void *context, int reader, int fd)
 {
     (void)context;
@@ -106,18 +137,11 @@ static int remember(void *context, int reader, int fd)
 void mhi_descriptors_remember(void)
 {
     n_inherited = 0;
-    mhi_each_number("/proc/self/fd", remember, NULL); /* without /proc there will be no snapshot either */
+    if (!is_nothing_else_open())
+        mhi_each_number("/proc/self/fd", remember, NULL); /* without /proc there will be no snapshot either */
 }
 
 __attribute__((constructor)) static void remember_at_load(void) { mhi_descriptors_remember(); }
-
-static bool is_inherited(const open_file *file)
-{
-    for (size_t i = 0; i < n_inherited; i++)
-        if (inherited[i].fd == file->fd && mhi_is_same_file(inherited[i].id, mhi_file_id_of(&file->status)))
-            return true;
-    return false;
-}
 
 static int is_written(void *context, int reader, int fd)
 {
@@ -129,7 +153,10 @@ static int is_written(void *context, int reader, int fd)
     return keeps && (read_info(&file) < 0 || (file.flags & O_ACCMODE) != O_RDONLY);
 }
 
-bool mhi_descriptors_may_write(void) { return mhi_each_number("/proc/self/fd", is_written, NULL) != 0; }
+bool mhi_descriptors_may_write(void)
+{
+    return !is_nothing_else_open() && mhi_each_number("/proc/self/fd", is_written, NULL) != 0;
+}
 
 /* Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated: while a
  * file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is forgone. */
@@ -137,12 +164,6 @@ void mh_leave(void)
 {
     if (!mhi_descriptors_may_write())
         mhi_teardown_skip();
-}
-
-bool mhi_descriptors_is_inherited(int fd)
-{
-    open_file file = { .fd = fd };
-    return mhi_sys_fstat(fd, &file.status) == 0 && is_inherited(&file);
 }
 
 /* ---- what can't be opened again, in words ---- */
