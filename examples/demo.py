@@ -46,7 +46,8 @@ def first_token(model: str) -> float:
 
 def main(model: str, prompt: str = PROMPT) -> None:
     SNAPSHOT.parent.mkdir(parents=True, exist_ok=True)
-    SNAPSHOT.unlink(missing_ok=True)
+    for each in SNAPSHOT.parent.glob(f"{SNAPSHOT.name}*"):  # its variants, too
+        each.unlink()
     print(f"\n  {prompt}\n", flush=True)
     answer, cold_s = ask(model, prompt)
     if not SNAPSHOT.exists():

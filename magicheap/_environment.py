@@ -126,8 +126,8 @@ def _use_of(name: bytes) -> tuple[bytes, int, bytes]:
 def renew(started: Any) -> bool:
     """Put the values that this process was started with in the place of the old ones; return whether that can be."""
     n_left = lib.mh_renew_variables(started.envp, started.envc, _left)
-    for i in _left[0 : max(n_left, 0)]:
-        name, _, posix.environ[name] = ffi.string(started.envp[i]).partition(b"=")
+    for k in range(n_left):
+        name, _, posix.environ[name] = ffi.string(started.envp[_left[k]]).partition(b"=")
     return bool(n_left >= 0)
 
 
