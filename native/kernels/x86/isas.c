@@ -14,7 +14,14 @@ const mki_isa mki_cpu_isas[] = {
 };
 const int mki_n_cpu_isas = sizeof mki_cpu_isas / sizeof *mki_cpu_isas;
 
-/* __builtin_cpu_supports asks the kernel's part too (XGETBV), which it must have said for AVX2 and so for this. */
+/* __builtin_cpu_supports asks the kernel's part too (XGETBV), which it must have said for AVX2 and so for these two,
+ * whose names some compilers don't know. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 29);
+}
+
 static bool has_avx_vnni(void)
 {
     unsigned a, b, c, d;
@@ -23,7 +30,7 @@ static bool has_avx_vnni(void)
 
 bool mki_cpu_has(int i)
 {
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     switch (i) {
     case AVX512_VNNI:
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
