@@ -385,7 +385,7 @@ def _probe_threads() -> bool:
 
 # ---- fork handlers ----
 
-_child_handlers: list[Any] = []  # the interpreter's own; empty: not found yet
+_child_handlers: list[Any] | None = None  # the interpreter's own; None: not looked for yet
 
 
 def _marker() -> None:
@@ -397,11 +397,11 @@ def child_handlers() -> list[Any]:
     global _child_handlers
     import gc
 
-    if not _child_handlers:
+    if _child_handlers is None:
         os.register_at_fork(after_in_child=_marker)
         lists = [each for each in gc.get_referrers(_marker) if type(each) is list and each[-1] is _marker]
-        if len(lists) == 1:
-            _child_handlers = lists[0]
+        _child_handlers = lists[0] if len(lists) == 1 else []
+        if _child_handlers:
             _child_handlers.pop()
     return _child_handlers
 

@@ -60,3 +60,34 @@ def test_random_differs_in_each_run_and_in_each_fork(life, body):
 
 def test_random_that_was_seeded_repeats(life):
     check(life, "random.seed(7)", "print(random.random())", "0.32383276483316237")
+
+
+OWN_LIST = """
+import gc, os
+from magicheap import _cpython
+def own(): os.write(1, b"own ")
+{trouble}
+os.register_at_fork(after_in_child=own)
+found = _cpython.child_handlers()
+print(own in found, _cpython._marker in found, _cpython.child_handlers() is found, flush=True)
+if found:
+    found[found.index(own)] = lambda: os.write(1, b"other ")
+os.fork() or os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "out"),
+    [
+        ("", "True False True\nother "),
+        (
+            "referrers = gc.get_referrers; gc.get_referrers = lambda of: [*referrers(of), [of]]",
+            "False False True\nown ",
+        ),
+        ("gc.get_referrers = lambda of: []", "False False True\nown "),
+    ],
+)
+def test_the_list_of_handlers_is_the_interpreters_own_or_none(life, trouble, out):
+    life.write(OWN_LIST.format(trouble=trouble))
+    assert life.run("python", "program.py").out == out
