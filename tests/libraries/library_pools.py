@@ -246,8 +246,8 @@ HELD_SPAN = TELEMETRY.replace("        sent.extend", "        import time; time.
 # Name of the library; a body that is refused; what the refusal says; behind it; the body, and the environment, that
 # what it says leads to.
 REFUSED = {
-    "polars": (f"{POLARS}\nwork()", "run its first query behind", "print(work())", POLARS, {}),
-    "duckdb": (DUCKDB, "connect behind", QUERY, f"{DUCKDB}\nconnection.close()", {}),
+    "polars": (f"{POLARS}\nwork()", "run its first query after", "print(work())", POLARS, {}),
+    "duckdb": (DUCKDB, "connect after", QUERY, f"{DUCKDB}\nconnection.close()", {}),
     "onnxruntime": (
         (
             f"{MODEL}\noptions = onnxruntime.SessionOptions()\noptions.intra_op_num_threads = 2\n"
@@ -274,14 +274,14 @@ REFUSED = {
     ),
     "opentelemetry": (
         f"{HELD_SPAN}\ntracer.start_span('s').end()",
-        "must have been exported",
+        "have its queue exported",
         "provider.force_flush(); print(sent)",
         None,
         {},
     ),
     "sentry_sdk": (
         SENTRY.replace("        sent.append", "        import time; time.sleep(4)\n        sent.append"),
-        "must have ended",
+        "let its sending end",
         "sentry_sdk.flush(20); print(sent)",
         None,
         {},

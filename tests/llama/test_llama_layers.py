@@ -157,7 +157,7 @@ def test_where_there_is_no_launcher_every_run_loads_and_keeps_nothing(ask, tiny,
     plain, _ = ask(tiny, *SAMPLED, "--system", "a", env={"MAGICHEAP_DISABLE": "1"})
     for _ in range(2):
         assert ask(tiny, *SAMPLED, "--system", "a", command=(python, "-P", "-m", "llama")) == (plain, ["made"] * 3)
-        assert "the launcher in magicheap's package is not there" in ask.log and "committed" not in ask.log
+        assert "the launcher in magicheap's package is missing" in ask.log and "committed" not in ask.log
 
 
 # ---- what is not replaced ----

@@ -45,7 +45,7 @@ REFUSED = {
     "prctl(38, 1, 0, 0, 0)": "no_new_privs",
     "log = open('log', 'w'); os.dup2(log.fileno(), 1)": "standard output was redirected",
     "os.set_blocking(2, False)": "standard error has other status flags",
-    "os.set_inheritable(0, False)": "standard input is inherited",
+    "os.set_inheritable(0, False)": "standard input has another inheritance flag",
 }
 
 

@@ -264,7 +264,7 @@ def test_what_was_added_before_the_with_is_added_once(twins):
     both.run("1")
     assert is_warm(both.run("2", "magic"))
     ran = both.run("3", "python")
-    assert not ran.has_committed and "has added to" in ran.reason and ran.err == ""
+    assert not ran.has_committed and "has appended to" in ran.reason and ran.err == ""
     assert is_warm(both.run("4", "magic"))
 
 

@@ -106,9 +106,9 @@ def test_what_nobody_removes_is_told_once_a_second_snapshot_did_not_help(life):
     ran = life.run("magic", "program.py", "1")
     assert ran.has_committed
     again = life.run("magic", "program.py", "2")
-    assert again.has_committed and "left behind" in again.reason
+    assert again.has_committed and "left by an earlier run" in again.reason
     ran = life.run("magic", "program.py", "3")
-    assert not ran.has_committed and ran.err.count("MagicHeapWarning") == 1 and "left behind" in ran.err
+    assert not ran.has_committed and ran.err.count("MagicHeapWarning") == 1 and "left by an earlier run" in ran.err
     names = {run.out.split()[-1] for run in (again, ran)}
     assert len(names) == 2 and all(len(os.listdir(name)) == 1 for name in names)
     for name in names:
@@ -129,7 +129,7 @@ def test_after_a_run_that_was_killed_the_next_commits_anew(life):
         one.kill()
     assert os.path.isdir(name)
     ran = life.run("magic", "program.py", "2")
-    assert ran.has_committed and "left behind" in ran.reason
+    assert ran.has_committed and "left by an earlier run" in ran.reason
     assert life.run("magic", "program.py", "2").is_warm
     os.rmdir(name)
 
