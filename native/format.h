@@ -15,21 +15,20 @@
  *                      signals, touched
  *     file_bytes   | end of file
  *
- * The tables stand behind the segments because they are known last: the arena fills the file before anybody can tell
- * what it will depend on. Every part has one place: where the one before it ends, or behind the holes drawn above,
- * which follow from address and flag. Nothing is ever read or mapped from a hole, so whatever somebody puts there is
- * seen by nobody.
+ * The tables stand behind the segments because they are known last: the arena fills the file before its inputs are
+ * known. Every part has exactly one place: the end of the part before it, plus the holes drawn above, whose size
+ * follows from address and flag. Nothing is ever read or mapped from a hole, so bytes planted there have no effect.
  *
- * Everything is little-endian and of fixed width. Every integer is hostile until image.c has checked it. A name is an
- * offset into the strings table, which begins and ends with a NUL byte, so that 0 is "" and every name ends in the
- * table. Checksums are mhi_checksum (XXH64, seeded): the header's covers its page, a table's its bytes, a segment's its
- * bytes. Header and tables are checked at every open, segments when asked, since reading gigabytes would cost what the
- * file saves.
+ * Everything is little-endian and of fixed width. Every integer is hostile until image.c has checked its table. A name
+ * is an offset into the strings table, which begins and ends with a NUL byte, so that 0 is "" and every name ends in
+ * the table. Checksums are mhi_checksum (XXH64, seeded): the header's covers its page, a table's its bytes, a segment's
+ * its bytes. Header and tables are checked at every open, segments only on request, since reading gigabytes would cost
+ * the time that the file saves.
  *
  * The segments table of a process snapshot is its whole address space, sorted and without overlap: besides MEMORY there
  * are FILE segments, which are mapped from another file (an input: the executable, a library, the snapshot that this
- * one is a layer on), and ZERO segments, which are fresh anonymous memory. Fields of the header that speak of an arena
- * are 0, and it has no modules and relocations: everything comes back where it was.
+ * one is a layer on), and ZERO segments, which are fresh anonymous memory. The header's fields about an arena are 0,
+ * and there are no modules and relocations: all memory returns to its old address.
  */
 #ifndef MHI_FORMAT_H
 #define MHI_FORMAT_H
@@ -46,8 +45,8 @@ enum {
     MHI_FORMAT_VERSION = 5,
     MHI_HEADER_BYTES = 4 << 10,
     MHI_TABLES_MAX = 24,      /* arbitrary: nine are used */
-    MHI_HUGE_BYTES = 2 << 20, /* what the kernel maps as one: file and address must be congruent modulo this */
-    MHI_SEGMENTS_OFFSET = MHI_HUGE_BYTES, /* so that an arena is: it begins at a multiple */
+    MHI_HUGE_BYTES = 2 << 20, /* the kernel's huge page: file offset and address must be congruent modulo this */
+    MHI_SEGMENTS_OFFSET = MHI_HUGE_BYTES, /* so that an arena, which begins at a multiple of this, is congruent */
     MHI_FILE_BUILD_ID_MAX = 32,           /* the linker's default is 20 bytes (SHA-1) */
     MHI_STATE_COMPLETE = 0x454e4f44,      /* "DONE": the only state a reader accepts */
 };
@@ -84,7 +83,7 @@ typedef struct {
     uint32_t hd_state;   /* MHI_STATE_COMPLETE */
     uint32_t hd_n_tables;
     uint64_t hd_file_bytes;
-    uint64_t hd_address; /* the arena's: where all its pointers take it to be */
+    uint64_t hd_address; /* of the arena, as all pointers into it have it */
     uint64_t hd_capacity_bytes;
     uint64_t hd_meta_bytes;  /* control page and page table, at hd_address */
     uint64_t hd_data_offset; /* of the data, from hd_address */
@@ -93,23 +92,24 @@ typedef struct {
     uint64_t hd_root;      /* an address in the data, or 0 */
     int64_t hd_created_ns; /* since the epoch */
     mhi_file_table hd_tables[MHI_TABLES_MAX];
-    /* how many snapshots in a row, up to the one that this one replaced, no run had taken (variants.h) */
+    /* how many snapshots in a row, up to the one that this snapshot replaced, were never taken by a run (variants.h) */
     uint64_t hd_n_wasted;
     uint8_t hd_reserved[MHI_HEADER_BYTES - 112 - MHI_TABLES_MAX * sizeof(mhi_file_table)]; /* zero */
     uint64_t hd_checksum;                                                                  /* of all bytes before it */
 } mhi_file_header;
 
-/* Of a segment of a process snapshot. */
+/* Flags of a segment of a process snapshot. */
 enum {
     MHI_SEGMENT_GROWS = 1, /* ZERO or MEMORY: part of the main thread's stack, which grows downwards */
-    /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared with the children of each process */
+    /* FILE: mapped MAP_SHARED, and never writable. MEMORY: shared between each process and its children */
     MHI_SEGMENT_SHARED = 2,
     MHI_SEGMENT_DROPPABLE = 4, /* ZERO: MAP_DROPPABLE, as the C library keeps the state of getrandom */
     MHI_SEGMENT_WIPED = 8,     /* ZERO: had MADV_WIPEONFORK */
-    /* to have MADV_HUGEPAGE. FILE, ZERO: as it had. MEMORY: holds a huge page, and lies where one can be mapped */
+    /* gets MADV_HUGEPAGE. FILE, ZERO: the mapping had it. MEMORY: holds a huge page, and file and address are
+     * congruent */
     MHI_SEGMENT_HUGE = 16,
     MHI_SEGMENT_NOT_DUMPED = 32, /* ZERO: had MADV_DONTDUMP, so that no layer stores it either */
-    /* FILE, ZERO: had MADV_GUARD_INSTALL: whoever touches it gets a signal, whatever sg_prot says */
+    /* FILE, ZERO: had MADV_GUARD_INSTALL: an access raises a signal, whatever sg_prot says */
     MHI_SEGMENT_GUARD = 64,
     MHI_SEGMENT_FLAGS = 127,
 };
@@ -132,36 +132,37 @@ static inline int mhi_holds_huge(uint64_t start, uint64_t end)
     return end - start >= MHI_HUGE_BYTES + (-start & (MHI_HUGE_BYTES - 1));
 }
 
-/* How long the hole before a MEMORY segment is, where the one before it ends at `place`. */
+/* Length of the hole before a MEMORY segment; the segment before the hole ends at `place`. */
 static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t flags)
 {
     return flags & MHI_SEGMENT_HUGE ? (address - place) & (MHI_HUGE_BYTES - 1) : 0;
 }
 
-/* What the snapshot depends on: questions that were asked while it was made, each with its answer. Which members say
- * something depends on the kind; of what may be secret or long only a digest (mhi_checksum) is kept.
- *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns, ctime_ns as stat told; LIBRARY also its build-id;
- *                   digest of the content, 0: unknown (a library has its build-id)
+/* What the snapshot depends on: questions that were asked while it was made, each with its answer. Which members are
+ * used depends on the kind. Of texts that may be secret or long, only a digest (mhi_checksum) is kept.
+ *   FILE, LIBRARY   name = path; bytes, inode, device, mtime_ns, ctime_ns from stat; LIBRARY also the build-id; digest
+ *                   of the content, 0: unknown (the build-id of a library is enough)
  *   ENV             name = variable; digest of its value, 0 when it is not set
- *   VARIABLES       name = pattern with one *; besides the ENV inputs no variable is set whose name fits, in whatever
- *                   case
+ *   VARIABLES       name = pattern with one *; except for the ENV inputs, no variable is set whose name matches,
+ *                   ignoring case
  *   KEY             text = what the caller chose
- *   CPU             text = feature names with a space between; bytes = as mhi_cpu_features has them
+ *   CPU             text = feature names separated by spaces; bytes = the result of mhi_cpu_features
  *   SYSTEM          name = what; text = its version, or bytes = its number
- *   ABSENT          name = path; bytes = index + 1 of the DIRECTORY input that tells, while it is as it was, that
- *                   nothing has appeared there; 0: none
+ *   ABSENT          name = path; bytes = index + 1 of the DIRECTORY input: while that directory is unchanged, nothing
+ *                   has appeared at the path; 0: none
  *   PRESENT         name = path; bytes = its S_IFMT bits; of a symbolic link also the digest of its target
  *   DIRECTORY       name = path; inode, mtime_ns, ctime_ns
- *   LISTING         as DIRECTORY, and digest of the names in it; bytes = MH_LISTING_*; of what could be imported: as
- *                   one of NAMES
- *   NAMES           text = names of modules that were looked for, each with a slash behind it, or ?/ if in vain
- *   ARGUMENTS       digest of what follows the program's own name
+ *   LISTING         as DIRECTORY, and digest of the names in it; bytes = MH_LISTING_*; of MH_LISTING_IMPORTS: only
+ *                   names that could be modules of NAMES
+ *   NAMES           text = names of the modules that were looked for, each followed by a slash, or by ?/ if the search
+ *                   failed
+ *   ARGUMENTS       digest of the arguments behind the program's own name
  *   PLACE           text = the working directory
  *   TERMINAL        name = number of a standard stream; bytes = 1 if it is a terminal
  *   SIZE            name = the same; bytes = its columns * 65536 + rows; 0: it is no terminal
- *   HOST            digest of what uname tells; bytes = 0: without the host's name
+ *   HOST            digest of the result of uname; bytes = 0: without the host's name
  *   USER            bytes = real and effective user id * 2^32
- *   NOTE            text = what was asked that can't be asked again */
+ *   NOTE            text = a question that can't be asked again */
 typedef struct {
     uint32_t in_kind; /* MH_INPUT_* */
     uint32_t in_build_id_bytes;
@@ -170,10 +171,10 @@ typedef struct {
     uint64_t in_bytes;
     uint64_t in_inode;
     uint64_t in_device;
-    int64_t in_mtime_ns; /* MHI_MTIME_UNKNOWN: not the file that was used, so nothing matches it */
+    int64_t in_mtime_ns; /* MHI_MTIME_UNKNOWN: this is not the file that was used, so no file matches */
     uint64_t in_digest;  /* only this is kept of a variable: values may be secret */
     uint8_t in_build_id[MHI_FILE_BUILD_ID_MAX];
-    /* MHI_TIME_UNKNOWN: too young to tell one state from the next, so only the content counts */
+    /* MHI_TIME_UNKNOWN: the ctime is too young to tell this state from the next, so only the content counts */
     int64_t in_ctime_ns;
 } mhi_file_input;
 
@@ -183,8 +184,8 @@ typedef struct {
 typedef struct {
     uint64_t mo_path;           /* string */
     uint64_t mo_bytes;          /* of its address range */
-    uint64_t mo_relocations;    /* how many name it */
-    uint32_t mo_build_id_bytes; /* 0: none, the path must do */
+    uint64_t mo_relocations;    /* how many relocations lead into this module */
+    uint32_t mo_build_id_bytes; /* 0: none, so the path identifies the module */
     uint32_t mo_reserved;       /* zero */
     uint8_t mo_build_id[MHI_FILE_BUILD_ID_MAX];
 } mhi_file_module;
@@ -197,21 +198,21 @@ typedef struct {
     uint32_t rl_reserved; /* zero */
 } mhi_file_relocation;
 
-/* Where the launcher lives, and all that it needs while it builds a process: no image has anything in here. Chosen far
- * from where Linux puts executables (0x400000, 0x55...), brk areas behind them, mappings and stacks (0x7f...), and
- * arenas (0x40...). */
+/* The launcher's region: the launcher and all memory that it needs while it builds a process. No image has memory in
+ * here. Chosen far from where Linux puts executables (0x400000, 0x55...), brk areas behind them, mappings and stacks
+ * (0x7f...), and arenas (0x40...). */
 #define MHI_LAUNCHER_START 0x200000000000ull
 #define MHI_LAUNCHER_END 0x220000000000ull
 
 /* of the committing process, its forebears by fork, and those of the layers below; arbitrary */
 enum { MHI_IDS_MAX = 31 };
 
-/* What the thread that called fork needs to go on: registers, as of the return from the capture, and what the kernel
- * and the C library know the thread by. One entry. */
+/* State of the thread that called fork: its registers, as they are at the return from the capture, and its data in the
+ * kernel and the C library. One entry. */
 typedef struct {
-    mhi_registers pr_registers; /* of a size of its own on each CPU */
+    mhi_registers pr_registers; /* their size depends on the CPU */
     uint64_t pr_thread_pointer;
-    uint64_t pr_tid_address; /* set_tid_address; the thread id is stored there too, where the C library keeps it */
+    uint64_t pr_tid_address; /* set_tid_address; the C library keeps the thread id there, so the launcher stores it */
     uint64_t pr_robust_list, pr_robust_bytes;
     uint64_t pr_rseq, pr_rseq_bytes; /* rseq area, registered with the signature of glibc; 0: none */
     uint64_t pr_arguments;           /* where the launcher stores the address of the mhi_arguments */
@@ -223,12 +224,13 @@ typedef struct {
     uint64_t pr_vdso_bytes[4];                       /* size of each area, 0 behind the last */
     uint64_t pr_vdso_checksum;                       /* of the last area, the code */
     uint64_t pr_signal_stack, pr_signal_stack_bytes; /* sigaltstack; 0: none */
-    uint64_t pr_signal_mask;                         /* what the program has blocked, besides what it inherited */
-    char pr_name[16];                                /* of the thread, NUL-terminated */
-    uint64_t pr_program; /* string: what to execute when the run goes cold: the interpreter */
+    /* signals that the program has blocked, without the inherited ones */
+    uint64_t pr_signal_mask;
+    char pr_name[16];    /* of the thread, NUL-terminated */
+    uint64_t pr_program; /* string: the interpreter, which is executed when the run goes cold */
     /* string: the command line this snapshot answers to, as launcher/command.c spells it; "": none */
     uint64_t pr_command;
-    uint64_t pr_parent_checksum; /* hd_checksum of the snapshot this one is a layer on; 0: none */
+    uint64_t pr_parent_checksum; /* hd_checksum of the parent, of which this snapshot is a layer; 0: none */
     uint32_t pr_n_ids;
     uint32_t pr_ids[MHI_IDS_MAX]; /* every process id that this memory has run under, each once; 0 behind the last */
     /* of the executable, in memory: AT_PHDR, AT_PHNUM, AT_BASE, AT_ENTRY */
@@ -244,7 +246,7 @@ typedef struct {
     uint32_t ds_is_cloexec;
     uint32_t ds_reserved; /* zero */
     uint64_t ds_name;     /* string: its path */
-    uint64_t ds_offset;   /* where it stands */
+    uint64_t ds_offset;   /* file offset */
     uint64_t ds_inode;    /* 0: any (a device such as /dev/null) */
     uint64_t ds_device;   /* of a device file: its st_rdev; else 0 */
 } mhi_file_descriptor;
@@ -256,26 +258,27 @@ typedef struct {
     uint64_t si_handler, si_flags, si_restorer, si_mask;
 } mhi_file_signal;
 
-/* Pages that a resumed process writes to in any case, before its program goes on (process/rehearsal.c): a hint. Sorted;
- * each lies in one segment of private memory. As the kernel's struct iovec. */
+/* Pages that every resumed process writes to before its program goes on (process/rehearsal.c), to be prefaulted: a
+ * hint. Sorted; each lies in one segment of private memory. As the kernel's struct iovec. */
 typedef struct {
     uint64_t to_address;
     uint64_t to_bytes;
 } mhi_file_touched;
 
-/* What a resumed process finds through pr_arguments. Not part of the file: the launcher makes it, in its own region. */
+/* The block that a resumed process finds through pr_arguments. Not part of the file: the launcher makes the block, in
+ * its own region. */
 typedef struct {
     uint64_t ar_bytes; /* of this block, with all strings: a multiple of the page size */
     uint64_t ar_argc, ar_envc;
-    char **ar_argv;        /* of the program: what sys.orig_argv would be; NULL-terminated */
+    char **ar_argv;        /* of the program, as sys.orig_argv; NULL-terminated */
     char **ar_envp;        /* NULL-terminated */
     uint64_t ar_n_skipped; /* how many of ar_argv come before sys.argv */
     uint64_t ar_ignored;   /* signals that were ignored when the launcher began; bit signal - 1 */
     uint64_t ar_blocked;   /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
-    /* what is to be blocked once the process goes on: these, and what the program had blocked */
+    /* the signal mask of the process when it goes on: ar_blocked, and the signals that the program had blocked */
     uint64_t ar_mask;
     uint64_t ar_began_ns;       /* CLOCK_MONOTONIC at the launcher's first instruction */
-    uint64_t ar_image_checksum; /* hd_checksum of what was resumed */
+    uint64_t ar_image_checksum; /* hd_checksum of the resumed snapshot */
     char *ar_image_path;
 } mhi_arguments;
 
@@ -326,28 +329,28 @@ MHI_AT(mhi_file_relocation, rl_module, 16);
 MHI_AT(mhi_file_process, pr_registers, 0);
 MHI_AT(mhi_file_process, pr_thread_pointer, sizeof(mhi_registers));
 #undef MHI_AT
-/* Signals that stay blocked from the launcher's first instruction until the resumed process has taken up all that is
- * its own, so that none comes while nobody is there to hear it: all but those that tell of a fault, and the two that
- * the C library sends itself. */
+/* Signals that stay blocked from the launcher's first instruction until the resumed process has restored its handlers
+ * and state, so that none is lost in between: all but those that report a fault, and the two that the C library itself
+ * sends. */
 #define MHI_SIGNAL_BIT(number) (1ull << ((number) - 1))
 #define MHI_SIGNALS_HELD                                                                           \
     (~(MHI_SIGNAL_BIT(4) /* ILL */ | MHI_SIGNAL_BIT(5) /* TRAP */ | MHI_SIGNAL_BIT(6) /* ABRT */ | \
        MHI_SIGNAL_BIT(7) /* BUS */ | MHI_SIGNAL_BIT(8) /* FPE */ | MHI_SIGNAL_BIT(11) /* SEGV */ | \
        MHI_SIGNAL_BIT(31) /* SYS */ | MHI_SIGNAL_BIT(32) | MHI_SIGNAL_BIT(33)))
 
-/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound;
- * behind it come the snapshot's absolute path, hd_checksum in 16 hexadecimal digits (another snapshot may stand there
- * by now), how many of the program's arguments precede sys.argv in decimal, which signals were blocked in 16
- * hexadecimal digits, and the program's arguments as in sys.orig_argv. */
+/* argv[0] by which the library executes the launcher when Python has met a transaction and found its snapshot sound.
+ * The further arguments: the snapshot's absolute path; its hd_checksum in 16 hexadecimal digits, since another snapshot
+ * may have that path by then; how many of the program's arguments precede sys.argv, in decimal; the mask of blocked
+ * signals in 16 hexadecimal digits; the program's arguments as in sys.orig_argv. */
 #define MHI_RESUME_NAME "magicheap-resume"
-/* argv[0] by which `magicheap why` executes the launcher: behind it comes the command line in question, argv[0]
- * included. */
+/* argv[0] by which `magicheap why` executes the launcher. The further arguments: the command line in question, with its
+ * argv[0]. */
 #define MHI_WHY_NAME "magicheap-why"
-/* The variable that carries the reason into a cold run; behind MHI_COLD_KEPT if the snapshot is sound and fresh, and
- * only could not be resumed here and now: then to make it anew would be in vain. Python takes it out of its
- * environment. */
+/* The variable that carries the reason into a cold run. The reason follows MHI_COLD_KEPT if the snapshot is sound and
+ * fresh, and merely could not be resumed here and now: then a new commit would not help. Python removes the variable
+ * from its environment. */
 #define MHI_COLD_VARIABLE "MAGICHEAP_COLD"
-/* The variable by which the launcher has a program watched from its first instruction; magicheap.pth takes it out. */
+/* The variable by which the launcher has a program watched from its first instruction; magicheap.pth removes it. */
 #define MHI_WATCH_VARIABLE "MAGICHEAP_WATCH"
 #define MHI_COLD_KEPT "kept: "
 

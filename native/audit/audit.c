@@ -1,9 +1,9 @@
-/* audit.c - marks what the roots lead to, and judges every word that leads out.
+/* audit.c - marks the blocks that the roots lead to, and judges every word that points out of the arena.
  *
- * Marking is conservative: a word with the address of any byte of a live block keeps that block. What nothing leads to
- * (caches of libraries, blocks that were leaked) is litter: it is saved, but a later run cannot reach it, so where it
- * points does not matter. By the same argument a pointer that is hidden (compressed, XORed, in a block marked as data)
- * makes its block litter, whose pointers out are then not adjusted; mh_keep is for those.
+ * Marking is conservative: a word with the address of any byte of a live block keeps that block. Blocks that no pointer
+ * leads to (caches of libraries, leaked blocks) are litter: they are saved, but a later run can't reach them, so their
+ * pointers do not matter. For the same reason, a block whose only pointer is hidden (compressed, XORed, in a block
+ * marked as data) is litter, and its pointers out of the arena are not relocated; mh_keep is for such blocks.
  */
 #define _GNU_SOURCE
 #include "audit/audit.h"
@@ -40,12 +40,12 @@ typedef struct {
     size_t n_pending, pending_capacity;
     candidate *candidates; /* of the block being read */
     size_t n_candidates, candidates_capacity;
-    size_t n_against; /* words of it that look like addresses but are none */
+    size_t n_against; /* words of this block that look like addresses but are none */
     uint64_t relocations_capacity;
     uint32_t *module_numbers; /* of targets.modules in the result, plus one; 0: not there yet */
     uint64_t n_reached;
     mhi_audit *audit;
-    bool is_short; /* memory ran out: the result is worthless */
+    bool is_short; /* memory ran out: the result is invalid */
 } auditor;
 
 /* Room for one more item: the array, perhaps moved, or NULL with is_short set. */
@@ -93,7 +93,7 @@ static uint32_t number_of(auditor *a, uint32_t i)
 static void consider(auditor *a, const mhi_block *block, uint64_t offset, uint64_t word)
 {
     if (word - a->layout.address < a->layout.data_offset + a->layout.capacity_bytes)
-        return; /* the arena's own tables and free space, which a later run has at the same address */
+        return; /* into the arena's own tables or free space, which a later run has at the same address */
     mhi_target target = mhi_targets_find(&a->targets, word);
     if (target.kind == MHI_TARGET_PROGRAM)
         number_of(a, target.module);
@@ -148,7 +148,7 @@ static void add_finding(auditor *a, const mhi_block *block, const candidate *c)
              c->target.mapping->is_deleted ? " (deleted)" : "");
 }
 
-/* E2 of targets.c; in small blocks all are certain. */
+/* E2 of targets.c; in small blocks all words are certain. */
 static void judge(auditor *a, const mhi_block *block)
 {
     size_t n_weak = 0;
@@ -209,7 +209,7 @@ static int prepare(auditor *a, mh_error *err)
     int status = mhi_targets_read(&a->targets, err);
     if (status != MH_OK)
         return status;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE; /* touched only where blocks are */
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE; /* accessed only where blocks begin */
     int result = mhi_sys_mmap((void **)&a->marks, NULL, a->marks_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot map the audit's marks");

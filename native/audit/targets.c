@@ -1,8 +1,8 @@
-/* targets.c - telling pointers from numbers.
+/* targets.c - tells pointers from numbers.
  *
- * The heap has no types, so a word that is an address of something mapped may still be a number. Taking a number for a
- * pointer is harmful in two ways: relocated, it is corrupted; reported, it refuses a good commit. Overlooking a pointer
- * lets a later run crash. Which numbers can be addresses at all? The upper bits of an address are zero
+ * The heap has no types, so a word that is the address of mapped memory may still be a number. Taking a number for a
+ * pointer is harmful in two ways: relocated, it is corrupted; reported, it refuses a good commit. A pointer that is
+ * overlooked makes a later run crash. Few numbers can be addresses: the upper bits of an address are zero
  * (MHI_ADDRESS_BITS), so floats, quantised weights and text hardly ever are (one random word in 65,536 passes, and must
  * then hit a few hundred MB out of 128 TiB). What remains are pairs of small integers, when the upper of the two (say
  * 0x7f12 of 0x7f12'3456789a, or 0x55d0) happens to be the upper half of addresses here; and, in a program that is not
@@ -16,15 +16,15 @@
  *     - as evident: 8-aligned in a module's data (vtables, statics), 8-aligned or behind a NUL byte in its constants
  *       (string literals), 16-aligned in other memory;
  *     - as weak: anything else.
- *     Arrays of pointers are evident for the most part, chance is weak for the most part: it meets these conditions in
- *     one case of 3 to 16. So the block votes: if evident words outnumber those that are weak or fail E3, all but the
- *     latter count; else only the certain.
+ *     Words of an array of pointers are mostly evident. Numbers are mostly weak: they meet these conditions by chance
+ *     in one case of 3 to 16. So the block votes: if evident words outnumber those that are weak or fail E3, all words
+ *     count except those that fail E3; else only the certain ones.
  * E3  A word below 4 GiB into [heap] counts, in blocks of any size, only where malloc's own chunk headers say that a
  *     block in use begins, or where a Python object in such a block begins (behind its garbage collector's header) or
  *     has its bytes.
- * E4  A word into a program that is not position-independent needs no judgement: the program lies at the same address
- *     for ever, so it is only noted that it is needed. Nor does one between the segments of a module, or behind the
- *     last in its page, where nothing is.
+ * E4  A word into a program that is not position-independent needs no judgement: the program always has the same
+ *     address, so only the dependency is recorded. Nor does a word between the segments of a module, or behind the last
+ *     one in its page, where nothing is.
  *
  * Measured with CPython (not position-independent), numpy and sentencepiece loaded, how many numbers were taken for
  * pointers: of 64 MB each of random int32, int32 below 49,152 and int8, whether in one block or in blocks of 1 KiB, and
@@ -32,8 +32,8 @@
  * in nine processes out of ten, whose [heap] lies higher). Of 2 ** 20 words made of the upper half of a library's
  * address and a random lower half, in one block, one to seven.
  *
- * Memory outside the arena is read through /proc/self/mem, where what another thread unmaps meanwhile is an error and
- * not a signal.
+ * Memory outside the arena is read through /proc/self/mem, where memory that another thread unmaps meanwhile causes an
+ * error, not a signal.
  */
 #define _GNU_SOURCE
 #include "audit/targets.h"
@@ -54,7 +54,7 @@
 #include "sys/sys.h"
 
 enum {
-    GUARD_MAX = 64 << 10 /* a thread's stack lies above a guard of a page or so; what malloc reserves is megabytes */
+    GUARD_MAX = 64 << 10 /* a thread's stack lies above a guard of about a page, while malloc reserves megabytes */
 };
 
 /* ---- Reading ---- */
@@ -145,7 +145,7 @@ int mhi_targets_read(mhi_targets *targets, mh_error *err)
         return status;
     }
     read_windows(targets);
-    /* refused: nothing is evident that needs a look */
+    /* if refused, no word is evident that needs its target to be read */
     targets->memory_fd = mhi_sys_open("/proc/self/mem", O_RDONLY, 0);
     return MH_OK;
 }
@@ -306,8 +306,8 @@ static void add_block(mhi_targets *targets, const uint64_t *heap, uint64_t at, u
 }
 
 /* Walks glibc's chunks: {size of the one before, own size with three flags, block}, each beginning where the last one
- * ends; the lowest flag says that the one before is in use. Where another allocator has the heap the first sizes make
- * no sense, and nothing is learnt. */
+ * ends; the lowest flag says that the one before is in use. If another allocator uses the heap, the first sizes make no
+ * sense, and nothing is learnt. */
 static void read_blocks(mhi_targets *targets)
 {
     uint64_t start = targets->brk->start, size = targets->brk->end - start;

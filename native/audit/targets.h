@@ -1,4 +1,4 @@
-/* targets.h - where in this process a word may point, and how much speaks for its being a pointer. */
+/* targets.h - the target of a word in this process, and the evidence that the word is a pointer. */
 #ifndef MHI_AUDIT_TARGETS_H
 #define MHI_AUDIT_TARGETS_H
 #include "arch/arch.h"
@@ -18,7 +18,7 @@ typedef struct {
     const mhi_mapping *mapping; /* else */
 } mhi_target;
 
-/* See targets.c for what they rest on. */
+/* The criteria are in targets.c. */
 typedef enum { MHI_NO_POINTER, MHI_WEAK, MHI_EVIDENT, MHI_CERTAIN } mhi_evidence;
 
 typedef struct {
@@ -26,7 +26,7 @@ typedef struct {
     ElfW(Phdr) * headers;
     size_t n_headers;
     uint64_t bias;
-    int32_t *functions; /* where functions begin, from frames_at; sorted; read when first asked for */
+    int32_t *functions; /* starts of functions, from frames_at; sorted; read at the first use */
     uint32_t n_functions;
     uint64_t frames_at; /* .eh_frame_hdr, or 0 */
 } mhi_target_module;
@@ -35,11 +35,11 @@ typedef struct {
     mhi_target_module *modules; /* by address */
     uint32_t n_modules;
     mhi_maps maps;
-    uint64_t lowest, span_bytes;                   /* everything mapped lies here */
+    uint64_t lowest, span_bytes;                   /* all mappings lie in this range */
     uint8_t windows[1 << (MHI_ADDRESS_BITS - 32)]; /* of 4 GiB each: is anything mapped there? */
     int memory_fd;                                 /* /proc/self/mem */
     const mhi_mapping *brk;                        /* "[heap]", or NULL */
-    /* one bit per 16 bytes of brk: a pointer may lead there; read when first asked for */
+    /* one bit per 16 bytes of brk: a pointer may lead there; read at the first use */
     uint64_t *blocks;
     bool brk_was_read;
 } mhi_targets;
@@ -47,7 +47,7 @@ typedef struct {
 int mhi_targets_read(mhi_targets *targets, mh_error *err);
 void mhi_targets_release(mhi_targets *targets); /* zeroed structs are allowed */
 
-/* Tells nearly every number from an address at the cost of a subtraction and a load. */
+/* False for nearly every number, at the cost of a subtraction and a load. */
 static inline bool mhi_targets_may_contain(const mhi_targets *targets, uint64_t word)
 {
     return word - targets->lowest < targets->span_bytes && targets->windows[word >> 32];

@@ -1,11 +1,11 @@
-/* identity.h - which file it is, by what stat tells: the one place where that is compared.
+/* identity.h - identity and state of files by stat: the one place where these are compared.
  *
- * I1  Two files that exist at one moment are one if device and inode are.
- * I2  A file that was seen before is unwritten since if inode, size and mtime are as they were. The device is not asked
- *     for: its number changes from boot to boot and from container to container.
- * I3  It is in the same state if the ctime is, too. That tells apart what `touch -r` makes alike, and two file systems
- *     of one making; but a link, or a change of the time of access by us, changes it.
- * What is in a file, for a file that is in another state, is the business of snapshot/identity.h.
+ * I1  Two files that exist at the same time are the same if device and inode are equal.
+ * I2  A file is unwritten since it was recorded if inode, size and mtime are unchanged. The device is not compared: its
+ *     number changes from boot to boot and from container to container.
+ * I3  A file is in the same state if the ctime is unchanged, too. The ctime distinguishes files that `touch -r` makes
+ *     alike, and two file systems of one making; but a new link, or our own change of the access time, changes it.
+ * For a file in another state, snapshot/identity.h compares the content.
  */
 #ifndef MHI_FILE_IDENTITY_H
 #define MHI_FILE_IDENTITY_H
@@ -46,7 +46,7 @@ static inline bool mhi_is_unwritten(const mhi_file_state *was, const mhi_file_st
     return was->id.inode == is->id.inode && was->bytes == is->bytes && was->mtime_ns == is->mtime_ns;
 }
 
-/* I3; of a directory the size tells nothing. */
+/* I3; the size of a directory is not compared. */
 static inline bool mhi_is_same_state(const mhi_file_state *was, const mhi_file_state *is, bool is_file)
 {
     return was->id.inode == is->id.inode && was->mtime_ns == is->mtime_ns && was->ctime_ns == is->ctime_ns &&

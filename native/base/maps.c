@@ -5,8 +5,8 @@
  *     ...
  *     VmFlags: rd wr mr mw me ac sd
  *
- * The kernel writes the mappings as it is asked for them, so a reader that is slow, or changes mappings meanwhile,
- * still sees each address at most once.
+ * The kernel produces the mappings as they are read, so a reader that is slow, or changes mappings meanwhile, still
+ * sees each address at most once.
  */
 #define _GNU_SOURCE
 #include "base/maps.h"
@@ -108,7 +108,7 @@ int mhi_mappings_open(mhi_mappings *mappings)
 
 void mhi_mappings_close(mhi_mappings *mappings) { mhi_sys_close(mappings->fd); }
 
-/* The next line, NUL-terminated, of a mapping that is wholly there; NULL if it is not. */
+/* The next line, NUL-terminated, of a mapping that was read completely; NULL if it was not. */
 static char *next_line(mhi_mappings *mappings)
 {
     char *start = mappings->text + mappings->used;
@@ -136,7 +136,8 @@ static void parse_flags(const char *flags, mhi_mapping *mapping)
                 *known[i].flag = true;
 }
 
-/* Reads until a mapping is in the text from its first line to its last, so that its name can stay where it was read. */
+/* Reads until the buffer holds a mapping from its first line to its last, so that its name can point into the
+ * buffer. */
 static int make_whole(mhi_mappings *mappings)
 {
     static const char last[] = "VmFlags:";

@@ -1,4 +1,4 @@
-/* maps.h - the address space of this process: one parser of what /proc tells of it. */
+/* maps.h - the address space of this process: the one parser of /proc/self/maps and smaps. */
 #ifndef MHI_MAPS_H
 #define MHI_MAPS_H
 #include <stdbool.h>
@@ -13,11 +13,11 @@ typedef struct {
     uint32_t prot; /* PROT_* */
     bool is_shared;
     uint64_t offset;  /* in the file */
-    mhi_file_id file; /* zero: of no file; its device may be another than stat's, as on btrfs and overlayfs */
+    mhi_file_id file; /* zero: of no file; the device may differ from stat's, as on btrfs and overlayfs */
     /* path, [heap] and the like, or ""; valid until the next call, or as long as the list */
     const char *name;
-    bool is_deleted; /* the file has no name any more; it is cut off from `name` */
-    /* its VmFlags; false where they were not asked for */
+    bool is_deleted; /* the file has no name any more; that mark is cut off from `name` */
+    /* its VmFlags; false where they were not read */
     bool grows_down, is_droppable, is_wiped, is_not_dumped, is_huge, is_hugetlb, is_device;
 } mhi_mapping;
 
@@ -29,13 +29,13 @@ bool mhi_mapping_is_vdso(const mhi_mapping *mapping);
 /* A reader of /proc/self/smaps. */
 typedef struct {
     int fd;
-    size_t used, size;  /* of the text: read so far, there is */
+    size_t used, size;  /* of the text: bytes parsed, bytes there */
     char text[1 << 16]; /* a line is at most a path of PATH_MAX bytes, each escaped to four */
 } mhi_mappings;
 
 /* 0 or -errno. */
 int mhi_mappings_open(mhi_mappings *mappings);
-/* 1: here is one; 0: there are no more; -errno, -EINVAL if the text is not as expected. */
+/* 1: a mapping; 0: no more; -errno, -EINVAL if the text is not as expected. */
 int mhi_mappings_next(mhi_mappings *mappings, mhi_mapping *mapping);
 void mhi_mappings_close(mhi_mappings *mappings);
 
@@ -44,10 +44,10 @@ void mhi_mappings_close(mhi_mappings *mappings);
 typedef struct {
     mhi_mapping *items; /* by address */
     size_t n_items;
-    char *text; /* what the names point into */
+    char *text; /* the names point into it */
 } mhi_maps;
 
-/* A moment of them: other threads may map and unmap meanwhile. Fails for want of memory or of /proc. */
+/* The mappings at one moment: other threads may map and unmap meanwhile. Fails for want of memory or of /proc. */
 int mhi_maps_read(mhi_maps *maps, mh_error *err);
 void mhi_maps_release(mhi_maps *maps); /* zeroed structs are allowed */
 /* The mapping around an address, or NULL. */
@@ -55,11 +55,11 @@ const mhi_mapping *mhi_maps_find(const mhi_maps *maps, uint64_t address);
 
 /* ---- Pages: an entry of /proc/self/pagemap ---- */
 
-/* Its bits, from Documentation/admin-guide/mm/pagemap.rst. */
+/* The bits of an entry, from Documentation/admin-guide/mm/pagemap.rst. */
 #define MHI_PAGE_PRESENT (1ull << 63)
 #define MHI_PAGE_SWAPPED (1ull << 62)
 #define MHI_PAGE_OF_FILE (1ull << 61)   /* or shared anonymous */
-#define MHI_PAGE_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL, as Linux 6.15 and later tell */
+#define MHI_PAGE_GUARD (1ull << 58)     /* MADV_GUARD_INSTALL, shown by Linux 6.15 and later */
 #define MHI_PAGE_EXCLUSIVE (1ull << 56) /* no other process has it mapped */
 
 /* Whether the page is the process's own and no file's: it was written to, or zeros were read from it. */

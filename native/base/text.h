@@ -1,4 +1,4 @@
-/* text.h - texts and paths: what C's own library has no function for, or none that may be called here. */
+/* text.h - texts and paths: functions that the C library lacks, or has but that may not be called here. */
 #ifndef MHI_TEXT_H
 #define MHI_TEXT_H
 #include <stdbool.h>
@@ -11,11 +11,11 @@ static inline bool mhi_ends(const char *text, const char *with)
     return length >= n && memcmp(text + length - n, with, n) == 0;
 }
 
-/* A copy of the caller's own, of "" for NULL; NULL for want of memory. Not strdup: that calls malloc from inside libc,
+/* A copy that the caller owns, of "" for NULL; NULL for want of memory. Not strdup: that calls malloc from inside libc,
  * which is routed into the arena. */
 char *mhi_copy_text(const char *text);
 
-/* What follows the last slash; all of it where there is none. */
+/* The part behind the last slash; the whole path if there is none. */
 const char *mhi_path_name(const char *path);
 /* The directory of an absolute path, into a buffer of PATH_MAX bytes. */
 void mhi_path_directory(const char *absolute, char *directory);

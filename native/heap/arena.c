@@ -14,7 +14,7 @@ enum { CONTROL_VERSION = 1 };
 static uint64_t table_bytes(uint64_t data_bytes) { return data_bytes / MHI_PAGE * sizeof(uint32_t); }
 static uint64_t meta_bytes(uint64_t data_bytes) { return MHI_PAGE + mhi_round_up(table_bytes(data_bytes), MHI_PAGE); }
 
-/* The struct of an arena and what this process alone knows of it, in one mapping: struct | live map | spans. */
+/* Makes the state of an arena that only this process has, in one mapping: struct | live map | spans. */
 static int make_side(mh_arena **arena, uint64_t data_capacity, mh_error *err)
 {
     uint64_t head = mhi_round_up(sizeof **arena, MHI_PAGE);
@@ -131,7 +131,7 @@ static uint64_t data_bytes(const mh_arena *arena)
     return arena->live != NULL ? (uint64_t)arena->n_pages * MHI_PAGE : mhi_limit(arena);
 }
 
-/* Paused or sealed. */
+/* Of a paused or sealed arena. */
 static void count(const mh_arena *arena, mh_arena_stats *stats)
 {
     uint64_t blocks[MHI_CLASSES];
@@ -166,7 +166,7 @@ void mh_arena_read_stats(mh_arena *arena, mh_arena_stats *stats)
 
 void mhi_arena_read_layout(const mh_arena *arena, mhi_arena_layout *layout)
 {
-    mh_arena *shared = (mh_arena *)arena; /* pausing changes its gate, nothing the caller can see */
+    mh_arena *shared = (mh_arena *)arena; /* pausing changes only the gate, which the caller can't see */
     mh_arena_stats stats = { 0 };
     mhi_pause(shared, NULL);
     if (arena->live != NULL)
@@ -209,7 +209,7 @@ int mhi_arena_seal(mh_arena *arena, mh_error *err)
     return status;
 }
 
-/* What lies behind the data is reserved for growth that will not come. */
+/* Unmaps the address space behind the data: a sealed arena does not grow. */
 static void trim(mh_arena *arena)
 {
     uint64_t kept = data_bytes(arena), kept_bytes = arena->data_offset + kept;
@@ -255,7 +255,7 @@ static bool control_agrees(const mhi_arena_layout *layout)
            control.data_bytes == layout->data_bytes && control.live_blocks == layout->live_blocks;
 }
 
-/* The fork handlers must be there before the lock is first held, or a child could inherit it held by a thread that it
+/* The fork handlers must be registered before the lock is first held, or a child could inherit a lock whose holder it
  * does not have. */
 int mhi_arena_begin_adopting(mh_error *err)
 {
@@ -276,7 +276,7 @@ void mhi_arena_set_identity(mh_arena *arena, uint64_t identity)
 
 bool mhi_arena_is_at(uint64_t address, uint64_t identity)
 {
-    pthread_mutex_lock(&mhi_registry_lock); /* nothing that is registered is unmapped meanwhile */
+    pthread_mutex_lock(&mhi_registry_lock); /* no registered arena is unmapped meanwhile */
     const mh_arena *arena = mh_arena_of((const void *)address);
     bool is_at = arena != NULL && arena->address == address && arena->identity == identity;
     pthread_mutex_unlock(&mhi_registry_lock);

@@ -1,4 +1,4 @@
-/* arena.h - what the layers above know of an arena.
+/* arena.h - the interface of an arena for the layers above.
  *
  * In the address space, at a fixed address (see MHI_REGION_*), lies
  *
@@ -6,10 +6,10 @@
  *     | control page | page table ...    | data: slabs and large spans -->      |
  *     '--- anonymous memory, private ---''--- the file that will be the snapshot, or anonymous ---'
  *
- * control: the allocator's state; page table: one entry per data page, which tells for any address the block it lies
- * in. Beside the arena, in this process only, lies the *live map*: one byte per 16 bytes of data, 0 or, where a live
- * block begins, its owner. It answers "is this the start of a live block" for free(), and "who made it" for the audit;
- * it is never stored.
+ * control: the allocator's state; page table: one entry per data page, by which the block around any address is found.
+ * Beside the arena, in this process only, lies the *live map*: one byte per 16 bytes of data, 0 or, where a live block
+ * begins, its owner. It answers "is this the start of a live block" for free(), and "who made it" for the audit; it is
+ * never stored.
  */
 #ifndef MHI_ARENA_H
 #define MHI_ARENA_H
@@ -37,7 +37,7 @@ enum {
 };
 
 typedef struct {
-    /* where to look first: a number that is reduced modulo the slots; the next free one is taken */
+    /* where to look first: reduced modulo the number of slots; the next free slot is taken */
     uint64_t first_slot;
     uint64_t capacity_bytes; /* 0: MHI_DEFAULT_CAPACITY */
     int fd;                  /* file that backs the data, already open read-write and empty there; -1: anonymous */
@@ -68,7 +68,7 @@ int mhi_arena_create(mh_arena **arena, const mhi_arena_config *config, mh_error 
 /* Allocation with an owner; the public mh_malloc family is this with MHI_OWNER_EXPLICIT. `owner` may carry
  * MHI_BLOCK_DATA. */
 void *mhi_arena_malloc(mh_arena *arena, size_t size_bytes, uint8_t owner);
-void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner); /* zero up to its usable size */
+void *mhi_arena_calloc(mh_arena *arena, size_t size_bytes, uint8_t owner); /* zero zeroed up to the usable size */
 void *mhi_arena_memalign(mh_arena *arena, size_t align_bytes, size_t size_bytes, uint8_t owner);
 void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t owner);
 
@@ -78,8 +78,8 @@ void *mhi_arena_realloc(mh_arena *arena, void *block, size_t size_bytes, uint8_t
 int mhi_arena_seal(mh_arena *arena, mh_error *err);
 bool mhi_arena_is_sealed(const mh_arena *arena);
 
-/* On a sealed arena that this process filled. */
-/* also before sealing; false: no live block */
+/* For a sealed arena that this process filled. */
+/* also before sealing; false: `address` is in no live block */
 bool mhi_arena_mark_data(mh_arena *arena, const void *address);
 /* the live block around an address; also before sealing */
 bool mhi_arena_find_block(const mh_arena *arena, uint64_t address, mhi_block *block);
@@ -93,26 +93,25 @@ void mhi_arena_count_owners(mh_arena *arena, mhi_owner_count counts[MHI_OWNER_MA
 /* Zeroes every byte of data that no live block uses, whole free pages by giving them back (holes in the file). */
 int mhi_arena_wipe_free(mh_arena *arena, mh_error *err);
 void mhi_arena_read_layout(const mh_arena *arena, mhi_arena_layout *layout);
-/* 0, or why the file does not hold all the data, which then can't be committed in place: the errno with which the file
- * could not be grown, or ECHILD after a fork, since parent and child must not go on sharing it. */
+/* 0, or the reason why the file does not hold all the data, so that it can't be committed in place: the errno of the
+ * failed growth of the file, or ECHILD after a fork, since parent and child must not share the file. */
 int mhi_arena_backing_error(const mh_arena *arena);
-/* Replaces the shared mapping of the file by a private one of the same bytes, and gives the unused address space back.
- * */
+/* Replaces the shared mapping of the file by a private one of the same bytes, and unmaps the unused address space. */
 int mhi_arena_make_private(mh_arena *arena, mh_error *err);
 
 /* Takes over an arena that the snapshot layer has mapped from a file at layout->address, sealed. Checks that the
- * control page agrees with `layout`; MH_ERR_CORRUPT else. Only usable_size, find by address (mh_arena_of) and free
- * (nothing) work on it. */
+ * control page agrees with `layout`; MH_ERR_CORRUPT if not. On such an arena only usable_size, mh_arena_of and free
+ * (which does nothing) work. */
 int mhi_arena_adopt(mh_arena **arena, const mhi_arena_layout *layout, mh_error *err);
-/* Which snapshot's bytes it began with, or has become: hd_checksum; 0: none. */
+/* Sets the snapshot from which the arena was attached, or that it has become: hd_checksum; 0: none. */
 void mhi_arena_set_identity(mh_arena *arena, uint64_t identity);
 /* Whether an arena of that identity begins at this address. */
 bool mhi_arena_is_at(uint64_t address, uint64_t identity);
 /* Finds free address space for an arena that is to be adopted, and reserves it, inaccessible. MH_ERR_BUSY or
  * MH_ERR_SYSTEM. */
 int mhi_arena_reserve(uint64_t *address, uint64_t first_slot, uint64_t capacity_bytes, mh_error *err);
-/* Between them one thread attaches: from the look at an address until the arena is registered there. A fork waits for
- * it. */
+/* Only one thread is between these two calls: it attaches, from the look at an address until the arena is registered
+ * there. A fork waits for that thread. */
 int mhi_arena_begin_adopting(mh_error *err);
 void mhi_arena_end_adopting(void);
 

@@ -3,9 +3,9 @@
  *     data  | file, MAP_SHARED          | anonymous                | reserved, inaccessible           |
  *           0                       file_bytes                limit_bytes              capacity - data_offset
  *
- * An arena without a file has file_bytes 0. One with a file goes on anonymously when the disk gives no more: malloc
- * never fails because of the disk. Disk blocks are allocated before the pages are mapped, since a store into a mapped
- * hole on a full disk is a SIGBUS, not an errno.
+ * An arena without a file has file_bytes 0. One with a file goes on anonymously when the disk is full: malloc never
+ * fails because of the disk. Disk blocks are allocated before the pages are mapped, since a store into a mapped hole on
+ * a full disk is a SIGBUS, not an errno.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,8 +15,8 @@
 
 #include "heap/heap.h"
 
-/* Growth in one step: an eighth of what there is, between 2 MiB and this. Arbitrary: a step costs microseconds, and
- * what is not used of the last one is given back when the arena is committed. */
+/* Growth in one step: an eighth of what there is, between 2 MiB and this. Arbitrary: a step costs microseconds, and the
+ * unused part of the last one is given back when the arena is committed. */
 #define STEP_MAX (256ull << 20)
 
 static uint64_t data_capacity(const mh_arena *arena) { return arena->capacity_bytes - arena->data_offset; }
@@ -27,7 +27,7 @@ static int allow(void *start, uint64_t bytes)
     return mhi_sys_mprotect((void *)from, to - from, PROT_READ | PROT_WRITE);
 }
 
-/* The part of live map, page table and spans that describes data [from, to). */
+/* Makes the part of live map, page table and spans accessible that describes data [from, to). */
 static int grow_tables(mh_arena *arena, uint64_t from, uint64_t to)
 {
     uint64_t page = from / MHI_PAGE, n = (to - from) / MHI_PAGE;
@@ -46,7 +46,7 @@ static int grow_file(mh_arena *arena, uint64_t from, uint64_t to)
                               arena->file_offset + from);
     if (result < 0)
         return result;
-    /* a third of the time for the first touch, and what later runs map is in huge pages already */
+    /* the first touch takes a third of the time, and later runs map pages that are already huge */
     mhi_sys_madvise(start, to - from, MADV_HUGEPAGE);
     arena->file_bytes = to;
     return 0;
@@ -61,7 +61,7 @@ static int grow_data(mh_arena *arena, uint64_t from, uint64_t to)
         arena->backing_error = -result;
     }
     int result = allow((void *)(arena->data + from), to - from);
-    /* a quarter of the time for the first touch; where the kernel has no huge pages, nothing is lost */
+    /* the first touch takes a quarter of the time; where the kernel has no huge pages, nothing is lost */
     if (result == 0)
         mhi_sys_madvise((void *)(arena->data + from), to - from, MADV_HUGEPAGE);
     return result;
@@ -94,7 +94,7 @@ bool mhi_backing_clear(mh_arena *arena, uint64_t offset, uint64_t bytes)
         return false;
     if (in_file > 0 && mhi_sys_fallocate(arena->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
                                          arena->file_offset + offset, in_file) < 0)
-        return false; /* not every file system can: then the pages stay as they are */
+        return false; /* not every file system can punch holes: then the pages stay unchanged */
     return in_file == bytes ||
            mhi_sys_madvise((void *)(arena->data + offset + in_file), bytes - in_file, MADV_DONTNEED) == 0;
 }
@@ -121,9 +121,9 @@ int mhi_backing_make_private(mh_arena *arena)
     return result;
 }
 
-/* After a fork each process must have memory of its own. A shared mapping would stay one memory; and a private one in
- * the child alone would still show, page by page until the child writes to it, what the parent writes to the file. So
- * the parent gives it up too. */
+/* After a fork each process must have memory of its own. A shared mapping would stay one memory. A private mapping in
+ * the child alone would still show the parent's writes to the file, in each page that the child has not written. So the
+ * parent gives up the file, too. */
 void mhi_backing_leave_file(mh_arena *arena)
 {
     if (arena->fd >= 0 && !arena->is_private && mhi_backing_make_private(arena) == 0)

@@ -1,4 +1,4 @@
-/* blocks.c - finding blocks by address, visiting all, wiping what is between them. */
+/* blocks.c - finding blocks by address, visiting all, wiping the memory between them. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -124,7 +124,7 @@ void mhi_arena_count_owners(mh_arena *arena, mhi_owner_count counts[MHI_OWNER_MA
 
 /* ---- Wiping ---------------------------------------------------------------------------------------------------- */
 
-/* Reads first: a page of the file that was never touched stays clean, and is not written to the disk. */
+/* Reads before it writes: an untouched page of the file stays clean, and is not written to the disk. */
 static void write_zeros(mh_arena *arena, uint64_t from, uint64_t to)
 {
     for (uint64_t end; from < to; from = end) {

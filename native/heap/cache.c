@@ -8,9 +8,9 @@
  * one thread it falls before (2), and then (2) sees the gate closed; or behind (2), hence behind (1), and then (c) sees
  * busy = 1 and waits for the thread to leave. So from the end of (c) nobody is inside, and nobody comes in. Without it,
  * (1) could linger in a store buffer while (2) is done. Where the kernel has no membarrier, the gate is never quite
- * open (MHI_GATE_FENCED), and everyone who finds it so makes a fence and looks at it again, which does the same at 20
- * ns a call. The caches themselves need no atomics: leaving is a release that (c) acquires, and so is opening the gate
- * to (2).
+ * open (MHI_GATE_FENCED), and each thread that finds it so executes a fence and loads it again, which has the same
+ * effect at 20 ns a call. The caches themselves need no atomics: leaving is a release that (c) acquires, and so is
+ * opening the gate to (2).
  *
  * A seal is a pause that never ends. A fork is a pause around the fork: no lock is held and no list half-changed at
  * that moment in either process, whatever the other threads were doing.
@@ -51,7 +51,7 @@ static void empty(mh_arena *arena, mhi_cache *cache, bool drain)
     }
 }
 
-/* One that no thread owns; NULL: no memory. */
+/* A cache that no thread owns; NULL: no memory. */
 static mhi_cache *get_unused(void)
 {
     void *memory;
@@ -70,7 +70,7 @@ static mhi_cache *get_unused(void)
     return cache;
 }
 
-/* In this thread's ring, one that serves `arena`, or NULL. */
+/* The cache in this thread's ring that serves `arena`, or NULL. */
 static mhi_cache *find_own(mh_arena *arena)
 {
     mhi_cache *first = mhi_thread_cache, *cache = first;
@@ -108,8 +108,8 @@ static mhi_cache *attach(mh_arena *arena)
     return cache;
 }
 
-/* Everything but the case that mhi_enter deals with. The spare cache is used under the registry lock, which keeps both
- * other users and pauses away; it serves threads that cannot have a cache of their own, one call at a time. */
+/* All cases but the one that mhi_enter handles. The spare cache is used under the registry lock, which keeps both other
+ * users and pauses away; it serves threads that cannot have a cache of their own, one call at a time. */
 mhi_cache *mhi_enter_slow(mh_arena *arena)
 {
     mhi_cache *cache = mhi_thread_cache;
@@ -123,7 +123,7 @@ mhi_cache *mhi_enter_slow(mh_arena *arena)
     if (mhi_is_sealed(arena))
         return NULL;
     cache = find_own(arena);
-    if (cache != NULL && cache != mhi_thread_cache) { /* it works with several arenas */
+    if (cache != NULL && cache != mhi_thread_cache) { /* the thread uses several arenas */
         mhi_thread_cache = cache;
         return mhi_enter(arena);
     }
@@ -140,7 +140,7 @@ mhi_cache *mhi_enter_slow(mh_arena *arena)
     atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
     pthread_mutex_unlock(&mhi_registry_lock);
     if (is_first)
-        pthread_setspecific(exit_key, cache); /* may call calloc, even ours */
+        pthread_setspecific(exit_key, cache); /* pthread_setspecific may call calloc, even ours */
     return cache;
 }
 
@@ -150,7 +150,7 @@ void mhi_leave_spare(mh_arena *arena)
     pthread_mutex_unlock(&mhi_registry_lock);
 }
 
-/* Registry lock. */
+/* Needs the registry lock. */
 static void retire(mhi_cache *cache)
 {
     empty(mhi_cache_arena(cache), cache, true);
@@ -192,7 +192,7 @@ static int barrier(mh_error *err)
 static void close_gate(mh_arena *arena) { atomic_fetch_or(&arena->gate, MHI_GATE_PAUSED); }
 static void open_gate(mh_arena *arena) { atomic_fetch_and(&arena->gate, ~(uint32_t)MHI_GATE_PAUSED); }
 
-/* (c), for one arena or (NULL) all. A thread that pauses is itself not inside. */
+/* (c), for one arena or (NULL) all. The pausing thread itself is not inside. */
 static void wait_until_left(const mh_arena *arena)
 {
     for (mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next) {
@@ -262,8 +262,8 @@ static void after_fork_in_parent(void)
  * on in it. */
 static void leave_file_to_parent(mh_arena *arena)
 {
-    mhi_backing_make_private(arena); /* where that failed before the fork */
-    arena->is_private = true;        /* if it fails again: draining must not change the parent's file */
+    mhi_backing_make_private(arena); /* retried in case it failed before the fork */
+    arena->is_private = true;        /* even if that failed again: draining must not change the parent's file */
     mhi_cache_detach_all(arena, true);
     atomic_fetch_or(&arena->gate, MHI_GATE_SEALED);
 }
@@ -279,7 +279,7 @@ static void after_fork_in_child(void)
         cache->is_orphan = false;
     unused = NULL;
     for (mhi_cache *cache = mhi_caches; cache != NULL; cache = cache->next)
-        if (cache->is_orphan) { /* its thread is not in this process, though perhaps it was just looking at the gate */
+        if (cache->is_orphan) { /* its thread does not exist in this process, but may have been between (1) and (2) */
             atomic_store_explicit(&cache->busy, 0, memory_order_relaxed);
             retire(cache);
         }
@@ -297,7 +297,7 @@ static void init_once(void)
         init_result = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* In a process of several threads this takes the kernel some milliseconds: a run that only attaches is spared them. */
+/* With several threads the registration takes the kernel some milliseconds; a run that only attaches avoids it. */
 static void init_barrier_once(void) { has_membarrier = mhi_sys_membarrier_register() == 0; }
 
 int mhi_cache_init(bool allocates, mh_error *err)

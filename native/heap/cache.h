@@ -16,11 +16,12 @@ typedef struct mhi_cache mhi_cache;
 struct mhi_cache {
     _Atomic(mh_arena *) arena; /* whose blocks it holds; &mhi_no_arena: it is empty */
     _Atomic uint32_t busy;     /* its thread is inside the arena */
-    /* The arena's own, so that the common case need not go there. Only the cache's thread reads and writes them. */
+    /* Copies of the arena's members, so that the common case need not access the arena. Only the cache's thread reads
+     * and writes them. */
     uintptr_t data;
     _Atomic uint8_t *live;
     _Atomic uint32_t *table;
-    /* as it was when the thread last took the slow way in: 0 for the spare cache, which has no blocks */
+    /* as of the thread's last entry by the slow path; 0 for the spare cache, which has no blocks */
     uint64_t limit_bytes;
     bool is_orphan;  /* in a forked child: no thread here owns it */
     mhi_cache *ring; /* the thread's next cache, circular; or the next unused one */
@@ -40,8 +41,8 @@ void mhi_leave_spare(mh_arena *arena);
 
 static inline void mhi_leave_quickly(mhi_cache *cache) { atomic_store_explicit(&cache->busy, 0, memory_order_release); }
 
-/* The usual way in, with a cache that serves the arena; steps (1) and (2) in cache.c. False if there is anything to
- * wait for. */
+/* The fast path of entry, with a cache that serves the arena; steps (1) and (2) in cache.c. False if the gate is not
+ * open. */
 static inline bool mhi_enter_quickly(mh_arena *arena, mhi_cache *cache)
 {
     atomic_store_explicit(&cache->busy, 1, memory_order_relaxed);
@@ -74,18 +75,18 @@ static inline void mhi_leave(mh_arena *arena, mhi_cache *cache)
     mhi_leave_quickly(cache);
 }
 
-/* Stops all threads at the door of the arena until mhi_resume; the registry lock is held in between. Afterwards nobody
- * is inside, and the caches may be read and changed. MH_ERR_SYSTEM if the kernel refuses the barrier: then it is
- * likely, but not proved. */
+/* Keeps all threads out of the arena until mhi_resume; the registry lock is held in between. Afterwards no thread is
+ * inside, and the caches may be read and changed. MH_ERR_SYSTEM if the kernel refuses the barrier: then it is likely,
+ * but not proved, that no thread is inside. */
 int mhi_pause(mh_arena *arena, mh_error *err);
 void mhi_resume(mh_arena *arena);
-/* Arena paused or being deleted: empties its caches, into the slabs if drain, and takes them from it. */
+/* Arena paused or being deleted: empties its caches, into the slabs if `drain`, and detaches them. */
 void mhi_cache_detach_all(mh_arena *arena, bool drain);
 /* All caches, for a paused arena's invariants and sums. */
 extern mhi_cache *mhi_caches;
 /* Once per process: fork handlers, thread-exit handler and, before the first arena that allocates, membarrier.
  * MH_ERR_SYSTEM. */
 int mhi_cache_init(bool allocates, mh_error *err);
-uint32_t mhi_cache_gate(void); /* what the gate of an arena says from the beginning */
+uint32_t mhi_cache_gate(void); /* initial value of an arena's gate */
 
 #endif

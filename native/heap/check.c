@@ -1,7 +1,7 @@
 /* check.c - mh_check: walks everything and proves the invariants, S1 to S4 of span.c and B1, B2 of slab.c.
  *
- * Blocks in caches are found by marking them in the live map with a value that no live block has, so that one in two
- * caches, or in a cache and free, or in none of the three states of B1 is seen. The marks are gone at the end.
+ * Blocks in caches are found by marking them in the live map with a value that no live block has, so that a block in
+ * two caches, in a cache and free, or in none of the three states of B1 is detected. The marks are gone at the end.
  */
 #include <errno.h>
 
@@ -9,12 +9,12 @@
 #include "error.h"
 #include "heap/cache.h"
 
-enum { IN_CACHE = MHI_BLOCK_DATA }; /* data of no owner */
+enum { IN_CACHE = MHI_BLOCK_DATA }; /* a data block without an owner */
 
 typedef struct {
     const mh_arena *arena;
     mh_error *err;
-    bool was_free; /* the span before */
+    bool was_free; /* the previous span */
     uint64_t free_spans, live_small, live_large, large_bytes;
     uint64_t slabs[MHI_CLASSES], partial_slabs[MHI_CLASSES], free_blocks[MHI_CLASSES];
 } walk;

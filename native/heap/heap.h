@@ -1,4 +1,4 @@
-/* heap.h - what the files of the allocator share: the state of an arena, and who does what to it.
+/* heap.h - what the files of the allocator share: the state of an arena, and the part of each file.
  *
  *   malloc.c   the malloc family: fast paths                       | cache  a thread's stock of free blocks, per class
  *   cache.c    thread caches, pausing and sealing, fork            | class  a block size; blocks up to MHI_SMALL_MAX
@@ -12,7 +12,7 @@
  *
  * Where things lie. In the arena, so that a snapshot has it: the page table and, from the seal on, the control page. In
  * this process only (one mapping, "side"): struct mh_arena, the live map, one mhi_span per page. Nothing of ours lies
- * in user blocks or between them, so a stray write of the user cannot break the allocator, and a page of free blocks
+ * in user blocks or between them, so a stray write of the user can't break the allocator, and a page of free blocks
  * need not be touched.
  *
  * Locks, in the order they are taken: adoption (arena.c) > registry (cache.c) > one class > pages. A thread that holds
@@ -27,7 +27,7 @@
 #include "sys/sys.h"
 
 enum {
-    MHI_GRAIN = 16,          /* blocks are multiples of it and aligned to it: what max_align_t needs */
+    MHI_GRAIN = 16,          /* bytes; size and alignment of blocks are multiples: the alignment of max_align_t */
     MHI_SMALL_MAX = 32768,   /* largest block in a slab */
     MHI_CLASSES = 40,        /* 16, 32, ... 128, then four per doubling: at most 20 % of a block is waste */
     MHI_BINS = 160,          /* of free spans, see span.c */
@@ -37,9 +37,8 @@ enum {
 #define MHI_NO_PAGE UINT32_MAX
 #define MHI_CAPACITY_MAX (1ull << 42) /* page table entries hold 30 bits of a page number */
 
-/* Entry of the page table: two bits of kind, 30 of value. Entries inside a free span are left over from earlier and
- * mean nothing; no one follows them, because a live map byte is looked at first, or because it starts from the entry of
- * a span's first page. */
+/* Entry of the page table: two bits of kind, 30 of value. Entries inside a free span are stale. They are never used:
+ * every look-up either checks the live map byte first, or starts from the entry of a span's first page. */
 enum { MHI_FREE, MHI_SLAB, MHI_LARGE, MHI_INSIDE };
 static inline uint32_t mhi_entry(uint32_t kind, uint32_t value) { return value << 2 | kind; }
 static inline uint32_t mhi_entry_kind(uint32_t entry) { return entry & 3; }
@@ -51,12 +50,12 @@ static inline uint32_t mhi_slab_value(uint32_t size_class, uint32_t index) { ret
 static inline uint32_t mhi_entry_class(uint32_t entry) { return entry >> 10; }
 static inline uint32_t mhi_entry_index(uint32_t entry) { return entry >> 2 & 255; }
 
-/* One per page; means something where a free span or a slab begins. */
+/* One per page; valid where a free span or a slab begins. */
 typedef struct {
-    uint32_t next, prev;   /* page numbers of the neighbours in the list the span is in; MHI_NO_PAGE ends it */
+    uint32_t next, prev;   /* page numbers of the neighbours in the span's list; MHI_NO_PAGE ends the list */
     uint32_t n_free;       /* slab: blocks that are free and in no cache, as many as free_bits has ones */
-    uint32_t dirty_pages;  /* free span: at most so many pages hold anything but zeros */
-    uint64_t free_bits[6]; /* slab: bit i is block i; goes on into the mhi_spans of the slab's further pages */
+    uint32_t dirty_pages;  /* free span: upper bound on the pages that are not all zeros */
+    uint64_t free_bits[6]; /* slab: bit i is block i; continues in the mhi_spans of the slab's further pages */
 } mhi_span;
 _Static_assert(sizeof(mhi_span) == 64, "free_bits of 16-byte blocks need 32 bytes per page and must stay in one line");
 
@@ -64,7 +63,7 @@ typedef struct {
     uint32_t block_bytes;
     uint32_t n_pages;  /* of a slab */
     uint32_t n_blocks; /* in a slab */
-    /* ceil(2^31 / grains of a block): grains from the slab's start * it >> 31 is the block's index */
+    /* ceil(2^31 / grains of a block): grains from the slab's start * reciprocal >> 31 is the block's index */
     uint32_t reciprocal;
     uint32_t cache_blocks; /* most that a cache keeps */
     uint32_t cache_first;  /* of its bin, in mhi_cache.blocks */
@@ -78,8 +77,8 @@ static inline uint64_t mhi_block_index(const mhi_class *size_class, uint64_t off
     return offset_in_slab / MHI_GRAIN * size_class->reciprocal >> 31;
 }
 
-/* Class of a size of at most MHI_SMALL_MAX; of 0 as of 1. The top three bits of size - 1 tell it; below 128 the low
- * four are cut off. */
+/* Class of a size of at most MHI_SMALL_MAX; 0 counts as 1. The top three bits of size - 1 determine the class; below
+ * 128, all bits but the low four. */
 static inline uint32_t mhi_class_of(size_t size_bytes)
 {
     uint32_t last = (uint32_t)(size_bytes - (size_bytes != 0));
@@ -97,21 +96,21 @@ typedef struct {
 enum {
     MHI_GATE_PAUSED = 1,
     MHI_GATE_SEALED = 2,
-    MHI_GATE_FENCED = 4 /* open, to those who make a fence: see cache.c */
+    MHI_GATE_FENCED = 4 /* open to a thread that executes a fence first: see cache.c */
 };
 
 struct mh_arena {
-    /* read by every call */
+    /* members that every call reads */
     uintptr_t data;        /* address of page 0 */
-    _Atomic uint8_t *live; /* NULL when adopted: then nothing but the page table is known */
+    _Atomic uint8_t *live; /* NULL in an adopted arena, which has only the page table */
     _Atomic uint32_t *table;
     mhi_span *spans;
-    _Atomic uint64_t limit_bytes; /* of data: so much is accessible, and its part of the tables */
+    _Atomic uint64_t limit_bytes; /* of data that is accessible, with its part of the tables */
     _Atomic uint32_t gate;        /* 0: open */
 
     uint64_t address, capacity_bytes, data_offset;
     uint64_t side_bytes; /* of the mapping that begins with this struct */
-    uint64_t identity;   /* of the snapshot whose bytes it holds, or 0; registry lock */
+    uint64_t identity;   /* of the snapshot that the arena came from or has become, or 0; registry lock */
     mh_arena *next;      /* registry */
 
     /* backing: pages lock */
@@ -134,7 +133,7 @@ struct mh_arena {
 /* First page of an arena; written when it is sealed, read back as hostile bytes when it is adopted. */
 typedef struct {
     uint64_t magic;
-    uint32_t version; /* of page table and classes: anything that changes the meaning of an entry changes it */
+    uint32_t version; /* of page table and classes: every change to the meaning of an entry changes it */
     uint32_t classes;
     uint64_t address, data_offset, data_bytes, live_blocks;
 } mhi_control;
@@ -147,7 +146,7 @@ static inline void mhi_store_entry(mh_arena *arena, uint64_t page, uint32_t entr
 {
     atomic_store_explicit(&arena->table[page], entry, memory_order_relaxed);
 }
-/* The live map byte of an offset into data. Relaxed: whoever hands a block to another thread synchronises with it
+/* The live map byte of an offset into data. Relaxed: a thread that hands a block to another one synchronises with it
  * anyway. */
 static inline uint8_t mhi_load_live(const mh_arena *arena, uint64_t offset)
 {
@@ -181,21 +180,20 @@ static inline mh_arena *mhi_arena_around(const void *address)
 extern pthread_mutex_t mhi_registry_lock; /* arenas, granules and caches */
 extern pthread_mutex_t mhi_adoption_lock; /* one thread adopts at a time */
 extern mh_arena *mhi_arenas;              /* list */
-/* Reserves address space, inaccessible, and nothing else; MH_ERR_BUSY or MH_ERR_SYSTEM. */
+/* Only reserves inaccessible address space; MH_ERR_BUSY or MH_ERR_SYSTEM. */
 int mhi_region_reserve(uint64_t *address, uint64_t first_slot, uint64_t capacity_bytes, mh_error *err);
-/* Registry lock. From add to remove, mh_arena_of finds the arena; false: another one is there. */
+/* Registry lock. From add to remove, mh_arena_of finds the arena. False: another arena is there. */
 bool mhi_region_add(mh_arena *arena);
 void mhi_region_remove(mh_arena *arena);
-/* Registry lock. Only the first kept_bytes belong to it from here on. */
+/* Registry lock. From here on only the first kept_bytes belong to the arena. */
 void mhi_region_trim(mh_arena *arena, uint64_t kept_bytes);
 
 /* backing.c; pages lock unless sealed */
 /* Makes data accessible up to `bytes` or further; false: no memory or no address space. */
 bool mhi_backing_grow(mh_arena *arena, uint64_t bytes);
-/* Gives memory back and makes it zero while the address space and the disk's blocks stay ours; false: nothing happened.
- * */
+/* Gives memory back, which then reads as zero, but keeps address space and disk blocks; false: nothing happened. */
 bool mhi_backing_clear(mh_arena *arena, uint64_t offset, uint64_t bytes);
-/* The same for good, disk blocks included. Falls back to writing zeros. */
+/* The same, but gives the disk blocks back, too. Falls back to writing zeros. */
 void mhi_backing_punch(mh_arena *arena, uint64_t offset, uint64_t bytes);
 int mhi_backing_make_private(mh_arena *arena); /* 0 or -errno; nothing to do is 0 */
 /* Before a fork: from here on the data is private memory, and backing_error is ECHILD. */
@@ -208,7 +206,7 @@ void mhi_span_init(mh_arena *arena);
 uint32_t mhi_span_alloc(mh_arena *arena, uint64_t n_pages, uint64_t align_bytes, uint32_t kind, uint32_t size_class,
                         bool *is_zero);
 void mhi_span_free(mh_arena *arena, uint32_t page, uint32_t n_pages);
-/* A large block: in place or not at all (false). */
+/* Resizes a large block in place; false: not possible. */
 bool mhi_span_resize(mh_arena *arena, uint32_t page, uint64_t n_pages);
 /* Lowers the high-water mark by the free span at the end. Paused arena: nothing is allocated any more. */
 void mhi_span_drop_last(mh_arena *arena);
@@ -228,7 +226,7 @@ uint32_t mhi_slab_take(mh_arena *arena, uint32_t size_class, void **blocks, uint
 void mhi_slab_give(mh_arena *arena, uint32_t size_class, void *const *blocks, uint32_t n);
 
 /* blocks.c */
-/* Pages of the span that begins at a page which a span is known to begin at. */
+/* Pages of the span that begins at this page; one must begin there. */
 uint32_t mhi_span_pages(const mh_arena *arena, uint32_t page);
 /* Offset and usable size of the block around an offset below the limit, live or not; false: a free span, or hostile
  * bytes. */

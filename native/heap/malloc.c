@@ -2,8 +2,8 @@
  *
  * In the common case malloc takes the top block of a bin of the thread's cache and marks it in the live map; free looks
  * the block up there, then its class in the page table, and puts it on top of a bin: no lock, no atomic
- * read-modify-write, no touch of the block. Whatever else there is to do, the quick functions change nothing and leave
- * all to the general ones, in tail position: so they need no stack and no saved registers.
+ * read-modify-write, no touch of the block. In all other cases the fast functions change nothing and tail-call the
+ * general ones: so they need no stack frame and no saved registers.
  */
 #include <errno.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static bool refill(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
     return bin->n > 0;
 }
 
-/* Gives the half back that has lain longest: the top is likely in the processor's cache. */
+/* Gives back the oldest half: the top is likely in the CPU's cache. */
 static void flush(mh_arena *arena, mhi_cache *cache, uint32_t size_class)
 {
     mhi_bin *bin = &cache->bins[size_class];
@@ -41,7 +41,7 @@ static inline void *pop(mhi_cache *cache, mhi_bin *bin) { return cache->blocks[b
 /* The bin is not full. */
 static inline void push(mhi_cache *cache, mhi_bin *bin, void *block) { cache->blocks[bin->first + bin->n++] = block; }
 
-/* The class whose blocks hold the size and are all aligned so; MHI_CLASSES: none. Slabs begin at a page. */
+/* The class whose blocks hold the size and all have the alignment; MHI_CLASSES: none. Slabs begin at a page. */
 static uint32_t aligned_class(size_t align_bytes, size_t size_bytes)
 {
     uint32_t c = MHI_CLASSES;
@@ -64,7 +64,7 @@ static void *take_large(mh_arena *arena, size_t align_bytes, size_t size_bytes, 
 
 static void give_large(mh_arena *arena, uint64_t page, uint32_t n_pages)
 {
-    int saved_errno = errno; /* free leaves it alone */
+    int saved_errno = errno; /* free must preserve errno */
     mhi_span_free(arena, (uint32_t)page, n_pages);
     errno = saved_errno;
 }
@@ -167,8 +167,8 @@ __attribute__((noinline)) static void free_slowly(void *block)
     mhi_leave(arena, cache);
 }
 
-/* Whether the live block can be made to hold size_bytes where it lies. Shrinking to less than half moves it, unless it
- * stays large: then the pages behind it are free at once. */
+/* Whether the live block can hold size_bytes in place. A block that shrinks to less than half moves, unless it stays
+ * large: then the pages behind it become free at once. */
 static bool resize_in_place(mh_arena *arena, uint64_t offset, size_t size_bytes)
 {
     uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);
@@ -247,7 +247,7 @@ void *mh_reallocarray(mh_arena *arena, void *block, size_t n_items, size_t item_
     return mhi_arena_realloc(arena, block, size_bytes, MHI_OWNER_EXPLICIT);
 }
 
-/* Most blocks are of the arena that the thread used last: then a subtraction tells what mh_arena_of would. */
+/* Most blocks are of the arena that the thread used last: then a subtraction replaces mh_arena_of. */
 void mh_free(void *block)
 {
     mhi_cache *cache = mhi_thread_cache;
@@ -269,7 +269,7 @@ void mh_free(void *block)
     mhi_leave_quickly(cache);
 }
 
-/* Of a live block at an offset that one begins at. */
+/* Usable size of the live block that begins at this offset. */
 static inline size_t size_of(const mh_arena *arena, uint64_t offset)
 {
     uint32_t entry = mhi_load_entry(arena, offset / MHI_PAGE);

@@ -1,8 +1,8 @@
-/* region.c - who owns which part of the region that arenas live in.
+/* region.c - which arena owns which part of the region.
  *
- * The region is cut into granules of MHI_SLOT_BYTES. An arena begins at one and covers as many as its capacity needs;
- * the table says whose each is, so that mh_arena_of is a shift and a load for any address whatever. Written under the
- * registry lock, read by all.
+ * The region is cut into granules of MHI_SLOT_BYTES. An arena begins at one and covers as many as its capacity needs; a
+ * table has the owner of each granule, so that mh_arena_of is a shift and a load for any address. The table is written
+ * under the registry lock, and read without.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,13 +23,13 @@ mh_arena *mh_arena_of(const void *address) { return mhi_arena_around(address); }
 
 static uint64_t slots_of(uint64_t bytes) { return mhi_round_up(bytes, MHI_SLOT_BYTES) / MHI_SLOT_BYTES; }
 
-/* 0, -EEXIST if anything lies there, or what the kernel says. */
+/* 0; -EEXIST if another mapping lies there; or the kernel's error. */
 static int reserve_at(uint64_t address, uint64_t bytes)
 {
     void *wanted = (void *)address, *got;
     int result = mhi_sys_mmap(&got, wanted, bytes, PROT_NONE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (result == 0 && got != wanted) { /* a kernel before 4.17 takes the address for a hint */
+    if (result == 0 && got != wanted) { /* kernels before 4.17 treat the address as a hint */
         mhi_sys_munmap(got, bytes);
         return -EEXIST;
     }

@@ -4,7 +4,7 @@
  *     byte is not 0).
  * B2  A slab is in its class's partial list exactly if it has free blocks.
  *
- * Threads take and give blocks by the dozen, so the lock of a class and the search for bits are paid once for many
+ * Threads take and return blocks by the dozen, so that the lock of a class and the search for bits cost once for many
  * blocks.
  */
 #include <assert.h>
@@ -12,11 +12,11 @@
 
 #include "heap/heap.h"
 
-/* A slab holds at least this many blocks and is at least so large; arbitrary: few enough pages that a program that
- * wants one block of each class stays small, enough blocks that a slab is rarely made. */
+/* Least number of blocks and of pages of a slab; arbitrary: few enough pages that a program with one block of each
+ * class stays small, enough blocks that a slab is rarely made. */
 enum { SLAB_BLOCKS_MIN = 8, SLAB_PAGES_MIN = 8 };
-/* A thread keeps at most so many blocks of a class, and so many bytes (but 8 blocks, so that it need not go to the
- * slabs every time). */
+/* Limits of a thread's stock of one class: blocks, and bytes (but always room for 8 blocks, lest every call go to the
+ * slabs). */
 enum { CACHE_BLOCKS_MAX = 256, CACHE_BLOCKS_MIN = 8, CACHE_BYTES = 65536 };
 
 mhi_class mhi_classes[MHI_CLASSES];
@@ -87,7 +87,7 @@ static void drop_slab(mh_arena *arena, uint32_t c, uint32_t page)
 }
 
 /* Up to n free blocks of one slab; returns how many. The lowest comes last: a cache hands out its last block first, and
- * addresses that rise are what processors and page faults like. */
+ * rising addresses suit the hardware prefetcher and the kernel's fault handling. */
 static uint32_t take_from(mh_arena *arena, uint32_t page, uint32_t block_bytes, void **blocks, uint32_t n)
 {
     mhi_span *slab = &arena->spans[page];

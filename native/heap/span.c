@@ -1,16 +1,16 @@
 /* span.c - runs of pages.
  *
- * S1  Spans tile the pages [0, n_pages) exactly; the page table says what each is.
+ * S1  Spans tile the pages [0, n_pages) exactly; the page table has the kind of each.
  * S2  No two free spans touch: freeing coalesces with both neighbours.
  * S3  A free span is in the list of its size (bin); bin_bits has a one for each list that is not empty.
  * S4  A free span whose dirty_pages is 0 is all zeros, and so is everything beyond n_pages.
  *
- * A request is served from the smallest free span that a short look finds, else from beyond the high-water mark.
+ * A request is served from the smallest free span that a bounded search finds, else from beyond the high-water mark.
  */
 #include "heap/heap.h"
 
-/* Free memory is kept for reuse up to this much in one span, then given back to the kernel. glibc's upper bound for the
- * same decision. */
+/* A free span of up to this size keeps its memory for reuse; a larger one gives it back to the kernel. glibc's upper
+ * bound for the same decision. */
 enum { KEEP_PAGES = (32 << 20) / MHI_PAGE };
 /* Spans of one bin that are compared for the best fit. Arbitrary; bins of up to 64 pages hold only equals. */
 enum { LOOK = 32 };
@@ -58,7 +58,7 @@ static void add_free(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t 
     arena->bin_bits[bin / 64] |= 1ull << bin % 64;
 }
 
-/* Returns how many of its pages are dirty. */
+/* Takes a free span from its list; returns its number of dirty pages. */
 static uint32_t remove_free(mh_arena *arena, uint32_t page, uint32_t n_pages)
 {
     uint32_t bin = mhi_bin_of(n_pages);
@@ -107,7 +107,7 @@ static uint32_t find_fit(const mh_arena *arena, uint32_t n_pages)
     return page;
 }
 
-/* Moves the high-water mark; what is new is nobody's until the caller makes it a span. */
+/* Moves the high-water mark; the new pages belong to no span until the caller makes one. */
 static bool extend(mh_arena *arena, uint64_t n_more)
 {
     uint64_t n_pages = arena->n_pages + n_more;
@@ -170,7 +170,7 @@ static void mark_slab(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t
 }
 
 /* Marks n_pages in the middle of the pages [page, page + n_pages + slack) as a span and puts the rest back. Marking
- * comes first: put looks at the entries next to what it puts, and those inside a former free span may say anything. */
+ * comes first: put reads the entries next to its pages, and entries inside a former free span are stale. */
 static uint32_t carve(mh_arena *arena, uint32_t page, uint32_t n_pages, uint32_t slack, uint32_t dirty_pages,
                       uint32_t kind, uint32_t size_class)
 {

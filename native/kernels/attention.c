@@ -1,8 +1,8 @@
 /* attention.c - attention over the cache, compiled once per instruction set.
  *
  * Scores and sums are the same thing, small matrix products, done in tiles of registers straight from the cache: of
- * pairs of integers, or of floats. As many queries as a tile has rows go through a chunk together, so that what is
- * between its keys and its values stays in first-level cache.
+ * pairs of integers, or of floats. As many queries as a tile has rows go through a chunk together, so that the scores
+ * between its keys and its values stay in first-level cache.
  */
 #include "attention_cache.h"
 #include "exp2.h"
@@ -15,22 +15,23 @@ typedef int32_t sums_row[MKI_CHUNK] __attribute__((aligned(64)));
 
 static const mki_softmax NOTHING = { -INFINITY, 0 };
 
-/* Consecutive queries of one kv head, by token and then by head. Lengths so ascend. */
+/* Consecutive queries of one kv head, by token and then by head. So their lengths ascend. */
 typedef struct {
     const mki_attention *a;
     int32_t kv_head, n;
-    /* bytes: what of the cache will be wanted next, in order to ask for it in time; 0: it is near anyway */
+    /* bytes: distance to the part of the cache that is needed next, for prefetching; 0: it is near anyway */
     int64_t ahead;
-    int32_t length[MKI_QUERIES]; /* positions it sees */
+    int32_t length[MKI_QUERIES]; /* positions that each query sees */
     const float *q[MKI_QUERIES];
     float *out[MKI_QUERIES];
     mki_softmax softmax[MKI_QUERIES];
     int32_t first_rounded;                                                    /* dimension; -1: none */
-    float scale[MKI_QUERIES];                                                 /* of the rounded dimensions */
+    float scale[MKI_QUERIES];                                                 /* scales of the rounded dimensions */
     int16_t rounded[MKI_QUERIES * MKI_DIMS_I16] __attribute__((aligned(64))); /* rows follow each other without gaps */
 } queries;
 
-/* Queries first .. last-1 of a kv head, rows in the shape of (n_tokens, n_heads * head_dim), nothing seen so far. */
+/* Begins queries first .. last-1 of a kv head, rows of (n_tokens, n_heads * head_dim), which have seen no position
+ * yet. */
 static void begin(queries *s, const mki_attention *a, int32_t kv_head, int32_t first, int32_t last, float *out)
 {
     int32_t group = a->n_heads / a->cache.n_kv_heads;
@@ -66,8 +67,8 @@ typedef struct {
     int64_t stride;
 } float_matrix;
 
-/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum is
- * taken in ascending order of i, whatever is computed beside it. */
+/* out[r] = sum over i < n of factor[r][i] * b[i], added to out[r] if `more`, for some vectors of a row. Each sum runs
+ * in ascending order of i, whatever is computed beside it. */
 INLINE void multiply_float_tile(const int rows, const int vectors, const float *const *factor, int32_t n,
                                 float_matrix b, bool more, float *out)
 {
@@ -88,7 +89,7 @@ INLINE void multiply_float_tile(const int rows, const int vectors, const float *
             store(out + r * MKI_CHUNK + j * LANES, sum[r][j]);
 }
 
-/* The first n_columns, and what is left of a vector. */
+/* The first n_columns, and the rest of the last vector. */
 INLINE void multiply_float_rows(const int rows, const float *const *factor, int32_t n, float_matrix b,
                                 int32_t n_columns, bool more, row *out)
 {
@@ -112,8 +113,8 @@ static void multiply_floats(int32_t n_rows, const float *const *factor, int32_t 
 
 /* ---- products of integers ---- */
 
-/* Rows of pairs of integers. Where ahead is not 0, as much further on of each number that is used is called into
- * second-level cache; where there is no such memory, nothing happens. */
+/* Rows of pairs of integers. If ahead is not 0, the memory that many bytes behind each number in use is prefetched into
+ * second-level cache; a prefetch of unmapped memory has no effect. */
 typedef struct {
     const char *at;
     int64_t row_bytes, ahead;
@@ -156,7 +157,7 @@ INLINE void multiply_pair_tile(const int rows, const int vectors, const bool is_
             store_pairs(sums + r * MKI_CHUNK + j * LANES, sum[r][j]);
 }
 
-/* The first n_columns, and what is left of a vector. */
+/* The first n_columns, and the rest of the last vector. */
 INLINE void multiply_pair_rows(const int rows, const bool is_bytes, const int16_t *const *q, int32_t n,
                                const pair_matrix *b, int32_t n_columns, sums_row *sums)
 {
@@ -212,7 +213,7 @@ static pair_matrix pairs_of(const queries *s, const block *b, int64_t n)
 
 /* ---- one chunk, for as many queries as a tile has rows, each of which sees some of it ---- */
 
-/* Rounds the dimensions that share a scale with `first`, of all queries, unless this was done last. */
+/* Rounds the dimensions that share a scale with `first`, of all queries, unless they were the last ones rounded. */
 static void round_queries(queries *s, int32_t first)
 {
     int32_t from = first / MKI_DIMS_I16 * MKI_DIMS_I16, n = least(s->a->cache.head_dim - from, MKI_DIMS_I16);
@@ -296,7 +297,7 @@ static void weigh(float *scores, float peak, float scale)
     }
 }
 
-/* What sums of two softmaxes are worth under the larger peak. */
+/* The factors of two softmaxes' sums under the larger peak. */
 typedef struct { float before, chunk; } worth;
 
 static worth merge_softmax(mki_softmax *into, mki_softmax chunk, float scale)
@@ -355,7 +356,7 @@ static void add_pairs(const queries *s, int32_t i, int32_t n, int32_t chunk, con
     }
 }
 
-/* A value goes only into the sums of queries that see it: a weight of zero times NaN is NaN. */
+/* Adds a value only to the sums of queries that see it: a weight of zero times NaN is NaN. */
 static void add_floats(const queries *s, int32_t i, int32_t n, int32_t chunk, const row *scores, const worth *worths)
 {
     const mki_cache *cache = &s->a->cache;

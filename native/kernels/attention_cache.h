@@ -48,7 +48,7 @@ INLINE block block_of(const mki_cache *c, char *half, int32_t first)
                     .q = at + MKI_CHUNK * mki_cache_scale_bytes(c->type) };
 }
 
-/* q = x * inverse, rounded, for a multiple of 16 of numbers below 2^15; others become some 16 bits. */
+/* q = x * inverse, rounded, for a multiple of 16 of numbers below 2^15; other numbers become arbitrary 16 bits. */
 INLINE void round_by(const float *x, int32_t n, float inverse, int16_t *q)
 {
     for (int32_t i = 0; i < n; i += 16)
@@ -60,8 +60,8 @@ INLINE void round_by(const float *x, int32_t n, float inverse, int16_t *q)
         }
 }
 
-/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns what they are to be multiplied by.
- * What is not finite, and a sum of squares that is not, make that infinite or NaN, and a product with q NaN. */
+/* n <= 256 numbers as integers, zeros behind them up to a multiple of 16; returns their scale. A number or a sum of
+ * squares that is not finite makes the scale infinite or NaN, and its product with q NaN. */
 INLINE float round_vector(const float *x, int32_t n, int16_t *q)
 {
     _Alignas(64) float padded[MKI_DIMS_I16];
@@ -74,15 +74,15 @@ INLINE float round_vector(const float *x, int32_t n, int16_t *q)
     return norm / (float)LARGEST;
 }
 
-/* What is beyond the range of halves becomes their largest; NaN stays. */
+/* Clamps to the range of halves; NaN stays. */
 INLINE uint16_t to_half(float x)
 {
     const float largest = 65504;
     return mki_to_half(x > largest ? largest : x < -largest ? -largest : x);
 }
 
-/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns the half they are to be multiplied
- * by, which one that is NaN makes NaN. */
+/* n <= 32 numbers as integers up to 127, and zeros up to a multiple of 16; returns their scale as a half, which is NaN
+ * if one of them is. */
 INLINE uint16_t round_to_bytes(const float *x, int32_t n, int16_t *q)
 {
     float largest = 0;
@@ -97,7 +97,7 @@ INLINE uint16_t round_to_bytes(const float *x, int32_t n, int16_t *q)
     return half;
 }
 
-/* Rounds what belongs into lane `position` of a block, and stores its scale there. */
+/* Rounds the values of lane `position` of a block, and stores their scale there. */
 INLINE void round_into(const block *b, int32_t position, const float *x, int16_t *q)
 {
     if (b->type == MK_I16)
@@ -153,7 +153,7 @@ static void remember(const mki_cache *c, int32_t position, int32_t kv_head, cons
     }
 }
 
-/* The block's scales, those of the first n positions at least; what is `ahead` bytes further on is called into
+/* The block's scales, those of the first n positions at least; the memory `ahead` bytes behind them is prefetched into
  * second-level cache. */
 INLINE void load_scales(const block *b, int32_t n, int64_t ahead, float *scales)
 {

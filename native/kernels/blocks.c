@@ -1,5 +1,5 @@
-/* blocks.c - rows of files: how large they are, what they are as float32, and float32 as blocks, bit for bit as ggml's
- * reference (ggml-quants.c, *_ref).
+/* blocks.c - rows of files: their size, their conversion to float32, and that of float32 to blocks, bit for bit as in
+ * ggml's reference (ggml-quants.c, *_ref).
  *
  * Compiled without contraction: ggml's rounding of Q4_0 changes when a multiplication and an addition are fused.
  */

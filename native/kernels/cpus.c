@@ -1,7 +1,8 @@
 /* cpus.c - how many CPUs this process may use: its affinity mask and the cgroup quotas above it.
  *
- * A quota holds for a group and all below it, so the least on the way from the process's group to the root counts.
- * In a container the path may name a group that only the host sees; then the root, which is always tried, has it.
+ * A quota holds for a group and all below it, so the smallest quota on the way from the process's group to the root
+ * counts. In a container the path may name a group that only the host sees; then the root, which is always tried, has
+ * the quota.
  */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "cpus.h"

@@ -1,4 +1,4 @@
-/* exp2.h - powers of two, to the same bits on every instruction set: what a softmax takes of exponential functions. */
+/* exp2.h - powers of two, to the same bits on every instruction set: the exponential function of a softmax. */
 #ifndef MK_EXP2_H
 #define MK_EXP2_H
 #include "vector.h"

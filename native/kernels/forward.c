@@ -1,8 +1,9 @@
 /* forward.c - the forward pass of LLaMA (Touvron et al. 2023), as the paper has it, over a batch of tokens.
  *
  * Every stage is one job over the pool: over strips of weight rows (matmul.c), over tokens, or over portions of the
- * attention; of a single token, only what is worth waking another thread. Each number is computed by one thread in one
- * order, so the result depends neither on the number of threads nor on how a prompt is cut into batches or calls.
+ * attention; for a single token, only stages that are worth waking another thread. Each number is computed by one
+ * thread in one order, so the result depends neither on the number of threads nor on how a prompt is cut into batches
+ * or calls.
  */
 #include "isa.h"
 #include "matmul.h"
@@ -13,7 +14,7 @@
 #include <string.h>
 
 /* Multiplications in one token's attention from which on it is shared: about 5 microseconds of work, which outweigh the
- * one that it takes to have another thread join. */
+ * one microsecond that another thread takes to join. */
 enum { WORTH_SHARING = 1 << 18 };
 
 /* A batch on its way through the layers. */
@@ -25,7 +26,7 @@ typedef struct {
     const mki_isa *isa;
     const int32_t *tokens;
     int32_t n_tokens;
-    int32_t n_silent;        /* leading tokens whose final states nobody asks for */
+    int32_t n_silent;        /* leading tokens whose final states are not needed */
     int32_t start;           /* position of tokens[0] */
     const mk_layer *layer;   /* the current one */
     const float *norm;       /* (dim) gains of the next normalisation */
@@ -140,7 +141,7 @@ static void multiply(batch *b, const float *x, int32_t width, const mki_product 
     mki_multiply(b->pool, products, n, (mki_rows){ x, width, b->n_tokens }, b->w->rounded);
 }
 
-/* Drops the silent tokens. In the last layer only their keys and values are of use to anybody. */
+/* Drops the silent tokens. In the last layer only their keys and values are needed. */
 static void drop_silent(batch *b)
 {
     const mk_config *c = &b->model->config;
@@ -226,7 +227,7 @@ static int append(mk_timeline *t, mk_workspace *w, const mk_model *model, mk_poo
     if (status)
         return status;
     batch b = { .timeline = t, .w = w, .model = model, .pool = pool, .isa = mki_isa_current() };
-    int32_t n_silent = logits ? n_tokens - n_scored : n_tokens; /* leading tokens that nobody asks about */
+    int32_t n_silent = logits ? n_tokens - n_scored : n_tokens; /* leading tokens without logits */
     for (int32_t done = 0, n; done < n_tokens; done += n) {
         n = n_tokens - done < w->n_batch ? n_tokens - done : w->n_batch;
         b.tokens = tokens + done;

@@ -12,11 +12,11 @@ typedef struct {
     const mki_stage_ops *stages;
 } mki_isa;
 
-/* Of the folder of this CPU, best first, and whether this very one has what number i needs. */
+/* The instruction sets of this CPU's folder, best first; and whether this very CPU supports number i. */
 extern const mki_isa mki_cpu_isas[];
 extern const int mki_n_cpu_isas;
 bool mki_cpu_has(int i);
 
-/* What this process uses. */
+/* The kernels that this process uses. */
 const mki_isa *mki_isa_current(void);
 #endif

@@ -1,5 +1,4 @@
-/* lanes_scalar.h - 16 rows as arrays, for strips_kernels.h: the judge of the others, and what runs where nothing better
- * does. */
+/* lanes_scalar.h - 16 rows as arrays, for strips_kernels.h: the reference for the others, and the fallback. */
 #ifndef MK_LANES_SCALAR_H
 #define MK_LANES_SCALAR_H
 #include "halves.h"

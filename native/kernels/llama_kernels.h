@@ -1,9 +1,9 @@
 /* llama_kernels.h - a LLaMA-family model as one C structure, and inference over it.
  *
- * How to think of it: a *model* is everything that is read (config, vocabulary, weights), a *timeline* is what is
- * remembered (keys, values, length), a *workspace* is scratch, a *pool* is the threads. The first three are pure data
- * behind ordinary malloc: no thread handle, no lock, no function pointer, so that a process may keep them
- * anywhere. Which kernels run is decided per process, at first use, from CPUID.
+ * The parts: a *model* is all data that is only read (config, vocabulary, weights), a *timeline* is the memory of past
+ * tokens (keys, values, length), a *workspace* is scratch, a *pool* is the threads. The first three are pure data
+ * behind ordinary malloc: no thread handle, no lock, no function pointer, so that a process may keep them anywhere.
+ * Which kernels run is decided per process, at first use, from CPUID.
  *
  *   mk_model --> mk_layer[n_layers] --> mk_tensor{rows x cols, type, data}, packed as packed.h draws it
  *           \--> mk_token[n_vocab] --> bytes
@@ -20,10 +20,10 @@
 /* cffi:begin */
 enum {
     MK_OK = 0,
-    MK_ERR_MEMORY = -1,   /* malloc said no; nothing was allocated */
+    MK_ERR_MEMORY = -1,   /* malloc failed; nothing was allocated */
     MK_ERR_ARGUMENT = -2, /* a shape, type, token or position that the model does not have */
     MK_ERR_CONTEXT = -3,  /* the timeline's context is full; the timeline is unchanged */
-    MK_ERR_VALUE = -4,    /* a weight or logit is not finite, or too large for the type that it should become */
+    MK_ERR_VALUE = -4,    /* a weight or logit is not finite, or too large for its target type */
 };
 
 /* Weight types, numbered as in GGUF (ggml.h, enum ggml_type). The K types are read, and packed as mk_packed_type says.
@@ -95,7 +95,7 @@ typedef struct {
     float *rope_freqs; /* (rope_dim/2) frequency divisors, or NULL */
     mk_layer *layers;  /* n_layers */
     mk_token *tokens;  /* n_vocab */
-    void *weights;     /* what mk_weights_new has allocated, or NULL */
+    void *weights;     /* the block of mk_weights_new, or NULL */
     int32_t n_merges;
     int32_t bos_id, eos_id, eot_id, unk_id; /* -1 where the model has none */
     int32_t add_bos;                        /* whether a prompt begins with bos_id */
@@ -108,8 +108,8 @@ typedef struct {
     int64_t n_tokenizer_blob;
 } mk_model;
 
-typedef struct mk_timeline mk_timeline;   /* tokens as the model remembers them: keys, values, length */
-typedef struct mk_workspace mk_workspace; /* scratch of a forward pass; what one call leaves there no other reads */
+typedef struct mk_timeline mk_timeline;   /* the memory of past tokens: keys, values, length */
+typedef struct mk_workspace mk_workspace; /* scratch of a forward pass; no call reads the data of another */
 typedef struct mk_pool mk_pool;           /* threads; never part of the others */
 
 typedef struct {
@@ -127,65 +127,65 @@ int64_t mk_row_bytes(int32_t type, int64_t cols);
  * Q8_0, rounded to 1/254 of the largest magnitude in 32; any other as itself. */
 int32_t mk_packed_type(int32_t type);
 
-/* An empty model for `config`: layers and tokens allocated and zeroed, tensors and strings absent. Whatever is hung
- * into it must come from mk_weights_new or mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and belongs
- * to one pointer only; the one exception is output.data == embed.data. */
+/* An empty model for `config`: layers and tokens allocated and zeroed, tensors and strings absent. All memory that a
+ * caller adds to the model must come from mk_weights_new, mk_tensor_new, mk_vector_new, mk_bytes_copy or malloc, and
+ * belong to one pointer only; the one exception is output.data == embed.data. */
 int mk_model_new(mk_model **model, const mk_config *config);
 /* Frees the model with all it points to; NULL is allowed. */
 void mk_model_free(mk_model *model);
-/* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which is the
- * model's: once, and then for all its matrices. Pages of 2 MiB lie under it where the kernel has them, in a process
- * that loads as in one that maps a snapshot of it: beside each other, weights share no such page with what every
- * process writes to. */
+/* Gives the n tensors of a model, whose type, rows and cols are set, storage in one block of memory, which the model
+ * owns. Call this once, for all matrices. The block lies on pages of 2 MiB where the kernel has them, both in a process
+ * that loads and in one that maps its snapshot: since the weights lie together, they share no such page with memory
+ * that every process writes to. */
 int mk_weights_new(mk_model *model, mk_tensor *const *tensors, int32_t n);
-/* Gives `tensor` storage of its own for rows x cols of `type`, to be filled by mk_pack; what it had is not freed.
+/* Gives `tensor` storage of its own for rows x cols of `type`, to be filled by mk_pack; its old storage is not freed.
  * Unchanged on failure. */
 int mk_tensor_new(mk_tensor *tensor, int32_t type, int32_t rows, int32_t cols);
 /* n zeros; *vector is NULL on failure. */
 int mk_vector_new(float **vector, int32_t n);
 /* A NUL-terminated copy of n bytes, from malloc; NULL when out of memory or n is negative. */
 char *mk_bytes_copy(const char *bytes, int64_t n_bytes);
-/* MK_OK if every tensor has the shape config demands; else MK_ERR_ARGUMENT and, in what[160], which does not and why.
- * `what` may be NULL. */
+/* MK_OK if every tensor has the shape config demands; else MK_ERR_ARGUMENT and, in what[160], the name of the one that
+ * has not, and why. `what` may be NULL. */
 int mk_model_check(const mk_model *model, char *what);
 
-/* Packs n_rows rows of `type`, as a file has them, into rows first_row .. of `tensor`, whose type is either
- * mk_packed_type(type) or, from F32, F16 and BF16, any: they are then quantised or converted. MK_ERR_VALUE as above:
- * rows before the bad one have been packed. */
+/* Packs n_rows rows of `type`, in the file's layout, into rows first_row .. of `tensor`, whose type is either
+ * mk_packed_type(type) or, from F32, F16 and BF16, any: the rows are then quantised or converted. MK_ERR_VALUE as
+ * above: rows before the bad one have been packed. */
 int mk_pack(mk_tensor *tensor, int32_t type, const void *in, int32_t first_row, int32_t n_rows);
-/* One row of a tensor as float32; out has cols values. */
+/* Converts one row of a tensor to float32; out has cols values. */
 int mk_dequantize_row(const mk_tensor *tensor, int32_t row, float *out);
-/* n values of `type`, as a file has them, as float32. */
+/* Converts n values of `type`, in the file's layout, to float32. */
 int mk_read_floats(int32_t type, const void *in, int32_t n, float *out);
 
 enum { MK_POOL_THREADS_MAX = 256 }; /* arbitrary, beyond any use of memory-bound loops */
 
-/* A pool of n_threads, 1 (none are started) to MK_POOL_THREADS_MAX, but no more than mk_cpu_count(), as others would
- * only be in the way. Workers sleep on a futex after a short spin. Any number of threads may share a pool, to no gain;
- * in a child of fork() it still works, on the caller's thread alone. */
+/* A pool of n_threads, 1 (none are started) to MK_POOL_THREADS_MAX, but no more than mk_cpu_count(), as further threads
+ * would only compete for the CPUs. Workers sleep on a futex after a short spin. Any number of threads may share a pool,
+ * without gain. In a child of fork() a pool still works, on the caller's thread alone. */
 int mk_pool_new(mk_pool **pool, int32_t n_threads);
 void mk_pool_free(mk_pool *pool);
 int32_t mk_pool_threads(const mk_pool *pool);
 /* CPUs this process may use: affinity mask and cgroup quota (rounded up), at least 1. */
 int32_t mk_cpu_count(void);
 
-/* A timeline of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits under a
- * scale, all in all no less exact than halves; MK_Q8_0, little more than half of that; MK_F32, exact. */
+/* A timeline of at most n_ctx tokens, whose keys and values are kept as cache_type: MK_I16, integers of 16 bits with a
+ * scale, on the whole no less exact than halves; MK_Q8_0, little more than half the size of MK_I16; MK_F32, exact. */
 int mk_timeline_new(mk_timeline **timeline, const mk_model *model, int32_t n_ctx, int32_t cache_type);
 void mk_timeline_free(mk_timeline *timeline);
 int32_t mk_timeline_length(const mk_timeline *timeline);  /* tokens in the KV cache */
 int32_t mk_timeline_context(const mk_timeline *timeline); /* n_ctx */
 /* Forgets all tokens from `length` on. */
 int mk_timeline_truncate(mk_timeline *timeline, int32_t length);
-/* Bytes of the cache's part that holds n_tokens; 0 if the context holds no so many. */
+/* Bytes of the cache's part that holds n_tokens; 0 if the context is smaller. */
 int64_t mk_timeline_state_bytes(const mk_timeline *timeline, int32_t n_tokens);
-/* Copies that part to and from another timeline of the same model, context and cache type, whose next token is then as
- * if it had been given the same ones. MK_ERR_ARGUMENT: n_bytes is not mk_timeline_state_bytes of the timeline's length,
- * or of n_tokens. */
+/* Copies that part out of a timeline, and into another one of the same model, context and cache type, which then
+ * continues as if it had been given the same tokens. MK_ERR_ARGUMENT: n_bytes is not mk_timeline_state_bytes of the
+ * timeline's length, or of n_tokens. */
 int mk_timeline_save(const mk_timeline *timeline, void *out, int64_t n_bytes);
 int mk_timeline_load(mk_timeline *timeline, const void *in, int64_t n_bytes, int32_t n_tokens);
 
-/* Scratch for timelines of at most n_ctx tokens of this model: one after another, not two at a time. */
+/* Scratch for timelines of at most n_ctx tokens of this model: for one timeline at a time. */
 int mk_workspace_new(mk_workspace **workspace, const mk_model *model, int32_t n_ctx);
 void mk_workspace_free(mk_workspace *workspace);
 
@@ -201,12 +201,12 @@ int mk_eval_all(mk_timeline *timeline, mk_workspace *workspace, const mk_model *
  * MK_ERR_VALUE if a logit is NaN or the greatest is infinite; -infinity is a token never picked. */
 int mk_sample(mk_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *token);
 
-/* Name of the kernels in use: one that isas.c of the CPU's folder has, or "portable". */
+/* Name of the kernels in use: one of isas.c in the CPU's folder, or "portable". */
 const char *mk_isa_name(void);
-/* Chooses them by name, for tests; MK_ERR_ARGUMENT if this CPU lacks them. NULL: the best this CPU has. */
+/* Chooses the kernels by name, for tests; MK_ERR_ARGUMENT if this CPU lacks them. NULL: the best this CPU has. */
 int mk_isa_choose(const char *name);
-/* Whether weights of block types meet float32 activations (`exact`: slow, the reference to measure by) or, as is the
- * default, activations rounded to 8 bits in blocks of 32. */
+/* Chooses whether weights of block types are multiplied by float32 activations (`exact`: slow, the reference for
+ * measurements) or, the default, by activations rounded to 8 bits in blocks of 32. */
 void mk_exact_choose(bool exact);
 /* cffi:end */
 #endif

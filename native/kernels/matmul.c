@@ -1,7 +1,7 @@
 /* matmul.c - weights times a batch of vectors: the strips of all weights are one queue for the pool.
  *
  * Strips are multiplied by the whole batch before the next ones are touched: they come from memory once, and the batch
- * of activations, which all strips want, stays in the second-level cache.
+ * of activations, which all strips need, stays in the second-level cache.
  */
 #include "matmul.h"
 #include "isa.h"
@@ -19,7 +19,7 @@ typedef struct {
     const mki_strip_ops *ops;
     const mki_product *products;
     mki_rows x;
-    mki_q8_rows rounded; /* x; or no data, where float32 is wanted */
+    mki_q8_rows rounded; /* x, rounded; without data if float32 is needed */
     mki_q8 *scratch;
 } job;
 
@@ -68,7 +68,7 @@ static void multiply_strips(void *arg, int32_t first, int32_t last)
         int32_t n = mki_n_strips(p->w), end = last < n ? last : n;
         if (first < n)
             multiply_weight(j, p, first, end);
-        first = first > n ? first - n : 0; /* counted from the next weight's first */
+        first = first > n ? first - n : 0; /* counted from the next weight's first strip */
         last -= n;
     }
 }

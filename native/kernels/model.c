@@ -90,14 +90,14 @@ static bool is_possible(const mk_tensor *t)
     return t->rows > 0 && mk_row_bytes(t->type, t->cols) != 0 && mk_packed_type(t->type) == t->type;
 }
 
-/* Of a tensor's strips, a multiple of the alignment. */
+/* Bytes of a tensor's strips, rounded up to the alignment. */
 static bool storage_bytes(const mk_tensor *t, size_t *bytes)
 {
     return !__builtin_mul_overflow((size_t)mki_n_strips(t), (size_t)mki_strip_bytes(t->type, t->cols), bytes) &&
            !__builtin_add_overflow(*bytes, (size_t)MKI_ALIGN - 1, bytes) && (*bytes &= ~(size_t)(MKI_ALIGN - 1));
 }
 
-/* What no row will be written to: stale memory would else end up in a snapshot. */
+/* Zeroes the lanes without a row: stale memory would otherwise end up in a snapshot. */
 static void clear_padding(const mk_tensor *t)
 {
     int32_t n_strips = mki_n_strips(t), n_groups = t->cols / MKI_BLOCK;

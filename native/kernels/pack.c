@@ -1,4 +1,4 @@
-/* pack.c - from a file's rows to strips (packed.h), and one row back. */
+/* pack.c - packs a file's rows into strips (packed.h), and unpacks one row. */
 #include "blocks.h"
 #include "halves.h"
 #include "packed.h"
@@ -82,7 +82,7 @@ static bool place_blocks(int32_t type, const void *row, int32_t cols, char *stri
 
 /* ---- Rows ---- */
 
-/* What a row passes through on its way: as floats, and as blocks of the tensor's type. */
+/* Buffers of a row on its way: as floats, and as blocks of the tensor's type. */
 typedef struct {
     float *floats;
     void *blocks;

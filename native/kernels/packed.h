@@ -1,14 +1,13 @@
 /* packed.h - how the weights of a matrix lie in memory: the layout the kernels read, made once, at load.
  *
  * Sixteen rows are a strip: one lane of a wide vector each, so that a multiplication needs no sum across lanes. The
- * last strip of a matrix is filled up with rows of zeros, which keep stale memory out of a file; their products nobody
- * stores.
+ * last strip of a matrix is filled up with rows of zeros, which keep stale memory out of a file; their products are not
+ * stored.
  *
  * Float types: a strip is (cols, 16) values.
- * Block types: a group is 16 rows x 32 columns. A line of scales stands before the values of the groups that it is for,
- * two groups where there is only d, so that a strip is read from front to back without a step aside: of a single token
- * memory sets the pace, and processors fetch one such stream ahead on their own. With all scales before all values,
- * they reached two thirds.
+ * Block types: a group is 16 rows x 32 columns. Scales are interleaved with their values: one 64-byte line of scales,
+ * then the one (Q4_1) or two (Q4_0, Q8_0) groups that it serves. So a strip is one sequential stream, which the
+ * hardware prefetcher follows. With one token the speed is that of memory; all scales first reached two thirds of it.
  *
  *   scales   [d, or d and m][16] halves of a group; half a line of zeros behind the last of an odd number of groups
  *            with d alone
@@ -18,9 +17,9 @@
  *
  *   Q4_0  value = d * (q - 8)      Q4_1  value = d * q + m      Q8_0  value = d * (q - 128), q = the file's + 128
  *
- * q is unsigned, as some integer dot products want one of their operands. Four columns lie together because they
- * add the products of four neighbouring bytes. Halves stay halves: they are memory traffic, and their conversion is one
- * instruction for 16 rows.
+ * q is unsigned, since some integer dot products need one unsigned operand. Four columns lie together because these
+ * instructions add the products of four neighbouring bytes. Halves stay halves: they are memory traffic, and their
+ * conversion is one instruction for 16 rows.
  */
 #ifndef MK_PACKED_H
 #define MK_PACKED_H
@@ -29,10 +28,10 @@
 enum {
     MKI_STRIP = 16, /* rows */
     MKI_BLOCK = 32, /* columns that share a scale, in every block type */
-    MKI_LINE = 64,  /* bytes that a vector of 16 rows takes at once */
+    MKI_LINE = 64,  /* bytes that are loaded at once for 16 rows */
 };
 
-/* Of block types. */
+/* Whether a type consists of blocks with scales. */
 static inline bool mki_is_block_type(int32_t type) { return type == MK_Q4_0 || type == MK_Q4_1 || type == MK_Q8_0; }
 static inline int mki_n_scales(int32_t type) { return type == MK_Q4_1 ? 2 : 1; }
 static inline int mki_n_lines(int32_t type) { return type == MK_Q8_0 ? 8 : 4; }
@@ -68,7 +67,7 @@ static inline int32_t mki_n_strips(const mk_tensor *w) { return w->rows / MKI_ST
 typedef struct {
     int32_t type;
     int32_t cols;
-    int32_t n_rows; /* that the matrix has: 16 a strip, or fewer in the last one of the matrix */
+    int32_t n_rows; /* rows of the matrix in these strips: 16 a strip, or fewer in the matrix's last strip */
     const char *data;
 } mki_strips;
 

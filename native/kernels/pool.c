@@ -1,19 +1,19 @@
 /* pool.c - a few persistent threads that take chunks of one job at a time.
  *
- * A job is finished when all its items are, not when all workers have reported: a worker that the machine leaves
- * waiting for a CPU holds up nobody unless it has taken a chunk, and in a child of fork(), where no worker lives, the
- * caller does everything.
+ * A job is finished when all its items are, not when all workers have reported: a worker that waits for a CPU delays
+ * the job only if it has taken a chunk, and in a child of fork(), which has no workers, the caller does everything.
  *
- *   ticket = (job number, items nobody has taken)     the caller opens a job by storing (number + 1, all)
+ *   ticket = (job number, items not yet taken)     the caller opens a job by storing (number + 1, all)
  *
- * A worker reads the ticket and, if items are left, the job; then it takes the last few by compare-and-swap from the
- * ticket it read: its share of them, so that chunks are large at first, and small in the end, when threads would else
- * wait for each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Of a matrix large ones are streams that
- * memory likes.
- *   P1. If the swap succeeds, what it read was that job: until then the job had items left, and the caller writes the
- *       next one only after every item of this one is done. If it fails, what was read is thrown away.
- *   P2. Nobody sleeps through an event: a sleeper says so, then the kernel compares the word it waits on; whoever
- *       changes the word then looks for sleepers. (Both orders are sequentially consistent.)
+ * A worker reads the ticket and, if items are left, the job; then it takes the last few items by compare-and-swap from
+ * the ticket it read. It takes its share of the rest, so that chunks are large at first and small in the end, when
+ * threads would otherwise wait for each other (guided self-scheduling, Polychronopoulos & Kuck 1987). Large chunks of a
+ * matrix are also long sequential reads, which the hardware prefetcher follows best.
+ *   P1. If the swap succeeds, the worker has read that very job: until then the job had items left, and the caller
+ *       writes the next job only after every item of this one is done. If the swap fails, the worker discards what it
+ *       read.
+ *   P2. No thread sleeps through an event: a sleeper announces itself, then the kernel compares the word it waits on; a
+ *       thread that changes the word then looks for sleepers. (Both orders are sequentially consistent.)
  */
 #include "pool.h"
 #include "relax.h"
@@ -28,11 +28,11 @@
 #include <unistd.h>
 
 enum {
-    SPINS = 1000, /* of about 15 to 50 ns: longer than the gap between two jobs of a token, and no more */
+    SPINS = 1000, /* spins of about 15 to 50 ns each: just longer than the gap between two jobs of a token */
 };
 
 struct mk_pool {
-    _Atomic uint64_t ticket; /* job number << 32 | items nobody has taken */
+    _Atomic uint64_t ticket; /* job number << 32 | items not yet taken */
     _Atomic(mki_task *) task;
     _Atomic(void *) arg;
     _Atomic uint32_t n_undone; /* items of the job that are not done; the caller sleeps on it */
@@ -76,7 +76,7 @@ static void work(mk_pool *pool)
         void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
         uint32_t share = left / (uint32_t)pool->n_threads, n = share > 0 ? share : 1;
         if (!atomic_compare_exchange_strong(&pool->ticket, &ticket, ticket - n))
-            continue; /* `ticket` is what it has become */
+            continue; /* the failed swap has loaded the present ticket */
         task(arg, (int32_t)(left - n), (int32_t)left);
         if (atomic_fetch_sub(&pool->n_undone, n) == n && atomic_load(&pool->caller_asleep))
             futex_wake(&pool->n_undone, 1);
@@ -167,7 +167,7 @@ void mk_pool_free(mk_pool *pool)
 {
     if (!pool)
         return;
-    if (pool->pid == getpid()) { /* elsewhere there is nobody to wait for */
+    if (pool->pid == getpid()) { /* a child of fork() has no workers to wait for */
         atomic_store(&pool->stopping, true);
         announce(pool);
         for (int32_t i = 0; i < pool->n_threads - 1; i++)

@@ -1,10 +1,9 @@
-/* pool.h - sharing a loop out over the pool's threads. */
+/* pool.h - distributes a loop over the pool's threads. */
 #ifndef MK_POOL_H
 #define MK_POOL_H
 #include "llama_kernels.h"
 
-/* mk_pool_new with as many threads as are asked for, whether there are CPUs for them or not: for tests of the pool
- * itself. */
+/* mk_pool_new with exactly the requested number of threads, even beyond the CPUs: for tests of the pool itself. */
 int mki_pool_new(mk_pool **pool, int32_t n_threads);
 
 /* Does items first .. last-1 of a job. May run on any thread, several at once, in any order. */

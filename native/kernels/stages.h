@@ -1,4 +1,4 @@
-/* stages.h - what is done to the vector of one token between two products. */
+/* stages.h - operations on the vector of one token between two products. */
 #ifndef MK_STAGES_H
 #define MK_STAGES_H
 #include "llama_kernels.h"

@@ -44,7 +44,8 @@ INLINE int32_t round_block(const float *x, float inverse, mki_q8 *out)
     return magnitude;
 }
 
-/* What rounding x to `block` left over, at most half of its step. Returns what that adds to the block's sum. */
+/* What rounding x to `block` left over, at most half of its step. Returns the rest's contribution to the block's
+ * sum. */
 static float round_rest(const float *x, const mki_q8 *block, mki_q8 *rest)
 {
     float left[MKI_BLOCK];
@@ -84,7 +85,7 @@ static void quantize(const float *x, int32_t n_blocks, mki_q8 *blocks, mki_q8 *r
 
 /* ---- Block types ---- */
 
-/* Of strip s. */
+/* Rows of strip s. */
 INLINE int rows_of(mki_strips w, int s)
 {
     int left = w.n_rows - s * MKI_STRIP;

@@ -1,4 +1,4 @@
-/* timeline.c - allocation and position of a timeline, and its state to and fro. */
+/* timeline.c - allocation and length of a timeline, and saving and restoring of its state. */
 #include "timeline.h"
 #include "alloc.h"
 
@@ -64,7 +64,7 @@ int mk_timeline_truncate(mk_timeline *t, int32_t length)
     return MK_OK;
 }
 
-/* ---- What it holds, to and fro ---- */
+/* ---- Saving and restoring ---- */
 
 /* Bytes of a layer's cache that hold n tokens: whole chunks, which follow each other. */
 static size_t held_bytes(const mk_timeline *t, int32_t n)

@@ -1,4 +1,4 @@
-/* timeline.h - what a model remembers of the tokens it was given: their keys and values. */
+/* timeline.h - the keys and values of the tokens that a model was given. */
 #ifndef MK_TIMELINE_H
 #define MK_TIMELINE_H
 #include "attention.h"

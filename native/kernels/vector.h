@@ -1,13 +1,14 @@
 /* vector.h - vectors of floats and integers for a source that is compiled once per instruction set.
  *
- * Sums of products are written with them, since only these may be fused and need their registers told, and what stands
- * beside such sums or must not wait for itself (exp2.h). All else is plain C over arrays, which the compiler turns into
- * the same vectors. But for multiply_add nothing is contracted: every instruction set gives the same bits.
+ * Sums of products are written with these vectors, since only such sums may be fused, and their tiles must stay in
+ * registers. So are the operations beside such sums, and computations that must be interleaved, since each step waits
+ * for the one before (exp2.h). All other code is plain C over arrays, which the compiler turns into the same vectors.
+ * Except for multiply_add nothing is contracted: every instruction set gives the same bits.
  *
  * MKI_VECTOR, which the build defines, is the header of one: vector_portable.h, or one of a CPU's folder. It defines
  *   vector, pairs                    LANES floats; as many pairs of 16-bit integers, or sums of 32 bits
- *   TILE_ROWS, TILE_VECTORS          sums that are taken at once: as many as there are registers for
- *   MKI_ISA                          the names of what the source defines
+ *   TILE_ROWS, TILE_VECTORS          sums that are computed at once: as many as the registers hold
+ *   MKI_ISA                          the names that the source defines
  *   total_of_lanes, peak_of_lanes    of sixteen lanes, 64-byte aligned, folded in halves: one order everywhere
  * and the operations that are not the compiler's own.
  */

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* What one token's attention leaves per chunk. */
+/* Allocates the results of one token's attention for each chunk. */
 static int allocate_chunks(mk_workspace *w)
 {
     const mk_config *c = &w->config;

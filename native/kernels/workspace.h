@@ -1,10 +1,10 @@
-/* workspace.h - what a forward pass writes and nobody reads behind it. */
+/* workspace.h - the scratch memory of a forward pass. */
 #ifndef MK_WORKSPACE_H
 #define MK_WORKSPACE_H
 #include "attention.h"
 #include "strips.h"
 
-/* Tokens that go through the layers together: enough that the weights' way from memory costs little beside their
+/* Tokens that go through the layers together: enough that loading the weights from memory costs little beside the
  * products. */
 enum { MKI_BATCH = 128 };
 

@@ -1,4 +1,4 @@
-/* answer.c - says what would be done, for `magicheap why`: the decision itself is the one that every run makes. */
+/* answer.c - reports what the launcher would do, for `magicheap why`. The decision itself is the one of every run. */
 #include "launcher/launcher.h"
 #include "launcher/runtime.h"
 #include "snapshot/variants.h"

@@ -1,10 +1,10 @@
-/* arguments.c - copies command line and environment out of the kernel's stack, to where the resumed process will find
- * them.
+/* arguments.c - copies command line and environment from the kernel's stack to the block in which the resumed process
+ * will find them.
  *
  *     mhi_arguments | ar_argv | ar_envp | strings of argv | strings of envp | path of the image, PATH_MAX bytes
  *
- * One block of whole pages: the strings stand as the kernel puts them, so that ps can show them, and the process can
- * give all of it back at once.
+ * One block of whole pages: the strings lie in the kernel's order, so that ps can show them, and the process can unmap
+ * the block at once.
  */
 #include <limits.h>
 #include <signal.h>
@@ -21,7 +21,7 @@ static bool is_called(const char *variable, const char *name)
     return strncmp(variable, name, length) == 0 && variable[length] == '=';
 }
 
-/* What we ourselves put there. */
+/* Whether the variable is one that we set ourselves. */
 static bool is_reason(const char *variable)
 {
     return is_called(variable, MHI_COLD_VARIABLE) || is_called(variable, MHI_WATCH_VARIABLE);
@@ -56,7 +56,7 @@ static void add_up(void *context, const char *text, bool is_variable)
 
 typedef struct {
     mhi_arguments *block;
-    char *next; /* free byte */
+    char *next; /* the first free byte */
 } writer;
 
 static void copy(void *context, const char *text, bool is_variable)

@@ -1,10 +1,10 @@
-/* cold.c - executes the program as if there were no snapshot, and passes on why.
+/* cold.c - executes the program as if there were no snapshot, and passes the reason on.
  *
- * The interpreter is the one that the launcher was installed for: pip notes it in the first line of the script
- * `magicheap`, which it puts beside the launcher, also where neither lies beside the interpreter (pip install --user,
- * Debian's /usr/local). Else that beside the launcher; else the one that made the snapshot; else python3 in PATH. When
- * the library asked for the resume, the program was running under the snapshot's own interpreter, which therefore comes
- * first.
+ * The interpreter is the one that the launcher was installed for: pip writes it into the first line of the script
+ * `magicheap` beside the launcher, also where neither lies beside the interpreter (pip install --user, Debian's
+ * /usr/local). Else it is the interpreter beside the launcher; else the one that made the snapshot; else python3 in
+ * PATH. If the library asked for the resume, the program was running under the snapshot's own interpreter, which
+ * therefore comes first.
  */
 #include <errno.h>
 #include <limits.h>
@@ -27,14 +27,14 @@ typedef struct {
     int result;  /* of the last execve that found something */
 } program;
 
-/* Returns only on failure. A reason that makes the environment too large is left out. */
+/* Executes the interpreter; returns only on failure. A reason that makes the environment too large is left out. */
 static void execute(program *p, const char *interpreter)
 {
     char *own = p->arguments->ar_argv[0];
     if (*interpreter != '/')
         return;
     if (p->request->kind != NULL)
-        p->arguments->ar_argv[0] = (char *)interpreter; /* by this name Python finds its environment */
+        p->arguments->ar_argv[0] = (char *)interpreter; /* Python finds its environment by argv[0] */
     int result = mhi_sys_execve(interpreter, p->arguments->ar_argv, p->envp);
     if (result == -E2BIG)
         result = mhi_sys_execve(interpreter, p->arguments->ar_argv, p->arguments->ar_envp);
@@ -43,8 +43,7 @@ static void execute(program *p, const char *interpreter)
     p->arguments->ar_argv[0] = own;
 }
 
-/* With the reason, and, where we begin the program, with the word that it is to be watched from its first instruction.
- * */
+/* The environment plus the reason and, if the launcher starts the program, MHI_WATCH_VARIABLE. */
 static char **with_reason(const mhi_request *request, const mhi_arguments *arguments, const char *reason, bool is_kept)
 {
     static char variable[sizeof MHI_COLD_VARIABLE + sizeof MHI_COLD_KEPT + sizeof(mh_error)],
@@ -90,7 +89,7 @@ void mhi_go_cold(const mhi_request *request, const mhi_arguments *arguments, con
                  const char *directory, const char *reason, bool is_kept)
 {
     program p = { request, arguments, with_reason(request, arguments, reason, is_kept), -ENOENT };
-    /* what came meanwhile comes now */
+    /* signals that came meanwhile are delivered here */
     mhi_raw_4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&arguments->ar_blocked, 0, sizeof arguments->ar_blocked);
     const char *recorded = image == NULL ? "" : mhi_image_string(image, mhi_image_process(image)->pr_program);
     char interpreter[PATH_MAX];

@@ -17,7 +17,7 @@ const char mhi_usage[] =
 
 static const char module_prefix[] = "magic-";
 
-/* All of the text, in this base; false if it is no number, or too large. */
+/* Parses the whole text in this base; false if it is no number, or too large. */
 static bool parse_number(const char *text, unsigned base, uint64_t *value)
 {
     *value = 0;

@@ -1,7 +1,8 @@
-/* main.c - which snapshot, is it sound, trusted, and not stale: then resumes it, else executes the program cold.
+/* main.c - finds the snapshot of a command, and resumes it if it is sound, trusted and fresh; else executes the program
+ * cold.
  *
- * Nothing but a wrong command line is an error to the user: every doubt about a snapshot is a reason to go cold, and
- * Python says so if it is asked to.
+ * Only a wrong command line is an error to the user. Every doubt about a snapshot is a reason to go cold, which Python
+ * prints on request.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -26,18 +27,18 @@
 #include "sys/raw.h"
 #include "sys/sys.h"
 
-/* How far the kernel's stack may reach below where we found it: it is made 128 KiB larger than what it holds, and
- * nothing else is put within 128 MiB of it (mmap_base of the kernel, SZ_128M). */
+/* How far the kernel's stack may reach below the initial stack pointer: the kernel makes the stack 128 KiB larger than
+ * its content, and maps nothing else within 128 MiB of it (mmap_base of the kernel, SZ_128M). */
 #define STACK_SLACK (1ull << 20)
 
 typedef struct {
     mhi_startup startup;
     mhi_request request;
     mhi_arguments *arguments;
-    struct mh_image *image;   /* the last that was opened, or NULL */
-    bool is_only_variants;    /* what was found are other runs' variants */
-    bool is_ambiguous;        /* several answer, and differ in what only Python knows */
-    char directory[PATH_MAX]; /* where the launcher is; "" if nobody tells */
+    struct mh_image *image;   /* the image that was opened last, or NULL */
+    bool is_only_variants;    /* only variants of other runs were found */
+    bool is_ambiguous;        /* several snapshots fit, and differ in what only Python knows */
+    char directory[PATH_MAX]; /* of the launcher; "" if unknown */
 } launch;
 
 /* ---- one snapshot ---- */
@@ -48,7 +49,7 @@ static bool is_set(const launch *l, const char *variable)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
-/* `command`: NULL when the request names the snapshot. */
+/* Checks that the image is of this command; `command` is NULL if the request names the snapshot. */
 static int check_is_meant(const launch *l, const char *command, mh_error *err)
 {
     const struct mh_image *image = l->image;
@@ -62,7 +63,8 @@ static int check_is_meant(const launch *l, const char *command, mh_error *err)
     return MH_OK;
 }
 
-/* Returns only on failure, and only as long as the kernel's stack is there, which holds the command line. */
+/* Resumes the image. Returns only if it fails while the kernel's stack, which holds the command line, is still
+ * mapped. */
 static int resume(launch *l, mh_error *err)
 {
     strcpy(l->arguments->ar_image_path, l->image->path);
@@ -88,7 +90,7 @@ static int resume(launch *l, mh_error *err)
 static mhi_run run_of(const launch *l)
 {
     const mhi_arguments *all = l->arguments;
-    uint64_t own = all->ar_n_skipped + 1; /* arguments come behind the program's own name */
+    uint64_t own = all->ar_n_skipped + 1; /* the arguments begin behind the program's own name */
     return (mhi_run){ .environment = all->ar_envp,
                       .is_watched = l->request.kind != NULL,
                       .arguments = own < all->ar_argc ? (const char *const *)all->ar_argv + own : NULL };
@@ -116,7 +118,7 @@ static const char *key_of(const struct mh_image *image)
     return "";
 }
 
-/* Whether the variant at `path` would be taken, too, and has another key than that which is about to be. */
+/* Whether the variant at `path` would also be taken, and has another key than the chosen one. */
 static bool is_rival(const launch *l, const char *path, const char *command)
 {
     struct stat found;
@@ -134,7 +136,7 @@ static bool is_rival(const launch *l, const char *path, const char *command)
     return is;
 }
 
-/* The key is for Python to compare. Where it makes a difference, Python is to choose: as when the program comes to one
+/* Only Python can compare keys. If two snapshots differ in the key, Python must choose: as when the program reaches one
  * of two transactions. */
 static int check_alone(launch *l, const char *first, int number, const char *command, mh_error *err)
 {
@@ -146,8 +148,8 @@ static int check_alone(launch *l, const char *first, int number, const char *com
                : MH_OK;
 }
 
-/* Returns only on failure; then the image, if it is merely stale or could not be resumed, whose interpreter may be
- * wanted, keeps no descriptor that another one may want. */
+/* Returns only on failure. An image that is merely stale, or could not be resumed, stays in l->image, since its
+ * interpreter may be needed; its descriptor is closed, since another image may need the number. */
 static int try_snapshot(launch *l, const char *path, const char *first, int number, const char *command,
                         bool *is_variant, mh_error *err)
 {
@@ -170,7 +172,7 @@ static int try_snapshot(launch *l, const char *path, const char *first, int numb
         status = resume(l, err);
     mhi_sys_close(image->fd);
     image->fd = -1;
-    if (!is_sound) /* nothing in it is to be believed */
+    if (!is_sound) /* an unsound image is not trusted for anything */
         l->image = NULL;
     return status;
 }
@@ -197,7 +199,7 @@ static int try_variants(launch *l, const char *first, const char *command, mh_er
 
 /* ---- which ---- */
 
-/* What the link says must be ours to say: it decides whose process we become. */
+/* Reads a link, which must belong to us or to root: it decides which process we become. */
 static int read_link(char *path, const char *link, mh_error *err)
 {
     struct stat found;
@@ -232,17 +234,17 @@ static int try_command(launch *l, bool is_here, const char *const *arguments, mh
     return status == MH_OK ? try_variants(l, path, command, err) : status;
 }
 
-/* Rather than stale because a file is gone. */
+/* There is no snapshot, as opposed to one that is stale because a file is gone. */
 static bool is_no_snapshot(const mh_error *err) { return err->status == MH_ERR_SYSTEM && err->sys_errno == ENOENT; }
 
-/* There is no place where links could be: the program may know one. */
+/* There is no cache directory for links; the program itself may name a path. */
 static bool is_nowhere(const launch *l, const mh_error *err)
 {
     return err->status == MH_ERR_UNSUPPORTED && !is_set(l, "MAGICHEAP_DISABLE");
 }
 
-/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of these
- * counts only if they lead to a snapshot. */
+/* Returns only on failure. The general command first, then that of this place, then the exact one; the reason of the
+ * latter two counts only if they lead to a snapshot. */
 static int try_all(launch *l, mh_error *err)
 {
     int status = mhi_trust_process(err);
@@ -263,7 +265,7 @@ static int try_all(launch *l, mh_error *err)
 
 /* ---- start ---- */
 
-/* `initial` is the kernel's: argc, argv, NULL, envp, NULL, and the auxiliary vector, in pairs. */
+/* Reads the initial stack of the kernel: argc, argv, NULL, envp, NULL, and the auxiliary vector, in pairs. */
 static mhi_startup read_startup(uint64_t *initial)
 {
     mhi_startup startup = { .began_ns = mhi_raw_clock_ns(), .argc = (int)initial[0], .argv = (char **)(initial + 1) };
@@ -279,7 +281,7 @@ static mhi_startup read_startup(uint64_t *initial)
             memcpy(startup.random, (const void *)each[1], sizeof startup.random);
         if (each[0] == AT_SYSINFO_EHDR)
             startup.vdso = each[1];
-        if (each[0] == AT_EXECFN) { /* the last of the strings; behind it come only 8 zero bytes */
+        if (each[0] == AT_EXECFN) { /* the last of the strings; only 8 zero bytes follow */
             startup.path = (const char *)each[1];
             top = each[1] + strlen(startup.path) + 1 + 8;
         }
@@ -302,7 +304,7 @@ static void answer(const mhi_startup *startup)
     mhi_exit(0);
 }
 
-/* `own` relative to where it is taken to be relative to; false if it gets too long. */
+/* Makes `name` a path: a relative one is appended to `directory`. False if the result is too long. */
 static bool put_behind(char own[PATH_MAX], const char *directory, const char *name)
 {
     char joined[PATH_MAX];
@@ -312,7 +314,7 @@ static bool put_behind(char own[PATH_MAX], const char *directory, const char *na
     return length < PATH_MAX;
 }
 
-/* Where there is no /proc: by the path that we were executed by, and links that it leads through. */
+/* Without /proc, finds the launcher by the path that it was executed by, and follows links. */
 static bool find_without_proc(char own[PATH_MAX], const char *path)
 {
     enum { LINKS_MAX = 40 }; /* the kernel's own limit */
@@ -335,7 +337,7 @@ static void find_directory(launch *l)
         mhi_path_directory(own, l->directory);
 }
 
-/* By which name a plain run would be told that it was started. */
+/* The interpreter's path that a plain run would have as argv[0]. */
 static void name_interpreter(const launch *l, char path[PATH_MAX + 16])
 {
     struct stat found;
@@ -346,7 +348,7 @@ static void name_interpreter(const launch *l, char path[PATH_MAX + 16])
         strcpy(path, "python3");
 }
 
-/* Returns what was blocked before. Whoever goes on, the program resumed or cold, sets the mask that is due. */
+/* Returns the previous mask. The program, resumed or cold, later sets its own. */
 static uint64_t hold_signals(void)
 {
     uint64_t held = MHI_SIGNALS_HELD, before = 0;
@@ -358,7 +360,7 @@ void mhi_launch(uint64_t *initial) __attribute__((noreturn));
 
 void mhi_launch(uint64_t *initial)
 {
-    static launch l; /* large, and everything reachable from it must be in our region */
+    static launch l; /* static, since it is large, and all that it points to must lie in our region */
     mh_error err;
     char interpreter[PATH_MAX + 16];
     uint64_t blocked = hold_signals();
@@ -379,7 +381,7 @@ void mhi_launch(uint64_t *initial)
     l.arguments->ar_began_ns = l.startup.began_ns;
     l.arguments->ar_blocked = l.request.kind == NULL ? l.request.blocked : blocked;
     try_all(&l, &err);
-    /* Then nothing has gone wrong: the program will see for itself. Of a variant Python can tell more, as it knows the
+    /* A first run needs no reason: nothing has gone wrong. About a variant, Python can say more, since it knows the
      * key. */
     bool is_first_run = (l.image == NULL && (is_no_snapshot(&err) || is_nowhere(&l, &err))) || l.is_only_variants;
     if (l.request.is_question)

@@ -1,7 +1,7 @@
-/* reopen.c - opens what the committing process had open, at the same numbers and places.
+/* reopen.c - opens the files that the committing process had open, at the same descriptor numbers and offsets.
  *
- * A number that is open already belongs to whoever started us. What fails
- * leaves nothing open: a run that goes cold after all inherits none of it.
+ * A number that is already open was inherited from our parent. A failure leaves no file open: a run that goes cold
+ * after all inherits none.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +27,7 @@ static int check_identity(int fd, const mhi_file_descriptor *was, const char *pa
     return MH_OK;
 }
 
-/* As it was opened, and where it stood. */
+/* Restores flags, offset and number of a descriptor. */
 static int place(int fd, const mhi_file_descriptor *was)
 {
     long result = mhi_raw_3(SYS_fcntl, fd, F_SETFL, (long)was->ds_flags);
@@ -43,9 +43,9 @@ static int reopen(const struct mh_image *image, const mhi_file_descriptor *was, 
     const char *path = mhi_image_string(image, was->ds_name);
     if (mhi_raw_3(SYS_fcntl, was->ds_fd, F_GETFD, 0) >= 0)
         return mhi_fail(err, MH_ERR_BUSY, 0, "descriptor %u is taken, which was %s at the commit", was->ds_fd, path);
-    /* a FIFO would wait for its other end */
+    /* opening a FIFO would wait for its other end */
     int fd = mhi_sys_open(path, (int)was->ds_flags | O_NONBLOCK | O_NOCTTY, 0);
-    if (fd < 0) /* stale whatever the kernel says: ENOENT is of a file of the program's, not of the snapshot */
+    if (fd < 0) /* always stale: here ENOENT is about a file of the program, not about the snapshot */
         return mhi_fail(err, MH_ERR_STALE, -fd, "%s, which was open at the commit, can't be opened again: %s", path,
                         mhi_sys_error_text(-fd));
     int status = check_identity(fd, was, path, err);
@@ -61,7 +61,7 @@ static void close_first(const struct mh_image *image, uint64_t n)
         mhi_sys_close((int)mhi_image_descriptors(image)[n].ds_fd);
 }
 
-/* The snapshot itself may have got a number that is wanted. The descriptors are sorted. */
+/* Moves the snapshot's own descriptor if its number is needed. The descriptors are sorted. */
 static int evade(struct mh_image *image, mh_error *err)
 {
     uint32_t last = mhi_image_descriptors(image)[mhi_image_n_descriptors(image) - 1].ds_fd;

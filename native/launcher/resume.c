@@ -1,19 +1,18 @@
 /* resume.c - becomes the process that an image holds.
  *
  * The steps, in an order that matters:
- *     the kernel's stack goes         nobody stands on it (entry.S), and what it held was copied
- *     the vdso moves (vdso.c)         to where the image's C library calls it; before anything is mapped in its way
- *     the segments                    over whatever was there; the address space is empty but for the launcher and the
+ *     the kernel's stack goes         unused since entry.S, and its content was copied
+ *     the vdso moves (vdso.c)         to the address where the image's C library calls it; before a segment is mapped
+ *                                     there
+ *     the segments                    over any mapping there; the address space is empty but for the launcher and the
  *                                     vdso
- *     the touched pages               which are copied now
- *     brk, thread, signals            the kernel learns of the heap, the stack, and where thread and signals have their
- *                                     memory
- *     the arguments                   are stored where fork.c of the image looks for them
- *     the registers                   and we return from mhi_registers_save, in the child of a fork; signals are still
- *                                     held
+ *     the touched pages               are prefaulted
+ *     brk, thread, signals            the kernel is told the addresses of heap, stack, thread data and signal stack
+ *     the arguments                   their address is stored for fork.c of the image
+ *     the registers                   are restored: mhi_registers_save returns, in the child of a fork; signals are
+ *                                     still blocked
  *
- * Until the last step everything can still fail: the launcher's own region is untouched, so it can execute the program
- * cold.
+ * Every step but the last may fail: the launcher's own region is untouched, so it can still execute the program cold.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -45,7 +44,7 @@ enum {
 
 typedef struct {
     const struct mh_image *image;
-    uint64_t input; /* of the file that is open */
+    uint64_t input; /* of the open file */
     int fd;         /* -1: none */
 } mapper;
 
@@ -62,8 +61,8 @@ static int map(const mhi_file_segment *segment, int flags, int fd, mh_error *err
                : mhi_fail_sys(err, result, "cannot map %lu bytes at 0x%lx", segment->sg_bytes, segment->sg_address);
 }
 
-/* Opens the file of a segment, unless it is the one that was mapped last, and makes sure that it is the input it should
- * be. */
+/* Opens the file of a segment, unless it is still open from the segment before, and checks that it is the recorded
+ * input. */
 static int open_file(mapper *m, uint64_t input, mh_error *err)
 {
     if (m->fd >= 0 && m->input == input)
@@ -78,8 +77,9 @@ static int open_file(mapper *m, uint64_t input, mh_error *err)
                      : mhi_identity_check_open(was, m->fd, path, err);
 }
 
-/* Memory that can't be mapped from the file, which is read instead. The stack: the kernel extends no mapping of a file;
- * this one grows by itself, to RLIMIT_STACK. Memory to share with children: the file is shared with everybody. */
+/* Reads a segment that can't be mapped from the file: the stack, since the kernel does not grow the mapping of a file,
+ * while an anonymous one grows up to RLIMIT_STACK; and memory shared with children, since a shared mapping of the file
+ * would be shared with all processes. */
 static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *err)
 {
     int flags = segment->sg_flags & MHI_SEGMENT_GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_SHARED;
@@ -92,8 +92,8 @@ static int map_read(const mapper *m, const mhi_file_segment *segment, mh_error *
                : mhi_fail_sys(err, result, "cannot read memory at 0x%lx from the snapshot", segment->sg_address);
 }
 
-/* Where the kernel and the file system can, the segment's pages are then read and mapped as huge ones. Where not,
- * nothing is lost. */
+/* Maps a segment, with MADV_HUGEPAGE if flagged: kernel and file system may then read and map huge pages. If they
+ * can't, nothing is lost. */
 static int map_file(const mhi_file_segment *segment, int flags, int fd, mh_error *err)
 {
     int status = map(segment, flags, fd, err);
@@ -118,7 +118,7 @@ static int map_zero(const mhi_file_segment *segment, mh_error *err)
     return status;
 }
 
-/* Without it the process would lose what stops a stack that grows too far. */
+/* Installs a guard: the process needs it to stop a stack that grows too far. */
 static int guard(const mhi_file_segment *segment, mh_error *err)
 {
     if (!(segment->sg_flags & MHI_SEGMENT_GUARD))
@@ -156,8 +156,8 @@ static int map_segments(mapper *m, mh_error *err)
     return status;
 }
 
-/* Copies, in one call, the pages that would each be copied at a trap, most of them after one for reading. Where the
- * kernel can't (it was taught in 6.13, and PIDFD_SELF in 6.14), they are. */
+/* Prefaults the touched pages in one call; else each would cost a copy-on-write page fault, most of them after a read
+ * fault. This needs Linux 6.13, and 6.14 for PIDFD_SELF; on older kernels the faults remain. */
 static void copy_touched(const struct mh_image *image)
 {
     _Static_assert(sizeof *mhi_image_touched(image) == sizeof(struct iovec), "it is handed to the kernel as it is");
@@ -170,9 +170,9 @@ static void copy_touched(const struct mh_image *image)
 
 /* ---- what the kernel keeps ---- */
 
-/* The auxiliary vector as /proc and core files show it, by which debuggers find the program and its libraries: the
- * kernel's of this run, but for what is said of the program in memory, and the code of the vdso, which was moved.
- * Returns its size in bytes: a kernel takes no more than it would have set itself. */
+/* The auxiliary vector for /proc and core files, by which debuggers find the program and its libraries: the kernel's
+ * vector of this run, but with the image's entries for the program in memory and for the moved vdso. Returns its size
+ * in bytes: the kernel accepts no more than it would have set itself. */
 static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process *process, const mhi_startup *startup)
 {
     const uint64_t ours[][2] = {
@@ -192,9 +192,8 @@ static size_t merge_auxv(uint64_t auxv[MHI_AUXV_MAX][2], const mhi_file_process 
     return (n + 1) * sizeof *auxv;
 }
 
-/* The heap behind brk is the image's again. Where the kernel does not allow it, the C library is told that the heap
- * ends at the end of the address space, so that it asks mmap instead of taking what brk answers for an extension of its
- * own heap. */
+/* Restores the image's brk heap. If the kernel does not allow that, __curbrk is set to the end of the address space: so
+ * the C library uses mmap, and does not mistake a result of brk for an extension of its own heap. */
 static void restore_layout(const mhi_file_process *process, const mhi_startup *startup, const mhi_arguments *arguments)
 {
     uint64_t auxv[MHI_AUXV_MAX][2];
@@ -210,7 +209,7 @@ static void restore_layout(const mhi_file_process *process, const mhi_startup *s
         .brk = process->pr_brk,
         .start_stack = process->pr_start_stack,
         .arg_start = (uintptr_t)first,
-        .arg_end = (uintptr_t)middle, /* ps shows them */
+        .arg_end = (uintptr_t)middle, /* ps shows the range */
         .env_start = (uintptr_t)middle,
         .env_end = (uintptr_t)end,
         .auxv = (void *)auxv,
@@ -231,7 +230,7 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
         result = mhi_raw_2(SYS_set_robust_list, (long)process->pr_robust_list, (long)process->pr_robust_bytes);
     }
     if (result == 0 && process->pr_rseq != 0) {
-        /* struct rseq: the kernel wants it as it was before the first registration */
+        /* struct rseq: the kernel demands the values from before the first registration */
         int32_t *rseq = (int32_t *)process->pr_rseq;
         memset(rseq, 0, 32);
         rseq[1] = RSEQ_CPU_UNINITIALIZED;
@@ -241,7 +240,8 @@ static int restore_thread(const mhi_file_process *process, mh_error *err)
     return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the thread back");
 }
 
-/* Handlers lie in the image: they may stay only if it is resumed. Signals are held, so none has run. */
+/* Resets signal handlers: they lie in the image, which will not be resumed. Signals are blocked, so no handler has
+ * run. */
 static void forget_handlers(const struct mh_image *image)
 {
     static const mhi_sys_action standard;

@@ -1,8 +1,9 @@
-/* runtime.c - the few functions of a C library that the shared sources use, and that gcc calls by itself.
+/* runtime.c - the few functions of a C library that the shared sources use, and those to which gcc generates calls by
+ * itself.
  *
- * They do what the C standard says, as far as it is asked of them: vsnprintf knows the conversions d u x o s c and %,
- * with the flag 0, width, precision, and the lengths l ll z. Of memory only the last block is given back: the launcher
- * lives for a millisecond.
+ * They follow the C standard as far as our sources need: vsnprintf knows the conversions d u x o s c and %, with the
+ * flag 0, width, precision, and the lengths l ll z. free gives back only the last block: the launcher lives for a
+ * millisecond.
  */
 #include <stdarg.h>
 #include <stdbool.h>
@@ -23,15 +24,15 @@
 /* Behind the launcher itself; arbitrary. */
 #define MEMORY_START (MHI_LAUNCHER_START + (1ull << 32))
 
-enum { POOL_BYTES = 16 << 10 }; /* for what is small; larger blocks get pages of their own */
+enum { POOL_BYTES = 16 << 10 }; /* for small blocks; larger ones get pages of their own */
 
-static uint64_t next = MEMORY_START, last = MEMORY_START; /* the free place, and the last block before it */
+static uint64_t next = MEMORY_START, last = MEMORY_START; /* the first free address, and the last block before it */
 
 void *mhi_memory(size_t size)
 {
     void *place;
     size_t pages = mhi_page_end(size);
-    /* all of it is used: one trap instead of many */
+    /* prefaulted, since all of it is used: one call instead of many page faults */
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE;
     if (pages < size || mhi_sys_mmap(&place, (void *)next, pages, PROT_READ | PROT_WRITE, flags, -1, 0) < 0)
         return NULL;
@@ -59,7 +60,7 @@ void *calloc(size_t n_items, size_t item_bytes)
     return __builtin_mul_overflow(n_items, item_bytes, &size) ? NULL : malloc(size);
 }
 
-/* The last block of pages is given back, so that reading files piece by piece takes memory once. */
+/* Gives the last block of pages back, so that reading files piece by piece takes memory once. */
 void free(void *block)
 {
     if (block == NULL || (uint64_t)block != last || next == last)
@@ -142,7 +143,7 @@ size_t strcspn(const char *text, const char *reject)
 
 typedef struct {
     char *to;
-    size_t size, used; /* used counts what did not fit, too */
+    size_t size, used; /* used also counts bytes that did not fit */
 } output;
 
 static void put(output *out, char byte)
@@ -257,7 +258,7 @@ int snprintf(char *restrict to, size_t size, const char *restrict format, ...)
     return length;
 }
 
-/* ---- the outside ---- */
+/* ---- the world outside ---- */
 
 void mhi_print(int fd, const char *text)
 {

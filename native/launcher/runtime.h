@@ -1,11 +1,11 @@
-/* runtime.h - what there is instead of a C library, besides the functions of its headers. */
+/* runtime.h - the launcher's own functions in place of a C library, besides those of the standard headers. */
 #ifndef MHI_RUNTIME_H
 #define MHI_RUNTIME_H
 #include <stddef.h>
 
-/* Zeroed pages in our region, which stay mapped; NULL when the kernel gives none. */
+/* Zeroed pages in our region, which stay mapped; NULL if the kernel refuses. */
 void *mhi_memory(size_t size);
-/* All of it, to a descriptor; what can't be written is lost. */
+/* Writes a text to a descriptor; errors are ignored. */
 void mhi_print(int fd, const char *text);
 void mhi_exit(int status) __attribute__((noreturn));
 

@@ -1,10 +1,10 @@
-/* vdso.c - puts the kernel's vdso where the image's C library calls it.
+/* vdso.c - moves the kernel's vdso to the address at which the image's C library calls it.
  *
- * The vdso is code that the kernel maps into every process, in front of it the data that the code reads. Each process
- * has it elsewhere, and the C library keeps pointers into it. So it is moved, data and code alike, to where the
- * committing process had it. A kernel that has sealed it (mseal) does not allow that. Then a substitute is put there:
- * the same code, in which each function begins with the system call that it is there to avoid. Time then costs what a
- * system call costs, and everything else is as before.
+ * The vdso is code that the kernel maps into every process, behind the data that the code reads. Its address differs
+ * between processes, and the C library keeps pointers into it. So it is moved, data and code alike, to its address in
+ * the committing process. A kernel that has sealed it (mseal) does not allow the move. Then a substitute is mapped
+ * there: the same code, but each function begins with the system call that it normally avoids. Reading the clock then
+ * costs a system call; nothing else changes.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -20,12 +20,12 @@
 #include "sys/raw.h"
 #include "sys/sys.h"
 
-/* Where it waits if it has to move by less than its size; in our region, beyond what else is there. */
+/* Intermediate place of a vdso that moves by less than its size; in our region, unused otherwise. */
 #define WAITING_ROOM 0x218000000000ull
 
 enum { N_AREAS = sizeof((mhi_file_process *)0)->pr_vdso_bytes / sizeof *((mhi_file_process *)0)->pr_vdso_bytes };
 
-/* Of the image's vdso. */
+/* The image's vdso. */
 typedef struct {
     const uint64_t *bytes; /* of each area; the last one is the code */
     size_t n;
@@ -49,9 +49,9 @@ uint64_t mhi_vdso_code(const mhi_file_process *process)
 
 enum { CODE_PAGES_MAX = 64 }; /* arbitrary: kernels have two */
 
-/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the file whole, which ends with
- * its section headers: with little code, a page behind what is to be loaded. Others that make a vdso map what is to be
- * loaded. */
+/* Whether the running vdso's code may be mapped with this many bytes. The kernel maps the whole file, which ends with
+ * its section headers: with little code, these lie a page behind the loadable segments. Other makers of a vdso map only
+ * the loadable segments. */
 static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
 {
     const Elf64_Phdr *segments = (const void *)((const char *)header + header->e_phoff);
@@ -63,7 +63,7 @@ static bool may_have_bytes(const Elf64_Ehdr *header, uint64_t bytes)
     return bytes == mhi_page_end(loaded) || bytes == mhi_page_end(whole > loaded ? whole : loaded);
 }
 
-/* Nothing is read that the kernel says is not there: what the headers say is no proof. A sandbox may not let us ask. */
+/* Whether the kernel has the range mapped; the headers alone are no proof. A sandbox may forbid the question. */
 static bool is_mapped(uintptr_t place, uint64_t bytes)
 {
     unsigned char pages[CODE_PAGES_MAX];
@@ -109,8 +109,8 @@ static int move(const vdso_place *p, uint64_t from)
 
 /* ---- substituted ---- */
 
-/* MH_ERR_UNSUPPORTED: a function that no system call can stand in for. Aliases without the prefix share the address of
- * one with it. */
+/* MH_ERR_UNSUPPORTED: no system call can replace one of the functions. Aliases without the prefix share the address of
+ * a name with it. */
 static const char *write_calls(uint8_t *code)
 {
     const Elf64_Ehdr *header = (const void *)code;
@@ -152,7 +152,7 @@ int mhi_vdso_place(const mhi_file_process *process, uintptr_t vdso, mh_error *er
 {
     vdso_place p = read_place(process);
     if (p.n == 0)
-        return MH_OK; /* the image's process had none, so nothing in it calls ours */
+        return MH_OK; /* the image's process had no vdso, so nothing in it calls ours */
     int status = check_code(vdso, p.code_bytes, process->pr_vdso_checksum, err);
     if (status != MH_OK)
         return status;

@@ -1,17 +1,18 @@
 /* capture.c - in the child of the commit's fork: the address space as segments, and the pages that must be in the file.
  *
- * A page has been written if it is there and is not the file's or another process's: then it is anonymous, which
- * pagemap tells. Pages of a private mapping that were not written are still the file's, so only the file is named.
- * Pages of anonymous memory that were not written are zero, and so are many that were: neither is stored, unless that
- * would cost a mapping more. A guard (MADV_GUARD_INSTALL), as the C library puts below the stacks of threads, looks
- * like a page that was written, and nobody can read it: it is a segment of its own.
+ * A page has been written if it is present and anonymous, neither the file's nor another process's: pagemap tells.
+ * Pages of a private mapping that were not written are still the file's, so only the file is named. Pages of anonymous
+ * memory that were not written are zero, and so are many written ones: no page of zeros is stored, unless leaving it
+ * out would cost one more mapping. A guard (MADV_GUARD_INSTALL), as the C library puts below the stacks of threads,
+ * looks like a written page, but can't be read: a guard becomes a segment of its own.
  *
- * K1  Nothing here changes what is captured: no allocation, no static variable, and what the calls below leave on the
- *     stack lies below the frame that the registers lead back to.
- * K2  What a later run finds in a FILE segment is what this process sees, because the file is compared with the
- *     mapping's inode here and is an input of the snapshot. A file that is not at its path any more is copied instead.
- * K3  Neither the kernel's own areas nor the launcher's region are captured: the one belongs to each process, the other
- *     to the launcher, and the capture itself lies in it.
+ * K1  Nothing here changes what is captured: no allocation, no static variable, and the stack frames of the calls below
+ *     lie under the frame that the saved registers return to.
+ * K2  A later run finds in a FILE segment the bytes that this process sees: the file at the path is compared with the
+ *     mapping's inode here, and is an input of the snapshot. The pages of a file that is not at its path any more are
+ *     stored instead.
+ * K3  Neither the kernel's own areas nor the launcher's region are captured: each process has its own vdso, and the
+ *     region holds the launcher of a later run, and here the capture itself.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,23 +33,24 @@
 #include "sys/sys.h"
 
 enum {
-    /* unwritten pages beside written ones that are stored too: each mapping costs every resume 2 to 4 us */
+    /* up to so many unwritten pages between written ones are stored too: each mapping costs every resume 2 to 4 us */
     GAP_PAGES = 64,
     POPULATE_READ = 22, /* MADV_POPULATE_READ of linux/mman.h, since 5.14 */
-    /* a mapping of a file that is stored, so that the file need not be opened: 4 us; for all but large libraries */
+    /* up to this size a file's mapping is stored, which saves every resume the open of the file, 4 us; only large
+     * libraries have more */
     SMALL_PAGES = 128,
 };
 
-/* What the steps below hand on to each other. */
+/* The state that the steps below share. */
 typedef struct {
     mhi_capture *to;
     int pagemap;
-    uint64_t name;         /* offset of the path of the mapping at hand; 0: it is no file's */
-    const char *last_path; /* the path that was compared last, in names, */
-    mhi_file_id last_file; /* and which file the kernel says its mapping is of */
+    uint64_t name;         /* offset of the current mapping's path; 0: of no file */
+    const char *last_path; /* the path in names that was compared last */
+    mhi_file_id last_file; /* the file that the kernel has for the mapping of that path */
     uint64_t last_bytes;   /* of the file, in whole pages */
     bool last_is_there;
-    mhi_checksum_state state; /* of the segment that was written last, so that it can be continued */
+    mhi_checksum_state state; /* of the last written segment, so that it can be continued */
 } capture;
 
 static int fail(capture *c, int result, const char *what)
@@ -82,8 +84,8 @@ static uint32_t segment_flags(const mhi_mapping *mapping)
            (mapping->is_not_dumped && mapping->file.inode == 0 ? MHI_SEGMENT_NOT_DUMPED : 0);
 }
 
-/* Part of a mapping that is as it would be freshly mapped. Advice about pages that are too large for it would cost a
- * call at each resume. */
+/* Adds a part of a mapping in which no page was written. A file's part gets no MADV_HUGEPAGE if it holds no huge page:
+ * the advice would cost each resume a call in vain. */
 static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     uint32_t pointless = c->name != 0 && !mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : 0;
@@ -98,10 +100,10 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
                           });
 }
 
-/* The kernel keeps in one huge page what one call writes to all of it: so pieces end where those of the file do.
- * It reads each piece before we do, so that a page behind the end of a file is an error, not a signal. What changes
- * under our hands, the stack that we stand on and the area where the kernel notes our CPU, is written and checksummed
- * as a copy. */
+/* The page cache makes a huge page only of bytes that one call writes: so pieces end at huge pages of the file. The
+ * kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. Memory that
+ * changes meanwhile (our own stack, and the rseq area where the kernel notes our CPU) is copied, and the copy is
+ * written and checksummed. */
 static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
@@ -122,15 +124,16 @@ static int write_memory(capture *c, uint64_t start, uint64_t end)
     return MH_OK;
 }
 
-/* Huge pages for what is mapped from the file and holds one, whatever the process had there. */
+/* A segment that is mapped from the snapshot and holds a whole huge page gets MADV_HUGEPAGE, whatever the process had
+ * there. */
 static uint32_t memory_flags(const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     uint32_t read = segment_flags(mapping) & (MHI_SEGMENT_GROWS | MHI_SEGMENT_SHARED);
     return read == 0 && mhi_holds_huge(start, end) ? MHI_SEGMENT_HUGE : read;
 }
 
-/* The segment that written memory belongs to: the last one if it ends there and is of the same sort, else one of its
- * own, still empty. What holds a huge page continues only what lies where it can be mapped. */
+/* The segment for written memory: the last one if it ends there and is of the same sort, else a new empty one. Memory
+ * that holds a huge page continues only a segment whose file offset and address are congruent. */
 static mhi_file_segment *segment_for(capture *c, const mhi_mapping *mapping, uint64_t start, uint64_t end)
 {
     mhi_capture *to = c->to;
@@ -185,7 +188,8 @@ static bool is_written(const capture *c, const mhi_mapping *mapping, uint64_t ad
     return !is_readable_zero;
 }
 
-/* Linux 6.13 and 6.14 have guards and don't tell: these then look swapped out, but the kernel can't get them back. */
+/* Linux 6.13 and 6.14 have guards, but pagemap does not show them: a guard then looks swapped out, and can't be
+ * read. */
 static bool is_guard(const mhi_mapping *mapping, uint64_t address, uint64_t entry)
 {
     if (entry & MHI_PAGE_GUARD)
@@ -194,7 +198,7 @@ static bool is_guard(const mhi_mapping *mapping, uint64_t address, uint64_t entr
     return may_be && mhi_sys_madvise((void *)address, MHI_PAGE, POPULATE_READ) == -EFAULT;
 }
 
-/* Not ours to keep: secrets, and states of generators. */
+/* Memory that must not be kept: secrets, and states of random generators. */
 static bool is_left_out(const mhi_mapping *mapping)
 {
     return mapping->is_droppable || mapping->is_wiped || mapping->is_not_dumped;
@@ -204,7 +208,7 @@ static bool is_left_out(const mhi_mapping *mapping)
 typedef struct {
     uint64_t done;       /* segments were made up to here */
     uint64_t start, end; /* of the run at hand; start == end: none */
-    uint64_t limit;      /* up to where the mapping can be read: it may reach behind the end of its file */
+    uint64_t limit;      /* where the readable part ends: the mapping may reach behind the end of its file */
 } run;
 
 enum { GAP_BYTES = GAP_PAGES * MHI_PAGE };
@@ -231,7 +235,7 @@ static int take_page(capture *c, const mhi_mapping *mapping, run *at, uint64_t a
     return status;
 }
 
-/* Ends the run at hand; of guards in a row one segment is made. */
+/* Ends the current run; consecutive guards become one segment. */
 static int take_guard(capture *c, const mhi_mapping *mapping, run *at, uint64_t address)
 {
     mhi_capture *to = c->to;
@@ -289,14 +293,14 @@ static int split(capture *c, const mhi_mapping *mapping)
         at.end = at.limit;
     if (status == MH_OK)
         status = end_run(c, mapping, &at);
-    /* What lies behind the end of the file is left out: nobody can have read it, and a snapshot must not name what its
-     * file does not hold. */
+    /* Pages behind the end of the file are left out: no access to them can have succeeded, and a segment must not reach
+     * behind its file. */
     return status == MH_OK && at.done < at.limit ? add_unwritten(c, mapping, at.done, at.limit) : status;
 }
 
 /* ---- mappings ---- */
 
-/* Keeps a path; the one kept last is not kept again. */
+/* Keeps a path, unless it is the one kept last. */
 static int keep_name(capture *c, const char *path)
 {
     mhi_capture *to = c->to;
@@ -313,7 +317,7 @@ static int keep_name(capture *c, const char *path)
     return MH_OK;
 }
 
-/* Whether the file that is mapped still stands at its path (K2). */
+/* Whether the mapped file is still at its path (K2). */
 static bool is_there(capture *c, const mhi_mapping *mapping)
 {
     if (mapping->is_deleted || mapping->name[0] != '/')
@@ -328,13 +332,13 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
     return c->last_is_there;
 }
 
-/* Few enough to be looked through at once, and one of them may be a guard. */
+/* Whether one of the pages may be a guard; the mapping is small enough for one read of pagemap. */
 static bool holds_guard(const capture *c, const mhi_mapping *mapping)
 {
     uint64_t n = (mapping->end - mapping->start) / MHI_PAGE, start = mapping->start;
     int result = mhi_sys_pread_all(c->pagemap, c->to->pagemap, n * sizeof *c->to->pagemap,
                                    start / MHI_PAGE * sizeof *c->to->pagemap);
-    bool is_found = result < 0; /* then split says what is wrong */
+    bool is_found = result < 0; /* then split reports the error */
     for (uint64_t i = 0; i < n && !is_found; i++)
         is_found = is_guard(mapping, start + i * MHI_PAGE, c->to->pagemap[i]);
     return is_found;
@@ -354,7 +358,7 @@ static int take_file(capture *c, const mhi_mapping *mapping)
                         "%.300s is mapped shared, and no longer what lies at that path", mapping->name);
     if (!is_there(c, mapping))
         return add_written(c, mapping, mapping->start, mapping->end);
-    int status = keep_name(c, mapping->name); /* also of a file that is stored: it is an input */
+    int status = keep_name(c, mapping->name); /* also for a file whose pages are stored: it is an input */
     if (status != MH_OK)
         return status;
     if (mapping->is_shared)
@@ -362,7 +366,7 @@ static int take_file(capture *c, const mhi_mapping *mapping)
     return is_small(c, mapping) ? add_written(c, mapping, mapping->start, mapping->end) : split(c, mapping);
 }
 
-/* Of the main thread's stack only what is in use: below the stack pointer there is nothing but what was. */
+/* The used part of the main thread's stack: below the stack pointer (and its red zone) lie only dead frames. */
 static mhi_mapping used_stack(const capture *c, const mhi_mapping *mapping)
 {
     mhi_mapping used = *mapping;
@@ -388,7 +392,7 @@ static bool is_of_kernel(const mhi_mapping *mapping)
            strcmp(mapping->name, "[uprobes]") == 0;
 }
 
-/* The kernel's areas of data, then its code, which every process has: only where they are (K3). */
+/* Records where the kernel's areas lie, data and then code; every process has its own (K3). */
 static int take_vdso(capture *c, const mhi_mapping *mapping)
 {
     mhi_file_process *process = &c->to->process;
@@ -459,7 +463,8 @@ static int take_thread(capture *c)
     process->pr_signal_stack_bytes = thread.signal_stack_bytes;
     process->pr_signal_mask = thread.signal_mask & ~c->to->inherited_mask;
     memcpy(process->pr_name, thread.name, sizeof process->pr_name);
-    process->pr_headers = getauxval(AT_PHDR); /* as the C library keeps them: in a resumed process, too, the image's */
+    /* from the C library's copy: in a resumed process, too, that of the image */
+    process->pr_headers = getauxval(AT_PHDR);
     process->pr_n_headers = getauxval(AT_PHNUM);
     process->pr_linker = getauxval(AT_BASE);
     process->pr_entry = getauxval(AT_ENTRY);
@@ -503,7 +508,7 @@ int mhi_capture_write(mhi_capture *to)
     for (uint64_t i = 0; i < to->n_scrubs; i++)
         memset(to->scrubs[i].address, 0, to->scrubs[i].size_bytes);
     to->n_segments = to->n_signals = 0;
-    to->names_bytes = 1; /* so that no name is at 0 */
+    to->names_bytes = 1; /* so that no name has offset 0 */
     to->file_end = MHI_SEGMENTS_OFFSET;
     capture c = { .to = to };
     int status = take_thread(&c);

@@ -1,9 +1,9 @@
-/* commit.c - from what the child left to a published snapshot.
+/* commit.c - turns the child's capture into a published snapshot.
  *
- * What makes the file appear whole or not at all is written once, in snapshot/commit.c: the child has written segments
- * to a file that has no name, and everything after them goes the way of a heap's commit. What is different: nothing of
- * this process is mapped from the file, so there is nothing to make private; and a child that dies, however it dies,
- * has only wasted its time.
+ * Why the file appears whole or not at all is written once, in snapshot/commit.c: the child has written the segments to
+ * a file without a name, and all later steps are those of a heap's commit. Two differences: no memory of this process
+ * is mapped from the file, so there is nothing to make private; and a child that dies, in whatever way, has only wasted
+ * its time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,12 +23,12 @@
 #include "snapshot/tables.h"
 #include "sys/sys.h"
 
-enum { WATCH_MILLISECONDS = 20 }; /* arbitrary: more often than anybody looks */
+enum { WATCH_MILLISECONDS = 20 }; /* arbitrary: more often than a progress bar is drawn */
 
 /* ---- before the fork ---- */
 
-/* The strings that the kernel put above the stack. A resumed process has none there: they lie in the launcher's region.
- * */
+/* Scrubs the strings that the kernel put above the stack. A resumed process has its strings in the launcher's
+ * region. */
 static int scrub_environment(mh_transaction *tx, mh_error *err)
 {
     mhi_sys_layout layout;
@@ -40,10 +40,10 @@ static int scrub_environment(mh_transaction *tx, mh_error *err)
     return mh_scrub(tx, (void *)layout.env_start, layout.env_end - layout.env_start, err);
 }
 
-/* Bytes of this process's memory that are no file's. */
+/* Bytes of this process's anonymous memory. */
 static int read_anonymous(uint64_t *bytes)
 {
-    char text[256]; /* in pages: size, resident, of which are of files or shared, ... */
+    char text[256]; /* in pages: size, resident, resident of files or shared, ... */
     unsigned long resident, of_files;
     int result = mhi_sys_read_text("/proc/self/statm", text, sizeof text);
     if (result < 0 || sscanf(text, "%*u %lu %lu", &resident, &of_files) != 2)
@@ -52,7 +52,8 @@ static int read_anonymous(uint64_t *bytes)
     return 0;
 }
 
-/* Before anything is written: a disk that is full would be filled at each run. Where it can't be told, writing will. */
+/* Checks the free space before any write: else each run would fill a nearly full disk. Where it is unknown, the write
+ * will fail. */
 static int check_room(const mhi_writer *writer, mh_error *err)
 {
     uint64_t free_bytes, needed;
@@ -64,7 +65,7 @@ static int check_room(const mhi_writer *writer, mh_error *err)
                     free_bytes, needed);
 }
 
-/* What is open, to be opened again. */
+/* Collects the open descriptors that a later run opens again. */
 static int collect_descriptors(mhi_descriptors *found, const mhi_writer *writer, const mhi_process *own, mh_error *err)
 {
     const int ours[] = { writer->fd, writer->lock, writer->directory };
@@ -74,7 +75,7 @@ static int collect_descriptors(mhi_descriptors *found, const mhi_writer *writer,
     return mhi_descriptors_collect(found, &known, err);
 }
 
-/* Less zeros, it is what the child will write. */
+/* The child will write this much, less the pages of zeros. */
 static void expect_bytes(mhi_progress *progress)
 {
     uint64_t bytes;
@@ -133,8 +134,8 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t
 
 /* ---- behind the fork ---- */
 
-/* Each byte counts twice: written by the child, made durable by us. A kernel that does not tell when a child ends tells
- * nothing meanwhile. */
+/* Each byte counts twice: written by the child, made durable by us. Where the kernel can't wait with a timeout, there
+ * is no progress meanwhile. */
 static void watch(int child, const mhi_capture *capture, mhi_progress *progress)
 {
     uint64_t total = atomic_load_explicit(&progress->total_bytes, memory_order_relaxed) / 2;
@@ -156,7 +157,7 @@ static int wait_for(int child, const mhi_capture *capture, mhi_progress *progres
             *err = capture->late_refusal;
         return capture->late_refusal.status;
     }
-    if (WIFSIGNALED(how) && capture->status != MH_OK) /* else it was in its rehearsal */
+    if (WIFSIGNALED(how) && capture->status != MH_OK) /* with MH_OK the child was in its rehearsal */
         return mhi_fail(err, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot was ended by signal %d",
                         WTERMSIG(how));
     if (capture->status != MH_OK && err != NULL)
@@ -164,8 +165,7 @@ static int wait_for(int child, const mhi_capture *capture, mhi_progress *progres
     return capture->status;
 }
 
-/* A layer depends on what its parent depends on; whose inputs are as they were, or this process would not have been
- * resumed. */
+/* A layer also depends on its parent's inputs. These are unchanged, or this process would not have been resumed. */
 static int inherit_inputs(mhi_inputs *inputs, uint64_t *parent_checksum, mh_error *err)
 {
     const mhi_arguments *arguments = mhi_fork_arguments();
@@ -185,7 +185,7 @@ static int inherit_inputs(mhi_inputs *inputs, uint64_t *parent_checksum, mh_erro
                              (input->in_kind == MH_INPUT_LISTING && input->in_bytes == MH_LISTING_IMPORTS);
         bool is_own =
             input->in_kind == MH_INPUT_KEY || input->in_kind == MH_INPUT_CPU || input->in_kind == MH_INPUT_SYSTEM;
-        if (!is_own && !is_of_imports) /* what was imported still is */
+        if (!is_own && !is_of_imports) /* imported modules stay imported */
             status = mhi_inputs_add(inputs, input, mhi_image_string(parent, input->in_name),
                                     mhi_image_string(parent, input->in_text), err);
     }
@@ -210,7 +210,7 @@ static void fill_descriptors(mhi_file_descriptor *to, mhi_own_string *paths, con
     }
 }
 
-/* What the child and we have found, as the tables of one snapshot. */
+/* Writes the tables of one snapshot from the results of child and parent. */
 static int write_file(mhi_writer *writer, mhi_progress *progress, mhi_file_header *header, mhi_inputs *inputs,
                       const mhi_names *mapped, const mhi_process *own, mh_error *err)
 {

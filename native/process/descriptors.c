@@ -1,15 +1,15 @@
-/* descriptors.c - tells files that can be opened again from all other descriptors.
+/* descriptors.c - separates files that can be opened again from all other descriptors.
  *
- * D1  What is recorded is opened again by its path, so the path must lead to the very file that is open: same device,
+ * D1  A recorded file is opened again by its path, so the path must lead to the very file that is open: same device,
  *     same inode.
- * D2  Nothing is recorded whose meaning lies elsewhere than in file, flags and offset: a lock, an offset that two
- *     descriptors share, a copy of a standard stream, a file of /proc about this one process.
- * D3  What is open for writing is opened again only if nothing of it is this process's doing: it was neither made, nor
- *     emptied, nor written since the process began. How it was opened can't be told from here, and a plain run would do
- *     that to the file once more. Who knows more than we do holds the descriptor (mh_hold_descriptor), and opens it in
- *     each later run.
- * D4  What was open when the library was loaded, and is not close-on-exec, was inherited: a make jobserver's pipe, a
- *     runner's socket. It belongs to whoever starts a process, so each later run has its own, or none.
+ * D2  A descriptor is refused if its state is more than file, flags and offset: a lock, an offset that two descriptors
+ *     share, a copy of a standard stream, a file of /proc about this one process.
+ * D3  A file open for writing is opened again only if this process has not changed it: the file was neither made, nor
+ *     emptied, nor written since the process began. Its flags at open (O_CREAT, O_TRUNC) are unknown here, and a plain
+ *     run would make or empty the file once more. A caller that knows them holds the descriptor (mh_hold_descriptor),
+ *     and opens the file itself in each later run.
+ * D4  A descriptor that was open when the library was loaded, and is not close-on-exec, was inherited: a make
+ *     jobserver's pipe, a runner's socket. It belongs to the parent process, so each later run has its own, or none.
  */
 #define _GNU_SOURCE
 #include "process/descriptors.h"
@@ -41,11 +41,11 @@ enum {
     N_STREAMS = 3,
     INHERITED_MAX = 64, /* arbitrary; a usual process has none, one under make four */
     CPU_WORDS = 128,    /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
-    INFO_BYTES = 1024,  /* of /proc/self/fdinfo: its first lines are what is read here */
-    /* files are stamped by a clock that may be 10 ms behind, a tick of 100 a second; and as much again */
+    INFO_BYTES = 1024,  /* of /proc/self/fdinfo, of which only the first lines are read */
+    /* the clock of a file system may be 10 ms behind, one tick at 100 a second; twice that */
     CLOCK_SLACK_NS = 20000000,
-    /* What fcntl could tell, and open may be told again. O_LARGEFILE, which every open has, is the kernel's own
-     * business. */
+    /* The flags that fcntl returns and open accepts again. O_LARGEFILE, which the kernel sets for every open, is left
+     * out. */
     FLAGS_KEPT = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_DIRECTORY | O_NOFOLLOW,
 };
 
@@ -55,17 +55,17 @@ typedef struct {
     uint64_t offset;
     uint32_t flags; /* as open takes them, O_CLOEXEC included */
     bool has_lock;
-    char target[PATH_MAX]; /* what the link in /proc/self/fd says: a path, or "pipe:[7]" and the like */
+    char target[PATH_MAX]; /* the link in /proc/self/fd: a path, or "pipe:[7]" and the like */
 } open_file;
 
-/* ---- what was inherited ---- */
+/* ---- inherited descriptors ---- */
 
 static struct {
     int fd;
     mhi_file_id id;
 } inherited[INHERITED_MAX];
 static size_t n_inherited;
-static int *carried; /* what the last collect recorded: in a resumed process this is open, and not inherited */
+static int *carried; /* descriptors of the last collect: open in a resumed process, but not inherited */
 static size_t n_carried;
 
 static int read_info(open_file *file)
@@ -105,8 +105,8 @@ bool mhi_descriptors_is_inherited(int fd)
     return mhi_sys_fstat(fd, &file.status) == 0 && is_inherited(&file);
 }
 
-/* Whether nothing is open but the standard streams and what was inherited. Since Linux 6.2 the size of the directory is
- * their number, for a fraction of the time that it takes to list them; before, it is 0. */
+/* Whether only the standard streams and inherited descriptors are open. Since Linux 6.2 the size of /proc/self/fd is
+ * the number of descriptors, for a fraction of the time of a listing; before, it is 0. */
 static bool is_nothing_else_open(void)
 {
     struct stat status;
@@ -158,15 +158,16 @@ bool mhi_descriptors_may_write(void)
     return !is_nothing_else_open() && mhi_each_number("/proc/self/fd", is_written, NULL) != 0;
 }
 
-/* Whatever wrote a file through a descriptor of its own may yet have something to write when it is deallocated: while a
- * file, pipe or socket is open for writing beside the standard streams and what was inherited, nothing is forgone. */
+/* An object that writes through a descriptor of its own may still flush a buffer when it is deallocated. So CPython's
+ * teardown is skipped only if no file, pipe or socket is open for writing, except the standard streams and inherited
+ * ones. */
 void mh_leave(void)
 {
     if (!mhi_descriptors_may_write())
         mhi_teardown_skip();
 }
 
-/* ---- what can't be opened again, in words ---- */
+/* ---- words for what can't be opened again ---- */
 
 static void tell_peer(char *text, size_t size, int fd)
 {
@@ -207,7 +208,7 @@ static void tell_socket(char *text, size_t size, int fd)
     snprintf(text, size, "a %ssocket%s", kind, peer);
 }
 
-/* What the link of a descriptor says that has no path and no type of its own. */
+/* The kind of a descriptor without a path and a file type, by its link in /proc/self/fd. */
 static const char *nameless_kind(const char *target)
 {
     static const struct {
@@ -266,7 +267,7 @@ typedef struct {
     size_t capacity;
     const mhi_descriptors_known *known;
     mhi_obstacles found;
-    int failed; /* the descriptor that could not be looked at */
+    int failed; /* the descriptor that could not be examined */
 } collection;
 
 /* /dev/null and others that are the same for everyone, by their numbers in Documentation/admin-guide/devices.txt. */
@@ -292,7 +293,7 @@ static bool is_at_path(const open_file *file)
     return mhi_is_same_file(mhi_file_id_of(&there), mhi_file_id_of(&file->status));
 }
 
-/* "/proc/7/maps", which another process has under another name. */
+/* "/proc/7/maps": in another process the path would differ. */
 static bool is_of_process(const char *path) { return mhi_begins(path, "/proc/") && path[6] >= '0' && path[6] <= '9'; }
 
 static bool can_be_opened_again(const open_file *file)
@@ -301,8 +302,8 @@ static bool can_be_opened_again(const open_file *file)
     return (is_file || is_common_device(&file->status)) && is_at_path(file) && !is_of_process(file->target);
 }
 
-/* The standard stream that `fd` is a copy of, or NULL. Where the kernel won't compare descriptors, the same file
- * counts. */
+/* The standard stream that the descriptor is a copy of, or NULL. Where the kernel won't compare descriptors, the same
+ * file counts as a copy. */
 static const char *copied_stream(const open_file *file)
 {
     static const char *const names[] = { "standard input", "standard output", "standard error" };
@@ -399,7 +400,7 @@ static int take(void *context, int reader, int fd)
     int result = read_file(&file);
     if (result < 0) {
         into->failed = fd;
-        return result == -EBADF || result == -ENOENT ? 0 : result; /* another thread has closed it */
+        return result == -EBADF || result == -ENOENT ? 0 : result; /* another thread has closed the descriptor */
     }
     if (is_among(into->known->held, into->known->n_held, fd))
         return record_held(into, &file);
@@ -426,7 +427,7 @@ static int take(void *context, int reader, int fd)
 
 /* ---- all of them ---- */
 
-/* D2: two descriptors of one open file move one offset; opened again, each would have its own. */
+/* D2: two descriptors of one open file share an offset; opened again, each would have its own. */
 static void refuse_copies(collection *into)
 {
     for (size_t i = 0; i < into->out->n_items; i++)

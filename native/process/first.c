@@ -1,19 +1,19 @@
 /* first.c - reorders the C library's list of fork handlers.
  *
- * POSIX gives no way to register a handler before others, and `import magicheap` may well come behind `import numpy`.
- * In glibc the list is a dynamic array (posix/register-atfork.c), a static variable of libc in the form of
+ * POSIX gives no way to register a handler before others, and `import magicheap` may well come after `import numpy`. In
+ * glibc the list is a dynamic array (posix/register-atfork.c), a static variable of libc in the form of
  * malloc/dynarray.h:
  *
  *     size_t used, allocated; struct fork_handler *array; struct fork_handler scratch[48];
  *
- * whose entries are { prepare, parent, child, dso_handle }, since glibc 2.36 with an id behind that grows from entry to
- * entry. It has no name that we could look up, so it is found by what it holds:
+ * whose entries are { prepare, parent, child, dso_handle }, since glibc 2.36 followed by an id that grows from entry to
+ * entry. The list has no symbol to look up, so it is found by its content:
  *
  * F1  Its last two entries are the handlers just registered and a marker that only this file can have registered, in
  *     full, each with our own dso_handle. Eight words at the distance of one entry don't appear by accident.
- * F2  Until F1 holds nothing is written, and what may be no pointer at all is followed by the kernel (/proc/self/mem),
- *     which survives a wrong guess.
- * F3  Ids belong to places, not to handlers: a fork that is under way finds its place by them.
+ * F2  Nothing is written until F1 holds. A word that may be no pointer is dereferenced through /proc/self/mem, where a
+ *     wrong guess is an error, not a signal.
+ * F3  Ids belong to places, not to handlers: a fork in progress finds its position by them.
  */
 #define _GNU_SOURCE
 #include "process/first.h"
@@ -37,15 +37,15 @@ typedef struct { uintptr_t words[WORDS]; } entry;
 
 typedef struct { uintptr_t used, allocated, *array; } handler_list;
 
-/* crtbegin's: what pthread_atfork registers for this object */
+/* of crtbegin: pthread_atfork registers handlers under it for this object */
 extern void *__dso_handle __attribute__((visibility("hidden")));
-/* glibc's: leads to libc wherever it is loaded */
+/* of glibc: its address leads to libc wherever that is loaded */
 extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *);
 
 static void marker_prepare(void) {}
 static void marker_child(void) {}
 
-/* Two entries at the end of a list whose entries are `stride` words long. */
+/* Whether a list whose entries are `stride` words long ends with these two entries. */
 static bool ends_with(const handler_list *list, size_t stride, const entry expected[2], int memory)
 {
     uintptr_t found[2 * WORDS_WITH_ID];
@@ -57,7 +57,7 @@ static bool ends_with(const handler_list *list, size_t stride, const entry expec
            memcmp(found + stride, &expected[1], sizeof *expected) == 0 && ids_grow;
 }
 
-/* ---- where it may be ---- */
+/* ---- the search ---- */
 
 typedef struct {
     const entry *expected;
@@ -89,7 +89,7 @@ static bool contains(const struct dl_phdr_info *object, uintptr_t address)
     return false;
 }
 
-/* Looks through libc's variables. */
+/* Searches libc's variables. */
 static int look_in(struct dl_phdr_info *object, size_t size, void *context)
 {
     (void)size;

@@ -5,18 +5,17 @@
  *     fork() ------------------->   child handler: registers saved
  *     waits                         writes the process to the file
  *                                   rehearses, if asked to; _exit
- *     publishes                                                         child handler: registers come back, it returns
+ *     publishes                                                         child handler: registers restored; returns
  *     goes on                                                           the other child handlers run, fork() returns 0
  *
- * So whatever a library does to survive a fork it does in every resumed process: it cannot tell the difference.
+ * So every resumed process does whatever libraries do in the child of a fork: they cannot tell the difference.
  *
- * The launcher holds all signals back. Where the program says that it has more to take up (mh_hold_signals), they stay
- * so until it has; else they come here, before other libraries' child handlers.
+ * The launcher blocks all signals. They are unblocked in our child handler, before those of other libraries; or later,
+ * by mh_release_signals, if the program has more to restore first (mh_hold_signals).
  *
  * Our handlers are registered when the library is loaded, and moved before all others (first.h): prepare handlers run
- * in reverse order, so ours runs when every library has made itself ready, and child handlers in order, so that ours
- * runs when none has begun to recover. Only the fork that mh_arm announced is a commit, and only of the thread that
- * called it.
+ * in reverse order, so ours runs after those of all libraries; child handlers run in order, so ours runs before them.
+ * Only the fork that mh_arm announced is a commit, and only of the thread that called it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,20 +36,21 @@
 #include "process/process.h"
 #include "sys/sys.h"
 
-/* Of the fork that this thread is to call next; NULL: an ordinary one. In static TLS, which a fork handler may touch
+/* The capture of this thread's next fork; NULL: an ordinary fork. In static TLS, which a fork handler may access
  * without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
 static mhi_writer *armed_writer; /* of the last commit */
-/* signals that were blocked as the library was loaded, before any that the program blocks */
+/* the signals that were blocked when the library was loaded, before the program blocks any */
 static uint64_t inherited_mask;
-static uint32_t ids[MHI_IDS_MAX]; /* as pr_ids; libraries recognise a fork by the id that they remember */
-static uint32_t n_ids;            /* MHI_IDS_MAX + 1: there were more */
-static bool holds_signals;        /* resumed processes are to keep signals back until mh_release_signals */
-/* the launcher stores them here, by the address in pr_arguments; NULL: this process was not resumed */
+/* as pr_ids; libraries detect a fork by comparing the process id with a remembered one */
+static uint32_t ids[MHI_IDS_MAX];
+static uint32_t n_ids;     /* MHI_IDS_MAX + 1: there were more */
+static bool holds_signals; /* resumed processes keep signals blocked until mh_release_signals */
+/* stored by the launcher, through the address in pr_arguments; NULL: this process was not resumed */
 static mhi_arguments *arguments;
-extern char *__curbrk; /* of the C library: where sbrk believes the heap to end */
+extern char *__curbrk; /* of the C library: the end of the heap as sbrk knows it */
 
-/* Of this process, for those that resume it. A fork handler may call this. */
+/* Adds this process's id to those that its resumed processes must not have. A fork handler may call this. */
 static void note_id(void)
 {
     uint32_t id = (uint32_t)mhi_sys_process_id();
@@ -62,14 +62,15 @@ static void note_id(void)
     n_ids += n_ids <= MHI_IDS_MAX;
 }
 
-/* The fork goes through in any case; a child that may not write ends at once, and the parent finds the reason. */
+/* A prepare handler can't stop the fork: the child of a refused commit ends at once, and the parent finds the
+ * reason. */
 static void prepare(void)
 {
     if (armed != NULL)
         armed->refusal = mhi_threads_check(&armed->known, &armed->error);
 }
 
-/* The child writes to the rest of the capture meanwhile. */
+/* Meanwhile the child writes to the other members of the capture. */
 static void parent(void)
 {
     if (armed != NULL) {
@@ -83,7 +84,7 @@ static void child(void)
 {
     mhi_capture *capture = armed;
     if (capture == NULL) {
-        if (arguments != NULL) /* where that fails, fork has succeeded, and can't be told */
+        if (arguments != NULL) /* a failure can't be reported: the fork has succeeded */
             mhi_sys_take_other_id(ids, n_ids < MHI_IDS_MAX ? n_ids : MHI_IDS_MAX);
         note_id();
         return;
@@ -95,11 +96,11 @@ static void child(void)
         if (capture->status != MH_OK || !capture->is_rehearsed || (arguments = mhi_rehearsal_begin(capture)) == NULL)
             mhi_sys_exit(0);
     }
-    environ = arguments->ar_envp; /* a later run, from here on */
+    environ = arguments->ar_envp; /* from here on, this is a resumed process */
     inherited_mask = arguments->ar_blocked;
     note_id();
     mhi_writer_disown(armed_writer);
-    __fpurge(stdin); /* what the committing process had read ahead is not this one's input */
+    __fpurge(stdin); /* drops what the committing process had read ahead */
     mhi_descriptors_remember();
     if (!holds_signals)
         mh_release_signals();
@@ -118,7 +119,7 @@ void mh_release_signals(void)
         mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
 }
 
-/* A handler that would run now could only leave a note in memory that execve throws away. */
+/* Handlers are reset because one that runs now could only leave a note in memory that execve discards. */
 void mh_surrender_signals(void)
 {
     for (int signal = 1; signal <= MHI_CAPTURE_SIGNALS && arguments != NULL; signal++) {
@@ -131,8 +132,8 @@ void mh_surrender_signals(void)
         mhi_sys_mask(SIG_SETMASK, arguments->ar_blocked, NULL);
 }
 
-/* Where they can't be moved to the front, a handler that was registered before us has run when a resumed process
- * begins, as in any child of a fork, but does not run in it. */
+/* If our handlers can't be moved to the front, child handlers registered before ours run once, in the committing child,
+ * before the registers are saved; a resumed process starts behind them and never runs them. */
 __attribute__((constructor)) static void register_handlers(void)
 {
     mhi_sys_thread thread;
@@ -147,7 +148,7 @@ int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs
 {
     _Static_assert(sizeof(mhi_capture) < MHI_CAPTURE_END - MHI_CAPTURE_START, "the capture fits its place");
     *made = NULL;
-    note_id(); /* a child that was made without fork handlers has not */
+    note_id(); /* also for a child that was made without fork handlers */
     if (n_ids > MHI_IDS_MAX)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the memory of this process has run under more than %d process ids",
                         MHI_IDS_MAX);

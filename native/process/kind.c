@@ -1,7 +1,8 @@
-/* kind.c - the kind of snapshot that keeps a process: a transaction until its commit, and the exchange of this process
- * for a snapshot.
+/* kind.c - the kind of snapshot that keeps a process: a transaction until its commit, and the replacement of this
+ * process by a snapshot.
  *
- * It is never WARM: it is COLD, and may be resumable. BEGUN has no arena, and routes nothing: what is asked is noted.
+ * Such a transaction is never WARM: it is COLD, and may be resumable. BEGUN has no arena and routes no memory: only
+ * questions are noted.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +28,7 @@ static int open_process(mh_transaction *tx, const mh_options *options, mh_error 
     mhi_process *own = tx->own = calloc(1, sizeof *own);
     if (own == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
-    tx->progress.counts_writing = true; /* the child's */
+    tx->progress.counts_writing = true; /* the writing by the child counts */
     int status = mhi_keep_text(&own->program, options->program, err);
     return status == MH_OK ? mhi_keep_text(&own->command, options->command, err) : status;
 }
@@ -39,7 +40,7 @@ static int take(mh_transaction *tx, const struct mh_image *image, mh_error *err)
     return mhi_keep_text(&own->command, mhi_image_string(image, mhi_image_process(image)->pr_command), err);
 }
 
-/* A process is mapped from its file, code and all. Tried before the program loads for a snapshot that no run could
+/* A process is mapped from its file, code included. Tried first, lest the program load for a snapshot that no run could
  * resume. */
 static int check_code_can_be_mapped(const mhi_writer *writer, mh_error *err)
 {
@@ -88,14 +89,14 @@ const mhi_kind mhi_kind_process = {
     .open = open_process,
     .take = take,
     .begin = begin,
-    .commit = refuse_commit, /* mh_commit_child does */
+    .commit = refuse_commit, /* mh_commit_child commits */
     .abandon = abandon,
     .close = close_process,
 };
 
 mhi_process *mhi_process_of(const mh_transaction *tx) { return tx->kind == &mhi_kind_process ? tx->own : NULL; }
 
-/* ---- what the caller says of it ---- */
+/* ---- what the caller declares ---- */
 
 int mhi_process_check_begun(const mh_transaction *tx, mh_error *err)
 {
@@ -155,7 +156,7 @@ int mh_hold_descriptor(mh_transaction *tx, int fd, mh_error *err)
     if (status != MH_OK)
         return status;
     mhi_process *own = tx->own;
-    int *held = realloc(own->held, (own->n_held + 1) * sizeof *held); /* they are few */
+    int *held = realloc(own->held, (own->n_held + 1) * sizeof *held); /* held descriptors are few */
     if (held == NULL)
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     own->held = held;
@@ -199,7 +200,7 @@ int mh_resume(mh_transaction *tx, const char *launcher, const char *const *argv,
     all[3] = skipped;
     all[4] = blocked;
     memcpy(all + OWN, argv, (argc + 1) * sizeof *argv);
-    /* our handlers would only note what comes, and be gone */
+    /* a handler that runs now would only leave a note in memory that execve discards */
     int result = mhi_sys_mask(SIG_BLOCK, MHI_SIGNALS_HELD, &before);
     if (result == 0) {
         snprintf(blocked, sizeof blocked, "%016" PRIx64, before);

@@ -1,8 +1,7 @@
 /* obstacles.c - finds what a process snapshot can't carry.
  *
- * Three things make memory impossible to carry: that somebody else may write it, that it is a device's, and that it is
- * of another kind than the launcher could make. Shared memory that nobody but this process can have is no such thing;
- * see mhi_is_fresh_shared.
+ * Three things make memory impossible to carry: another process may write it, it is a device's, or its kind is one that
+ * the launcher can't make. Shared memory that no other process can have is no obstacle; see mhi_is_fresh_shared.
  */
 #define _GNU_SOURCE
 #include "process/obstacles.h"
@@ -72,10 +71,10 @@ static int read_task(const char *path, task *found)
     return 0;
 }
 
-/* Has ended, or is about to and has done all its work. */
+/* Whether the task has ended, or is about to end and has done all its work. */
 static bool is_ending(const task *found) { return found->flags & TASK_IS_EXITING; }
 
-/* jemalloc's, as in libarrow: its fork handlers end it and begin another. */
+/* jemalloc's thread, as in libarrow: jemalloc's fork handlers end it and start another. */
 static bool survives_fork(const task *found) { return strcmp(found->name, "jemalloc_bg_thd") == 0; }
 
 /* ---- children ---- */
@@ -88,7 +87,8 @@ static int add_child(mhi_obstacles *found, int child)
     int result = read_task(path, &its);
     if (result == 0 && !is_ending(&its))
         mhi_obstacles_add(found, "child process %d (%s) is running", child, its.name);
-    return result == -ENOENT || result == -ESRCH ? 0 : result; /* has ended, and another thread has waited for it */
+    /* the child has ended, and another thread has waited for it */
+    return result == -ENOENT || result == -ESRCH ? 0 : result;
 }
 
 static int add_children_of_thread(void *context, int reader, int thread)
@@ -104,7 +104,7 @@ static int add_children_of_thread(void *context, int reader, int thread)
     return result;
 }
 
-/* Of children that have ended only the exit status is left, and a fork loses it too. */
+/* Zombies don't count: only their exit status is left, which any fork loses too. */
 static int check_children(mh_error *err)
 {
     int has = mhi_sys_has_children();
@@ -129,8 +129,7 @@ typedef struct {
     int own;
 } thread_search;
 
-/* This thread by the number that /proc gives it: another than the kernel tells us where /proc is that of another pid
- * namespace. */
+/* This thread's id in /proc: it differs from gettid if /proc is that of another pid namespace. */
 static int own_number(void)
 {
     char target[64]; /* PID/task/NUMBER */
@@ -146,7 +145,7 @@ static const mhi_known_thread *find_known(const mhi_known_threads *known, int th
     return NULL;
 }
 
-/* A thread that was woken is running until it has stopped once more. */
+/* Whether a thread has slept since n_switches context switches: one that was woken runs until it has switched again. */
 static int read_rests(int thread, uint64_t n_switches, bool *rests)
 {
     char path[48], text[4 << 10];
@@ -177,7 +176,7 @@ static int add_thread(void *context, int reader, int thread)
     bool may_be_lost = known != NULL && known->n_switches > 0, rests = false;
     if (result == 0 && may_be_lost)
         result = read_rests(thread, known->n_switches, &rests);
-    /* pthread_join returns a little before its thread has left /proc */
+    /* pthread_join returns a little before the thread leaves /proc */
     if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its))
         mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is %s", thread, its.name, known != NULL ? " of " : "",
                           known != NULL ? known->library : "", may_be_lost ? "at work" : "running");
@@ -202,7 +201,7 @@ bool mhi_is_fresh_shared(const mhi_mapping *mapping)
            (strcmp(mapping->name, "/dev/zero") == 0 || mhi_begins(mapping->name, "/dev/shm/sem."));
 }
 
-/* Memory that was forked with the process has the parent at its other end. */
+/* Whether this process is forked without an execve: then its parent has the same shared memory. */
 static int read_is_forked(bool *is_forked)
 {
     task self;
@@ -211,8 +210,8 @@ static int read_is_forked(bool *is_forked)
     return result;
 }
 
-/* The C library makes a semaphore under a temporary name, by which the kernel calls it ever after, and links it to its
- * own. So only the directory tells whether it still has that: whether somebody else may open it. */
+/* The C library makes a semaphore under a temporary name, which /proc shows ever after, and links it to its own name.
+ * So only the directory tells whether it still has a name, by which another process may open it. */
 static int read_is_named(uint64_t inode, bool *is_named)
 {
     _Alignas(struct dirent64) char entries[4 << 10];
@@ -248,7 +247,7 @@ static const char *memory_kind(const mhi_mapping *mapping, bool is_forked)
                                            : "a file mapped shared and writable";
 }
 
-/* Two views of the same fresh memory would become two memories. */
+/* Detects two mappings of the same shared memory: they would become two memories. */
 typedef struct {
     mhi_file_id file;
     uint64_t offset, end;

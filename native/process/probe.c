@@ -1,8 +1,8 @@
-/* probe.c - tries, one by one, what process snapshots need of the machine, so that a failing machine says which
- * assumption broke.
+/* probe.c - tries the features that process snapshots need of the machine, one by one, so that a failure names the
+ * broken assumption.
  *
- * What would hurt this process if it went wrong is tried in a child. It is forked without the handlers of fork and
- * makes system calls only, so it is safe beside other threads.
+ * An attempt that could harm this process is made in a child. The child is forked without fork handlers and makes
+ * system calls only, so it is safe beside other threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,7 +21,7 @@
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
-/* Runs `attempt` in a child: its result, 0 or -errno; -EFAULT if a signal ended it. */
+/* Runs `attempt` in a child, and returns its result, 0 or -errno; -EFAULT if a signal ended the child. */
 static int in_child(int (*attempt)(void))
 {
     int status, child = mhi_sys_fork();
@@ -33,7 +33,7 @@ static int in_child(int (*attempt)(void))
     return WIFEXITED(status) ? -WEXITSTATUS(status) : -EFAULT;
 }
 
-/* ---- what /proc tells ---- */
+/* ---- what /proc shows ---- */
 
 static int probe_mappings(mh_error *err)
 {
@@ -53,7 +53,7 @@ static int probe_mappings(mh_error *err)
                     : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "/proc/self/smaps does not list the stack it is read from");
 }
 
-/* 1: the page at `address` was written, as capture.c takes it; 0: not. */
+/* 1: the page at `address` was written, by capture.c's criterion; 0: not. */
 static int is_written(int pagemap, const void *address)
 {
     uint64_t entry;
@@ -157,7 +157,7 @@ static int probe_shadow_stack(mh_error *err)
                                     "(" MHI_NO_SHADOW_STACK ")");
 }
 
-/* Far behind the launcher and its capture, where nothing else is. */
+/* An unused place far behind the launcher and its capture. */
 #define SPARE_PLACE (MHI_LAUNCHER_END - (1ull << 32))
 
 static int move_vdso(void)
@@ -194,13 +194,13 @@ static int write_layout(void)
 static int probe_layout(mh_error *err)
 {
     int result = in_child(write_layout);
-    if (result < 0) /* resume.c then tells the C library that its old heap can't grow */
+    if (result < 0) /* then resume.c makes the C library believe that its old heap can't grow */
         mhi_fail(err, MH_OK, -result,
                  "PR_SET_MM_MAP is refused: malloc will leave its old heap as it is, and ps shows the launcher");
     return MH_OK;
 }
 
-/* The kernel itself writes below the mapping, so that a stack that does not grow is an error and no signal. */
+/* The kernel itself writes below the mapping, so that a stack that does not grow causes an error, not a signal. */
 static int probe_growth(mh_error *err)
 {
     char *stack;
@@ -241,7 +241,7 @@ static int probe_launcher(mh_error *err)
 static const struct {
     const char *name;
     int (*run)(mh_error *err);
-    bool is_of_process; /* may differ from process to process, so each commit asks again */
+    bool is_of_process; /* may differ from process to process, so each commit probes again */
 } probes[] = {
     { "no raised privileges", mhi_trust_process, true },
     { "no shadow stack", probe_shadow_stack, true },

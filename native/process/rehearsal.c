@@ -1,15 +1,15 @@
-/* rehearsal.c - which pages every resumed process writes to before its program goes on, and at its end.
+/* rehearsal.c - finds the pages that every resumed process writes to before its program goes on, and at its end.
  *
- * Most of a resume goes into copying pages as they are written to: a trap for each, and often one before it, for
- * reading. A kernel that is told beforehand copies them all in one call, in less time. So a child of the child that has
- * written the snapshot goes on as a resumed process would: other libraries' fork handlers run, then what the language
- * does, there and at the end, as far as that has no effect. Then it touches what the end of a process writes to in each
- * library, looks which pages are its own by now, notes them, and ends. In the writing child itself a page would be its
- * own, too, as soon as the committing process had written to it.
+ * Most of a resume's time is copy-on-write page faults, often preceded by a read fault on the same page. Prefaulting
+ * the known pages in one MADV_POPULATE_WRITE is cheaper. To know them, a child of the writing child goes on as a
+ * resumed process would. It runs other libraries' fork handlers, then the language's own steps after a resume and at
+ * the end, as far as these have no outside effect. Then it writes to the words that exit writes in each library. At
+ * last it records the pages that it has copied, and exits. The writing child itself could not do this: there, a page is
+ * also no longer shared once the committing process has written to it.
  *
- * H1  The snapshot's segments are written: nothing of the rehearsal is in them.
- * H2  It is a hint. However the rehearsal ends, by a signal or by the clock, the snapshot is as good.
- * H3  Nobody notices: it has no standard streams, and its arguments are made up.
+ * H1  The snapshot's segments are already written: the rehearsal leaves no trace in them.
+ * H2  The result is a hint. If the rehearsal ends by a signal or by the timeout, the snapshot is still good.
+ * H3  The rehearsal has no outside effect: its standard streams lead to /dev/null, and its arguments are made up.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,15 +26,16 @@
 #include "sys/sys.h"
 
 enum {
-    SECONDS = 4, /* it takes milliseconds; arbitrary */
+    SECONDS = 4, /* the rehearsal takes milliseconds; arbitrary */
     N_STREAMS = 3,
-    N_VARIABLES = 32,         /* what a login shell or a runner has, more or less */
-    N_VARIABLES_MAX = 512,    /* arbitrary, as is the next */
+    N_VARIABLES = 32,         /* about as many as a login shell or a runner has */
+    N_VARIABLES_MAX = 512,    /* arbitrary, as is STRINGS_BYTES */
     STRINGS_BYTES = 64 << 10, /* in zeroed memory, which no image has */
-    LINK_MAP_NOTE = 0x444,    /* of l_init_called in glibc 2.36; elsewhere near it, and mostly on the same page */
+    /* offset of l_init_called in glibc 2.36; other versions have it nearby, mostly on the same page */
+    LINK_MAP_NOTE = 0x444,
 };
 
-/* In any other process, and in every image, NULL. */
+/* NULL in every other process and in every image. */
 static mhi_capture *rehearsed;
 static uint64_t kinds[N_STREAMS];
 
@@ -58,7 +59,7 @@ static bool silence(void)
     return mhi_sys_close(null) == 0;
 }
 
-/* Returns where they end. */
+/* Fills in made-up variables; returns the end of their strings. */
 static char *make_up_variables(mhi_arguments *arguments, char *strings, uint64_t strings_bytes)
 {
     static char *envp[N_VARIABLES_MAX + 1];
@@ -77,7 +78,7 @@ static char *make_up_variables(mhi_arguments *arguments, char *strings, uint64_t
     return end;
 }
 
-/* Laid out as the launcher does it. */
+/* In the launcher's layout. */
 static mhi_arguments *made_up_arguments(void)
 {
     static const char words[] = "program\0argument";
@@ -113,14 +114,14 @@ static bool is_candidate(const mhi_file_segment *segment)
     return (segment->sg_prot & PROT_WRITE) && !(segment->sg_flags & others);
 }
 
-/* Pages that parent and child still share were not written to. */
+/* Whether the page was written to, and so is no longer shared with the parent. */
 static bool is_own(uint64_t entry)
 {
     const uint64_t wanted = MHI_PAGE_PRESENT | MHI_PAGE_EXCLUSIVE;
     return (entry & (wanted | MHI_PAGE_OF_FILE)) == wanted;
 }
 
-/* `n_before` ranges belong to other segments. */
+/* Adds a page; the first `n_before` ranges belong to other segments, and are not extended. */
 static void note(mhi_capture *capture, uint64_t n_before, uint64_t address)
 {
     mhi_file_touched *last = capture->n_touched > n_before ? &capture->touched[capture->n_touched - 1] : NULL;
@@ -161,8 +162,8 @@ static void touch(const mhi_capture *capture, uintptr_t address)
         *byte = *byte;
 }
 
-/* Where a program ends, each library notes in its first byte of zeroed memory that its destructors have run (crtbegin's
- * completed). */
+/* At exit, each library records in the first byte of its .bss that its destructors have run (`completed` of
+ * crtbegin). */
 static int touch_library(struct dl_phdr_info *info, size_t size, void *capture)
 {
     (void)size;
@@ -174,7 +175,7 @@ static int touch_library(struct dl_phdr_info *info, size_t size, void *capture)
     return 0;
 }
 
-/* And the dynamic linker notes the same, somewhere in its own private part of the library's struct link_map. */
+/* The dynamic linker records the same in its private part of the library's struct link_map. */
 static void touch_as_at_exit(const mhi_capture *capture)
 {
     dl_iterate_phdr(touch_library, (void *)capture);

@@ -1,5 +1,5 @@
-/* state.c - what the kernel keeps for the process besides its memory: as it was when the library was loaded, and as it
- * is. */
+/* state.c - the kernel's state of the process besides its memory: as it was when the library was loaded, and at
+ * present. */
 #include "magicheap.h"
 #include "sys/sys.h"
 

@@ -12,7 +12,7 @@
 
 typedef struct {
     char *text;
-    uint64_t size, used; /* used counts what did not fit, too */
+    uint64_t size, used; /* used also counts bytes that did not fit */
 } spelling;
 
 static void put(spelling *s, char byte)

@@ -11,7 +11,7 @@
  *                                                                     in <working directory>
  *
  * "in" is always there for a module, which is looked for in the working directory first; not for an installed one,
- * which is not. Paths are real ones. In what is between <>, a newline is \n and a backslash is \\, so that no two
+ * which is not. Paths are real ones. In the parts between <>, a newline is \n and a backslash is \\, so that no two
  * commands share a text.
  */
 #ifndef MHI_COMMAND_H

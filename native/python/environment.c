@@ -1,13 +1,13 @@
-/* environment.c - the values of os.environ, put where those of another process lay.
+/* environment.c - writes the values of os.environ into the objects that held those of the committing process.
  *
- * A resumed process has the environment that it was started with. To make a dict of new objects costs it two hundred
- * allocations, which lie wherever the program's memory has holes, and so nearly as many page faults. But mostly the
- * variables are the same, and their values as long: and the objects which held the committing process's values are
- * there, wiped, close to each other, since the interpreter made them as it began.
+ * A resumed process has the environment that it was started with. A dict of new objects would cost two hundred
+ * allocations, scattered over the holes of the program's memory, and so nearly as many page faults. But mostly the
+ * variables are the same, and their values have the same lengths. The objects that held the committing process's values
+ * still exist, wiped, and lie close together, since the interpreter made them at its start.
  *
- * V1  A value is written to only where nobody but the dict holds the object, and its length is the same.
- * V2  What another holds, too, is not touched: if the value is as it was, so is the object; if not, the dict is to get
- *     another one.
+ * V1  An object is written to only if the dict alone holds it, and the value's length is the same.
+ * V2  An object that other code holds, too, is not written to. If the value is unchanged, the object stays; if not, the
+ *     caller puts another object into the dict.
  * V3  The names must be the same, in the same order, which is that of the dict.
  */
 #include "python/environment.h"
@@ -87,7 +87,7 @@ static bool are_the_same(char *const *envp, uint64_t n)
     return are;
 }
 
-/* Returns whether the object has the value. */
+/* Returns whether the object now has the value. */
 static bool renew(const variable *its, const char *value)
 {
     if (its->use == MH_VARIABLE_OTHER)

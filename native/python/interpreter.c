@@ -1,10 +1,10 @@
-/* interpreter.c - what magicheap/_cpython.py can't reach from Python: Python's own allocator, a function of C that is
- * called with the interpreter's lock held, and what the C library keeps for the interpreter's process.
+/* interpreter.c - what magicheap/_cpython.py can't reach from Python: Python's own allocator, a C function that is
+ * called with the interpreter's lock held, and state of the C library.
  *
- * Python.h is not included: the same library serves C programs, and every version of Python. What is called of Python
- * is looked up by name, and of the stable ABI.
+ * Python.h is not included: the same library serves C programs, and every version of Python. Functions of Python are
+ * looked up by name, and belong to the stable ABI.
  *
- * N1  Nothing here says that something was done which was not: what fails is told.
+ * N1  No function here reports success for work that was not done: every failure is returned.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +26,7 @@
 
 enum { POOL_BYTES = 1 << 14 }; /* as pymalloc.c has it */
 
-/* Without touching it: where Python has another allocator, nothing need be there. */
+/* Whether a pool is readable, without accessing it: under another allocator, the address may be unmapped. */
 static bool is_readable(int memory, uint64_t pool)
 {
     char copy[POOL_BYTES];
@@ -80,7 +80,7 @@ static void *leave(void *self, void *arguments)
 
 static method leave_method = { "leave", leave, NO_ARGUMENTS, NULL };
 
-/* What is called of Python, by its names. */
+/* The functions of Python that are called, by name. */
 typedef struct {
     int (*lock)(void);
     void (*unlock)(int state);
@@ -201,10 +201,10 @@ void *mh_symbol(const char *library, const char *name)
     Dl_info info;
     void *handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
     void *found = handle == NULL ? NULL : dlsym(handle, name);
-    /* the handle also finds what the libraries have that this one needs */
+    /* the handle also finds symbols of the library's dependencies */
     bool is_own = found != NULL && dlinfo(handle, RTLD_DI_LINKMAP, &own) == 0 &&
                   dladdr1(found, &info, (void **)&its, RTLD_DL_LINKMAP) != 0 && its == own;
     if (handle != NULL && !is_own)
-        dlclose(handle); /* else it stays, and with it what was found */
+        dlclose(handle); /* otherwise the library stays loaded, and with it the symbol */
     return is_own ? found : NULL;
 }

@@ -1,22 +1,22 @@
-/* pymalloc.c - wipes copies of secrets from free blocks of Python's allocator, and from those that are not filled by
- * what has them.
+/* pymalloc.c - wipes copies of secrets from free blocks of Python's allocator, and from the unused rest of blocks in
+ * use.
  *
  * Objects of up to 512 bytes come from pools of 16 KiB (Objects/obmalloc.c, CPython 3.10 and later):
  *
  *     | header | block | block | ... never handed out ... |
  *                                ^ nextoffset
  *
- * F1  An address is taken to be in a pool only if all that the pool's header says fits: size class, offsets, and the
- *     chain of free blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves.
- *     Nothing else looks like that, and where another version of Python differs nothing is wiped.
- * F2  The first word of a free block is the link to the next, and is kept.
- * F3  In a block that is in use, a copy is what is left of an object that was freed if length and flags of a str or
- *     bytes of just that length stand before it, as CPython 3.11 or later has them, but the object would not begin
- *     where the block does, or is of another type: neither of these types has anything before it, so no such object is
- *     alive there.
+ * F1  An address is taken to be in a pool only if the whole header of the pool is consistent: size class, offsets, and
+ *     the chain of free blocks, which must stay in the pool, end, and be as long as the count of used blocks leaves. No
+ *     other memory looks like that; if another version of Python has another layout, nothing is wiped.
+ * F2  The first word of a free block is the link to the next one, and is kept.
+ * F3  In a block in use, a copy belongs to a freed object if two things hold. Before it lie length and flags of a str
+ *     or bytes of exactly that length, in the layout of CPython 3.11 or later. And that object would not begin at the
+ *     start of the block, or its type word is another: neither type has a header before the object, so no such object
+ *     is alive there.
  *
- * Texts are looked for where objects have them, at multiples of eight: eight bytes are compared by a table of hashes,
- * then the whole.
+ * Texts are searched at multiples of eight, where objects have them: the first eight bytes by a hash table, then the
+ * whole text.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -110,10 +110,10 @@ static bool read_block(uint64_t pool, uint32_t block, bool *is_free)
 /* Words before the text, by their distance from it. */
 typedef struct {
     uint32_t length, state, zero; /* 0: it has none */
-    uint32_t header;              /* where it begins; its second word is the type */
+    uint32_t header;              /* where the object begins; its second word is the type */
 } layout;
 
-/* Whether the words say that this is the text of such an object, living or not. */
+/* Whether the words mark this as the text of such an object, living or freed. */
 static bool fits(const layout *its, uint64_t address, uint32_t text_bytes)
 {
     const uint64_t ascii = 0x64, kinds = 0x7c; /* of PyASCIIObject's state: one byte a character, compact, ASCII */
@@ -141,7 +141,7 @@ static bool is_left(const mhi_remnants *remnants, uint64_t block, uint64_t addre
     bool is_text = false, lives = false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         is_text |= kinds[i].type != 0 && fits(&kinds[i].its, address, text_bytes);
-        /* of any kind: flags of one may look like the length of another */
+        /* of either kind: the flags of one may look like the length of the other */
         lives |= is_alive(&kinds[i].its, kinds[i].type, block, address);
     }
     return is_text && !lives;

@@ -1,9 +1,9 @@
-/* pymalloc.h - copies of secrets that nobody owns any more, in the blocks of Python's allocator.
+/* pymalloc.h - copies of secrets without an owner, in the blocks of Python's allocator.
  *
- * What a caller names is zeroed where it lies. But Python copies: os.environ["KEY"] is a new str each time,
- * os.environ.copy() and subprocess make many, and a freed object keeps its text until its block is used again; and even
- * then, where what has the block does not fill it, as the tables of attributes that Python makes for more than there
- * are. These are found by their text.
+ * Memory that a caller names is zeroed in place. But Python makes copies: os.environ["KEY"] is a new str each time, and
+ * os.environ.copy() and subprocess make many. A freed object keeps its text until its block is used again; and even
+ * longer if the next object does not fill the block, such as a table of attributes with spare room. These copies are
+ * found by their text.
  */
 #ifndef MHI_PYMALLOC_H
 #define MHI_PYMALLOC_H
@@ -13,7 +13,7 @@
 enum {
     MHI_REMNANTS_TEXTS = 1 << 12, /* arbitrary: an environment has some hundred */
     MHI_REMNANTS_BYTES = 1 << 20, /* arbitrary: of all texts together */
-    MHI_REMNANTS_LEAST = 8,       /* bytes of a text; of shorter ones there are too many that mean something else */
+    MHI_REMNANTS_LEAST = 8,       /* bytes of a text; shorter texts occur too often with another meaning */
     MHI_REMNANTS_SLOTS = 1 << 16, /* of the table of hashes; as bits they stay in the first-level cache */
 };
 
@@ -36,11 +36,11 @@ typedef struct {
 void mhi_remnants_begin(mhi_remnants *remnants);
 
 /* Copies a text, or a block of several, each NUL-terminated, which must not have been zeroed yet. `remnants` is zero at
- * first. What does not fit is left out. */
+ * first. Texts that do not fit are left out. */
 void mhi_remnants_learn(mhi_remnants *remnants, const char *text, size_t size_bytes);
 /* Zeroes copies of it in [start, end), anonymous memory that is readable and writable, where they lie in a free block
- * of Python's allocator, or are what is left of a str or bytes that was freed. Any other copy in a block that is in use
- * is somebody's, and stays. */
+ * of Python's allocator, or are what is left of a str or bytes that was freed. Any other copy in a block in use belongs
+ * to a living object, and stays. */
 void mhi_remnants_wipe(const mhi_remnants *remnants, uint64_t start, uint64_t end);
 
 #endif

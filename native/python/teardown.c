@@ -1,21 +1,21 @@
-/* teardown.c - the end of an interpreter without its own teardown.
+/* teardown.c - ends an interpreter without its own teardown.
  *
  *     main, or whoever called Py_Exit
- *     Py_RunMain or Py_Exit      goes on here, as if the finalisation had returned 0: exit status, C's atexit handlers,
- *                                destructors
+ *     Py_RunMain or Py_Exit      continues here, as if the finalisation had returned 0: exit status, C's atexit
+ *                                handlers, destructors
  *     Py_FinalizeEx              has joined threads, called atexit's functions, flushed the streams
- *       the collector            mh_leave is called from its first collection, and comes here
+ *       the collector            its first collection calls mh_leave, which comes here
  *
- * Teardown takes CPython as long as a whole resume, and all it leaves behind is memory, which the kernel takes anyway.
- * The frames are forgone as longjmp does it, to a place that nobody has marked: the unwind tables, which every
- * function has, tell the registers that its caller is owed.
+ * CPython's teardown takes as long as a whole resume, and only gives back memory, which the kernel frees anyway. The
+ * frames are discarded as by longjmp, but without a setjmp: the unwind tables, which every function has, give the
+ * registers of its caller.
  *
- * L1  The stack is read first, and nothing is changed until the place is found: where it is not, this returns, and
- *     CPython goes on.
- * L2  What is forgone is Py_FinalizeEx or what it hands on to, known by address, and no frame beside. Where a compiler
- *     has merged it into its caller, nothing matches.
- * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. Where there are any, nothing
- *     is forgone.
+ * L1  The stack is read first, and nothing changes until the target frame is found. If it is not found, this returns,
+ *     and CPython goes on.
+ * L2  The outermost discarded frame is that of Py_FinalizeEx, or of a function that it calls or jumps to, recognised by
+ *     address. If a compiler has inlined it into its caller, no frame matches.
+ * L3  What Py_FinalizeEx calls last of all are the functions that C code gave Py_AtExit. If there are any, the teardown
+ *     is not skipped.
  */
 #define _GNU_SOURCE
 #include "python/teardown.h"
@@ -32,11 +32,11 @@
 
 enum {
     EXITS_MAX = 32, /* NEXITFUNCS of CPython, in one array with its count behind it: since 3.11 in _PyRuntime */
-    CODE_MAX = 256, /* bytes of a Py_FinalizeEx that only hands on; arbitrary */
+    CODE_MAX = 256, /* bytes of a Py_FinalizeEx that only calls another function; arbitrary */
 };
 
 typedef struct {
-    void *inner; /* the function of the frame that was seen before */
+    void *inner; /* the function of the previous frame */
     bool is_found;
 } search;
 
@@ -45,9 +45,9 @@ static void *run_main, *py_exit, *finalize;
 static size_t finalize_bytes;
 static const int *n_exits; /* how many functions Py_AtExit has: one is ours */
 
-static mhi_registers target; /* not on the stack, which it cuts off */
+static mhi_registers target; /* not on the stack, which is cut off */
 
-/* ---- what Py_AtExit has ---- */
+/* ---- the functions of Py_AtExit ---- */
 
 static void marker(void) {}
 
@@ -60,20 +60,20 @@ static size_t size_of(void *symbol)
                : 0;
 }
 
-/* The array is told from others that might hold the marker by what follows it. */
+/* Finds the count behind the array. The count tells the array from other memory that holds the marker. */
 static const int *find_count(const uintptr_t *runtime, size_t n_words)
 {
     for (size_t i = 0; i + EXITS_MAX < n_words; i++)
         if (runtime[i] == (uintptr_t)marker) {
             const int *count = (const int *)(runtime + i + EXITS_MAX);
-            return *count == 1 ? count : NULL; /* else others were there before us */
+            return *count == 1 ? count : NULL; /* otherwise others registered functions before us */
         }
     return NULL;
 }
 
 bool mh_can_leave(void)
 {
-    static bool was_asked; /* a layer's commit asks again */
+    static bool was_asked; /* a layer's commit calls this again */
     if (was_asked)
         return n_exits != NULL;
     was_asked = true;
@@ -90,7 +90,7 @@ bool mh_can_leave(void)
     return n_exits != NULL;
 }
 
-/* ---- the place ---- */
+/* ---- the target frame ---- */
 
 /* Whether Py_FinalizeEx calls or jumps to `function`, as it does from CPython 3.13 on: by a displacement of 32 bits. */
 static bool is_handed_on(const void *function)

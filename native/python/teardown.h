@@ -1,9 +1,9 @@
-/* teardown.h - past what an interpreter does with its memory at its end. */
+/* teardown.h - skips the freeing of memory at an interpreter's end. */
 #ifndef MHI_TEARDOWN_H
 #define MHI_TEARDOWN_H
 
-/* Called inside Py_FinalizeEx: goes on behind it, or returns where that can't be done. mh_can_leave, at the commit, has
- * found out whether it may be. */
+/* Called inside Py_FinalizeEx: continues behind its call, or returns if that is impossible. mh_can_leave, at the
+ * commit, has found out whether it is allowed. */
 void mhi_teardown_skip(void);
 
 #endif

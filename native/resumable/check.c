@@ -1,8 +1,8 @@
 /* check.c - believes nothing that a process snapshot says about itself.
  *
- * As snapshot/check.c: every field is judged as if there were no checksum, and what is not as a commit writes it is
- * refused. What passes can be mapped and jumped to without touching the launcher, the kernel's own areas, or an address
- * that is not there. That the process then does what it did is not for a check to tell: an image is code.
+ * As snapshot/check.c: every field is checked as if there were no checksum, and any value that no commit writes is
+ * refused. A file that passes can be mapped and jumped to without touching the launcher, the kernel's own areas, or an
+ * unmapped address. What the process then does can't be checked: an image is code.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -20,11 +20,11 @@ enum {
     DESCRIPTORS_MAX = 1 << 20, /* the kernel's usual fs.nr_open */
     SIGNALS = 64,
     ROBUST_LIST_BYTES = 24,                 /* struct robust_list_head: the kernel takes no other size */
-    RANDOM_BYTES = 16,                      /* that AT_RANDOM leads to, getauxval(3) */
-    OPEN_ONCE = O_CREAT | O_EXCL | O_TRUNC, /* what no second open may do */
+    RANDOM_BYTES = 16,                      /* at AT_RANDOM, getauxval(3) */
+    OPEN_ONCE = O_CREAT | O_EXCL | O_TRUNC, /* flags that a second open must not have */
 };
 
-/* `size` bytes at `address` are addresses of a process. */
+/* Whether `size` bytes at `address` lie in the user address space. */
 static bool is_range(uint64_t address, uint64_t size)
 {
     uint64_t end;
@@ -67,8 +67,8 @@ static bool is_reserved(const mhi_file_process *process, uint64_t address, uint6
            overlaps(address, size, process->pr_vdso, vdso_end(process));
 }
 
-/* A page behind the end of a file answers with a signal; the dynamic linker leaves such in the holes of a library,
- * where nobody may read. */
+/* An access behind the end of a file raises a signal. The dynamic linker leaves such pages in the holes of a library,
+ * without access rights. */
 static const char *check_file_segment(const struct mh_image *image, const mhi_file_segment *segment)
 {
     const mhi_file_input *input = segment->sg_input < image->n_inputs ? &image->inputs[segment->sg_input] : NULL;
@@ -97,7 +97,7 @@ static uint32_t flags_allowed(uint32_t kind)
     }
 }
 
-/* What every segment has, whatever its kind; `free` is the first address behind the segment before it. */
+/* Checks the fields that all kinds of segments have; `free` is the first address behind the previous segment. */
 static const char *check_segment(const struct mh_image *image, const mhi_file_segment *segment, uint64_t free)
 {
     if (segment->sg_kind != MH_SEGMENT_MEMORY && segment->sg_kind != MH_SEGMENT_FILE &&
@@ -166,7 +166,7 @@ static const char *check_stack(const struct mh_image *image)
     return NULL;
 }
 
-/* Whether all of a range may be accessed like that. It may span segments, which are sorted. */
+/* Whether a whole range has these access rights. The range may span several segments, which are sorted. */
 static bool is_mapped(const struct mh_image *image, uint64_t address, uint64_t size, uint32_t prot)
 {
     if (!is_range(address, size))
@@ -208,7 +208,7 @@ static const char *check_registers(const struct mh_image *image)
     return NULL;
 }
 
-/* What the kernel and the C library write to. */
+/* Checks the addresses that the kernel and the C library write to. */
 static const char *check_thread(const struct mh_image *image)
 {
     const mhi_file_process *process = mhi_image_process(image);

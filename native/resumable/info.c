@@ -1,4 +1,4 @@
-/* info.c - tells what an open image has of a process. */
+/* info.c - reports the process data of an open image. */
 #include <stdio.h>
 
 #include "resumable/tables.h"

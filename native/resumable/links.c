@@ -37,7 +37,7 @@ static int publish(const char *link, const char *path, mh_error *err)
     if (fd < 0)
         return mhi_fail_sys(err, fd, "cannot open %s", directory);
     snprintf(temporary, sizeof temporary, "%s.%d", mhi_path_name(link), mhi_sys_process_id());
-    mhi_sys_unlinkat(fd, temporary); /* of a process that had this number and died here */
+    mhi_sys_unlinkat(fd, temporary); /* left by a process of this id that died here */
     int result = mhi_sys_symlinkat(path, fd, temporary);
     if (result == 0)
         result = mhi_sys_renameat(fd, temporary, mhi_path_name(link));
@@ -56,6 +56,6 @@ int mh_link_command(const char *command, const char *path, mh_error *err)
     if (status == MH_OK)
         status = mhi_make_cache_directory("/commands", err);
     if (status == MH_OK)
-        status = mhi_trust_directories(link, err); /* the launcher would not follow it */
+        status = mhi_trust_directories(link, err); /* otherwise the launcher would not follow the link */
     return status == MH_OK ? publish(link, path, err) : status;
 }

@@ -7,8 +7,8 @@
 #define MHI_LINKS_H
 #include "magicheap.h"
 
-/* Where the link of a command is, into a buffer of PATH_MAX bytes: in the cache directory of the user whose environment
- * this is. MH_ERR_UNSUPPORTED: the environment names none. */
+/* The path of a command's link, into a buffer of PATH_MAX bytes: in the cache directory that this environment names.
+ * MH_ERR_UNSUPPORTED: the environment names none. */
 int mhi_command_link(char *path, const char *command, char *const *environment, mh_error *err);
 
 #endif

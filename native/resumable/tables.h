@@ -1,6 +1,6 @@
-/* tables.h - what the snapshot of a process has besides what every snapshot has: its own tables, in an open image.
+/* tables.h - the tables that only the snapshot of a process has, in an open image.
  *
- * Whoever makes such a snapshot (process) and whoever becomes it (launcher) share these, and their check.
+ * native/process, which makes such snapshots, and the launcher, which resumes them, share these tables and their check.
  */
 #ifndef MHI_RESUMABLE_TABLES_H
 #define MHI_RESUMABLE_TABLES_H
@@ -35,7 +35,7 @@ static inline const mhi_file_touched *mhi_image_touched(const struct mh_image *i
     return mhi_image_own(image, MHI_TABLE_TOUCHED)->entries;
 }
 
-/* How many there are; 0 in the image of another kind. */
+/* The number of entries; 0 in the image of another kind. */
 static inline uint64_t mhi_image_n_descriptors(const struct mh_image *image)
 {
     return mhi_image_own(image, MHI_TABLE_DESCRIPTORS)->n;

@@ -1,22 +1,22 @@
-/* allocations.c - what malloc and its family do in libraries that are routed.
+/* allocations.c - the replacements of malloc and its family in routed libraries.
  *
- * R1  Allocations go to the arena while there is one, else, and when it is full, to the real function.
- * R2  free, realloc and malloc_usable_size know a block by its address, whoever made it and whenever: arena blocks go
- *     to the arena that holds them, all others to the real function. These replacements stay for good, so blocks may
- *     cross the boundary in both directions.
+ * R1  Allocations go to the arena while there is one with room, else to the real function.
+ * R2  free, realloc and malloc_usable_size recognise a block by its address, whatever made it: arena blocks go to the
+ *     arena that holds them, all others to the real function. These replacements stay for good, so blocks may cross the
+ *     boundary in both directions.
  * R3  realloc within a transaction leaves the block in the arena, even if it began as an ordinary one: the library is
- *     about to store the result in a structure, and a snapshot must be complete. Outside of one it leaves it in
- *     ordinary memory.
- * R4  Blocks come zeroed to their very end, unless they are data, which nobody reads for pointers: what the last user
- *     of the memory left in words that the next one never writes would count as pointers at the audit, and refuse a
- *     good commit. (Not so past the first megabyte by which realloc extends a block: growing a large one would cost as
- *     much as filling it.)
+ *     about to store the result in a structure, and a snapshot must be complete. Outside of a transaction, the block
+ *     ends up in ordinary memory.
+ * R4  Blocks are zeroed to their very end, except data blocks, which the audit does not read. Otherwise stale words of
+ *     the memory's last user, which the new one never writes, would count as pointers at the audit and refuse a good
+ *     commit. (Exception: beyond the first megabyte by which realloc extends a block, since growing a large one would
+ *     cost as much as filling it.)
  * R5  PyMem_RawMalloc and its family are malloc under another name to libraries that use the interpreter's (numpy does
  *     so for elements of arrays), and are routed like it. A block of the arena may then be freed or resized by the
- *     interpreter itself, whose PyMem_RawFree ends in free, and PyMem_RawRealloc in realloc, and these know it (R2).
- *     That they end there is true of the interpreter's own allocator, also under tracemalloc, which forgets what it
- *     never saw; but not of the debugging one, which looks for what it writes around each of its blocks, nor maybe of
- *     another that an embedding program sets. Where one of these is at work, nothing of this family is replaced.
+ *     interpreter itself, whose PyMem_RawFree ends in free, and PyMem_RawRealloc in realloc, which recognise it (R2).
+ *     This holds for the interpreter's own allocator, also under tracemalloc, which ignores blocks that it never saw.
+ *     It does not hold for the debugging allocator, which checks its own bytes around each block, and perhaps not for
+ *     one that an embedding program sets. Under these, this family is not replaced.
  */
 #define _GNU_SOURCE
 #include "route/allocations.h"
@@ -55,11 +55,11 @@ static inline mh_arena *target(void)
     return arena;
 }
 
-/* The owner byte of an aligned block. Whoever asks C for at least a page at the alignment of a vector register or more
- * wants it for vector loads of numbers (tensors, audio, images): structures full of pointers have no use for it, and
- * C++ objects that are over-aligned come through operator new, which does not pass here. The upper bound leaves out
- * aligned slabs of allocators, which are made of pointers. 32 is a vector register: 16 is what malloc gives anyway, so
- * asking for it says nothing. */
+/* The owner byte of an aligned block. A block of at least a page, aligned at least like a vector register, is meant for
+ * vector loads of numbers (tensors, audio, images). Structures of pointers have no use for such alignment, and
+ * over-aligned C++ objects come through operator new, which does not pass here. The upper bound excludes aligned slabs
+ * of allocators, which hold pointers. The lower bound is 32, a vector register: malloc aligns to 16 anyway, so a
+ * request for 16 shows nothing. */
 static uint8_t aligned_owner(uint8_t owner, size_t align_bytes, size_t size_bytes)
 {
     bool is_data = align_bytes >= 32 && align_bytes <= 2 << 20 && size_bytes >= MHI_PAGE;
@@ -71,7 +71,7 @@ enum {
     SMALL_MAX = 32 << 10 /* larger aligned blocks are left as they are: nearly all are buffers */
 };
 
-/* A block as R4 has it, or NULL: no arena, or it is full. */
+/* A block as R4 demands; NULL: no arena, or it is full. */
 static inline void *take(mh_arena *arena, size_t size, uint8_t owner)
 {
     if (arena == NULL)
@@ -110,8 +110,8 @@ size_t mhi_routed_malloc_usable_size(void *block)
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Moves an arena block to where allocations go now. A pointer that is no live block's has no size to copy, and may be
- * anything: refused. */
+/* Moves an arena block to the present destination of allocations. A pointer to no live block is refused: its size is
+ * unknown. */
 static void *move_arena_block(void *block, size_t size, uint8_t owner)
 {
     size_t old_size = mh_usable_size(block);
@@ -125,7 +125,7 @@ static void *move_arena_block(void *block, size_t size, uint8_t owner)
     return moved;
 }
 
-/* Within the arena that allocations go to; NULL if it is full. */
+/* Resizes a block within the arena that allocations go to; NULL if it is full. */
 static void *resize(mh_arena *arena, void *block, size_t size, uint8_t owner)
 {
     size_t old_size = mh_usable_size(block);
@@ -139,7 +139,7 @@ static void *resize(mh_arena *arena, void *block, size_t size, uint8_t owner)
 static void *realloc_arena_block(void *block, size_t size, uint8_t owner)
 {
     mh_arena *arena = target();
-    if (size == 0) { /* as glibc does it */
+    if (size == 0) { /* as glibc does */
         mh_free(block);
         return NULL;
     }
@@ -195,7 +195,7 @@ void *mhi_kept_reallocarray(void *block, size_t n_items, size_t item_size)
 
 static bool is_power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
-/* NULL: not now, not there, or not with this alignment; the real function then has the last word. */
+/* NULL: the arena is absent, full, or can't align so; the real function then decides. */
 static void *arena_memalign(size_t align, size_t size, uint8_t owner)
 {
     mh_arena *arena = target();
@@ -222,7 +222,7 @@ void *mhi_routed_aligned_alloc(size_t align, size_t size, uint8_t owner)
 
 int mhi_routed_posix_memalign(void **out, size_t align, size_t size, uint8_t owner)
 {
-    int saved_errno = errno; /* which posix_memalign does not touch */
+    int saved_errno = errno; /* posix_memalign leaves errno alone */
     void *block = align < sizeof(void *) ? NULL : arena_memalign(align, size, aligned_owner(owner, align, size));
     errno = saved_errno;
     if (block == NULL)
@@ -245,8 +245,8 @@ void *mhi_routed_pvalloc(size_t size, uint8_t owner)
     return block != NULL ? block : mhi_real.pvalloc(size);
 }
 
-/* The operators fall through to libstdc++'s, which throw as they should. Those in turn call malloc through a slot that
- * is patched too. */
+/* On failure, the operators call libstdc++'s, which throw as they should. These in turn call malloc through a patched
+ * slot. */
 void *mhi_routed_new(size_t size, uint8_t owner)
 {
     void *block = take(target(), size, owner);
@@ -271,7 +271,7 @@ void *mhi_routed_new_aligned_nothrow(size_t size, size_t align, const void *tag,
     return block != NULL ? block : mhi_real.new_aligned_nothrow(size, align, tag);
 }
 
-/* ---- PyMem_Raw*: R5. As these, never NULL for size 0, and that size does not free. ---- */
+/* ---- PyMem_Raw*: R5. As in CPython, size 0 never gives NULL, and does not free. ---- */
 
 void *mhi_routed_raw_malloc(size_t size, uint8_t owner)
 {
@@ -296,7 +296,7 @@ void mhi_routed_raw_free(void *block)
         mhi_real.raw_free(block);
 }
 
-/* An arena block that leaves for the ordinary heap. */
+/* Moves an arena block to the ordinary heap. */
 static void *leave_arena(void *block, size_t size)
 {
     size_t old_size = mh_usable_size(block);
@@ -321,12 +321,13 @@ void *mhi_routed_raw_realloc(void *block, size_t size, uint8_t owner)
     void *moved = take(arena, size, owner);
     if (moved == NULL)
         return mhi_real.raw_realloc(block, size);
-    memcpy(moved, block, smaller(mhi_real.malloc_usable_size(block), size)); /* R5: it is one of malloc's */
+    memcpy(moved, block, smaller(mhi_real.malloc_usable_size(block), size)); /* R5: the new block is from malloc */
     mhi_real.raw_free(block);
     return moved;
 }
 
-/* The interpreter's own functions, and without a context, which the debugging ones and tracemalloc's have. */
+/* Whether the functions are the interpreter's own: they have no context, unlike those of the debugging allocator and
+ * tracemalloc. */
 bool mhi_raw_is_plain(void)
 {
     struct { void *context, *functions[4]; } allocator = { 0 }; /* PyMemAllocatorEx */

@@ -1,11 +1,11 @@
-/* allocations.h - the replacements of malloc and its family, and the functions themselves. */
+/* allocations.h - the replacements of malloc and its family, and the real functions. */
 #ifndef MHI_ROUTE_ALLOCATIONS_H
 #define MHI_ROUTE_ALLOCATIONS_H
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The functions themselves. Until routing begins our own bindings will do; it then looks up better ones: in a program
- * that is not position-independent our binding may be a PLT entry of the program, which leads through a slot that is
+/* The real functions. Until routing begins, these are our own bindings; routing then looks up better ones. In a program
+ * that is not position-independent, our binding may be a PLT entry of the program, which jumps through a slot that is
  * about to be patched. Operators new are known only once some libstdc++ is loaded, PyMem_Raw* only where there is an
  * interpreter, and neither is replaced before. */
 typedef struct {
@@ -31,11 +31,11 @@ typedef struct {
 } mhi_allocations;
 extern mhi_allocations mhi_real;
 
-/* For every caller alike; the others are reached through stubs.S, which tells them who calls. */
+/* Shared by all callers; the others are reached through stubs.S, which passes them the caller's owner. */
 void mhi_routed_free(void *block);
 void mhi_routed_raw_free(void *block);
 size_t mhi_routed_malloc_usable_size(void *block);
-/* For the interpreter: its blocks stay ordinary, but it may be handed one of the arena. */
+/* For the interpreter: its own blocks stay ordinary, but it may be handed an arena block. */
 void *mhi_kept_realloc(void *block, size_t size);
 void *mhi_kept_reallocarray(void *block, size_t n_items, size_t item_size);
 

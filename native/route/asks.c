@@ -1,7 +1,7 @@
-/* asks.c - what is asked without opening a file: the real function, then a note of the question.
+/* asks.c - questions without opening a file: the real function, then a note of the question.
  *
- * The C library's own calls inside itself are not seen. So what realpath walks through and what getpwuid reads are
- * noted as their outcome depends on them: the path that was asked, and the list of users.
+ * The C library's own calls inside itself are not seen. So for realpath and getpwuid, the inputs of their result are
+ * noted instead: the path with its links, and the list of users.
  */
 #define _GNU_SOURCE
 #include "route/asks.h"
@@ -40,7 +40,7 @@ static int seen(int result, int directory, const char *path, const struct stat *
     return result;
 }
 
-/* Of functions that tell less than stat. */
+/* Notes a path for functions that return less than stat. */
 static void see(int directory, const char *path)
 {
     int error = errno;
@@ -90,7 +90,7 @@ int mhi_routed_fxstatat(int version, int directory, const char *path, struct sta
     return (void)version, mhi_routed_fstatat(directory, path, found, flags);
 }
 
-/* What is not there has no rights. */
+/* A missing file has no rights. */
 static void see_rights(int directory, const char *path, int mode)
 {
     static const int rights[] = { R_OK, W_OK, X_OK };
@@ -162,7 +162,7 @@ ssize_t mhi_routed_readlinkat_chk(int directory, const char *path, char *target,
     return size > room ? (abort(), -1) : mhi_routed_readlinkat(directory, path, target, size);
 }
 
-/* Each link on the way: where the path's parts lead, and what those lead through. */
+/* Notes each symbolic link among the path's prefixes, and those on the way to its target. */
 static void see_links(const char *path, int n_left)
 {
     char part[PATH_MAX], target[PATH_MAX];
@@ -196,7 +196,7 @@ char *mhi_routed_realpath(const char *path, char *resolved)
     int error = errno;
     see(AT_FDCWD, path);
     if (mhi_questions_are_noted() && path != NULL)
-        see_links(path, 8); /* links in links: the kernel follows 40, on less stack */
+        see_links(path, 8); /* depth of links in links: the kernel follows 40, on less stack */
     errno = error;
     return result;
 }
@@ -252,7 +252,7 @@ DIR *mhi_routed_fdopendir(int fd)
 
 static void close_directory(void *directory) { closedir(directory); }
 
-/* By functions that tell what it looks at. */
+/* Gives glob our own functions, which note the directories that it reads. */
 int mhi_routed_glob(const char *pattern, int flags, int (*failed)(const char *, int), glob_t *found)
 {
     if (!mhi_questions_are_noted() || flags & GLOB_ALTDIRFUNC)
@@ -267,7 +267,7 @@ int mhi_routed_glob(const char *pattern, int flags, int (*failed)(const char *, 
     return result;
 }
 
-/* ---- the environment, and the place ---- */
+/* ---- the environment and the working directory ---- */
 
 char *mhi_routed_getenv(const char *name)
 {
@@ -301,7 +301,7 @@ char *mhi_routed_get_current_dir_name(void)
 
 /* ---- the time zone ---- */
 
-/* As the C library finds it: TZ, where that names a file in TZDIR; else the file of the machine. */
+/* As the C library finds the zone: TZ, if it names a file in TZDIR; else the machine's file. */
 void mhi_note_zone(void)
 {
     char path[PATH_MAX];
@@ -349,7 +349,7 @@ int mhi_routed_ioctl(int fd, unsigned long request, ...)
 {
     va_list arguments;
     va_start(arguments, request);
-    void *argument = va_arg(arguments, void *); /* there is at most one, of the size of a pointer or less */
+    void *argument = va_arg(arguments, void *); /* ioctl has at most one, no larger than a pointer */
     va_end(arguments);
     if (request == TIOCGWINSZ)
         see_terminal(MHI_ASKED_SIZE, fd);
@@ -368,8 +368,8 @@ int mhi_routed_tcgetattr(int fd, struct termios *settings)
 
 /* ---- host and user ---- */
 
-/* OpenBLAS compares the kernel's version, in every program that imports numpy; what others read of the structure nobody
- * can see. */
+/* OpenBLAS reads only the kernel's version, in every program that imports numpy. Which members other callers read is
+ * unknown. */
 static bool asks_for_kernel(const void *caller)
 {
     Dl_info info;

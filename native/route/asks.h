@@ -1,4 +1,4 @@
-/* asks.h - replacements of the functions by which code asks the world something without opening a file. */
+/* asks.h - replacements of the functions that ask the world without opening a file. */
 #ifndef MHI_ROUTE_ASKS_H
 #define MHI_ROUTE_ASKS_H
 #include <dirent.h>
@@ -16,7 +16,7 @@ int mhi_routed_lstat(const char *path, struct stat *found);
 int mhi_routed_fstatat(int directory, const char *path, struct stat *found, int flags);
 struct statx;
 int mhi_routed_statx(int directory, const char *path, int flags, unsigned mask, struct statx *found);
-/* Of programs built before glibc 2.33; `version` is that of struct stat, of which there is one. */
+/* For programs built before glibc 2.33; `version` is that of struct stat, of which only one exists. */
 int mhi_routed_xstat(int version, const char *path, struct stat *found);
 int mhi_routed_lxstat(int version, const char *path, struct stat *found);
 int mhi_routed_fxstatat(int version, int directory, const char *path, struct stat *found, int flags);
@@ -39,7 +39,7 @@ char *mhi_routed_secure_getenv(const char *name);
 char *mhi_routed_getcwd(char *path, size_t size);
 char *mhi_routed_getcwd_chk(char *path, size_t size, size_t room);
 char *mhi_routed_get_current_dir_name(void);
-/* Notes what the time zone depends on. */
+/* Notes the variables and the file that determine the time zone. */
 void mhi_note_zone(void);
 struct tm *mhi_routed_localtime(const time_t *time);
 struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *parts);

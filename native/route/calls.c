@@ -1,4 +1,4 @@
-/* calls.c - which functions are replaced, by name: one table for all that stands in for them. */
+/* calls.c - the replaced functions by name, with their replacements: one table. */
 #define _GNU_SOURCE
 #include "route/calls.h"
 
@@ -13,7 +13,7 @@
 #include "route/files.h"
 #include "route/reads.h"
 
-/* For stubs.S of arch. */
+/* Used by stubs.S of arch. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
 void *(*mhi_real_dlmopen)(Lmid_t, const char *, int) = dlmopen;
 void *(*mhi_real_dlsym)(void *, const char *) = dlsym;
@@ -34,7 +34,7 @@ void mhi_routed_dlvsym(void);
 #define FILES(name, plain, member) \
     { name, MHI_OPENS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
 #define ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), (function)(plain), NULL }
-/* of the interpreter, Python code knows more */
+/* not in the interpreter: its questions are noted in Python, which knows more */
 #define LIBRARY_ASKS(name, plain) { name, MHI_ASKS, MHI_NO_STUB, (function)(plain), NULL, NULL }
 #define DRAWS(name, plain, member) \
     { name, MHI_DRAWS, MHI_NO_STUB, (function)(plain), (function)(plain), (function *)(member) }
@@ -162,7 +162,7 @@ _Static_assert(sizeof mhi_calls / sizeof *mhi_calls == MHI_N_CALLS, "each call h
 
 static int compare_name(const void *name, const void *call) { return strcmp(name, ((const mhi_call *)call)->name); }
 
-/* Tells nearly all other names at once: a C++ library binds thousands of them. */
+/* A quick test that excludes nearly all other names: a C++ library binds thousands. */
 static bool may_be_call(const char *name)
 {
     if (name[0] == '_')

@@ -1,6 +1,6 @@
-/* calls.h - the functions that routing replaces, and what it replaces them by.
+/* calls.h - the functions that routing replaces, and their replacements.
  *
- * Most replacements must know who calls them, for the live map. So every library with an owner number gets entry points
+ * Most replacements must know their caller, for the live map. So every library with an owner number gets entry points
  * of its own: small stubs (stubs.S of arch) in a table of one row per owner byte and one column per function, which
  * pass the owner as a last argument that the replaced function does not have. That costs one instruction and one jump.
  */
@@ -35,42 +35,42 @@ typedef enum {
     MHI_OPERATOR,  /* an operator new: only libstdc++'s own is replaced */
     /* the interpreter's name for malloc and its like, in libraries other than its own: see R5 of allocations.c */
     MHI_RAW,
-    MHI_LINKS, /* brings libraries in, or finds their functions */
-    MHI_OPENS, /* a file */
-    MHI_ASKS,  /* about the world, without opening a file */
-    MHI_DRAWS, /* random bytes of the kernel */
+    MHI_LINKS, /* loads libraries, or finds their functions */
+    MHI_OPENS, /* opens a file */
+    MHI_ASKS,  /* asks about the world without opening a file */
+    MHI_DRAWS, /* draws random bytes from the kernel */
 } mhi_role;
 
 typedef struct {
     const char *name;
     mhi_role role;
-    /* MHI_STUB_*: its column replaces the function, in modules that are routed; or MHI_NO_STUB ... */
+    /* MHI_STUB_*: this column of the stub table replaces the function in routed modules; or MHI_NO_STUB ... */
     int stub;
-    void (*plain)(void); /* ... and this does, for every caller alike */
-    /* what the interpreter's own module gets instead: no routing, but safe with arena blocks, and notes; NULL: nothing
-     * */
+    void (*plain)(void); /* ... and this function replaces it, for all callers */
+    /* the replacement in the interpreter's own module, which is not routed: accepts arena blocks, or notes questions;
+     * NULL: none */
     void (*kept)(void);
-    void (**real)(void); /* where to keep the function itself; NULL: another entry has the same */
+    void (**real)(void); /* where the address of the real function is kept; NULL: another entry keeps it */
 } mhi_call;
 
 enum { MHI_N_CALLS = 115 };
 extern const mhi_call mhi_calls[MHI_N_CALLS]; /* sorted by name */
 /* Index in mhi_calls, or -1. */
 int mhi_call_lookup(const char *name);
-/* What replaces call number `call` in modules with this owner byte. */
+/* The replacement of call number `call` in modules with this owner byte. */
 uint64_t mhi_call_stub(int call, uint8_t owner);
 
 /* The arena that allocations go to, or NULL. */
 extern _Atomic(mh_arena *) mhi_route_target;
-/* How many allocations from now look for newly loaded modules first; see route.c. */
+/* How many of the next allocations first look for newly loaded modules; see route.c. */
 extern atomic_int mhi_route_rechecks;
 void mhi_route_recheck(void);
 
-/* dlsym itself. */
+/* The real dlsym. */
 extern void *(*mhi_real_dlsym)(void *handle, const char *name);
 extern void *(*mhi_real_dlopen)(const char *path, int mode);
-/* Called by the stubs of dlopen and dlmopen, and of dlsym and dlvsym, before those run; the latter may answer
- * themselves (not NULL). */
+/* Called by the stubs of dlopen and dlmopen, and of dlsym and dlvsym, before the real function. If mhi_before_dlsym
+ * does not return NULL, that is the answer. */
 void mhi_before_dlopen(void);
 void *mhi_before_dlsym(void *handle, const char *name);
 

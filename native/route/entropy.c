@@ -1,13 +1,13 @@
-/* entropy.c - notes which modules draw random bytes of the kernel: what they seed by them is in the snapshot, and
- * equal in all who resume it.
+/* entropy.c - notes which modules draw random bytes from the kernel: generators seeded with them are in the snapshot,
+ * and equal in all processes that resume it.
  *
- * As files.c, without locks or allocation. The module is that of the return address. What a processor's own
- * instruction draws, and a system call that is written into a module, is not seen.
+ * As in files.c, there are no locks or allocations. The module is that of the return address. Draws by a CPU
+ * instruction, or by a system call inlined into a module, are not seen.
  *
- * E1  Draws that are marked as insecure (GRND_INSECURE) are none of a generator: so draws the standard library of Rust
- *     the keys of its hash tables, which stay shared like the interpreter's.
- * E2  Of what was drawn a digest is kept, never the bytes: so that a seed can be recognised as drawn. At most
- *     DIGEST_BYTES long: longer ones are no seed that anybody keeps.
+ * E1  Draws marked as insecure (GRND_INSECURE) seed no generator: Rust's standard library draws the keys of its hash
+ *     tables so, which stay shared like the interpreter's.
+ * E2  Of each draw a digest is kept, never the bytes, so that a seed can be recognised as drawn. Draws longer than
+ *     DIGEST_BYTES have none: no generator keeps so long a seed.
  */
 #define _GNU_SOURCE
 #include "route/entropy.h"
@@ -30,14 +30,14 @@ enum {
     DRAWERS_MAX = 128,     /* modules; arbitrary */
     PATH_BYTES = 1024,     /* of a module's path; arbitrary */
     DIGESTS_MAX = 1 << 15, /* untouched pages cost nothing; arbitrary */
-    DIGEST_BYTES = 64,     /* 512 bits: what a generator takes as a seed */
+    DIGEST_BYTES = 64,     /* 512 bits: the longest usual seed */
     DIGEST_BYTES_MIN = 8,  /* shorter ones would be recognised by chance */
     INSECURE = 4,          /* GRND_INSECURE, getrandom(2) */
 };
 
-/* ---- the functions themselves ---- */
+/* ---- the real functions ---- */
 
-/* The C library has arc4random only since 2.36: unknown until a scan has found it; and nobody calls us before. */
+/* The C library has arc4random only since 2.36: NULL until a scan has found it, and no slot leads to us before. */
 ssize_t (*mhi_real_getrandom)(void *, size_t, unsigned) = getrandom;
 int (*mhi_real_getentropy)(void *, size_t) = getentropy;
 uint32_t (*mhi_real_arc4random)(void);
@@ -49,15 +49,15 @@ long (*mhi_real_syscall)(long, ...) = syscall;
 /* ---- notes ---- */
 
 typedef struct {
-    atomic_uintptr_t start; /* of the module; stored last: 0 is one that a thread is just entering */
+    atomic_uintptr_t start; /* of the module; stored last: 0 while a thread is filling the entry */
     atomic_size_t size;     /* bytes of each draw, if all are alike; else 0 */
     char path[PATH_BYTES];  /* "" : the program */
 } drawer;
 
 static drawer drawers[DRAWERS_MAX];
-static atomic_uint n_drawers;                      /* may run past DRAWERS_MAX */
+static atomic_uint n_drawers;                      /* may exceed DRAWERS_MAX */
 static atomic_uint_least64_t digests[DIGESTS_MAX]; /* never 0 */
-static atomic_uint n_digests;                      /* may run past DIGESTS_MAX */
+static atomic_uint n_digests;                      /* may exceed DIGESTS_MAX */
 static atomic_bool is_noting;
 
 static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -81,7 +81,7 @@ static void note_digest(const void *bytes, size_t size)
         atomic_store(&n_digests, DIGESTS_MAX + 1);
 }
 
-/* Two threads that enter one module at once may both do so: it is then there twice. */
+/* Two threads that add one module at once may both succeed: the module then has two entries. */
 static void note_drawer(const void *caller, size_t size)
 {
     struct dl_find_object found;
@@ -122,7 +122,7 @@ void mhi_entropy_opened(const char *path, const void *caller)
         note_drawer(caller, 0);
 }
 
-/* ---- what is called instead ---- */
+/* ---- the replacements ---- */
 
 ssize_t mhi_routed_getrandom(void *buffer, size_t size, unsigned flags)
 {
@@ -169,7 +169,7 @@ unsigned long mhi_routed_getauxval(unsigned long kind)
 
 long mhi_drawn_by_syscall(long number, void *buffer, size_t size, unsigned flags);
 
-/* Jumped to with the arguments of syscall, and returns to its caller. */
+/* Reached by a jump, with the arguments of syscall; returns to the caller of syscall. */
 __attribute__((used)) long mhi_drawn_by_syscall(long number, void *buffer, size_t size, unsigned flags)
 {
     long got = mhi_real_syscall(number, buffer, size, flags);

@@ -1,8 +1,8 @@
-/* files.c - the open family: the real function, then a note of what was asked.
+/* files.c - the open family: the real function, then a note of the question.
  *
- * A file that was created, emptied or only written is output, and stays that when it is read afterwards. One that was
- * there and could be written, by O_RDWR, is not: a database that is only read is opened so. Whether it was changed the
- * commit sees.
+ * A file that was created, emptied or only written is output, and stays output when it is read afterwards. An existing
+ * file opened with O_RDWR is not: a database that is only read is opened so. The commit sees whether such a file was
+ * changed.
  */
 #define _GNU_SOURCE
 #include "route/files.h"
@@ -22,7 +22,8 @@ int (*mhi_real_openat)(int, const char *, int, ...) = openat;
 FILE *(*mhi_real_fopen)(const char *, const char *) = fopen;
 FILE *(*mhi_real_freopen)(const char *, const char *, FILE *) = freopen;
 
-/* Whether open with these flags would make the file: asked before, since afterwards it is there in any case. */
+/* Whether open with these flags would create the file. Tested before the open, since the file exists afterwards in any
+ * case. */
 static bool would_create(int directory, const char *path, int flags)
 {
     struct stat found;
@@ -102,7 +103,7 @@ static void note_stream(FILE *file, const char *path, const char *mode, bool cre
         mode[0] == 'r' || (mode[0] == 'a' && may_read && !creates) ? may_read * MHI_FILE_CHANGED : MHI_FILE_OUTPUT;
     note(file == NULL ? -1 : fileno(file), AT_FDCWD, path, uses);
     if (file != NULL && (mode[0] == 'r' || may_read))
-        mhi_see_read(fileno(file)); /* the C library's own calls are not seen */
+        mhi_see_read(fileno(file)); /* the C library's own reads are not seen */
 }
 
 FILE *mhi_routed_fopen(const char *path, const char *mode)
@@ -116,7 +117,7 @@ FILE *mhi_routed_fopen(const char *path, const char *mode)
     return file;
 }
 
-/* `path` NULL: the same file, in another mode. */
+/* `path` NULL: reopens the same file in another mode. */
 FILE *mhi_routed_freopen(const char *path, const char *mode, FILE *old)
 {
     bool creates = path != NULL && mode[0] != 'r' && would_create(AT_FDCWD, path, O_CREAT);

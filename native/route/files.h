@@ -1,4 +1,4 @@
-/* files.h - which files libraries open. */
+/* files.h - notes which files libraries open. */
 #ifndef MHI_ROUTE_FILES_H
 #define MHI_ROUTE_FILES_H
 #include <stdio.h>

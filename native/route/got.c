@@ -1,4 +1,4 @@
-/* got.c - finding slots in relocations, and writing them. */
+/* got.c - finds slots in relocations, and writes them. */
 #define _GNU_SOURCE
 #include "route/got.h"
 

@@ -1,4 +1,4 @@
-/* modules.c - reading the loaded objects: segments, symbols, relocations, build-id. */
+/* modules.c - reads the loaded objects: segments, symbols, relocations, build-id. */
 #define _GNU_SOURCE
 #include "route/modules.h"
 
@@ -31,8 +31,7 @@ static void read_segments(mhi_elf *elf)
     }
 }
 
-/* The linker has turned most of these into addresses already; a read-only dynamic section still has what the file says.
- * */
+/* The linker has relocated most of these pointers already; a read-only dynamic section still has the file's values. */
 static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) * entry)
 {
     uint64_t value = entry->d_un.d_ptr;
@@ -41,7 +40,7 @@ static const void *dynamic_pointer(const mhi_elf *elf, const ElfW(Dyn) * entry)
 
 static void read_dynamic(mhi_elf *elf)
 {
-    size_t n_relative = 0; /* relocations without a symbol, which the linker has put first: usually nearly all */
+    size_t n_relative = 0; /* relocations without a symbol, which come first: usually nearly all */
     for (const ElfW(Dyn) *entry = elf->dynamic; entry->d_tag != DT_NULL; entry++) {
         switch (entry->d_tag) {
         case DT_SYMTAB: elf->symbols = dynamic_pointer(elf, entry); break;
@@ -82,11 +81,10 @@ bool mhi_elf_is_ready(const mhi_elf *elf)
     return _dl_find_object((void *)elf->dynamic, &found) == 0;
 }
 
-enum { VERSION_HIDDEN = 0x8000 }; /* of a version that only programs linked long ago ask for */
+enum { VERSION_HIDDEN = 0x8000 }; /* marks a version for programs that were linked long ago */
 
 /* DT_GNU_HASH: header {n_buckets, first_symbol, n_bloom, bloom_shift}, Bloom words, buckets, one hash per symbol from
- * first_symbol on; a chain ends with a hash whose lowest bit is set. Of several versions of a name the one that is not
- * hidden. */
+ * first_symbol on; a chain ends with a hash whose lowest bit is set. Finds the version of a name that is not hidden. */
 static const ElfW(Sym) * find_symbol(const mhi_elf *elf, const char *name)
 {
     if (elf->hash == NULL || elf->symbols == NULL || elf->strings == NULL)
@@ -159,8 +157,8 @@ uint32_t mhi_elf_build_id(const mhi_elf *elf, uint8_t *build_id)
     return 0;
 }
 
-/* The executable has no name in the linker's list. /proc tells it, but in a process that was resumed that is the
- * launcher's: so it is asked as the library is loaded. */
+/* The executable has no name in the linker's list. /proc/self/exe has it, but leads to the launcher in a resumed
+ * process: so the link is read when the library is loaded. */
 static char executable[PATH_MAX];
 
 __attribute__((constructor)) static void remember_executable(void)
@@ -194,9 +192,9 @@ static int visit_module(struct dl_phdr_info *info, size_t size, void *context)
     return !to->visit(to->context, &module);
 }
 
-/* Prefers readers, which a walk is. */
+/* A walk takes this lock for reading, and the lock prefers readers. */
 static pthread_rwlock_t walks = PTHREAD_RWLOCK_INITIALIZER;
-/* `walks` is the fork's of this thread. */
+/* This thread's fork holds `walks`. */
 static _Thread_local bool has_walks __attribute__((tls_model("initial-exec")));
 
 static void before_fork(void)
@@ -215,7 +213,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
-    walks = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER; /* its holder had another thread id */
+    walks = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER; /* its holder was the parent's thread, of another id */
 }
 
 static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }

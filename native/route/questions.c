@@ -1,8 +1,7 @@
-/* questions.c - the table of what was asked: append-only, read and written without locks.
+/* questions.c - the table of questions: append-only, read and written without locks.
  *
- * A question is entered in three steps: its name goes to the pool, a record of its own is filled, and last a slot of
- * the hash table is given the record's number. Two threads that ask the same at once may both enter it: it then counts
- * twice, which changes nothing.
+ * A question is added in three steps: its name goes to the pool, a record is filled, and last a slot of the hash table
+ * gets the record's number. Two threads that ask the same at once may both add it: a duplicate changes nothing.
  */
 #define _GNU_SOURCE
 #include "route/questions.h"
@@ -18,17 +17,17 @@
 
 enum {
     QUESTIONS_MAX = 24576, /* an import of torch asks about 3,000 paths */
-    /* no file that is output takes a place behind this: they must not crowd out what is read */
+    /* output files get no place beyond this: they must not crowd out files that are read */
     OUTPUTS_MAX = QUESTIONS_MAX / 2,
-    SLOTS = 1 << 16,      /* a power of two, at least twice as many: probing stays short */
-    POOL_BYTES = 4 << 20, /* 170 bytes a name; untouched pages cost nothing */
+    SLOTS = 1 << 16,      /* a power of two, at least twice QUESTIONS_MAX: probing stays short */
+    POOL_BYTES = 4 << 20, /* 170 bytes for each name; untouched pages cost nothing */
 };
 
 static char pool[POOL_BYTES]; /* names, one after the other */
 static mhi_question questions[QUESTIONS_MAX];
-static atomic_uint hashes[QUESTIONS_MAX];          /* never 0; stored last: 0 is one that a thread is just entering */
+static atomic_uint hashes[QUESTIONS_MAX];          /* never 0; stored last: 0 while a thread is filling the record */
 static atomic_uint slots[SLOTS];                   /* number of a question + 1 */
-static atomic_uint n_questions, pool_used, n_lost; /* n_questions may run past QUESTIONS_MAX */
+static atomic_uint n_questions, pool_used, n_lost; /* n_questions may exceed QUESTIONS_MAX */
 static atomic_bool is_noting;
 static _Thread_local unsigned n_pauses;
 static char left_out[PATH_MAX]; /* "": nothing */
@@ -118,7 +117,7 @@ void mhi_question_note_listing(mhi_asked kind, const char *path, const struct st
     note(kind, path, found, 0, digest);
 }
 
-/* `path` as seen from a directory descriptor or AT_FDCWD; false if it can't be told. */
+/* Makes `path` absolute, relative to a directory descriptor or AT_FDCWD; false if that directory is unknown. */
 static bool make_absolute(char *absolute, int directory, const char *path)
 {
     char link[64] = "/proc/self/cwd", base[PATH_MAX] = "";

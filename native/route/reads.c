@@ -17,7 +17,7 @@
 #include "base/identity.h"
 #include "route/questions.h"
 
-enum { HANDED_MAX = 64 }; /* descriptors that a process is started with; of more, the first count */
+enum { HANDED_MAX = 64 }; /* descriptors with which the process was started; of more, the first count */
 
 typedef enum { NOTHING, STANDARD_INPUT, HANDED, NAMED_PIPE, TERMINAL } source;
 
@@ -26,14 +26,14 @@ static const char *const subjects[] = { NULL, "standard input",
                                         "a terminal" };
 
 static struct stat handed[HANDED_MAX]; /* st_mode 0: not open */
-static bool had_buffer;                /* C's standard input, when we began */
+static bool had_buffer;                /* C's standard input had a buffer at the begin */
 static atomic_int first;               /* source */
 
 void mhi_reads_begin(bool is_first_instruction)
 {
     int saved_errno = errno;
     for (int fd = 0; fd < HANDED_MAX; fd++) {
-        /* the interpreter reads a .pth file */
+        /* close-on-exec: the interpreter's own, as it reads a .pth file */
         bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0);
         if (!is_considered || fstat(fd, &handed[fd]) < 0)
             handed[fd] = (struct stat){ 0 };
@@ -53,7 +53,7 @@ static bool is_terminal(const struct stat *found)
 
 static bool is_handed(int fd, const struct stat *found, int as)
 {
-    bool is_device = S_ISCHR(found->st_mode) && !is_terminal(found); /* anybody opens /dev/null */
+    bool is_device = S_ISCHR(found->st_mode) && !is_terminal(found); /* any code opens /dev/null */
     return handed[as].st_mode != 0 && mhi_is_same_file(mhi_file_id_of(&handed[as]), mhi_file_id_of(found)) &&
            (!is_device || fd == as);
 }
@@ -69,7 +69,7 @@ static source source_of(int fd)
     for (int as = STDIN_FILENO + 1; as < HANDED_MAX; as++)
         if (is_handed(fd, &found, as))
             return HANDED;
-    /* others are the process's own */
+    /* other pipes are the process's own */
     if (S_ISFIFO(found.st_mode) && fstatfs(fd, &system) == 0 && system.f_type != PIPEFS_MAGIC)
         return NAMED_PIPE;
     return is_terminal(&found) ? TERMINAL : NOTHING;
@@ -85,7 +85,7 @@ void mhi_see_read(int fd)
 
 const char *mhi_reads_what(void)
 {
-    source found = (source)atomic_load(&first); /* which holds nothing else */
+    source found = (source)atomic_load(&first); /* `first` holds nothing but sources */
     return subjects[found == NOTHING && !had_buffer && __fbufsize(stdin) > 0 ? STANDARD_INPUT : found];
 }
 

@@ -1,8 +1,8 @@
-/* reads.h - what is read from where every run has something of its own: standard input, a pipe, a terminal, a
- * descriptor that was handed over.
+/* reads.h - notes reads from sources whose content differs in every run: standard input, a pipe, a terminal, an
+ * inherited descriptor.
  *
- * No later run can be asked whether it would read the same, and what was read is gone: a process that has read from
- * there can't be committed.
+ * A later run can't tell whether it would read the same bytes, and bytes that were read are gone: a process that has
+ * read from such a source can't be committed.
  */
 #ifndef MHI_ROUTE_READS_H
 #define MHI_ROUTE_READS_H
@@ -15,16 +15,16 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* Notes what the process was handed: standard streams, and, where nothing of the program has run yet, everything that
- * is open. */
+/* Records the inherited descriptors: the standard streams and, if no code of the program has run yet, all that are
+ * open. */
 void mhi_reads_begin(bool is_first_instruction);
-/* Notes it if this descriptor, which is about to be read, leads there. */
+/* Notes a read that is about to happen, if the descriptor leads to such a source. */
 void mhi_see_read(int fd);
-/* What was read from first, as the subject of a sentence; or NULL. Sees what C's standard input has in its buffer, too.
- * */
+/* The first source that was read, as the subject of a sentence; or NULL. Also notices a filled buffer of C's standard
+ * input. */
 const char *mhi_reads_what(void);
 
-/* Whether there is something to read is an answer, too. */
+/* Waiting for input counts as a read: whether there is some differs in every run, too. */
 int mhi_routed_select(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout);
 int mhi_routed_pselect(int n, fd_set *readable, fd_set *writable, fd_set *exceptional, const struct timespec *timeout,
                        const sigset_t *mask);

@@ -1,21 +1,21 @@
-/* route.c - which modules are routed, how their slots get patched, and when.
+/* route.c - which modules are routed, and how and when their slots are patched.
  *
  * P1  Every scan happens inside dl_iterate_phdr, whose lock guards the bookkeeping too and keeps dlclose from unmapping
  *     what we patch.
  * P2  A module's slots are found once, from its relocations; every scan compares their values again, and replaces those
- *     that hold the real function, or the linker's resolver that would find it. So a slot that the resolver wrote at
- *     the same moment, a library that was closed and opened again, and a module that came half-loaded are all mended by
- *     the next scan.
+ *     that hold the real function, or the linker's resolver that would find it. So the next scan also patches a slot
+ *     that the resolver wrote at the same moment, a library that was closed and opened again, and a module that was
+ *     half-loaded.
  * P3  A slot that holds anything else is left alone: a library with a malloc or operator new of its own keeps it.
- * P4  Patching may happen while other threads call through the slot, one word at a time in any order: a block made by a
- *     patched slot could reach an unpatched free. So all are patched, and compared once more, before the first
+ * P4  Patching may happen while other threads call through the slot, one word at a time in any order: a block from a
+ *     patched slot could reach an unpatched free. So all slots are patched, and compared once more, before the first
  *     allocation is routed.
  *
- * Libraries that arrive later. The caller of dlopen gets at what it loaded through dlsym; so both are replaced, act
- * first, and then jump to the real function, which sees its true caller (its RUNPATH and $ORIGIN are looked up by
- * return address). A library whose constructors hand out its functions is used without dlsym: for its sake the
- * allocations that follow a dlopen look at the linker's count of modules too, until the next dlsym or until there were
- * RECHECKS of them. That finds what libc loads by itself (iconv, nss) also.
+ * Libraries that are loaded later. The caller of dlopen reaches a loaded library through dlsym. So both functions are
+ * replaced: the replacements scan first, and then jump to the real function, which sees its true caller (whose RUNPATH
+ * and $ORIGIN are looked up by return address). A library whose constructors hand out its functions is used without
+ * dlsym. Therefore the allocations after a dlopen also look at the linker's count of modules, until the next dlsym or
+ * for RECHECKS allocations. That also finds libraries that libc loads by itself (iconv, nss).
  */
 #define _GNU_SOURCE
 #include "route/route.h"
@@ -36,10 +36,11 @@
 #include "route/entropy.h"
 #include "route/reads.h"
 
-/* arbitrary: half a millisecond in all, and more than the constructors of a large library allocate */
+/* arbitrary: these cost half a millisecond in all, and the constructors of a large library allocate less often */
 enum { RECHECKS = 10000 };
 
-/* OURS is KEPT, but only its GOT: its data holds the addresses of the real functions, which must stay. */
+/* OURS is like KEPT, but only the GOT is patched: our data holds the addresses of the real functions, which must
+ * stay. */
 typedef enum { ALONE, OURS, KEPT, ROUTED } policy;
 
 typedef struct module_entry {
@@ -59,16 +60,16 @@ static struct {
     uint64_t scan; /* number of the current scan */
     bool scanning;
     unsigned long long adds, subs; /* the linker's counts when the last complete scan was made */
-    uint64_t real[MHI_N_CALLS];    /* the functions themselves; 0: not known yet */
-    uint64_t plt[MHI_N_CALLS];     /* the program's PLT entry where it passes for the function, or 0 */
-    bool is_first[MHI_N_CALLS];    /* `real` is what a slot that is still lazy will be bound to */
+    uint64_t real[MHI_N_CALLS];    /* the real functions; 0: unknown yet */
+    uint64_t plt[MHI_N_CALLS];     /* the program's PLT entry that serves as the function's address, or 0 */
+    bool is_first[MHI_N_CALLS];    /* a slot that is still lazy will be bound to `real` */
 } state;
 
 /* Append-only, read without a lock. */
 static char *_Atomic owner_paths[MHI_OWNER_LAST + 1];
 static atomic_bool begun;
 
-typedef enum { SCAN_IF_CHANGED /* modules came or went */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } scan_extent;
+typedef enum { SCAN_IF_CHANGED /* modules were loaded or unloaded */, SCAN_SLOTS, SCAN_SLOTS_AND_HOOKS } scan_extent;
 
 typedef struct {
     scan_extent extent;
@@ -80,9 +81,10 @@ typedef struct {
 
 typedef void (*function)(void);
 
-static atomic_bool patches_memory; /* MHI_ALLOCATES and MHI_OPERATOR too, for good: there may be arena blocks */
+/* MHI_ALLOCATES and MHI_OPERATOR are patched too, for good: there may be arena blocks */
+static atomic_bool patches_memory;
 
-static atomic_bool patches_raw; /* MHI_RAW, for good, too */
+static atomic_bool patches_raw; /* MHI_RAW is patched too, for good */
 
 static bool is_watched(mhi_role role) { return role == MHI_OPENS || role == MHI_ASKS || role == MHI_DRAWS; }
 
@@ -98,9 +100,8 @@ typedef struct {
     bool is_defined[MHI_N_CALLS]; /* by a module before this one */
 } resolution;
 
-/* The definition that the linker gives to an ordinary library is the first in the order of loading: so is an
- * LD_PRELOADed one or ASan's. Of operator new only libstdc++'s is real, since only that one is known to have a delete
- * that ends in free. */
+/* The linker binds an ordinary library to the first definition in the order of loading, be it an LD_PRELOADed one or
+ * ASan's. For operator new only libstdc++'s definition counts, since only its delete is known to end in free. */
 static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
@@ -122,8 +123,8 @@ static int resolve_in_module(struct dl_phdr_info *info, size_t size, void *conte
     return 0;
 }
 
-/* Anew for every scan: libstdc++ may come late, and go. What stays the same is not unknown for a moment:
- * mhi_before_dlsym reads it. */
+/* Runs in every scan, since libstdc++ may be loaded late and unloaded. Entries that have not changed are never cleared
+ * in between, because mhi_before_dlsym reads them without the lock. */
 static void resolve(void)
 {
     resolution found = { 0 };
@@ -150,16 +151,16 @@ static uint8_t owner_of(const char *path)
     return owner;
 }
 
-/* numpy keeps structures of its own in the interpreter's memory; what it asks malloc for are elements of arrays. */
+/* numpy keeps its own structures in the interpreter's memory, and uses malloc only for the elements of arrays. */
 static bool allocates_data_only(const char *path)
 {
     return strstr(path, "/numpy/_core/_multiarray_umath.") != NULL ||
            strstr(path, "/numpy/core/_multiarray_umath.") != NULL;
 }
 
-/* Known by what they define: ourselves (what libc allocates for us, as strdup does, may be an arena block, which our
- * free must know); the linker (it frees only what it allocated); an allocator that replaces libc's (its calls are not
- * those of a user); Python. */
+/* Modules are recognised by the symbols that they define: ourselves (libc may allocate arena blocks for us, as strdup
+ * does, which our free must recognise); the linker (it frees only its own allocations); an allocator that replaces
+ * libc's (its calls are not those of a user); Python. */
 static policy policy_of(const mhi_elf *elf)
 {
     uint64_t real_malloc = state.real[mhi_call_lookup("malloc")];
@@ -195,7 +196,7 @@ static void forget_module(module_entry *module)
     *module = state.modules[--state.n_modules];
 }
 
-/* The record of a module, made if there is none; NULL for want of memory. */
+/* The entry of a module, made if there is none; NULL for want of memory. */
 static module_entry *find_module(const mhi_elf *elf)
 {
     for (size_t i = 0; i < state.n_modules; i++) {
@@ -213,7 +214,7 @@ static module_entry *find_module(const mhi_elf *elf)
 
 /* ---- Patching ---- */
 
-/* The slot leads, or will lead once it is bound, to the real function. */
+/* Whether the slot leads to the real function, or will once it is bound. */
 static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
 {
     uint32_t i = slot->symbol;
@@ -225,10 +226,10 @@ static bool is_real(const mhi_elf *elf, const mhi_slot *slot, uint64_t value)
     return is_unbound && state.is_first[i];
 }
 
-/* 0: nothing, in this module. */
+/* The replacement of a call in this module; 0: it is not replaced there. */
 static uint64_t replacement(const module_entry *module, uint32_t call)
 {
-    /* what we ask, the body does not */
+    /* our own questions are not the body's */
     if (!is_patched(mhi_calls[call].role) || (module->policy == OURS && is_watched(mhi_calls[call].role)))
         return 0;
     return module->policy == ROUTED ? mhi_call_stub((int)call, module->owner) : (uint64_t)mhi_calls[call].kept;
@@ -237,7 +238,7 @@ static uint64_t replacement(const module_entry *module, uint32_t call)
 static void patch(module_scan *scan, const module_entry *module, uint64_t place, uint64_t expected, uint32_t call)
 {
     uint64_t value = replacement(module, call);
-    /* in our own module, replacements look as if they were still lazy */
+    /* in our own module, a replacement looks like a slot that is still lazy */
     if (value == 0 || value == expected || scan->status != MH_OK)
         return;
     scan->status = mhi_got_write(&scan->pass, place, expected, value, scan->err);
@@ -254,8 +255,7 @@ static void patch_slots(module_scan *scan, const module_entry *module, const mhi
 
 typedef struct { uint64_t low, high; } range;
 
-/* From the lowest to the highest address of the hook functions among these: a few kilobytes of libc, or of the
- * program's PLT. */
+/* The range of the hook functions among these addresses: a few kilobytes of libc, or of the program's PLT. */
 static range hook_range(const uint64_t *addresses)
 {
     range r = { UINT64_MAX, 0 };
@@ -278,8 +278,8 @@ static int find_hook(uint64_t value)
 }
 
 /* Function pointers that a library has set at run time: words of its writable data that equal the address of malloc or
- * its like. (The interpreter's lead to functions of its own.) Reads all of it, what AddressSanitizer puts between
- * variables too. */
+ * its like. (The interpreter's own pointers lead to its own functions.) Reads all writable data, including the redzones
+ * of AddressSanitizer. */
 __attribute__((no_sanitize("address"))) static void patch_hooks(module_scan *scan, const module_entry *module,
                                                                 const mhi_elf *elf)
 {
@@ -329,8 +329,8 @@ static int scan_module(struct dl_phdr_info *info, size_t size, void *context)
     return scan->status != MH_OK;
 }
 
-/* Called by the outer dl_iterate_phdr for its first module only: the walk over all of them is made inside, so that P1
- * holds for the whole. `scanning` turns away the recursion of an allocator below us that calls dlsym. */
+/* Called by the outer dl_iterate_phdr for its first module only: the walk over all modules is nested in it, so that P1
+ * holds for the whole scan. `scanning` stops the recursion through an allocator below us that calls dlsym. */
 static int scan_locked(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size;
@@ -369,7 +369,7 @@ void mhi_route_recheck(void)
     errno = saved_errno;
 }
 
-/* Nothing is routed or noted, and there are no arena blocks: libraries may stay as they come. */
+/* Nothing is routed or noted, and there are no arena blocks: new libraries may stay unpatched. */
 static bool is_idle(void) { return !atomic_load(&begun) && !atomic_load(&patches_memory); }
 
 void mhi_before_dlopen(void)
@@ -397,8 +397,8 @@ void *mhi_before_dlsym(void *handle, const char *name)
 
 /* ---- Begin and end ---- */
 
-/* Slots lead into this library from here on: it must not be unloaded. (Of the program itself dlopen finds no file, or
- * it does no harm.) */
+/* Pins this library: slots lead into it from here on, so it must not be unloaded. (If we are linked into the program
+ * itself, dlopen finds no file, or does no harm.) */
 static void stay_loaded(void)
 {
     Dl_info info;

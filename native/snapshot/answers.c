@@ -15,7 +15,7 @@
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
 
-#define N_GROUPS 256 /* that are told apart; more than anybody is in. Arbitrary */
+#define N_GROUPS 256 /* groups that are told apart; more than any user is in. Arbitrary */
 
 int mhi_answer_place(char *path, size_t size) { return mhi_sys_realpath(".", path, size); }
 
@@ -60,7 +60,7 @@ uint64_t mhi_answer_arguments(const char *const *arguments)
 {
     uint64_t digest = 1;
     for (; arguments != NULL && *arguments != NULL; arguments++)
-        /* the order counts */
+        /* the digest depends on the order */
         digest = (digest << 7 | digest >> 57) * 0x9e3779b97f4a7c15 + mhi_checksum(*arguments, strlen(*arguments));
     return digest;
 }
@@ -69,7 +69,7 @@ uint64_t mhi_answer_arguments(const char *const *arguments)
 
 typedef enum { UNKNOWN, FOUND, IN_VAIN } sought;
 
-/* `modules` is a text of names, each with a slash behind it, or ?/ if it was looked for in vain. */
+/* `modules` is a text of names, each followed by a slash, or by ?/ if the search failed. */
 static sought how_sought(const char *modules, const char *stem, size_t length)
 {
     for (const char *at = modules; *at != '\0';) {
@@ -90,8 +90,8 @@ static bool is_package(const char *directory, const char *name)
            mhi_sys_stat(path, &found) == 0;
 }
 
-/* A source, bytecode or an extension module by one of these names; a package, or, where nothing else was found, a
- * directory; a list of further directories. */
+/* Whether a directory entry can affect an import of one of these modules: a source, bytecode or extension module; a
+ * package, or any directory if the search for the module failed; a .pth file. */
 static bool is_importable(const char *directory, const char *name, const char *modules)
 {
     size_t stem = strcspn(name, ".");
@@ -130,7 +130,8 @@ int mhi_answer_listing(const char *path, uint64_t which, const char *modules, ui
         for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen) {
             const char *name = ((const struct dirent64 *)(entries + at))->d_name;
             if (is_wanted(path, name, which, modules))
-                *digest += mhi_checksum(name, strlen(name)); /* a sum, since the order is any */
+                /* a sum, so that the order of the entries does not count */
+                *digest += mhi_checksum(name, strlen(name));
         }
     if (fd >= 0)
         mhi_sys_close(fd);

@@ -1,8 +1,8 @@
-/* attach.c - maps the segments privately at their addresses and mends the pointers that lead into modules.
+/* attach.c - maps the segments privately at their addresses and relocates the pointers into modules.
  *
- * The cost must not grow with the heap: two mappings and an advice, whatever their size, and one store per relocation.
- * Pages come from the page cache when they are first touched, shared with every other process that has the snapshot
- * attached.
+ * The cost must not grow with the heap: two mappings and one madvise, whatever their size, and one store per
+ * relocation. Pages come from the page cache when they are first touched, shared with every other process that has the
+ * snapshot attached.
  */
 #define _GNU_SOURCE
 #include "snapshot/attach.h"
@@ -35,9 +35,9 @@ static bool is_same_build(const mhi_file_module *was, const mhi_module *is)
            memcmp(was->mo_build_id, is->build_id, is->build_id_bytes) == 0;
 }
 
-/* By build-id: a library may be found at another path than when the snapshot was made. If two copies are loaded, the
- * one at the recorded path is meant. Without a build-id the path must do; that the file there is the same one, the
- * inputs tell. */
+/* Matches by build-id, since the library may lie at another path than at the commit. If two copies are loaded, the one
+ * at the recorded path matches. A module without a build-id matches by its path; the inputs have shown that the file
+ * there is the same. */
 static bool match(void *context, const mhi_module *module)
 {
     search *found = context;
@@ -62,14 +62,15 @@ static bool is_input(const struct mh_image *image, const char *path)
     return false;
 }
 
-/* Loads what is not there and pins what is: the arena's pointers must stay good, and nobody will call dlclose for them.
- * Only a file that is an input, hence unchanged, is loaded. */
+/* Loads the modules that are missing and pins those that are loaded: the arena's pointers into them must stay valid,
+ * and no dlclose pairs with them. Only a file that is an input, hence unchanged, is loaded. */
 static int load_modules(const struct mh_image *image, const loaded *modules, bool *any_loaded, mh_error *err)
 {
     for (uint64_t i = 0; i < image->n_modules; i++) {
         const char *path = mhi_image_string(image, image->modules[i].mo_path);
         if (modules[i].is_found) {
-            dlopen(path, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE); /* fails for the program itself, which never goes */
+            /* fails for the program itself, which is never unloaded */
+            dlopen(path, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
             continue;
         }
         if (*path != '/' || !is_input(image, path))
@@ -102,7 +103,7 @@ static int reserve(uint64_t address, uint64_t size, mh_error *err)
     void *reserved;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     int result = mhi_sys_mmap(&reserved, (void *)address, size, PROT_NONE, flags, -1, 0);
-    if (result == 0 && (uint64_t)reserved != address) { /* kernels before 4.17 take the address for a hint */
+    if (result == 0 && (uint64_t)reserved != address) { /* kernels before 4.17 treat the address as a hint */
         mhi_sys_munmap(reserved, size);
         result = -EEXIST;
     }
@@ -124,7 +125,7 @@ static int map_segments(const struct mh_image *image, uint64_t moved_bytes, mh_e
                                                            flags, image->fd, segment->sg_offset);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot map %" PRIu64 " bytes of %s", segment->sg_bytes, image->path);
-        /* what the page cache has lost comes back in huge pages, where kernel and file system can */
+        /* pages evicted from the page cache are read back as huge pages, where kernel and file system can */
         if (segment->sg_kind == MH_SEGMENT_ARENA)
             mhi_sys_madvise(address, segment->sg_bytes, MADV_HUGEPAGE);
     }
@@ -140,12 +141,12 @@ static void relocate(const struct mh_image *image, uint64_t moved_bytes, const l
     }
 }
 
-/* The snapshot's own address or, if that is where this process has this very snapshot, another one. Why not hand out
- * what is attached? The program, and libraries to which it lent that memory, may have written to it, or may do so
- * tomorrow: two loads in a plain run never share what they made. A fresh private mapping of the file is what a fresh
- * run would get, costs no copy either, and no comparison of gigabytes; only pointers inside do not survive the move,
- * and that there are none that matter the caller must know. Where anything else lies at the address, or a newer
- * snapshot of the same name is attached there: busy. */
+/* Finds the snapshot's own address or, if this process has attached this very snapshot there, another address. Why is
+ * the attached arena not handed out again? The program and its libraries may have written to that memory, or may do so
+ * later, and two loads of a plain run never share their results. A second private mapping of the file holds the
+ * committed bytes, and costs neither a copy nor a comparison of gigabytes. But pointers inside do not survive the move:
+ * the caller must know that none matters. If anything else lies at the address, or a newer snapshot of the same name is
+ * attached there, the address is busy. */
 static int find_place(uint64_t *moved_bytes, const struct mh_image *image, uint64_t size, bool is_movable,
                       mh_error *err)
 {
@@ -198,7 +199,7 @@ int mhi_attach(mh_arena **arena, uint64_t *moved_bytes, const struct mh_image *i
         return mhi_fail(err, MH_ERR_SYSTEM, ENOMEM, "out of memory");
     int status = find_modules(image, modules, err);
     if (status == MH_OK)
-        status = mhi_arena_begin_adopting(err); /* another thread may be attaching this one */
+        status = mhi_arena_begin_adopting(err); /* another thread may be attaching the same snapshot */
     if (status == MH_OK) {
         status = map_arena(arena, moved_bytes, image, modules, is_movable, err);
         mhi_arena_end_adopting();

@@ -1,6 +1,5 @@
-/* build_id.c - the build-id of an ELF file as it is on the disk, which need not be the one that is loaded: a package
- * may have been upgraded since the process began.
- */
+/* build_id.c - the build-id of an ELF file on the disk. The loaded library may have another: a package may have been
+ * upgraded since the process began. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
@@ -38,7 +37,7 @@ static uint32_t find_in_notes(const uint8_t *notes, size_t size, size_t align, u
     return 0;
 }
 
-/* Its length, 0 if the file has none, or -errno. */
+/* The length of the file's build-id, 0 if it has none, or -errno. */
 static int find_in_file(int fd, uint8_t *build_id)
 {
     Elf64_Ehdr file;
@@ -68,7 +67,7 @@ int mhi_open_file_has_build_id(int fd, const uint8_t *build_id, uint32_t build_i
     uint8_t found[MHI_FILE_BUILD_ID_MAX];
     int found_bytes = find_in_file(fd, found);
     if (found_bytes < 0)
-        return found_bytes == -ENODATA ? 0 : found_bytes; /* cut short: another file, at any rate */
+        return found_bytes == -ENODATA ? 0 : found_bytes; /* the file was cut short: it is another one, at any rate */
     return (uint32_t)found_bytes == build_id_bytes && memcmp(found, build_id, build_id_bytes) == 0;
 }
 

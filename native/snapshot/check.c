@@ -1,9 +1,8 @@
 /* check.c - believes nothing that a file says about itself.
  *
- * A checksum proves that nobody damaged the file by accident. Whoever damages it on purpose repairs the checksum, so
- * each field is checked as if there were none. What is not exactly as this library writes it is refused: no gap, no
- * overlap, no order but one, no byte in a reserved place. Every function returns NULL, or what is wrong as the end of a
- * sentence.
+ * A checksum detects accidental damage. An attacker repairs the checksum, so each field is checked as if there were
+ * none. Any layout but the exact one that this library writes is refused: no gap, no overlap, no other order, no byte
+ * in a reserved place. Every function returns NULL, or the defect as the end of a sentence.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -145,7 +144,7 @@ static const char *check_relocations(const struct mh_image *image)
     return NULL;
 }
 
-/* The directory was checked: it has as many as its kind. */
+/* The directory was checked, so it has exactly the tables of its kind. */
 static void take_table(struct mh_image *image, const mhi_file_table *table, const void *bytes)
 {
     switch (table->tb_kind) {
@@ -174,7 +173,7 @@ const mhi_file_kind mhi_file_kind_heap = {
     .check_tables = check_heap,
 };
 
-/* Those of which the file shows whether a run could take it. */
+/* The tables that show whether a run could take the file. */
 static bool is_front(uint64_t kind) { return kind == MHI_TABLE_INPUTS || kind >= MHI_TABLE_STRINGS; }
 
 static const char *take_tables(struct mh_image *image, bool of_front)

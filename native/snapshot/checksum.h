@@ -1,7 +1,7 @@
 /* checksum.h - the one checksum of the file: XXH64 under our own seed.
  *
- * Freestanding: needs no libc. The seed makes sure that nothing passes by accident: neither a hole of zeros, nor an
- * empty range beside a zero, nor data checksummed by somebody else.
+ * Freestanding: needs no libc. The seed keeps accidental matches out: a hole of zeros, an empty range beside a zero,
+ * data with another program's XXH64.
  */
 #ifndef MHI_CHECKSUM_H
 #define MHI_CHECKSUM_H
@@ -18,12 +18,12 @@ typedef struct {
     uint64_t total_bytes;
 } mhi_checksum_state;
 
-/* In pieces: begin, then any number of whole stripes (multiples of 32 bytes), then an end with what is left. */
+/* A checksum in pieces: begin, then any number of whole stripes (multiples of 32 bytes), then end with the rest. */
 void mhi_checksum_begin(mhi_checksum_state *state, uint64_t seed);
 void mhi_checksum_stripes(mhi_checksum_state *state, const void *data, size_t size);
 uint64_t mhi_checksum_end(const mhi_checksum_state *state, const void *rest, size_t rest_bytes);
 
-/* Of one range, under MHI_CHECKSUM_SEED. */
+/* The checksum of one range, under MHI_CHECKSUM_SEED. */
 uint64_t mhi_checksum(const void *data, size_t size);
 
 #endif

@@ -1,32 +1,32 @@
 /* commit.c - makes the snapshot real, or leaves everything as it was.
  *
- * The steps:   seal, audit, wipe        the heap stands still, and nothing in it leads out; these are heap.c's
- *              make private             the file's data will not change any more (below)
- *              checksum data, write meta, tables, header      in the new file, which has no name that a reader would
- *              open; from the tables on, here, whatever the kind
+ * The steps:   seal, audit, wipe        the heap stands still, and no pointer leaves it; these steps are in heap.c
+ *              make private             the file's data will not change any more (see below)
+ *              checksum data, write meta, tables, header      into the new file, which has no name that a reader would
+ *              open; the steps from the tables on are here, for every kind
  *              fsync                    all of it is durable
  *              rename over the old one, fsync of the directory
  *
  * S1  After a crash anywhere, an open finds the old snapshot or the new one. Until the rename, the snapshot's name
  *     leads to the old file, which nobody writes (S3). The rename is atomic, and the file it puts there was made
- *     durable before it. Whether the rename itself survives a crash before the directory's fsync decides only which of
- *     the two it is. What else a crash can leave, under the names that writer.h lists, no reader opens and the next
- *     writer removes.
+ *     durable before it. If a crash comes before the directory's fsync, either of the two may have the name. Anything
+ *     else that a crash leaves has one of the names that writer.h lists: no reader opens it, and the next writer
+ *     removes it.
  * S2  The header's checksum covers magic, version, kind, state, sizes and the table directory with the tables'
- *     checksums; it is seeded, and a page of zeros is refused before. So a file that is not wholly there is not taken
- *     for one that is: the header is written last, and states the file's size and what the rest must add up to.
- * S3  No byte of a file that anybody maps as a snapshot is ever overwritten: a commit writes to a file of its own,
- *     which has no reader until the rename, and afterwards nobody has a descriptor or a mapping through which to write:
- *     readers open it read-only and map it privately, and the committing process has replaced its shared mapping of the
- *     data by a private one.
+ *     checksums; it is seeded, and a page of zeros is refused before it is computed. So an incomplete file is never
+ *     taken for a complete one: the header is written last, and states the file's size and the checksums of the rest.
+ * S3  No byte of a file that is mapped as a snapshot is ever overwritten. A commit writes to a file of its own, which
+ *     has no reader until the rename. Afterwards no process has a descriptor or a mapping through which to write:
+ *     readers open the file read-only and map it privately, and the committing process has replaced its shared mapping
+ *     of the data by a private one.
  *
  * Why the data stands still from make_private on: the arena's shared mapping was the only way to those pages of the
- * file, and remapping is atomic towards every thread of this process: a store lands before it in the file, or after it
- * in a private copy. No child has it either: a fork parts arena and file before there is a child (heap/cache.c), and
- * the data is then copied to a new file. A transfer that the kernel has under way into pinned pages (O_DIRECT,
- * io_uring) could still land in the file; it would have to run during mh_commit, which the caller promises not to let
- * happen, and `verify` would tell. For that the checksum is read through the file, not through the mapping: it is of
- * what a later run will map.
+ * file, and remapping is atomic towards every thread of this process: a store before the remap lands in the file, a
+ * store after it in a private copy. No child has the shared mapping either: a fork detaches the arena from the file
+ * before the child exists (heap/cache.c), and the data is then copied to a new file. A kernel transfer into pinned
+ * pages (O_DIRECT, io_uring) could still land in the file. It would have to run during mh_commit, which the caller
+ * promises to prevent, and `verify` would detect it: for this the checksum is computed from the file, as a later run
+ * will map it, not from the mapping.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,7 +43,7 @@
 /* made durable between two steps of the progress: some tens of milliseconds on a disk; arbitrary */
 enum { SYNC_BYTES = 32 << 20 };
 
-/* Those that were not recorded before, as a library or as a file that was read. */
+/* Adds the files that are not recorded yet, neither as a library nor as a file that was read. */
 static int add_mapped(mhi_inputs *inputs, const mhi_names *mapped, mh_error *err)
 {
     const char *path = mapped->text + 1, *end = mapped->text + mapped->bytes;
@@ -83,7 +83,7 @@ mhi_file_header mhi_commit_header(const mhi_file_kind *kind, const mhi_choice *c
     };
 }
 
-/* Behind the last segment that lies in the file. */
+/* The end of the last segment that lies in the file. */
 static uint64_t tables_start(const mhi_file_segment *segments, size_t n_segments)
 {
     uint64_t start = MHI_SEGMENTS_OFFSET;
@@ -108,8 +108,7 @@ static int write_tables(const mhi_writer *writer, const mhi_tables_source *from,
     return result < 0 ? mhi_commit_cannot_write(result, writer, err) : MH_OK;
 }
 
-/* Makes the file durable step by step, so that whoever watches sees it move; the fsync after it has little left to do.
- * */
+/* Makes the file durable step by step, so that the progress advances; the final fsync then has little left to do. */
 static int sync_in_steps(const mhi_writer *writer, mhi_progress *progress, uint64_t file_bytes, mh_error *err)
 {
     uint64_t written = progress->counts_writing ? file_bytes : 0;
@@ -118,10 +117,10 @@ static int sync_in_steps(const mhi_writer *writer, mhi_progress *progress, uint6
     for (uint64_t done = 0; done < file_bytes; done += SYNC_BYTES) {
         uint64_t left = file_bytes - done;
         int result = mhi_sys_sync_range(writer->fd, done, left < SYNC_BYTES ? left : SYNC_BYTES);
-        /* not every file system has it */
+        /* not every file system has sync_file_range */
         if (result < 0 && result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP)
             return mhi_commit_cannot_write(result, writer,
-                                           err); /* an error reported here will not be reported by fsync again */
+                                           err); /* fsync does not report an error again that was reported here */
         atomic_store_explicit(&progress->done_bytes, written + (left < SYNC_BYTES ? file_bytes : done + SYNC_BYTES),
                               memory_order_relaxed);
     }
@@ -132,7 +131,7 @@ static int write_header(const mhi_writer *writer, mhi_file_header *header, mh_er
 {
     header->hd_checksum = mhi_checksum(header, offsetof(mhi_file_header, hd_checksum));
     int result = mhi_sys_pwrite_all(writer->fd, header, sizeof *header, 0);
-    /* never: no run has taken it (variants.h); where that can't be said, one seems to have */
+    /* 0 means that no run has taken the snapshot (variants.h); where the time can't be set, a run seems to have */
     mhi_sys_set_accessed(writer->fd, 0);
     if (result == 0)
         result = mhi_sys_fsync(writer->fd);

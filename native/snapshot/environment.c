@@ -1,7 +1,7 @@
 /* environment.c - environment variables as inputs.
  *
- * The watched ones change what a load does whoever loads: the interpreter's, the dynamic linker's, the locale's, and
- * those by which numerical libraries size their pools and choose their code.
+ * The watched variables affect every load: those of the interpreter, the dynamic linker and the locale, and those by
+ * which numerical libraries size their pools and choose their code.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@ static const char *const watched[] = { "PYTHON*",    "LD_*",   "LC_*",     "LANG
                                        "OPENBLAS_*", "MKL_*",  "NPY_*",    "GOTO_*", "BLIS_*",    "KMP_*",
                                        "GOMP_*",     "DNNL_*", "ONEDNN_*", "ATEN_*", "NUMEXPR_*", "GLIBC_TUNABLES" };
 
-/* What shells set anew for each command, and we do: no answer of anybody's who looks through all variables. */
+/* Variables that shells, and we, set anew for each command: not an answer for code that loops over all variables. */
 static const char *const of_the_shell[] = { "_", "SHLVL", "OLDPWD", "MAGICHEAP_*" };
 
 static bool is_one_of(const char *const *patterns, size_t n_patterns, const char *name, size_t length)
@@ -24,7 +24,8 @@ static bool is_one_of(const char *const *patterns, size_t n_patterns, const char
     for (size_t i = 0; i < n_patterns; i++) {
         size_t n = strcspn(patterns[i], "*");
         bool is_prefix = patterns[i][n] == '*';
-        bool fits = is_prefix ? length > n : length == n; /* a bare PYTHON is what makefiles call the interpreter */
+        /* a bare PYTHON is the name of the interpreter in makefiles */
+        bool fits = is_prefix ? length > n : length == n;
         if (fits && memcmp(name, patterns[i], n) == 0)
             return true;
     }
@@ -46,7 +47,7 @@ static bool is_alike(const char *one, const char *other, size_t length)
     return true;
 }
 
-/* As MH_INPUT_VARIABLES has it. */
+/* Whether a name matches a pattern of MH_INPUT_VARIABLES. */
 static bool fits_walk(const char *pattern, const char *name, size_t length)
 {
     size_t n_before = strcspn(pattern, "*"), n_behind = pattern[n_before] == '*' ? strlen(pattern + n_before + 1) : 0;
@@ -55,7 +56,7 @@ static bool fits_walk(const char *pattern, const char *name, size_t length)
            !is_one_of(of_the_shell, sizeof of_the_shell / sizeof *of_the_shell, name, length);
 }
 
-/* Never 0, which says that a variable is not set. */
+/* Never 0: a digest of 0 means that the variable is not set. */
 static uint64_t digest(const char *value)
 {
     uint64_t sum = mhi_checksum(value, strlen(value));
@@ -87,7 +88,7 @@ int mhi_environment_read(mhi_inputs *variables, char *const *environment, mh_err
         int status = mhi_inputs_add(variables, &entry, *each, NULL, err);
         if (status != MH_OK)
             return status;
-        /* values may be secret, and memory committed */
+        /* values may be secret, and this memory may be committed */
         memset(variables->items[variables->n - 1].name + (equals - *each), 0, strlen(equals));
     }
     return MH_OK;

@@ -1,10 +1,10 @@
-/* foreign.c - looks at what stands where a file of ours is to stand.
+/* foreign.c - examines the file that stands where one of ours is to go.
  *
- * A path may be mistaken: for a table, a model, a device. So nothing is replaced that does not begin with MHI_MAGIC,
- * which all formats have had; a file that was cut inside it counts, for nobody else's is such. So does an empty one:
- * nothing is lost with it, and mkstemp makes such to reserve a name. One of zeros doesn't: disk images begin so. A link
- * counts only if it leads to a snapshot. Only regular files are opened, since opening a device or a FIFO can do
- * something.
+ * A path may be mistaken: for a table, a model, a device. So a file is replaced only if it begins with MHI_MAGIC, which
+ * all formats have had. A file that was cut inside the magic counts as ours, since no other program writes one. An
+ * empty file counts too: nothing is lost with it, and mkstemp makes one to reserve a name. A file of zeros does not:
+ * disk images begin with zeros. A link counts only if it leads to a snapshot. Only regular files are opened, since
+ * opening a device or a FIFO can have side effects.
  */
 #define _GNU_SOURCE
 #include "snapshot/foreign.h"
@@ -39,7 +39,7 @@ static ssize_t read_start(const char *path, uint8_t start[MAGIC_BYTES], struct s
     if (fd < 0)
         return fd;
     ssize_t size = mhi_sys_fstat(fd, found);
-    if (size == 0 && S_ISREG(found->st_mode)) /* it was, a moment ago */
+    if (size == 0 && S_ISREG(found->st_mode)) /* it was regular a moment ago */
         size = mhi_sys_pread(fd, start, MAGIC_BYTES, 0);
     mhi_sys_close(fd);
     return size;
@@ -83,7 +83,8 @@ int mhi_foreign_refuse(const char *path, bool *stands, mh_error *err)
     return MH_OK;
 }
 
-/* What had a name before its data was durable may have lost all of it with the power: then it is empty, or zero. */
+/* A file that had a name before its data was durable may lose all data in a power failure: then it is empty, or
+ * zero. */
 bool mhi_foreign_is_rest(const char *path)
 {
     struct stat found;

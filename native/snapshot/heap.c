@@ -14,7 +14,7 @@
 #include "snapshot/transaction.h"
 #include "sys/sys.h"
 
-/* copied, checksummed and written at once: what the page cache is to keep as one */
+/* bytes copied, checksummed and written at once: the page cache then keeps them as one huge page */
 enum { COPY_BYTES = MHI_HUGE_BYTES };
 
 static int open_heap(mh_transaction *tx, const mh_options *options, mh_error *err)
@@ -28,7 +28,7 @@ static int open_heap(mh_transaction *tx, const mh_options *options, mh_error *er
 
 static int attach(mh_transaction *tx, const struct mh_image *image, mh_error *err)
 {
-    int status = mhi_route_guard(err); /* any library may come to free a block of the arena */
+    int status = mhi_route_guard(err); /* any library may be handed a block of the arena to free */
     if (status == MH_OK)
         status = mhi_attach(&tx->arena, &tx->moved_bytes, image, tx->is_movable, err);
     if (status != MH_OK)
@@ -41,7 +41,7 @@ static int attach(mh_transaction *tx, const struct mh_image *image, mh_error *er
 static int begin_arena(mh_transaction *tx, mh_error *err)
 {
     mhi_arena_config config = {
-        /* its own slot, so that several can be attached at once */
+        /* a slot by the path, so that several snapshots can be attached at once */
         .first_slot = mhi_checksum(tx->writer.target, strlen(tx->writer.target)),
         .capacity_bytes = tx->capacity_bytes,
         .fd = tx->writer.fd,
@@ -57,7 +57,7 @@ static int begin_arena(mh_transaction *tx, mh_error *err)
     return status;
 }
 
-/* ---- what the caller says of it ---- */
+/* ---- what the caller declares ---- */
 
 void *mh_root(const mh_transaction *tx) { return tx->root; }
 mh_arena *mh_transaction_arena(const mh_transaction *tx) { return tx->arena; }
@@ -68,7 +68,8 @@ static bool is_inside(const mh_transaction *tx, const void *address)
     return tx->arena != NULL && mh_arena_of(address) == tx->arena;
 }
 
-/* Stored in any case, so that this run finds its root where a warm one would; mh_commit then refuses. */
+/* The root is stored even if it is invalid, so that this run finds it where a warm run would; mh_commit then
+ * refuses. */
 int mh_set_root(mh_transaction *tx, void *root, mh_error *err)
 {
     if (tx->state == MHI_WARM)
@@ -146,7 +147,8 @@ static int audit(mh_transaction *tx, mh_error *err)
     return status == MH_OK ? refuse_findings(tx, err) : status;
 }
 
-/* Private in any case, before anything can be refused or fail: afterwards the program's writes are its own. */
+/* The mapping becomes private first, before any step can refuse or fail: from then on the program's writes stay out of
+ * the file. */
 static int freeze(mh_transaction *tx, mh_error *err)
 {
     int status = mhi_arena_seal(tx->arena, err);
@@ -163,8 +165,8 @@ static int freeze(mh_transaction *tx, mh_error *err)
     return status;
 }
 
-/* Copies memory to its place in the file in pieces, so that checksum and file agree even if somebody writes to it
- * meanwhile. */
+/* Copies memory to its place in the file in pieces, so that checksum and file agree even if a thread writes to the
+ * memory meanwhile. */
 static int write_memory(const mhi_writer *writer, mhi_file_segment *segment, mh_error *err)
 {
     uint8_t *piece = malloc(COPY_BYTES);
@@ -185,8 +187,8 @@ static int write_memory(const mhi_writer *writer, mhi_file_segment *segment, mh_
     return result < 0 ? mhi_commit_cannot_write(result, writer, err) : MH_OK;
 }
 
-/* The data is in the file already, if the file backed the arena to the end; else (the disk was full, or the process has
- * forked) it is copied to a new one, and there must be room for it beside the first, which is mapped. */
+/* The data is already in the file if the file backed the arena to the end. Else (the disk was full, or the process has
+ * forked) the data is copied to a new file, and the disk must have room for both: the first file is still mapped. */
 static int settle_data(mhi_writer *writer, const mh_arena *arena, mhi_file_segment *data, mh_error *err)
 {
     if (mhi_arena_backing_error(arena) != 0) {
@@ -194,7 +196,7 @@ static int settle_data(mhi_writer *writer, const mh_arena *arena, mhi_file_segme
         return status == MH_OK ? write_memory(writer, data, err) : status;
     }
     int result = mhi_sys_ftruncate(writer->fd, data->sg_offset + data->sg_bytes); /* the arena grew it in steps */
-    /* the disk writes while we read; errors come with fsync */
+    /* the disk writes while we read; fsync reports errors */
     mhi_sys_start_sync(writer->fd, data->sg_offset, data->sg_bytes);
     if (result == 0)
         result = mhi_checksum_file(writer->fd, data->sg_offset, data->sg_bytes, &data->sg_checksum);
@@ -251,7 +253,7 @@ static int commit(mh_transaction *tx, mh_error *err)
 static void abandon(mh_transaction *tx)
 {
     if (mhi_arena_seal(tx->arena, NULL) == MH_OK)
-        mhi_arena_make_private(tx->arena, NULL); /* if not: then it goes on in a file that has no name */
+        mhi_arena_make_private(tx->arena, NULL); /* on failure the arena goes on in a file that has no name */
 }
 
 static void close_heap(mh_transaction *tx)

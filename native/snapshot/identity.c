@@ -13,8 +13,8 @@
 #include "snapshot/inputs.h"
 #include "sys/sys.h"
 
-/* A file system stamps with the time of the last timer tick, of 10 ms at most; twice that. One that keeps whole
- * seconds, or two of them as FAT does: the same, and a second more for a clock that is set between. */
+/* Twice the largest timer tick, 10 ms: a file system stamps files with the time of the last tick. For one that keeps
+ * whole seconds, or two of them as FAT does, the same margin, and a second more for a clock that is set in between. */
 #define YOUNG_NS 20000000ll
 #define YOUNG_COARSE_NS 3000000000ll
 
@@ -53,7 +53,8 @@ bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is)
     return was->in_ctime_ns != MHI_TIME_UNKNOWN && mhi_is_same_state(&before, &now, is_file);
 }
 
-/* A snapshot, such as a layer stands on, is told by its header, which holds the checksums of all else. */
+/* Whether the file is a snapshot, as the parent of a layer is: a snapshot is identified by its header, which holds the
+ * checksums of all else. */
 static int is_snapshot(int fd, uint64_t size)
 {
     char magic[sizeof MHI_MAGIC];
@@ -70,7 +71,7 @@ int mhi_file_digest(int fd, uint64_t size, uint64_t *digest)
     return result;
 }
 
-/* False also where it can't be told. */
+/* False also if the content can't be read. */
 static bool has_content(const mhi_file_input *was, int fd)
 {
     uint64_t digest;
@@ -79,7 +80,7 @@ static bool has_content(const mhi_file_input *was, int fd)
     return was->in_digest != 0 && mhi_file_digest(fd, was->in_bytes, &digest) == 0 && digest == was->in_digest;
 }
 
-/* By what stat tells: 1 the same, 0 another one, or the sentence is told. */
+/* Compares by stat: 1: the same file; 0: the content must decide; or an error with its sentence. */
 static int compare(const mhi_file_input *was, const struct stat *found, const char *path, mh_error *err)
 {
     if (was->in_mtime_ns == MHI_MTIME_UNKNOWN)

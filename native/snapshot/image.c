@@ -1,7 +1,8 @@
-/* image.c - opens a snapshot: copies header and tables into memory, checks them, and only then lets anybody look.
+/* image.c - opens a snapshot: copies header and tables into memory, checks them, and only then hands them out.
  *
- * Copied, because a mapping could change between check and use, and would answer a truncation with a signal. The size
- * that the header states is compared with the file's before anything else is read, so a truncated file is found here.
+ * They are copied, because a mapping could change between check and use, and a truncation would raise a signal. The
+ * size that the header states is compared with the file's before anything else is read, so a truncated file is found
+ * here.
  */
 #define _GNU_SOURCE
 #include "snapshot/image.h"
@@ -18,15 +19,15 @@
 #include "snapshot/trust.h"
 #include "sys/sys.h"
 
-/* read at once: few enough pages to touch at each start, and the checksum finds them in the cache */
+/* bytes read at once: few enough pages to touch at each start, and the checksum finds them in the CPU's cache */
 enum { PIECE_BYTES = 1 << 16 };
 enum { STAMP_SECONDS = 60 };
 
 int mhi_look(const char *path, int flags)
 {
-    int looking = O_RDONLY | O_NONBLOCK | O_NOCTTY | flags; /* a FIFO would wait for its writer */
+    int looking = O_RDONLY | O_NONBLOCK | O_NOCTTY | flags; /* O_NONBLOCK: opening a FIFO would wait for a writer */
     int fd = mhi_sys_open(path, looking | O_NOATIME, 0);
-    return fd == -EPERM ? mhi_sys_open(path, looking, 0) : fd; /* it is not ours */
+    return fd == -EPERM ? mhi_sys_open(path, looking, 0) : fd; /* O_NOATIME is for the owner only */
 }
 
 int mhi_image_look(const char *path) { return mhi_look(path, O_NOFOLLOW); }
@@ -109,7 +110,7 @@ static int check_tables_place(struct mh_image *image, mh_error *err)
     return wrong == NULL ? MH_OK : corrupt(image, wrong, err);
 }
 
-/* From one table up to another, or to the end of the file. */
+/* Reads from table `first` up to table `behind`, or to the end of the file. */
 static int read_tables(struct mh_image *image, int first, int behind, mh_error *err)
 {
     const mhi_file_header *header = &image->header;
@@ -193,7 +194,7 @@ void mhi_image_stamp(const struct mh_image *image)
 {
     int64_t now_ns = mhi_sys_wall_clock_ns(), was_s = image->status.st_atim.tv_sec;
     if (now_ns / 1000000000 - was_s >= STAMP_SECONDS || was_s > now_ns / 1000000000)
-        /* a read-only file system, or root's file: then its use is not known */
+        /* fails on a read-only file system, or for root's file: then the time of use stays unknown */
         mhi_sys_set_accessed(image->fd, now_ns);
 }
 
@@ -254,7 +255,7 @@ int mh_image_verify(const mh_image *image, mh_error *err)
         const mhi_file_segment *segment = &image->segments[i];
         uint64_t checksum;
         if (segment->sg_kind == MH_SEGMENT_FILE || segment->sg_kind == MH_SEGMENT_ZERO)
-            continue; /* not in this file */
+            continue; /* the segment is not in this file */
         int result = mhi_checksum_file(image->fd, segment->sg_offset, segment->sg_bytes, &checksum);
         if (result < 0)
             return mhi_fail_sys(err, result, "cannot read segment %" PRIu64 " of %s", i, image->path);

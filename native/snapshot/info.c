@@ -1,4 +1,4 @@
-/* info.c - tells what is in an open image. */
+/* info.c - reports the contents of an open image. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,7 @@ void mh_image_read_info(const mh_image *image, mh_image_info *info)
         .kind = (int)header->hd_kind,
         .format_version = header->hd_version,
         .file_bytes = header->hd_file_bytes,
-        /* the unit of st_blocks, whatever the file system's is */
+        /* 512: the unit of st_blocks, whatever the file system's block size */
         .stored_bytes = (uint64_t)image->status.st_blocks * 512,
         .address = header->hd_address,
         .root = header->hd_root,
@@ -63,7 +63,7 @@ int mh_image_read_input(const mh_image *image, uint32_t i, mh_input_info *input)
     };
     const char *name = mhi_image_string(image, from->in_name), *text = mhi_image_string(image, from->in_text);
     if (from->in_kind == MH_INPUT_NOTE)
-        name = ""; /* it is the text's */
+        name = ""; /* a note's name repeats its text */
     snprintf(input->name, sizeof input->name, "%s%s%s", name, *name != '\0' && *text != '\0' ? " " : "", text);
     return MH_OK;
 }

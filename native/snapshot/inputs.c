@@ -93,7 +93,7 @@ typedef struct {
     int status;
 } library_visit;
 
-/* Whether what lies at a module's path is what was loaded from there: 1, 0 if it was removed or exchanged since, or
+/* 1 if the file at a module's path is the one that was loaded, 0 if that file was removed or exchanged since, or
  * -errno. */
 static int is_still_there(const mhi_module *module, struct stat *found)
 {

@@ -7,7 +7,7 @@
 
 enum { SHOWN = 120 }; /* bytes of an item; two of them and their words fit into an mh_error */
 
-/* What is said of a part: before this run's item, before the snapshot's, and behind each. */
+/* The words about a part: before this run's item, before the snapshot's, and behind each. */
 typedef struct { const char *label, *now, *then, *end; } words;
 
 static const words sentences[] = {
@@ -76,7 +76,7 @@ int mhi_key_check(const char *was, const char *is, mh_error *err)
     size_t item = first_difference(x, y, "\t"), same = 0;
     while (x[same] == y[same] && x[same] != '\0')
         same++;
-    if (is_end(x[same]) && is_end(y[same])) /* one has an item more */
+    if (is_end(x[same]) && is_end(y[same])) /* one text has an item more */
         return tell(w, x + same + (x[same] == '\t'), y + same + (y[same] == '\t'), "\t\n", "", err);
     return tell(w, x + item, y + item, "\t\n", "", err);
 }
@@ -97,7 +97,7 @@ bool mhi_key_is_moved(const char *was, const char *is)
            (is_part(y, MHI_KEY_BROUGHT) || is_part(y, MHI_KEY_PLACE));
 }
 
-/* Behind what was brought, which is but one part; all of it where there is none. */
+/* The text behind the part MHI_KEY_BROUGHT; the whole text if it has no such part. */
 static const char *skip_brought(const char *text)
 {
     return is_part(text, MHI_KEY_BROUGHT) ? text + strcspn(text, "\n") + 1 : text;

@@ -1,7 +1,8 @@
-/* kind.h - what differs between the kinds of snapshots: each fills this in, and nothing else here asks which it is.
+/* kind.h - what differs between the kinds of snapshots: each kind fills these structs in, and no other code in this
+ * directory asks for the kind.
  *
- * The heap's is in this room, the process's in native/resumable and native/process; native/kinds.c, which stands above
- * them all, has the list.
+ * The heap's structs are in this directory, those of the process in native/resumable and native/process.
+ * native/kinds.c, above them all, has the list.
  */
 #ifndef MHI_KIND_H
 #define MHI_KIND_H
@@ -10,47 +11,47 @@
 #include "format.h"
 #include "magicheap.h"
 
-/* What is in the files of a kind, for library and launcher. The checks return NULL, or what is wrong as the end of a
+/* The content of a kind's files, for library and launcher. The checks return NULL, or the defect as the end of a
  * sentence. */
 typedef struct mhi_file_kind {
     uint32_t number;   /* MH_KIND_* */
-    const char *name;  /* what it is a snapshot of */
-    uint32_t n_tables; /* those that every kind has, and its own behind them */
-    /* of what is this kind's in the header */
+    const char *name;  /* what is kept: the word in messages */
+    uint32_t n_tables; /* the tables that every kind has, and the kind's own behind them */
+    /* the fields of the header that only this kind uses */
     const char *(*check_header)(const mhi_file_header *header);
-    /* inputs and strings hold: of its own tables, as much as tells whether a run could take it; NULL: nothing */
+    /* inputs and strings are checked: checks the kind's own tables, as far as a run needs them to decide; NULL: none */
     const char *(*check_front)(const struct mh_image *image);
-    /* all tables are there: of segments, modules, relocations and its own, everything */
+    /* all tables are read: checks segments, modules, relocations and the kind's own tables completely */
     const char *(*check_tables)(const struct mh_image *image);
 } mhi_file_kind;
 
-/* What a transaction of a kind does in its states (transaction.h). What the kind keeps for that hangs behind tx->own,
- * and is its own to free. */
+/* The steps of a kind's transactions in their states (transaction.h). The kind keeps its data behind tx->own, and frees
+ * it. */
 typedef struct mhi_kind {
     const mhi_file_kind *file; /* of its snapshots */
-    /* a run without a key is of any: only the program itself can tell its own */
+    /* a run without a key matches any key: only the program itself knows its own */
     bool may_lack_key;
-    /* keeps what the options say to this kind alone; on failure close is called all the same */
+    /* keeps the options of this kind alone; close is called even if this fails */
     int (*open)(mh_transaction *tx, const mh_options *options, mh_error *err);
-    /* COLD: takes a snapshot of this kind that is sound and not stale; on failure the run stays cold */
+    /* COLD: takes a snapshot of this kind, which is sound and not stale; on failure the run stays cold */
     int (*take)(mh_transaction *tx, const struct mh_image *image, mh_error *err);
-    /* COLD: with the writer open, does what the body needs; on failure nothing is begun */
+    /* COLD: with the writer open, prepares for the body; on failure nothing is begun */
     int (*begin)(mh_transaction *tx, mh_error *err);
-    /* BEGUN: what mh_commit does; ends by mhi_transaction_settle if it has tried */
+    /* BEGUN: the work of mh_commit; ends with mhi_transaction_settle once a commit was tried */
     int (*commit)(mh_transaction *tx, mh_error *err);
-    /* BEGUN, in the process that began: gives up what was begun, but for the writer */
+    /* BEGUN, in the process that began: gives the transaction up, except for the writer */
     void (*abandon)(mh_transaction *tx);
-    /* frees what the kind keeps, also after an open that failed */
+    /* frees the kind's data, also after an open that failed */
     void (*close)(mh_transaction *tx);
 } mhi_kind;
 
 extern const mhi_file_kind mhi_file_kind_heap; /* check.c */
 extern const mhi_kind mhi_kind_heap;           /* heap.c */
 
-/* native/kinds.c: all kinds of files; */
+/* native/kinds.c: all kinds of files. */
 enum { MHI_N_KINDS = 2 };
 extern const mhi_file_kind *const mhi_file_kinds[MHI_N_KINDS];
-/* native/kinds.c: and what these options ask for. */
+/* native/kinds.c: the kind that these options ask for. */
 const mhi_kind *mhi_kind_of(const mh_options *options);
 
 #endif

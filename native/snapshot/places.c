@@ -19,10 +19,10 @@
 enum {
     FIELD_USER = 2,
     FIELD_HOME = 5,           /* of passwd(5), from 0 */
-    LIST_BYTES_MAX = 1 << 24, /* what is behind them is not looked for; arbitrary */
+    LIST_BYTES_MAX = 1 << 24, /* users behind these bytes are not found; arbitrary */
 };
 
-/* A line as far as it was read: name:password:user:group:text:home:shell */
+/* A line as far as the line was read: name:password:user:group:text:home:shell */
 typedef struct {
     unsigned field;
     uint64_t user; /* NO_USER: no number, or too large */
@@ -124,7 +124,7 @@ int mh_cache_directory(char *path, uint64_t size, mh_error *err)
     return status;
 }
 
-/* Cuts off what is not there yet; "" is the root. */
+/* Shortens a path to the part that exists; "" is the root. */
 static int find_existing(char *path, mh_error *err)
 {
     struct stat found;
@@ -193,7 +193,7 @@ int mh_make_cache_directory(mh_error *err) { return mhi_make_cache_directory("",
 
 enum { LINES_BYTES = PATH_MAX + 64 };
 
-/* As far as `end`, if that is a path; else nothing. */
+/* Keeps the text up to `end`, if that is a path; else nothing. */
 static void keep_path(char *path, const char *text, const char *end)
 {
     size_t length = strcspn(text, end);

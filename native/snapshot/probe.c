@@ -1,5 +1,5 @@
-/* probe.c - tries, one by one, what a snapshot needs of the machine, so that a failing machine says which assumption
- * broke. */
+/* probe.c - tries the features that a snapshot needs of the machine, one by one, so that a failure names the broken
+ * assumption. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +80,7 @@ static int probe_space(const char *directory, mh_error *err)
     return MH_OK;
 }
 
-/* A writer on a snapshot that nobody has. */
+/* Opens a writer for a snapshot of an unused name. */
 static int open_writer(mhi_writer *writer, const char *directory, mh_error *err)
 {
     char path[PATH_MAX], real[PATH_MAX];
@@ -111,15 +111,15 @@ static int probe_disk(const char *directory, mh_error *err)
     if (status != MH_OK)
         return status;
     int result = mhi_sys_fallocate(writer.fd, 0, 0, MHI_PAGE);
-    /* a file system without it: the heap stays in memory until it is written as a whole */
+    /* on a file system without fallocate, the heap stays in memory until it is written as a whole */
     if (result < 0 && result != -ENOSPC)
         result = mhi_sys_pwrite_all(writer.fd, "", 1, MHI_PAGE);
     mhi_writer_close(&writer);
     return result < 0 ? mhi_fail_sys(err, result, "no space can be had in %s", directory) : MH_OK;
 }
 
-/* What make_private relies on: bytes stored through a shared mapping are there in the private one, and its stores stay
- * out of the file. */
+/* What make_private relies on: bytes stored through a shared mapping appear in the private one, and stores to the
+ * private one stay out of the file. */
 static int remap(int fd, bool *holds)
 {
     char *shared, *private, in_file = 0;

@@ -1,14 +1,14 @@
-/* record.c - from what the body asked to inputs, at the commit.
+/* record.c - turns the body's questions into inputs, at the commit.
  *
- * A1  A file that was read counts as it was when it was first asked about: if it is another one by now, the load may
- *     have seen either, and nothing is committed. One that the body itself could write counts as the body left it: that
- *     is what the next run will find.
- * A2  What the body made is its output, and no input.
- * A3  What was not there at first is absent, even if the body has made it since: the next plain run would find it, and
- *     might do otherwise.
- * A4  Of a path below what is missing, only the first missing part counts.
- * A5  What the kernel makes up (/proc, /sys, /dev) has no identity; bytecode that Python rewrites as it likes is its
- *     source's shadow.
+ * A1  A file that was read is recorded in its state at the first question. If it has changed by the commit, the load
+ *     may have seen either state, and nothing is committed. A file that the body itself could write is recorded as the
+ *     body left it: the next run will find that state.
+ * A2  A file that the body made is output, and no input.
+ * A3  A path that was missing at the first question is absent, even if the body has made it since: the next plain run
+ *     would find it, and might act otherwise.
+ * A4  Of a path below a missing directory, only the first missing part counts.
+ * A5  Files that the kernel makes up (/proc, /sys, /dev) have no identity. Bytecode follows from its source, and Python
+ *     rewrites it at will.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -40,7 +40,7 @@ typedef struct {
     mh_error *err;
 } record;
 
-/* ---- what is no question ---- */
+/* ---- questions that do not count ---- */
 
 bool mhi_is_made_up(const char *path)
 {
@@ -48,7 +48,8 @@ bool mhi_is_made_up(const char *path)
            strcmp(path, "/sys") == 0 || (mhi_begins(path, "/dev/") && !mhi_begins(path, "/dev/shm/"));
 }
 
-/* The interpreter's version covers its library; what is installed may lie below it, but is no part of it. */
+/* Whether a file is of the standard library, which the interpreter's version covers. Installed packages may lie below
+ * it, but are no part of it. */
 static bool is_standard(const char *library, const char *path)
 {
     size_t length = library == NULL ? 0 : strlen(library);
@@ -114,13 +115,14 @@ static int add_absent(const record *r, const char *asked)
     struct stat found;
     mhi_file_input entry = { .in_kind = MH_INPUT_ABSENT };
     if (strlen(asked) >= sizeof path)
-        return MH_OK; /* nothing can be there */
+        return MH_OK; /* nothing can exist there */
     strcpy(path, asked);
     bool is_missing = cut_to_missing(path);
     if (is_left_out(r, path))
         return MH_OK;
-    bool is_dangling = is_missing && mhi_sys_lstat(path, &found) == 0; /* what appears, appears elsewhere */
-    entry.in_bytes = is_missing && !is_dangling;                       /* tables.c puts the directory's index there */
+    /* if the target appears, it appears in another directory */
+    bool is_dangling = is_missing && mhi_sys_lstat(path, &found) == 0;
+    entry.in_bytes = is_missing && !is_dangling; /* tables.c puts the directory's index there */
     entry.in_digest = is_dangling;
     int status = mhi_inputs_add(r->inputs, &entry, path, NULL, r->err);
     if (status == MH_OK && is_dangling)
@@ -168,12 +170,12 @@ int mhi_record_listing(mhi_inputs *inputs, const char *path, uint64_t which, con
     entry.in_bytes = which;
     mhi_identity_forget_young(&entry, mhi_sys_wall_clock_ns());
     result = mhi_answer_listing(path, which, modules, &entry.in_digest);
-    return result < 0 ? MH_OK /* it can't be listed: that was the answer, and its rights tell */
+    return result < 0 ? MH_OK /* it can't be listed: that was the answer, which its access rights record */
                       : mhi_inputs_add(inputs, &entry, path, NULL, err);
 }
 
-/* As it was asked. Where the digest is not known and the directory has changed since, none that a later run finds will
- * be right. */
+/* Adds a listing as it was asked for. If its digest is unknown and the directory has changed since, no listing of a
+ * later run will match. */
 static int add_listing(const record *r, const mhi_question *asked)
 {
     mhi_file_input entry = mhi_file_identity(MH_INPUT_LISTING, &asked->found), is;
@@ -203,7 +205,7 @@ static int add_number(const record *r, int kind, const char *name, uint64_t numb
     return mhi_inputs_add(r->inputs, &entry, name, NULL, r->err);
 }
 
-/* What the shell calls the command that it starts, in _, is python or magic. */
+/* The shell sets _ to the command that it starts, python or magic: no input. */
 static int add_variable(const record *r, const char *name)
 {
     bool is_one =
@@ -294,8 +296,8 @@ static int take_open_file(void *context, int reader, int fd)
     return 0;
 }
 
-/* The descriptor by which the process has this file open, or -1: to open and close another one would take the process's
- * locks from it (fcntl(2)). */
+/* The descriptor by which the process has this file open, or -1. Opening and closing another one would release the
+ * process's locks on the file (fcntl(2)). */
 static int own_descriptor(const mhi_file_input *entry, const open_files *files)
 {
     for (size_t i = 0; i < files->n; i++)
@@ -304,7 +306,7 @@ static int own_descriptor(const mhi_file_input *entry, const open_files *files)
     return -1;
 }
 
-/* A digest is of what is there while the state is the recorded one, before and after. */
+/* Computes a file's digest. It counts only if the file was in the recorded state before and after the reading. */
 static void settle(mhi_input *input, int own, int64_t now_ns)
 {
     struct stat found = { 0 };
@@ -330,7 +332,7 @@ void mhi_record_contents(mhi_inputs *inputs)
     int64_t now_ns = mhi_sys_wall_clock_ns();
     open_files files;
     files.n = 0;
-    mhi_each_number("/proc/self/fd", take_open_file, &files); /* without /proc, none */
+    mhi_each_number("/proc/self/fd", take_open_file, &files); /* without /proc there are none */
     for (size_t i = 0; i < inputs->n; i++) {
         mhi_input *each = &inputs->items[i];
         bool has_id = each->entry.in_build_id_bytes > 0;
@@ -340,7 +342,7 @@ void mhi_record_contents(mhi_inputs *inputs)
     }
 }
 
-/* A directory is there if something in it is. */
+/* Drops a PRESENT directory if an input in it shows that it exists. */
 void mhi_record_thin(mhi_inputs *inputs)
 {
     for (size_t i = 0; i < inputs->n; i++) {

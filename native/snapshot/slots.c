@@ -1,7 +1,7 @@
-/* slots.c - chooses what a commit replaces, and whether it is worth its price: the rules of variants.h.
+/* slots.c - chooses which snapshot a commit replaces, and whether the commit is worth its price: the rules of
+ * variants.h.
  *
- * Nothing is taken for known that could have changed since the run judged it: under the lock, each file is looked at
- * again.
+ * Other runs may have changed the files since this run judged them: under the lock, each file is examined again.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,7 +22,7 @@ enum { OWN, EMPTY_FIRST, USELESS, EMPTY, OTHER, FOREIGN };
 typedef struct {
     int is;
     int64_t used_s;
-    uint64_t n_wasted; /* if it is replaced */
+    uint64_t n_wasted; /* hd_n_wasted of a snapshot that replaces it */
 } place;
 
 static bool is_same(const struct stat *was, const struct stat *is)
@@ -31,7 +31,7 @@ static bool is_same(const struct stat *was, const struct stat *is)
     return mhi_is_unwritten(&before, &now);
 }
 
-/* Also what can't be read at this moment. */
+/* True also for a file that can't be read at this moment. */
 static bool may_be_snapshot(const char *path)
 {
     uint8_t magic[sizeof MHI_MAGIC] = { 0 };
@@ -42,7 +42,7 @@ static bool may_be_snapshot(const char *path)
     return result == 0 ? memcmp(magic, MHI_MAGIC, sizeof magic) == 0 : result != -ENODATA && result != -ELOOP;
 }
 
-/* What of its header is good enough to count by; what can't be read was never taken. */
+/* Judges a snapshot by its inputs, and reads how often it was wasted; one that can't be read counts as never wasted. */
 static void judge_snapshot(place *p, const char *path, int verdict)
 {
     struct mh_image *image;
@@ -56,14 +56,15 @@ static void judge_snapshot(place *p, const char *path, int verdict)
     mh_image_close(image);
 }
 
-/* False: another run was here since. */
+/* False: another run has changed the file since. */
 static bool look(place *p, int number, const char *path, const mhi_slot *slot)
 {
     struct stat found;
     int result = mhi_sys_lstat(path, &found);
     *p = (place){ .is = number == 0 ? EMPTY_FIRST : EMPTY };
     if (result < 0) {
-        /* what can't be examined; if all can't, the attempt to write will tell */
+        /* a file that can't be examined counts as foreign; if none can, the attempt to write will fail with the
+         * reason */
         p->is = result == -ENOENT ? p->is : FOREIGN;
         return true;
     }
@@ -105,11 +106,11 @@ int mhi_slots_choose(mhi_choice *choice, const char *path, const mhi_slot slots[
     return MH_OK;
 }
 
-/* ---- what cold runs found ---- */
+/* ---- digests of cold runs ---- */
 
 enum { SEEN_MAX = 16 }; /* arbitrary: two rounds of variants */
 
-/* A file. */
+/* The content of PATH.seen. */
 typedef struct {
     uint8_t magic[8];
     uint64_t digests[SEEN_MAX]; /* the latest first; 0: none */
@@ -127,7 +128,7 @@ static int read_notes(notes *n, int fd)
     if (found.st_size != 0)
         result = (size_t)found.st_size != sizeof *n ? -EINVAL : mhi_sys_pread_all(fd, n, sizeof *n, 0);
     if (result == 0 && found.st_size != 0 && memcmp(n->magic, notes_magic, sizeof n->magic) != 0)
-        return -EINVAL; /* somebody else's file */
+        return -EINVAL; /* a foreign file */
     memcpy(n->magic, notes_magic, sizeof n->magic);
     return result;
 }

@@ -1,9 +1,9 @@
-/* stale.c - asks again what was asked when the snapshot was made, and says in one sentence which answer has changed.
+/* stale.c - asks the snapshot's questions again, and names the first answer that has changed in one sentence.
  *
- * First what tells the variants of a command from one another, since most of these are cheap and a run passes over all
- * variants but its own; then the machine; then files. A directory that is as it was answers for all that was absent
- * from it and for its list; only where it has changed, as directories that programs write to do all the time, each name
- * is asked for.
+ * The order: first the inputs in which the variants of a command differ, since most of these are cheap and a run passes
+ * over all variants but its own; then the machine; then files. An unchanged directory answers for all names that were
+ * absent from it, and for its listing. Only in a directory that has changed, as one that programs write to does all the
+ * time, each name is looked up.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,7 +25,7 @@ typedef struct {
     const struct mh_image *image;
     const mhi_run *run;
     const char *modules; /* of NAMES; NULL: none */
-    bool *is_same;       /* of each input that is a DIRECTORY: as it was */
+    bool *is_same;       /* of each DIRECTORY input: it is unchanged */
     mh_error *err;
 } check;
 
@@ -153,7 +153,7 @@ static int check_cpu(const check *c, const mhi_file_input *was)
     const char *features = text_of(c, was->in_text);
     uint32_t state_bytes = mhi_cpu_features(has);
     int length;
-    /* usually; the search is quadratic */
+    /* equal texts are the usual case, and the search is quadratic */
     const char *missing = strcmp(features, has) == 0 ? NULL : find_missing(features, has, &length);
     if (missing != NULL)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "this CPU lacks %.*s, which the snapshot was made with", length,
@@ -168,7 +168,7 @@ static int check_cpu(const check *c, const mhi_file_input *was)
 static int check_system(const check *c, const mhi_file_input *was)
 {
     const char *name = text_of(c, was->in_name), *text = text_of(c, was->in_text);
-    /* the launcher has none, and compares the file as every other library's */
+    /* the launcher has no libc, and compares its file as that of every other library */
     const char *libc = mhi_sys_libc_version();
     if (strcmp(name, MHI_SYSTEM_LIBC) == 0 && libc != NULL && strcmp(text, libc) != 0)
         return mhi_fail(c->err, MH_ERR_STALE, 0, "the C library is glibc %s, the snapshot was made with %s", libc,
@@ -225,7 +225,7 @@ static int check_absent(const check *c, const mhi_file_input *input)
     const char *path = text_of(c, input->in_name);
     if (input->in_bytes != 0 && c->is_same[input->in_bytes - 1])
         return MH_OK;
-    bool was_dangling = input->in_digest != 0; /* a link that leads to nothing, which is an input of its own */
+    bool was_dangling = input->in_digest != 0; /* a dangling link; the link itself is an input of its own */
     int result = was_dangling ? mhi_sys_stat(path, &found) : mhi_sys_lstat(path, &found);
     if (result == -ENOENT || result == -ENOTDIR)
         return MH_OK;
@@ -261,7 +261,7 @@ static int check_rest(const check *c, const mhi_file_input *input)
     }
 }
 
-/* Behind the rest, which names the file that is gone, where these could only tell that one is. */
+/* Checked last: the other inputs name the file that is gone, while these would only show that one is. */
 static int check_directories(const check *c, const mhi_file_input *input)
 {
     switch (input->in_kind) {
@@ -300,7 +300,7 @@ static int look_at_directories(check *c)
 int mhi_inputs_check(const struct mh_image *image, const mhi_run *run, bool *is_variant, mh_error *err)
 {
     check c = { .image = image, .run = run, .err = err };
-    /* before the key, which holds what Python made of it */
+    /* before the key, which holds values that Python derived from the environment */
     int status = mhi_environment_check(image, run->env, run->environment, err);
     if (status == MH_OK)
         status = each_input(&c, check_difference);

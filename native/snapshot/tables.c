@@ -1,4 +1,4 @@
-/* tables.c - from lists in memory to the tables of the file. */
+/* tables.c - lays lists in memory out as the tables of the file. */
 #define _GNU_SOURCE
 #include "snapshot/tables.h"
 
@@ -28,7 +28,8 @@ static uint64_t append_string(string_pool *strings, const char *text)
     return offset;
 }
 
-/* Cheap comparisons first, so that a run which can't attach knows early; then by name, then as recorded. */
+/* By the cost of the comparison, so that a run which can't attach learns it early; then by name, then in the order of
+ * recording. */
 static int by_kind_and_name(const void *a, const void *b)
 {
     const mhi_input *x = *(const mhi_input *const *)a, *y = *(const mhi_input *const *)b;
@@ -40,7 +41,7 @@ static int by_kind_and_name(const void *a, const void *b)
     return order != 0 ? order : x < y ? -1 : x > y;
 }
 
-/* A file that was recorded as a library, too, and as the same one: to examine it once is enough. */
+/* Whether the same file was also recorded as a library: then examining it once is enough. */
 static bool is_library(const mhi_input *file, const mhi_input *const *inputs, size_t n)
 {
     const mhi_file_input *is = &file->entry;
@@ -73,7 +74,7 @@ static size_t sort_inputs(const mhi_inputs *inputs, const mhi_input **sorted)
     return kept;
 }
 
-/* The index of what was recorded under this kind and name, or n. */
+/* The index of the input with this kind and name, or n. */
 static size_t find_sorted(const mhi_input *const *inputs, size_t n, uint32_t kind, const char *name, size_t length)
 {
     size_t low = 0, high = n;
@@ -93,7 +94,8 @@ static size_t find_sorted(const mhi_input *const *inputs, size_t n, uint32_t kin
     return n;
 }
 
-/* Which directory tells, while it is as it was, that nothing has appeared under the name. */
+/* in_bytes of an absent path: index + 1 of the directory that, while unchanged, shows that the path has not appeared;
+ * 0: none. */
 static uint64_t directory_of(const mhi_input *absent, const mhi_input *const *inputs, size_t n)
 {
     const char *slash = strrchr(absent->name, '/');
@@ -148,7 +150,7 @@ static void *table(const mhi_tables *tables, int kind)
     return tables->bytes + (tables->directory[kind - 1].tb_offset - tables->directory[0].tb_offset);
 }
 
-/* The file is an input: as a library, or else as a file. */
+/* Index of a mapped file's input, of kind LIBRARY or else FILE. */
 static uint64_t input_of(const char *path, const mhi_input **inputs, size_t n_inputs)
 {
     uint64_t i = 0;
@@ -174,7 +176,7 @@ static void fill_segments(mhi_file_segment *to, const mhi_tables_source *from, c
     }
 }
 
-/* The entries have the offsets of their strings before they are copied. */
+/* Copies the kind's own tables. The offsets of their strings go into the entries first. */
 static void fill_own(string_pool *strings, mhi_tables *tables, const mhi_tables_source *from)
 {
     for (size_t i = 0; i < from->n_strings; i++)

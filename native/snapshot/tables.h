@@ -1,4 +1,4 @@
-/* tables.h - lays the tables of a snapshot out in memory, as they will be in the file. */
+/* tables.h - lays out the tables of a snapshot in memory, as they will be in the file. */
 #ifndef MHI_TABLES_H
 #define MHI_TABLES_H
 #include "format.h"
@@ -12,7 +12,7 @@ typedef struct {
     uint64_t bytes;
 } mhi_names;
 
-/* A string of a table that only a kind has: its offset in the file goes into the entry at hand. */
+/* A string of a kind's own table: its offset in the strings table goes into an entry. */
 typedef struct {
     const char *text;
     uint64_t *offset;
@@ -21,10 +21,11 @@ typedef struct {
 typedef struct {
     const mhi_file_segment *segments;
     size_t n_segments;
-    const mhi_names *mapped; /* sg_input of a FILE segment is an offset in here, of its path; NULL: there are none */
+    /* sg_input of a FILE segment is the offset of its path in these names; NULL: there are none */
+    const mhi_names *mapped;
     mhi_inputs *inputs;
     const mhi_audit *audit;      /* NULL: no modules, no relocations */
-    const mhi_own_table *tables; /* of the kind alone, in their order, behind those that every kind has */
+    const mhi_own_table *tables; /* of this kind alone, in their order, behind the tables that every kind has */
     uint32_t n_tables;
     const mhi_own_string *strings; /* in their entries */
     size_t n_strings;
@@ -37,8 +38,8 @@ typedef struct {
     mhi_file_table directory[MHI_TABLES_MAX];
 } mhi_tables;
 
-/* `start` is where in the file they will begin, a multiple of 8. MH_ERR_UNSUPPORTED: they are larger than a reader
- * takes. */
+/* `start` is the tables' offset in the file, a multiple of 8. MH_ERR_UNSUPPORTED: the tables are larger than a reader
+ * accepts. */
 int mhi_tables_build(mhi_tables *tables, uint64_t start, const mhi_tables_source *from, mh_error *err);
 void mhi_tables_release(mhi_tables *tables);
 

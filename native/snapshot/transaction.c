@@ -1,7 +1,7 @@
 /* transaction.c - the states of a transaction, whatever its kind: open, begin, end, commit or abandon.
  *
- * Whatever goes wrong, the program goes on: a file that can't be taken makes the run cold, a transaction that can't
- * begin leaves the program as it was, and a commit that fails leaves it with what it has loaded.
+ * After every failure the program goes on: a snapshot that can't be taken makes the run cold, a transaction that can't
+ * begin changes nothing, and a commit that fails leaves all that was loaded in memory.
  */
 #define _GNU_SOURCE
 #include "snapshot/transaction.h"
@@ -49,8 +49,8 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
                       .is_watched = given->is_watched };
 }
 
-/* Whether what is told apart as another variant is this run's own, of another state of the source: then it is stale for
- * the file's sake. */
+/* Whether a snapshot that seems another variant is this run's own, of another state of the source: then a changed file
+ * makes it stale. */
 static int check_moved(const struct mh_image *image, const mh_options *options, const char *key, bool *is_variant,
                        mh_error *err)
 {
@@ -79,7 +79,7 @@ static int judge(mh_transaction *tx, const struct mh_image *image, const mh_opti
     return status == MH_ERR_STALE && *is_variant ? check_moved(image, options, key, is_variant, err) : status;
 }
 
-/* The variant of this number; where it is taken, tx says how. */
+/* Takes the variant of this number, if it can be taken; the result is in tx. */
 static int take(mh_transaction *tx, int number, const mh_options *options, const char *key, bool *is_variant,
                 mh_error *err)
 {
@@ -117,7 +117,7 @@ char *const *mhi_options_environment(const mh_options *options)
     return options == NULL || options->environment == NULL ? environ : (char *const *)options->environment;
 }
 
-/* A snapshot is taken, or there is a reason. */
+/* Takes the first variant that fits, or sets the reason. */
 static void try_take(mh_transaction *tx, const mh_options *options, const char *key)
 {
     tx->state = MHI_COLD;
@@ -135,12 +135,12 @@ static void try_take(mh_transaction *tx, const mh_options *options, const char *
     tx->number = 0;
     mhi_nearest_tell(&nearest, tx->path, &tx->reason);
     if (nearest.rank == MHI_ABSENT)
-        tx->reason.status = MH_OK; /* nothing is wrong */
+        tx->reason.status = MH_OK; /* a missing snapshot is no error */
     if (options->ignore_snapshot)
         mhi_fail(&tx->reason, MH_OK, 0, "the snapshot is to be replaced");
 }
 
-/* What a commit will need to know of this moment. */
+/* Keeps the data of this moment that a commit will need. */
 static int remember(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
     mhi_file_input entry = { .in_kind = MH_INPUT_KEY },
@@ -227,7 +227,7 @@ static int begin_file(mh_transaction *tx, mh_error *err)
 {
     int status = mhi_trust_process(err);
     if (status == MH_OK)
-        status = mhi_trust_directories(tx->path, err); /* no run would take the snapshot */
+        status = mhi_trust_directories(tx->path, err); /* else no run would take the snapshot */
     if (status == MH_OK)
         status = mhi_writer_open(&tx->writer, tx->path, err);
     if (status != MH_OK)
@@ -280,7 +280,7 @@ void mh_abandon(mh_transaction *tx)
     if (tx->state != MHI_BEGUN)
         return;
     mh_end(tx);
-    /* a forked child: what was begun, lock and file are its parent's */
+    /* a forked child: transaction, lock and file are its parent's */
     if (!mhi_transaction_is_ours(tx)) {
         mhi_writer_forget(&tx->writer);
         tx->state = MHI_ENDED;
@@ -313,14 +313,14 @@ int mh_commit(mh_transaction *tx, mh_error *err)
     return tx->kind->commit(tx, err);
 }
 
-/* Of everything that the load depends on, in whatever order it was recorded. */
+/* Digest of all inputs, independent of the order of recording. */
 static uint64_t digest_inputs(const mhi_inputs *inputs, uint64_t sum)
 {
     for (size_t i = 0; i < inputs->n; i++) {
         const mhi_input *input = &inputs->items[i];
         mhi_file_input entry = input->entry;
         if (entry.in_kind == MH_INPUT_DIRECTORY)
-            continue;                          /* it changes with every file that is written there */
+            continue;                          /* a directory changes with every file that is written there */
         if (entry.in_kind == MH_INPUT_LISTING) /* only the names count */
             entry.in_inode = 0, entry.in_mtime_ns = entry.in_ctime_ns = 0;
         const uint64_t all[] = { mhi_checksum(&entry, sizeof entry), mhi_checksum(input->name, strlen(input->name)),

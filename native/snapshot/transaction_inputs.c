@@ -1,4 +1,4 @@
-/* transaction_inputs.c - what the caller tells a transaction that its load depends on, and what it notes for itself. */
+/* transaction_inputs.c - inputs that the caller adds to a transaction, and questions that it notes itself. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@ int mh_add_file(mh_transaction *tx, const char *path, mh_error *err)
                                                                   : mhi_inputs_add_file(&tx->inputs, path, err);
 }
 
-/* Behind the path, or where it would be. */
+/* Adds the absence of a path. */
 static int add_missing(mh_transaction *tx, const char *path, mh_error *err)
 {
     mhi_file_input entry = { .in_kind = MH_INPUT_ABSENT };
@@ -62,7 +62,7 @@ void mh_note_listing(const char *path, int which)
         return;
     }
     if (mhi_answer_listing(path, (uint64_t)which, NULL, &digest) < 0)
-        return; /* the program is refused, too */
+        return; /* the program's own request fails, too */
     if (*path != '/')
         mhi_question_note(MHI_ASKED_PLACE, "", NULL, 0);
     if (*path == '/')

@@ -1,10 +1,10 @@
-/* trust.c - refuses what somebody else could have put there.
+/* trust.c - refuses snapshots that another user could have put in place.
  *
- * Directories are judged as sshd judges those of authorized_keys, along the real path: if nobody else can rename any of
- * its components, the path means the same file between our check and our open. Two rules are wider than sshd's: a
+ * Directories are judged as sshd judges those of authorized_keys, along the real path: if no other user can rename any
+ * of its components, the path leads to the same file in our check and in our open. Two rules are wider than sshd's: a
  * sticky directory may be world-writable (in /tmp only the owner of an entry can rename it), and a group-writable one
- * is taken (with user-private groups every directory is): whoever can rename there still can't make a file that is ours
- * or root's.
+ * is taken (with user-private groups every directory is): a member who renames a file there still can't make one that
+ * is ours or root's.
  */
 #define _GNU_SOURCE
 #include "snapshot/trust.h"
@@ -17,7 +17,7 @@
 #include "error.h"
 #include "sys/sys.h"
 
-/* `path` split at its last slash; false if it has no last name, or is too long. */
+/* `path` split at its last slash; false if the path has no last name, or is too long. */
 static bool split(const char *path, char *directory, const char **name)
 {
     const char *slash = strrchr(path, '/');
@@ -83,7 +83,7 @@ int mhi_trust_file(const char *path, const struct stat *file, mh_error *err)
     return MH_OK;
 }
 
-/* Of a link that only root or we could have put there: what it leads to counts, from the root on. */
+/* Judges the target of a link that only root or we could have made, from the root on. */
 static int trust_target(const char *link, mh_error *err)
 {
     char real[PATH_MAX];

@@ -1,4 +1,4 @@
-/* variants.c - names, and which of several reasons is told: what launcher and library share. */
+/* variants.c - names of variants, and the choice among several reasons: shared by launcher and library. */
 #include "snapshot/variants.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ int mhi_variant_rank(int number, const mh_error *err, bool is_variant)
         return is_variant ? MHI_OTHER_VARIANT : MHI_GONE_STALE;
     bool is_absent =
         err->status == MH_ERR_SYSTEM && (err->sys_errno == ENOENT || (number > 0 && err->sys_errno == ENAMETOOLONG));
-    /* by chance, another file has the name of a variant */
+    /* a foreign file has the name of a variant by chance */
     bool is_foreign = err->status == MH_ERR_FORMAT && number > 0;
     return is_absent || is_foreign ? MHI_ABSENT : MHI_UNSOUND;
 }

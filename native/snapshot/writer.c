@@ -1,15 +1,15 @@
-/* writer.c - lock, new file, and the exchange of the two files.
+/* writer.c - the lock, the new file, and its exchange with the old one.
  *
- * W1  Nothing that is not ours is replaced or removed, under any of the three names (foreign.c). It is looked for
- *     before the body is run, and again when the snapshot takes its name: where nothing stood, the kernel itself
- *     refuses to replace; where something did, the two are exchanged, and exchanged back if what is then in our hands
- *     is not a snapshot.
- * W2  Where the file system can't exchange, we look just before the rename; who puts a file there in between loses it.
+ * W1  No foreign file is replaced or removed, under any of the three names (foreign.c). The names are examined before
+ *     the body runs, and again when the snapshot takes its name. If the name was free, the kernel itself refuses to
+ *     replace a file. If not, the two files are exchanged, and exchanged back if the old one turns out to be no
+ *     snapshot.
+ * W2  Where the file system can't exchange, we look just before the rename; a file that appears in between is lost.
  *
- * Why a lock file of its own: the snapshot is replaced by every commit, so a lock on it would be a lock on a file that
- * is no longer there. The lock file goes away with its holder, which is safe only if everybody who got the lock looks
- * whether the file that was locked still has the name: if not, the holder before has removed it, and somebody else may
- * hold its successor.
+ * Why a separate lock file: every commit replaces the snapshot, so a lock on it would be a lock on a file without a
+ * name. The holder removes the lock file at the end. That is safe only because each run that gets the lock checks that
+ * the locked file still has the name: if not, the previous holder has removed it, and another run may hold its
+ * successor.
  */
 #define _GNU_SOURCE
 #include "snapshot/writer.h"
@@ -31,7 +31,7 @@
 
 enum { MODE = 0600, LOCK_TRIES = 16 }; /* each try is lost to another run that came and went; arbitrary */
 
-/* What a lock of ours holds, so that it can be told from another program's lock of the same name. */
+/* The text in our lock files, which tells them from another program's lock of the same name. */
 static const char lock_text[] = "magicheap: a run is making the snapshot beside this file\n";
 
 static int prepare(mhi_writer *writer, const char *absolute, mh_error *err)
@@ -53,7 +53,7 @@ static int prepare(mhi_writer *writer, const char *absolute, mh_error *err)
                                  : MH_OK;
 }
 
-/* A new lock, which has its text from the moment it has its name. -EEXIST: there is one. */
+/* Makes a lock file, which has its text before it gets its name. -EEXIST: there is one. */
 static int make_lock(mhi_writer *writer)
 {
     const char *name = mhi_path_name(writer->lock_path);
@@ -67,11 +67,12 @@ static int make_lock(mhi_writer *writer)
         return result;
     fd = mhi_sys_openat(writer->directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE);
     if (fd >= 0)
-        mhi_sys_pwrite_all(fd, lock_text, sizeof lock_text - 1, 0); /* if not, it is one that stays behind */
+        mhi_sys_pwrite_all(fd, lock_text, sizeof lock_text - 1, 0); /* on failure the empty lock file stays behind */
     return fd;
 }
 
-/* Any regular file can be locked; what a lock of ours may not be is a device, or a file that holds something. */
+/* Opens the lock file. Any regular file can be locked, but our lock is never a device, or a file with another
+ * content. */
 static int open_lock(mhi_writer *writer, bool *is_ours)
 {
     char text[sizeof lock_text];
@@ -102,7 +103,7 @@ static int is_named(const mhi_writer *writer, int fd)
     return result < 0 ? result : mhi_is_same_file(mhi_file_id_of(&named), mhi_file_id_of(&locked));
 }
 
-/* 1: locked, 0: lost a race, try again, -errno; -EEXIST: something foreign has the name. */
+/* 1: locked, 0: lost a race, so try again; -errno; -EEXIST: something foreign has the name. */
 static int try_lock(mhi_writer *writer)
 {
     bool is_ours = true;
@@ -130,7 +131,7 @@ static int take_lock(mhi_writer *writer, mh_error *err)
         result = try_lock(writer);
     if (result == 1)
         return MH_OK;
-    if (result == 0 || result == -EWOULDBLOCK) /* the first: others came and went each time */
+    if (result == 0 || result == -EWOULDBLOCK) /* result 0: every try lost a race */
         return mhi_fail(err, MH_ERR_BUSY, EWOULDBLOCK, "another run is making it at this moment (it holds %s)",
                         writer->lock_path);
     if (result == -EEXIST)
@@ -140,13 +141,13 @@ static int take_lock(mhi_writer *writer, mh_error *err)
     return mhi_fail_sys(err, result, "cannot lock %s", writer->lock_path);
 }
 
-/* Does the file system lack nameless files? What it answers then depends on its age and kind (open(2), O_TMPFILE). */
+/* Whether the file system lacks nameless files. The error then depends on its age and kind (open(2), O_TMPFILE). */
 static bool lacks_nameless_files(int result)
 {
     return result == -EOPNOTSUPP || result == -EISDIR || result == -ENOENT || result == -EINVAL;
 }
 
-/* What a dead writer left, which a living one would have locked. */
+/* Removes the file of a dead writer; a living one would hold the lock. */
 static int remove_rest(mhi_writer *writer, mh_error *err)
 {
     struct stat found;
@@ -177,7 +178,7 @@ static int make_file(mhi_writer *writer, mh_error *err)
     }
     if (writer->fd < 0)
         return mhi_fail_sys(err, writer->fd, "cannot make a file beside %s", writer->path);
-    int result = mhi_sys_fchmod(writer->fd, MODE); /* whatever the umask took away */
+    int result = mhi_sys_fchmod(writer->fd, MODE); /* independent of the umask */
     return result < 0 ? mhi_fail_sys(err, result, "cannot set the mode of the file that is to become %s", writer->path)
                       : MH_OK;
 }
@@ -197,7 +198,7 @@ int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err)
     bool stands;
     int status = prepare(writer, absolute, err);
     if (status == MH_OK)
-        /* whichever variant is written: a mistaken path is mistaken for all */
+        /* PATH is checked whichever variant is written: a mistaken path is mistaken for all */
         status = mhi_foreign_refuse(writer->path, &stands, err);
     if (status == MH_OK)
         status = mhi_writer_aim(writer, absolute, err);
@@ -231,14 +232,14 @@ int mhi_writer_restart(mhi_writer *writer, mh_error *err)
 
 static bool lacks_flags(int result) { return result == -EINVAL || result == -ENOSYS || result == -EOPNOTSUPP; }
 
-/* Takes a name that nothing has. -EEXIST: something has. */
+/* Takes a free name. -EEXIST: the name is not free. */
 static int take_name(mhi_writer *writer)
 {
     const char *from = mhi_path_name(writer->temporary), *to = mhi_path_name(writer->target);
     int result = mhi_sys_rename_with(writer->directory, from, to, RENAME_NOREPLACE);
     if (!lacks_flags(result))
         return result;
-    result = mhi_sys_link_fd(writer->fd, writer->directory, to); /* which never replaces */
+    result = mhi_sys_link_fd(writer->fd, writer->directory, to); /* a link never replaces a file */
     return result == 0 ? mhi_sys_unlinkat(writer->directory, from) : result;
 }
 
@@ -250,7 +251,7 @@ static int refuse_found(const mhi_writer *writer, mh_error *err)
                            : mhi_fail(err, MH_ERR_BUSY, 0, "%s changes while it is being replaced", writer->target);
 }
 
-/* Takes the name of a snapshot, which then has the other one until it is removed. */
+/* Takes the name of the old snapshot, which gets the temporary name until it is removed. */
 static int replace(mhi_writer *writer, mh_error *err)
 {
     const char *from = mhi_path_name(writer->temporary), *to = mhi_path_name(writer->target), *kind;
@@ -265,11 +266,11 @@ static int replace(mhi_writer *writer, mh_error *err)
         result = mhi_sys_rename_with(writer->directory, from, to, RENAME_EXCHANGE);
         if (result == 0)
             return refuse_found(writer, err);
-        writer->is_named = false; /* not to be removed: it is somebody else's */
+        writer->is_named = false; /* a foreign file, which must not be removed */
         return mhi_fail_sys(err, result, "%s has the name of what was at %s, and can't be given back",
                             writer->temporary, writer->target);
     } else if (result == 0) {
-        mhi_sys_fsync(writer->directory); /* before the old one is gone */
+        mhi_sys_fsync(writer->directory); /* before the old snapshot is removed */
         mhi_sys_unlinkat(writer->directory, from);
     }
     return result < 0 ? mhi_fail_sys(err, result, "cannot rename %s to %s", writer->temporary, writer->target) : MH_OK;

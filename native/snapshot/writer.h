@@ -1,10 +1,10 @@
 /* writer.h - the files of a commit: the lock beside the snapshot, and the file that will take its place.
  *
  *     DIR/NAME               the snapshot; only ever replaced as a whole
- *     DIR/NAME.lock          locked by the one run that may replace it; exists only while it does
- *     DIR/NAME.uncommitted   a name that the new file has for the moment between link and exchange, and the old one
- *                            from then until it is removed; or, where the file system has no nameless files, the new
- *                            one all along; what a dead writer left there the next one removes
+ *     DIR/NAME.lock          locked by the one run that may replace the snapshot; exists only meanwhile
+ *     DIR/NAME.uncommitted   the name of the new file between link and exchange, and then of the old one until it is
+ *                            removed; where the file system has no nameless files, the name of the new file all along.
+ *                            The next writer removes the file of a dead one
  */
 #ifndef MHI_WRITER_H
 #define MHI_WRITER_H
@@ -14,23 +14,23 @@ typedef struct {
     char *path;            /* of the snapshot, absolute; NULL: closed */
     const char *lock_path; /* both in the same allocation as path */
     const char *temporary; /* DIR/NAME.uncommitted */
-    /* what publish replaces: the snapshot itself, or another name in its directory; NULL: closed */
+    /* the file that publish replaces: the snapshot itself, or another name in its directory; NULL: closed */
     char *target;
     int directory;
     int lock;
-    bool is_lock_ours; /* else another program's empty file of that name, which stays */
+    bool is_lock_ours; /* false: another program's empty file has that name, and stays */
     int fd;            /* the file that is to become the snapshot, open read-write */
-    bool is_named;     /* it stands under `temporary` */
+    bool is_named;     /* the file has the name `temporary` */
 } mhi_writer;
 
 /* Takes the lock and makes an empty file, mode 0600. MH_ERR_BUSY with EWOULDBLOCK: another run holds the lock.
  * MH_ERR_FORMAT: one of the names above leads to something that is not ours. On failure the writer is closed. */
 int mhi_writer_open(mhi_writer *writer, const char *absolute, mh_error *err);
-/* The file is to become this one, in the directory of the snapshot. */
+/* Sets the path that publish replaces, in the directory of the snapshot. */
 int mhi_writer_aim(mhi_writer *writer, const char *absolute, mh_error *err);
-/* Gives the file up for an empty one. On failure the writer has no file, fd is -1. */
+/* Replaces the writer's file by an empty one. On failure the writer has no file, fd is -1. */
 int mhi_writer_restart(mhi_writer *writer, mh_error *err);
-/* Puts the file, which must be durable, in the snapshot's place, durably. MH_ERR_FORMAT: what stands there is no
+/* Puts the file, which must be durable, in the snapshot's place, durably. MH_ERR_FORMAT: the file in that place is no
  * snapshot. If only the last step fails (the directory's fsync) the snapshot is in place, but may be the old one again
  * after a power failure. */
 int mhi_writer_publish(mhi_writer *writer, mh_error *err);
@@ -38,8 +38,8 @@ int mhi_writer_publish(mhi_writer *writer, mh_error *err);
 void mhi_writer_close(mhi_writer *writer);
 /* Closes the descriptors only: for a forked child, since lock and names are its parent's. */
 void mhi_writer_forget(mhi_writer *writer);
-/* In a process that was resumed: the descriptors are those of the committing one, and the same numbers may be another's
- * here. */
+/* In a resumed process: marks the writer closed without closing, since its descriptor numbers are those of the
+ * committing process, and may belong to other files here. */
 void mhi_writer_disown(mhi_writer *writer);
 
 #endif

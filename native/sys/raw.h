@@ -16,8 +16,7 @@ static inline long mhi_raw_2(long number, long a, long b) { return mhi_raw_3(num
 static inline long mhi_raw_1(long number, long a) { return mhi_raw_2(number, a, 0); }
 static inline long mhi_raw_0(long number) { return mhi_raw_1(number, 0); }
 
-/* What the kernel put behind the environment, as pairs of an AT_* and a value; before anything else of sys_raw.c is
- * called. */
+/* Takes the auxiliary vector, pairs of an AT_* and a value. Called before any other function of sys_raw.c. */
 void mhi_raw_begin(const uint64_t *auxv);
 uint64_t mhi_raw_clock_ns(void); /* CLOCK_MONOTONIC */
 

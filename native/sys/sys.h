@@ -24,7 +24,7 @@ long mhi_sys_page_size(void);
 int mhi_sys_open(const char *path, int flags, mode_t mode);
 int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode);
 int mhi_sys_close(int fd);
-int mhi_sys_dup_to(int fd, int other); /* over what is there; not close-on-exec */
+int mhi_sys_dup_to(int fd, int other); /* replaces an open `other`; not close-on-exec */
 int mhi_sys_fstat(int fd, struct stat *out);
 int mhi_sys_stat(const char *path, struct stat *out);
 int mhi_sys_lstat(const char *path, struct stat *out);
@@ -32,7 +32,7 @@ int mhi_sys_flock(int fd, int operation);
 /* Growing a file beyond RLIMIT_FSIZE is -EFBIG, here and in ftruncate and pwrite, without the signal SIGXFSZ. */
 int mhi_sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size);
 int mhi_sys_ftruncate(int fd, uint64_t size);
-/* of the file system, for this user; -ENODATA where it does not tell */
+/* of the file system, for this user; -ENODATA if unknown */
 int mhi_sys_free_bytes(int fd, uint64_t *bytes);
 int mhi_sys_fsync(int fd);
 /* starts write-back and waits for it; durability is fsync's */
@@ -46,7 +46,7 @@ int mhi_sys_unlinkat(int directory, const char *name);
 int mhi_sys_mkdir(const char *path, mode_t mode);
 int mhi_sys_symlinkat(const char *target, int directory, const char *name);
 int mhi_sys_fchmod(int fd, mode_t mode);
-/* its time of last access, since the epoch; -EPERM: not ours */
+/* the time of last access, since the epoch; -EPERM: the file is not ours */
 int mhi_sys_set_accessed(int fd, int64_t ns);
 int64_t mhi_sys_seek_data(int fd, uint64_t offset); /* next offset with data, -ENXIO past the last */
 int64_t mhi_sys_seek_hole(int fd, uint64_t offset);
@@ -63,7 +63,7 @@ int mhi_sys_socket_peer(int fd, void *address, size_t size); /* a struct sockadd
 /* The beginning of a file of /proc, as far as there is room, NUL-terminated. 0 or -errno. */
 int mhi_sys_read_text(const char *path, char *text, size_t size);
 
-/* All of it or an error: -ENODATA when the file ends first. */
+/* The whole range or an error: -ENODATA if the file ends first. */
 int mhi_sys_pread_all(int fd, void *buffer, size_t size, uint64_t offset);
 int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset);
 
@@ -85,7 +85,7 @@ int mhi_sys_process_id(void);
 const char *mhi_sys_error_text(int code); /* of an errno: a constant, in no language but English */
 const char *mhi_sys_libc_version(void);   /* NULL in the launcher, which has none */
 
-/* ---- A process as such: what the kernel keeps of the calling thread, and of its memory ---- */
+/* ---- A process as such: the kernel's state of the calling thread and of its memory ---- */
 
 /* As prctl_mm_map; addresses. */
 typedef struct {
@@ -94,53 +94,53 @@ typedef struct {
 } mhi_sys_layout;
 int mhi_sys_layout_read(mhi_sys_layout *layout);
 int mhi_sys_layout_write(const mhi_sys_layout *layout);
-int mhi_sys_mremap(void *from, size_t size, void *to); /* moves it over what is there */
+int mhi_sys_mremap(void *from, size_t size, void *to); /* replaces any mapping at `to` */
 
 typedef struct {
     uint64_t thread_pointer, tid_address, robust_list, robust_bytes;
-    uint64_t rseq, rseq_bytes;                 /* as the C library registered it; 0: not */
+    uint64_t rseq, rseq_bytes;                 /* as the C library registered it; 0: none */
     uint64_t signal_stack, signal_stack_bytes; /* 0: none */
     uint64_t signal_mask;
     char name[16];
 } mhi_sys_thread;
-/* -EOPNOTSUPP: the kernel does not tell where it stores the thread id (it has no checkpoint support). */
+/* -EOPNOTSUPP: the kernel can't return where it stores the thread id (it has no checkpoint support). */
 int mhi_sys_thread_read(mhi_sys_thread *thread);
 
-int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* takes the rseq area back from the kernel, and gives it again */
+int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* unregisters the rseq area, and registers it again */
 
 typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
 int mhi_sys_action_read(int signal, mhi_sys_action *action);
 int mhi_sys_action_default(int signal);
-uint64_t mhi_sys_ignored_signals(void); /* as a mask, without those of real time */
+uint64_t mhi_sys_ignored_signals(void); /* as a mask, without real-time signals */
 /* of the calling thread; `how` as in sigprocmask; before: NULL is allowed */
 int mhi_sys_mask(int how, uint64_t signals, uint64_t *before);
 
-int mhi_sys_began_ns(int64_t *ns); /* when this process began, by the wall clock of now; up to a tick early */
+int mhi_sys_began_ns(int64_t *ns); /* start time of this process, by the present wall clock; up to a tick early */
 void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */
 int mhi_sys_die_with_parent(void);                       /* SIGKILL when the parent ends */
 int mhi_sys_die_in(int seconds);                         /* SIGKILL, unless it has ended by then */
 int mhi_sys_wait(int child, int *status);                /* as waitpid */
-/* 1 as soon as it has ended, which is left to mhi_sys_wait; 0: not so soon */
+/* 1 as soon as the child has ended (mhi_sys_wait still reaps it); 0: not within that time */
 int mhi_sys_ends_within(int child, int milliseconds);
 /* 1 or 0; a child that has ended counts until it is waited for */
 int mhi_sys_has_children(void);
-/* without any fork handler: the child may make system calls, and no more */
+/* without any fork handler: the child may only make system calls */
 int mhi_sys_fork(void);
-/* Returns in a process that has none of these ids: a child, if need be, whose parent stays and passes on its end. 0, or
- * -errno: it has one of them still. The calling process must have one thread. */
+/* Returns in a process that has none of these ids: if need be in a child, whose parent stays and passes on the child's
+ * end. 0; or -errno: the process still has one of these ids. The calling process must have one thread. */
 int mhi_sys_take_other_id(const uint32_t *ids, uint32_t n_ids);
-int mhi_sys_shadow_stack(uint64_t *features); /* those that are on; 0 where the machine has none */
+int mhi_sys_shadow_stack(uint64_t *features); /* the enabled ones; 0: none, or the machine has no shadow stack */
 bool mhi_sys_is_terminal(int fd);
 int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows);
 enum { MHI_SYS_HOST_BYTES = 5 * 65 }; /* sysname, nodename, release, version, machine */
 int mhi_sys_host(char name[MHI_SYS_HOST_BYTES]);
 int mhi_sys_stack_limit(uint64_t *bytes); /* the soft one */
-/* that this thread may run on; what is not known is left alone */
+/* the CPU affinity of this thread; unknown bits are left alone */
 int mhi_sys_cpus(uint64_t *bits, size_t size);
-/* What the kernel keeps for this process besides its memory, each as a number that is compared: working directory,
- * umask, nice value, CPUs; limits, soft and hard; session, process group, scheduler, no_new_privs, dumpable, signal of
- * the parent's death, subreaper, securebits, slack of timers, groups, root directory; whether each interval timer runs;
- * of each standard stream what it leads to, its status flags, its descriptor flags. */
+/* The kernel's state of this process besides its memory, as numbers for comparison: working directory, umask, nice
+ * value, CPUs; limits, soft and hard; session, process group, scheduler, no_new_privs, dumpable, signal of the parent's
+ * death, subreaper, securebits, slack of timers, groups, root directory; whether each interval timer runs; of each
+ * standard stream its file, its status flags, its descriptor flags. */
 enum { MHI_STATE_LIMITS = 16, MHI_STATE_VALUES = 4 + 2 * MHI_STATE_LIMITS + 11 + 3 + 9 };
 void mhi_sys_state(int64_t values[MHI_STATE_VALUES]);
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */

@@ -1,4 +1,4 @@
-/* sys_all.c - what is made of several calls: reading and writing all of a range, a text of /proc, ignored signals. */
+/* sys_all.c - operations of several calls: reading and writing a whole range, a text of /proc, ignored signals. */
 #include "sys/sys.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ int mhi_sys_pwrite_all(int fd, const void *buffer, size_t size, uint64_t offset)
         if (n < 0)
             return (int)n;
         if (n == 0)
-            return -ENOSPC; /* a write of nothing is how a full device without an errno looks */
+            return -ENOSPC; /* a full device without an errno writes 0 bytes */
         done += (size_t)n;
     }
     return 0;
@@ -44,7 +44,7 @@ int mhi_sys_read_text(const char *path, char *text, size_t size)
     return 0;
 }
 
-/* Nobody starts programs with a real-time signal ignored; to ask for those takes as long as finding a snapshot. */
+/* No program is started with a real-time signal ignored, and reading those takes as long as finding a snapshot. */
 enum { FIRST_REAL_TIME = 32 };
 
 uint64_t mhi_sys_ignored_signals(void)

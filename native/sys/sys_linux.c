@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Repeats a call that a signal cut short, then turns errno into the result. */
+/* Repeats a call that a signal interrupted, then turns errno into the result. */
 #define RETRY(call)                              \
     ({                                           \
         long result_;                            \
@@ -66,7 +66,7 @@ int mhi_sys_stat(const char *path, struct stat *out) { return stat(path, out) ==
 int mhi_sys_lstat(const char *path, struct stat *out) { return lstat(path, out) == 0 ? 0 : -errno; }
 int mhi_sys_flock(int fd, int operation) { return (int)RETRY(flock(fd, operation)); }
 
-/* The kernel would send SIGXFSZ, which by default ends a process that only wanted to know whether it can. */
+/* Whether a file would exceed RLIMIT_FSIZE: then the kernel would send SIGXFSZ, which by default ends the process. */
 static bool exceeds_file_limit(uint64_t end)
 {
     struct rlimit limit;
@@ -150,8 +150,8 @@ ssize_t mhi_sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return RETRY(pread(fd, buffer, size, (off_t)offset));
 }
 
-/* Not the C library's pwrite: while there are threads that one marks its own as cancellable, and a process that writes
- * itself out would have the mark in the image. */
+/* Not the C library's pwrite: in a process with threads, that function marks its thread as cancellable, and a process
+ * that writes itself out would have the mark in the image. */
 ssize_t mhi_sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
     if (exceeds_file_limit(offset + size))

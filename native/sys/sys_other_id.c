@@ -1,18 +1,17 @@
-/* sys_other_id.c - goes on under another process id, where the kernel gave this process one that its memory knows.
+/* sys_other_id.c - continues under another process id if the kernel gave this process one that its memory knows.
  *
- * Random generators tell by the process id that they run in a copy of their memory, and then seed themselves anew. Ids
- * repeat: the program of a container is its process 1, and numbers wrap around. So where this process, a resumed one or
- * a child that it has forked, has an id that the memory has run under before, it goes on as a child of itself, and
- * stays as that child's parent until it ends:
+ * Random generators detect a fork by a changed process id, and then seed themselves anew. Ids repeat: the program of a
+ * container is its process 1, and numbers wrap around. So if this process (a resumed one, or a child that it has
+ * forked) has an id under which its memory has already run, it continues in a child, and stays as the child's parent
+ * until the child ends:
  *
- *     signals     are handed on, but for those that a terminal sends: it sends them to both, which are one process
- *                 group
- *     stops       by the terminal are its own too, so that a shell sees them
- *     orphans     are waited for, as is the duty of process 1
- *     the end     is its own: the same status, the same signal. Process 1 can't end by a signal: its status is then 128
- *                 and the signal
+ *     signals     are passed to the child, except those of a terminal, which sends them to both, as one process group
+ *     stops       of the child by the terminal also stop the parent, so that a shell sees them
+ *     orphans     are reaped, as is the duty of process 1
+ *     the end     of the child is passed on: the same status, the same signal. Process 1 can't end by a signal: its
+ *                 status is then 128 plus the signal
  *
- * It holds nothing open, and if it is killed so is the child.
+ * The parent holds no descriptors open, and if it is killed, so is the child.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -28,16 +27,16 @@
 
 enum {
     FROM_KERNEL = 0x80,  /* SI_KERNEL: of a terminal, a timer or a limit */
-    SIGNAL_STATUS = 128, /* what shells add */
+    SIGNAL_STATUS = 128, /* the offset that shells add */
     /* descriptors closed one by one where the kernel has no close_range (before 5.9); the usual limit */
     OLD_LIMIT_FILES = 1024,
 };
 
-/* What a process keeps when it becomes its own child. */
+/* The state that a process keeps when it continues in a child. */
 typedef struct {
     uint64_t mask;
     mhi_sys_action child_action;
-    int *tid_address; /* where the C library has the thread id; NULL: it has none yet */
+    int *tid_address; /* where the C library keeps the thread id; NULL: nowhere yet */
     uintptr_t robust_list, robust_bytes;
 } kept;
 
@@ -89,7 +88,7 @@ __attribute__((noreturn)) static void end_as(int status)
     if (WIFEXITED(status))
         end(WEXITSTATUS(status));
     int signal = WTERMSIG(status);
-    struct rlimit none = { 0, 0 }; /* the child has left its core */
+    struct rlimit none = { 0, 0 }; /* the child has already dumped its core */
     mhi_sys_action standard = { 0 };
     uint64_t others = ~(1ull << (signal - 1));
     mhi_raw_2(SYS_setrlimit, RLIMIT_CORE, (long)&none);
@@ -149,7 +148,7 @@ __attribute__((noreturn)) static void be_parent(long child)
 
 /* ---- the child ---- */
 
-/* Of signals, all are blocked; SIGCHLD is not ignored, or nobody would learn how the child ended. */
+/* Saves that state, blocks all signals, and resets SIGCHLD: if it were ignored, the child's status would be lost. */
 static void keep(kept *k)
 {
     mhi_sys_action standard = { 0 };
@@ -170,7 +169,8 @@ static void restore(const kept *k)
     set_mask(&k->mask, NULL);
 }
 
-/* Its parent may have been killed before it could ask to share that fate. Of one outside its namespace it sees 0. */
+/* Makes the child die with its parent, which may already have been killed. A parent outside the pid namespace shows as
+ * 0. */
 static void tie_to_parent(long parent)
 {
     mhi_raw_2(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);

@@ -1,4 +1,4 @@
-/* sys_process.c - what the kernel tells a process about itself. */
+/* sys_process.c - the kernel's data about a process. */
 #define _GNU_SOURCE
 #include "sys/sys.h"
 
@@ -21,7 +21,7 @@
 
 #include "arch/arch.h"
 
-enum { RSEQ_BYTES_MIN = 32 }; /* what glibc registers even where the kernel's part of it is smaller */
+enum { RSEQ_BYTES_MIN = 32 }; /* glibc registers so many bytes even if the kernel's part is smaller */
 
 /* Fields of /proc/PID/stat by their numbers in proc(5). */
 enum {

@@ -16,7 +16,7 @@
 static uint64_t page_size;
 static bool is_secure;
 
-/* Copied: what the kernel left goes away with its stack. */
+/* Copied, since the kernel's stack will be unmapped. */
 void mhi_raw_begin(const uint64_t *auxv)
 {
     for (; auxv[0] != AT_NULL; auxv += 2) {
@@ -167,7 +167,7 @@ int mhi_sys_execve(const char *path, char *const *argv, char *const *envp)
     return (int)mhi_raw_3(SYS_execve, (long)path, (long)argv, (long)envp);
 }
 
-/* Those that opening and mapping a file may meet. */
+/* The errors that opening and mapping a file may return. */
 const char *mhi_sys_error_text(int code)
 {
     switch (code) {

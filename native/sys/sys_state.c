@@ -1,4 +1,4 @@
-/* sys_state.c - what the kernel keeps for a process besides its memory, as numbers that are compared. */
+/* sys_state.c - the kernel's state of a process besides its memory, as numbers for comparison. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 
 #include "sys/sys.h"
 
-enum { GROUPS_MAX = 1024 /* arbitrary: more count as none */, CPU_BYTES = 1024 };
+enum { GROUPS_MAX = 1024 /* arbitrary: a process with more groups counts as having none */, CPU_BYTES = 1024 };
 
 static uint64_t mixed(uint64_t sum, uint64_t word) { return (sum ^ word) * 0x9e3779b97f4a7c15u + (sum >> 29); }
 

@@ -1,4 +1,4 @@
-/* bytes.c - the launcher's memcpy and memset, by the instructions that are fast for any size, and short. */
+/* bytes.c - the launcher's memcpy and memset, by the string instructions: fast at any size, and short. */
 #include <stddef.h>
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* cpu.c - CPU features by name, from CPUID.
  *
- * The list holds what run-time dispatch looks at in glibc, OpenBLAS, oneDNN, numpy and our own kernels. Bits and leaves
- * are from the Intel SDM volume 2, CPUID, and AMD's APM volume 3, appendix E; names are those of /proc/cpuinfo.
+ * The list holds the features that run-time dispatch tests in glibc, OpenBLAS, oneDNN, numpy and our own kernels. Bits
+ * and leaves are from the Intel SDM volume 2, CPUID, and AMD's APM volume 3, appendix E; names are those of
+ * /proc/cpuinfo.
  */
 #include <cpuid.h>
 #include <string.h>
@@ -75,8 +76,8 @@ static const struct {
     { "fma4", 0x80000001, 0, ECX, 16, YMM },
 };
 
-/* The answer to the last question. The instruction traps in virtual machines, where it takes microseconds: nothing is
- * asked twice. */
+/* The result of the last CPUID. CPUID traps in virtual machines, where it takes microseconds, so no leaf is queried
+ * twice. */
 typedef struct { uint32_t highest, leaf, subleaf, word[4]; } answer;
 
 static answer begin(void)
@@ -86,8 +87,8 @@ static answer begin(void)
     return last;
 }
 
-/* The extended leaf of the list is there wherever 64-bit mode is; an invalid subleaf answers with zeros, an invalid
- * leaf does not. */
+/* Every CPU with 64-bit mode has the extended leaf of the list. An invalid subleaf returns zeros, an invalid leaf does
+ * not. */
 static const uint32_t *query(answer *last, uint32_t leaf, uint32_t subleaf)
 {
     if (last->leaf == leaf && last->subleaf == subleaf)
@@ -102,7 +103,7 @@ static const uint32_t *query(answer *last, uint32_t leaf, uint32_t subleaf)
 static uint32_t enabled_state(answer *last)
 {
     uint32_t low = 0, high;
-    if (query(last, 1, 0)[ECX] >> 27 & 1) /* OSXSAVE: the kernel uses it, and XGETBV is allowed */
+    if (query(last, 1, 0)[ECX] >> 27 & 1) /* OSXSAVE: the kernel uses XSAVE, and XGETBV is allowed */
         __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }

@@ -1,4 +1,4 @@
-/* entry.S - leaves the kernel's stack for one of our own: the image may have something where the kernel put it. */
+/* entry.S - leaves the kernel's stack for one of our own: the image may need the addresses of the kernel's stack. */
     .globl _start
     .type _start, @function
 _start:

@@ -3,8 +3,8 @@
 #define MHI_FACTS_H
 
 enum {
-    MHI_PAGE = 4096,       /* the only size there is */
-    MHI_ADDRESS_BITS = 47, /* with 57-bit addresses, too: the kernel gives higher ones only to whoever asks for them */
+    MHI_PAGE = 4096,       /* the only base page size of the CPU */
+    MHI_ADDRESS_BITS = 47, /* also with 57-bit addresses: the kernel hands out higher ones only on request */
     MHI_RED_ZONE = 128,    /* System V ABI */
     MHI_THREAD_BYTES = 64, /* the C library's tcbhead_t as far as the stack canary, generously */
     MHI_AUXV_MAX = 24,     /* of 26 that Linux 6.12 keeps (AT_VECTOR_SIZE), which sets about 22 */

@@ -1,5 +1,5 @@
-/* frames.c - registers of a caller, by the unwind tables, which the x86-64 ABI demands of every function; and branches.
- */
+/* frames.c - registers of a caller, from the unwind tables, which the x86-64 ABI demands of every function; and targets
+ * of branches. */
 #include <string.h>
 #include <unwind.h>
 

@@ -1,4 +1,5 @@
-/* registers.S - like setjmp and longjmp, but by way of the file format: the offsets are those of mhi_registers. */
+/* registers.S - like setjmp and longjmp, but the buffer is part of the file format: the offsets are those of
+ * mhi_registers. */
         .text
         .globl  mhi_registers_save
         .hidden mhi_registers_save
@@ -11,7 +12,7 @@ mhi_registers_save:
         mov     %r13, 24(%rdi)
         mov     %r14, 32(%rdi)
         mov     %r15, 40(%rdi)
-        lea     8(%rsp), %rdx           /* as it will be after the return */
+        lea     8(%rsp), %rdx           /* the stack pointer after the return */
         mov     %rdx, 48(%rdi)
         mov     (%rsp), %rdx
         mov     %rdx, 56(%rdi)

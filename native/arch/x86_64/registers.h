@@ -1,4 +1,4 @@
-/* registers.h - what x86-64's System V ABI has a function preserve. */
+/* registers.h - the registers that a function preserves by the System V ABI of x86-64. */
 #ifndef MHI_REGISTERS_H
 #define MHI_REGISTERS_H
 #include <stdbool.h>
@@ -28,7 +28,7 @@ _Static_assert(sizeof(mhi_registers) == 72, "as snapshots have it");
 static inline uint64_t mhi_registers_code(const mhi_registers *registers) { return registers->rip; }
 static inline uint64_t mhi_registers_stack(const mhi_registers *registers) { return registers->rsp; }
 
-/* To load any higher bit of mxcsr is a fault. */
+/* Loading mxcsr with any higher bit set is a fault. */
 static inline bool mhi_registers_are_sound(const mhi_registers *registers)
 {
     return registers->mxcsr <= UINT16_MAX && registers->x87_control <= UINT16_MAX;

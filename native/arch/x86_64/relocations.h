@@ -1,4 +1,4 @@
-/* relocations.h - those of x86-64 by what they are for. */
+/* relocations.h - the relocation types of x86-64, named by their purpose. */
 #ifndef MHI_RELOCATIONS_H
 #define MHI_RELOCATIONS_H
 #include <elf.h>

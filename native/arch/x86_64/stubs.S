@@ -45,8 +45,9 @@ mhi_route_stubs:
     .cfi_endproc
     .size mhi_route_stubs, . - mhi_route_stubs
 
-/* dlopen and dlsym look at their return address: the caller's RUNPATH, $ORIGIN, namespace and RTLD_NEXT hang on it. So
- * these do their part first and then jump, with the caller's arguments, stack and return address as they were. */
+/* dlopen and dlsym look at their return address: the caller's RUNPATH, $ORIGIN, namespace and RTLD_NEXT depend on it.
+ * So the replacements do their part first and then jump to the real function, with the caller's arguments, stack and
+ * return address unchanged. */
     .macro jumping name, before, real, may_answer
     .balign 16
     .globl \name
@@ -85,8 +86,8 @@ mhi_route_stubs:
     jumping mhi_routed_dlsym, mhi_before_dlsym, mhi_real_dlsym, 1
     jumping mhi_routed_dlvsym, mhi_before_dlsym, mhi_real_dlvsym, 1
 
-/* In the place of syscall, but for SYS_getrandom. Some system calls return twice: nothing of ours may be on the stack.
- * */
+/* Replaces syscall(2): jumps on to it, except for SYS_getrandom. Some system calls return twice, so our frame must not
+ * be on the stack. */
     .globl mhi_routed_syscall
     .hidden mhi_routed_syscall
     .type mhi_routed_syscall, @function

@@ -1,4 +1,4 @@
-/* thread.c - what arch_prctl knows of a thread. */
+/* thread.c - state of a thread that arch_prctl reads and sets. */
 #include <asm/prctl.h>
 #include <errno.h>
 #include <sys/syscall.h>

@@ -1,4 +1,4 @@
-/* vdso_calls.c - the functions of x86-64's vdso that the C library calls, and the system calls that do as much. */
+/* vdso_calls.c - the functions of x86-64's vdso that the C library calls, and the equivalent system calls. */
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -23,7 +23,7 @@ static int number_of(const char *function)
     return -1;
 }
 
-/* The system call takes the same arguments in the same registers. */
+/* The system call takes the arguments of the vdso function in the same registers. */
 void mhi_arch_write_vdso_call(uint8_t *place, const char *function)
 {
     static const uint8_t rest[] = { 0x0f, 0x05, 0xc3 }; /* syscall; ret */

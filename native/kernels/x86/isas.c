@@ -10,7 +10,7 @@ const mki_isa mki_cpu_isas[] = {
     { "avx512-vnni", &mki_strips_avx512, &mki_attention_ops_avx512, &mki_stage_ops_avx512 },
     { "avx2-vnni", &mki_strips_avx2_vnni, &mki_attention_ops_avx2, &mki_stage_ops_avx2 },
     { "avx2", &mki_strips_avx2, &mki_attention_ops_avx2, &mki_stage_ops_avx2 },
-    { "scalar", &mki_strips_scalar, &mki_attention_ops_sse2, &mki_stage_ops_sse2 }, /* its strips are */
+    { "scalar", &mki_strips_scalar, &mki_attention_ops_sse2, &mki_stage_ops_sse2 }, /* only its strips are scalar */
 };
 const int mki_n_cpu_isas = sizeof mki_cpu_isas / sizeof *mki_cpu_isas;
 

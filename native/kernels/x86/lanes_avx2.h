@@ -2,8 +2,8 @@
  * an instruction that adds four products of unsigned and signed bytes to each sum, or without.
  *
  * Without it, pairs of products are added as 16-bit numbers, which saturate. Eight pairs of 4-bit weights cannot reach
- * that (8 * 2 * 15 * 127 < 2^15) and are widened once per group. Of 8-bit weights one pair could, therefore the sign
- * goes over to the activation: 2 * 128 * 127 < 2^15; they are signed then, and want no bias.
+ * that (8 * 2 * 15 * 127 < 2^15) and are widened once per group. With 8-bit weights one pair could, so the weight's
+ * sign is moved to the activation: 2 * 128 * 127 < 2^15; the weights then count as signed, and need no bias.
  */
 #ifndef MK_LANES_AVX2_H
 #define MK_LANES_AVX2_H

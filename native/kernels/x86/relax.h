@@ -1,4 +1,4 @@
-/* relax.h - what a thread does while it looks again and again whether another has written. */
+/* relax.h - the pause of a thread that spins on a word. */
 #ifndef MK_RELAX_H
 #define MK_RELAX_H
 #include <immintrin.h>

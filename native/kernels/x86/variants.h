@@ -1,4 +1,4 @@
-/* variants.h - what is compiled on every x86-64, and callable where isas.c says so. */
+/* variants.h - kernels that are compiled on every x86-64, and callable only where isas.c allows. */
 #ifndef MK_VARIANTS_H
 #define MK_VARIANTS_H
 #include "isa.h"
