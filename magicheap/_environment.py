@@ -45,7 +45,7 @@ _held: dict[bytes, Area] = {}  # of values that C code asked for (E3)
 
 
 class Delta(NamedTuple):
-    """The program's changes to its environment; `c_`: where the C library's differs from os.environ."""
+    """The program's changes to os.environ, and to the C library's environ (`c_`), each by itself."""
 
     set: dict[bytes, bytes]
     removed: frozenset[bytes]
@@ -73,15 +73,19 @@ def read_initial() -> list[bytes]:
 def changes(initial: list[bytes]) -> Delta:
     """Return how the environment differs from `initial`."""
     before, now = _by_name(initial), posix.environ
-    changed = {name: value for name, value in now.items() if not _has(before, name, value)}
+    # nobody can set a variable without a name
+    changed = {name: value for name, value in now.items() if name and not _has(before, name, value)}
     c_set, c_names = {}, set()
     for name, address, view in _c_entries():
+        if name in c_names:
+            continue  # getenv finds the first
         c_names.add(name)
         if len(view) and address in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
             _held[name] = address, len(view)
-        if now.get(name) != view:  # type: ignore[comparison-overlap]  # bytes do equal a view of them
+        if not _has(before, name, view):
             c_set[name] = bytes(view)
-    removed, c_removed = frozenset(before.keys() - now.keys()), frozenset(now.keys() - c_names)
+    removed = frozenset(before.keys() - now.keys())
+    c_removed = frozenset((before.keys() | now.keys()) - c_names - {b""})
     return Delta(changed, removed, c_set, c_removed, not (changed or removed or c_set or c_removed), now)
 
 
@@ -131,9 +135,15 @@ def renew(started: Any) -> bool:
     return bool(n_left >= 0)
 
 
-def take_up(entries: list[bytes] | None, delta: Delta) -> bytes | None:
+def time_zone() -> int | None:
+    """Return a hash of TZ: its object may get another value (renew)."""
+    value = posix.environ.get(b"TZ")
+    return None if value is None else hash(value)
+
+
+def take_up(entries: list[bytes] | None, delta: Delta) -> int | None:
     """Replace the content of os.environ and of C's environ by `entries` and the program's changes; environ has
-    `entries` already, and with None os.environ has them, too. Return TZ."""
+    `entries` already, and with None os.environ has them, too. Return time_zone()."""
     if entries is None:
         now = posix.environ
     else:
@@ -144,24 +154,23 @@ def take_up(entries: list[bytes] | None, delta: Delta) -> bytes | None:
             ffi.memmove(ffi.cast(_CHARS, address), value, size)
     if not delta.is_empty:
         _apply(delta, now)
-    return now.get(b"TZ")
+    return time_zone()
 
 
 def _anew(entries: list[bytes]) -> dict[bytes, bytes]:
     now: dict[bytes, bytes] = {}
     for entry in entries:
         name, equals, value = entry.partition(b"=")
-        if equals and name:
+        if equals:
             now.setdefault(name, value)
     return now
 
 
 def _apply(delta: Delta, now: dict[bytes, bytes]) -> None:
-    for name in delta.removed & now.keys():
-        del now[name]
-        os.unsetenv(name)
+    for name in delta.removed:
+        now.pop(name, None)
     now.update(delta.set)
-    for name, value in {**delta.set, **delta.c_set}.items():
+    for name, value in delta.c_set.items():
         os.putenv(name, value)
     for name in delta.c_removed:
         os.unsetenv(name)

@@ -417,7 +417,7 @@ def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
 
 
 def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict: str) -> NoReturn:
-    variables = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    variables = dict(entry.split(b"=", 1) for entry in entries if entry.find(b"=") > 0)
     kept = "" if verdict else _KEPT
     variables[COLD_VARIABLE.encode()] = kept.encode() + os.fsencode(reason.replace("\0", "?"))
     if verdict:

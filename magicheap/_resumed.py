@@ -20,7 +20,6 @@ R3  The fork handlers of libraries have run, except those that are known to have
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 import threading
@@ -64,7 +63,7 @@ class Kept(NamedTuple):
     areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
     ignored_signals: int
     is_temporary_directory_found: bool  # by tempfile, not named by the program
-    time_zone: bytes | None  # TZ
+    time_zone: int | None  # a hash of TZ
     environment: _environment.Delta
     circumstances: int  # hash of all that decides about streams and pools; equal: nothing to take up; 0: unknown
     streams: _streams.Kept
@@ -104,7 +103,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
         areas,
         ignored,
         is_found,
-        os.environb.get(b"TZ"),
+        _environment.time_zone(),
         environment,
         circumstances,
         streams,

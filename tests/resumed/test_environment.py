@@ -206,3 +206,27 @@ print(renew(entries), list(posix.environ) == list(dict.fromkeys(entry.split(b"="
 print(os.environ["SECRET"] if "SECRET" in os.environ else "none")
 """)
     assert lines == ["False True", OLD["SECRET"]]
+
+
+def test_what_the_program_removed_is_removed_from_the_c_library_in_place_too(run):
+    lines = run(f"""
+os.environ.pop("REMOVED"); del os.environ["BOTH"]
+{RENEWED}
+import subprocess
+print(renew(changed(REMOVED="ano", BOTH="new", OLD="only the ol!")), "REMOVED" in os.environ)
+out = subprocess.run(["env"], capture_output=True, text=True).stdout
+print([line for line in out.splitlines() if line.split("=")[0] in ("REMOVED", "BOTH", "OLD")])
+""")
+    assert lines == ["True False", "['OLD=only the ol!']"]
+
+
+def test_what_only_the_dict_lost_keeps_its_value_in_the_c_library(run):
+    lines = run(f"""
+import posix
+posix.environ.pop(b"BOTH")
+{RENEWED}
+import subprocess
+print(renew(changed(BOTH="new")), "BOTH" in os.environ)
+print(subprocess.run(["printenv", "BOTH"], capture_output=True).stdout)
+""")
+    assert lines == ["True False", "b'new\\n'"]

@@ -5,7 +5,7 @@ import resource
 import signal
 
 import pytest
-from process_fixtures import LAUNCHER
+from process_fixtures import LAUNCHER, PYTHON
 
 START = """
 import ctypes, json, os, resource, signal, subprocess, sys, threading
@@ -222,3 +222,52 @@ print(sys.stdout.seekable(), controller.num_threads, size.value >> 20)
     with open(life.directory / "out", "w+") as out:
         warm(stdout=out)
         assert out.seek(0) == 0 and out.read() == f"True {n_cpus} 8\n"
+
+
+# Each as long as the first one, and the other way round.
+ZONES = ["UTC", "CET", "EET", "EST5EDT", "PST8PDT", None, "UTC"]
+
+
+@pytest.mark.parametrize("loads", ["json", "time"])
+def test_the_time_zone_is_the_runs_own_whatever_its_length(life, loads):
+    life.write(f"""
+    from magicheap import magic_transaction
+    with magic_transaction("x.magic"):
+        print("body", flush=True)
+        import {loads}
+    import time
+    print(time.tzname, time.localtime(0).tm_hour)
+    """)
+    life.cold("magic", "program.py", env={"TZ": "UTC"})
+    for zone in ZONES:
+        plain = life.run("python", "program.py", env={"TZ": zone, "MAGICHEAP_DISABLE": "1"}).out
+        ran = life.run("magic", "program.py", env={"TZ": zone})
+        assert ran.out.removeprefix("body\n") == plain.removeprefix("body\n"), zone
+
+
+RAW = """
+import ctypes, os, sys
+names = sys.argv[1].encode().split(b",")
+words = [word.encode() for word in sys.argv[2:]]
+entries = [*names, *(name + b"=" + value for name, value in os.environb.items())]
+array = lambda items: (ctypes.c_char_p * (len(items) + 1))(*items)
+ctypes.CDLL(None).execve(words[0], array(words), array(entries))
+"""
+
+
+@pytest.mark.parametrize("entries", ["=w,ONE=1", "AA=1,AA=2", "NOTHING,ONE=1"])
+def test_an_environment_that_no_shell_would_make_is_as_in_a_plain_run(life, entries):
+    life.write(RAW, "raw.py")
+    life.write("""
+    from magicheap import magic_transaction
+    with magic_transaction("x.magic"):
+        print("body", flush=True)
+    import ctypes, os
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    print([os.environb.get(name) for name in (b"", b"ONE", b"AA")], getenv(b"AA"), getenv(b"ONE"))
+    """)
+    plain = life.run("python", "raw.py", entries, PYTHON, "program.py", env={"MAGICHEAP_DISABLE": "1"}).out
+    for command in ([LAUNCHER], [LAUNCHER], [PYTHON]):
+        out = life.run("python", "raw.py", entries, *command, "program.py").out
+        assert out.removeprefix("body\n") == plain.removeprefix("body\n")
