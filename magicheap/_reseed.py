@@ -93,6 +93,10 @@ def _renew_tempfile() -> None:
     renew_names(sys.modules["tempfile"], _retired)
 
 
+def _draw_sequence() -> int:
+    return int.from_bytes(os.urandom(2), "big") >> (16 - _CLOCK_SEQ_BITS)
+
+
 class _ClockSequence:
     """libuuid's generator of time-based UUIDs, with a clock sequence of this process.
 
@@ -102,7 +106,7 @@ class _ClockSequence:
 
     def __init__(self, generate: Callable[[], tuple[bytes, int | None]]) -> None:
         self._generate = generate
-        self._sequence = int.from_bytes(os.urandom(2), "big") >> (16 - _CLOCK_SEQ_BITS)
+        self._pid, self._sequence = os.getpid(), _draw_sequence()
 
     @classmethod
     def instead_of(cls, generate: Any) -> _ClockSequence:
@@ -110,6 +114,8 @@ class _ClockSequence:
         return cls(getattr(generate, "_generate", generate))
 
     def __call__(self) -> tuple[bytes, int | None]:
+        if self._pid != os.getpid():  # in a child of this process
+            self._pid, self._sequence = os.getpid(), _draw_sequence()
         text, safety = self._generate()
         return text[:8] + (0x8000 | self._sequence).to_bytes(2, "big") + text[10:], safety
 
@@ -123,10 +129,12 @@ class _SequencedUuid:
 
     def __init__(self, generate: Callable[..., object]) -> None:
         self._generate = generate
-        self._sequence = int.from_bytes(os.urandom(2), "big")
+        self._pid, self._sequence = os.getpid(), _draw_sequence()
 
     def __call__(self, node: int | None = None, clock_seq: int | None = None) -> object:
         if clock_seq is None:
+            if self._pid != os.getpid():  # in a child of this process
+                self._pid, self._sequence = os.getpid(), _draw_sequence()
             clock_seq = self._sequence % (1 << _CLOCK_SEQ_BITS)
             self._sequence += 1
         return self._generate(node, clock_seq)

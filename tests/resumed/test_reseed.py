@@ -65,6 +65,19 @@ def test_uuid1_has_a_clock_sequence_of_each_process(run):
     assert len(set(lines)) > 5  # 14 bits may meet, but not this often
 
 
+def test_uuid1_has_a_clock_sequence_of_each_child_of_a_resumed_process(run):
+    lines = run("""
+import uuid; commit()
+for _ in range(5):
+    if os.fork() == 0:
+        print(uuid.uuid1().clock_seq, flush=True)
+        os._exit(0)
+    os.wait()
+print(uuid.uuid1().clock_seq)
+""")
+    assert len(set(lines)) > 3  # of 6: two of 16384 may be equal
+
+
 def test_uuid1_keeps_time_and_node(run):
     lines = run("""
 import uuid
