@@ -40,8 +40,8 @@
 enum {
     N_STREAMS = 3,
     INHERITED_MAX = 4 << 10, /* arbitrary; a usual process has none, one under make four */
-    CPU_WORDS = 128,      /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
-    INFO_BYTES = 1024,    /* of /proc/self/fdinfo, of which only the first lines are read */
+    CPU_WORDS = 128,         /* for 8192 CPUs, the kernel's largest CONFIG_NR_CPUS */
+    INFO_BYTES = 1024,       /* of /proc/self/fdinfo, of which only the first lines are read */
     /* the clock of a file system may be 10 ms behind, one tick at 100 a second; twice that */
     CLOCK_SLACK_NS = 20000000,
     /* The flags that fcntl returns and open accepts again. O_LARGEFILE, which the kernel sets for every open, is left

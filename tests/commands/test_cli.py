@@ -141,7 +141,8 @@ def test_clean_says_that_what_is_named_goes_though_it_is_fresh(magicheap, snapsh
     _, path = snapshot
     words = " ".join(magicheap("clean", "--help").split())
     assert "snapshot or script: remove all its snapshots, fresh ones too" in words
-    assert magicheap("clean", path).startswith(f"removed {path}: all snapshots of {path} were asked for\n1 snapshot, ")
+    out = magicheap("clean", path, env={"XDG_CACHE_HOME": str(path.parent / "other")})
+    assert out.startswith(f"removed {path}: all snapshots of {path} were asked for\n1 snapshot, ")
     assert not path.exists()
 
 
