@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 
-from magicheap import _questions
+from magicheap import _asked_arguments, _asked_environment, _questions
 from magicheap._errors import call
 from magicheap._native import lib
 
@@ -62,7 +62,7 @@ class Recorder:
 
     def add_questions(self, tx: Any) -> None:
         """Record what Python code has asked."""
-        for name in _questions.variables():
+        for name in _asked_environment.variables():
             # _ is the shell's name for this program
             if (
                 name not in (b"", b"_")
@@ -71,9 +71,9 @@ class Recorder:
                 and not name.startswith(b"MAGICHEAP_")
             ):
                 call(lib.mh_add_env, tx, name)
-        for pattern in _questions.walks():
+        for pattern in _asked_environment.walks():
             call(lib.mh_add_variables, tx, os.fsencode(pattern))
-        if _questions.is_argv_asked():
+        if _asked_arguments.is_asked():
             call(lib.mh_add_arguments, tx)
         call(lib.mh_add_names, tx, os.fsencode(_questions.sought_modules()))
         for directory in _questions.import_directories():

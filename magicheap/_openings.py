@@ -17,7 +17,7 @@ import os
 import stat
 import sys
 
-from magicheap import _questions
+from magicheap import _pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _guarded(saw: Any, *arguments: Any) -> None:
     try:
-        with _questions.pause():  # our own questions are not the program's
+        with _pauses.pause():  # our own questions are not the program's
             saw(*arguments)
     except (OSError, TypeError, ValueError):
         pass  # an invalid name, which the call itself will refuse

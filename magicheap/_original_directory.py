@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _questions
+from magicheap import _pauses, _questions
 from magicheap._cpython import path_finder
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class _Loader:
     def exec_module(self, module: Any) -> None:
         global _is_followed
         module.__spec__.loader = module.__loader__ = self._inner
-        with _questions.pause():
+        with _pauses.pause():
             self._inner.exec_module(module)
         _is_followed = module.ORIGINAL_DIR is not None and _questions.began_in == module.ORIGINAL_DIR
         if not _is_followed and module.ORIGINAL_DIR is not None:

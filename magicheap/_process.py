@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _brought, _kernel, _key, _log, _openings, _prefix, _questions, _watch
+from magicheap import _asked_arguments, _brought, _kernel, _key, _log, _openings, _pauses, _prefix, _watch
 from magicheap._code import code_digest
 from magicheap._cpython import frame as frame_of
 from magicheap._cpython import obstacle
@@ -101,10 +101,10 @@ class ProcessTransaction(MagicTransaction):
         if self._compares:
             self._key.insert(-1, ("brought", _brought.describe(_caller(), self._is_first)))
         self._is_watched = self._is_first and _watch.is_from_start
-        is_changed = _questions.has_changed_arguments()
-        self._asked_before = _questions.is_argv_asked() or is_changed, lib.mh_asked_place() or self._is_relative
+        is_changed = _asked_arguments.has_changed()
+        self._asked_before = _asked_arguments.is_asked() or is_changed, lib.mh_asked_place() or self._is_relative
         if not self._compares:
-            _questions.forget_arguments()
+            _asked_arguments.forget()
         self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
         self.reason = cold.removeprefix(_KEPT) or self.reason
         is_kept = cold.startswith(_KEPT)
@@ -261,7 +261,7 @@ class ProcessTransaction(MagicTransaction):
         global _active
         if _active is self:
             _active = None
-            with _questions.pause():
+            with _pauses.pause():
                 self._limits.__exit__(None, None, None)
         try:
             super().__exit__(*raised)
@@ -293,7 +293,7 @@ class ProcessTransaction(MagicTransaction):
         recorder.forget()
         if not self._is_worth_committing():
             return
-        with _questions.pause():
+        with _pauses.pause():
             unknown = obstacle()  # also about modules that the body has loaded
         if unknown:
             raise UnsupportedError(unknown)

@@ -27,12 +27,12 @@ import time
 from typing import NamedTuple
 
 from magicheap import (
+    _asked_arguments,
     _environment,
     _exit,
     _key,
     _original_directory,
     _pools,
-    _questions,
     _reseed,
     _seeds,
     _streams,
@@ -110,7 +110,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
         seeds,
         pools,
         _exit.prepare(),
-        _questions.has_changed_arguments(),
+        _asked_arguments.has_changed(),
         _own_name(),
     )
 
@@ -182,7 +182,7 @@ def _take_up_arguments(orig_argv: list[str], n_skipped: int, kept: Kept) -> None
     elif kept.own_name is not None:
         arguments[0] = kept.own_name
     sys.argv[:] = arguments
-    _questions.take_up(arguments)
+    _asked_arguments.take_up(arguments)
 
 
 def _take_up_signals(now: int, before: int) -> None:

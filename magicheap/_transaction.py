@@ -12,7 +12,7 @@ import os
 import posix
 from _thread import get_ident
 
-from magicheap import _key, _log, _openings, _questions, _watch
+from magicheap import _key, _log, _openings, _pauses, _questions, _watch
 from magicheap._cpython import frame
 from magicheap._errors import BusyError, MagicHeapError, StaleError, call, text_of
 from magicheap._native import ffi, lib
@@ -86,7 +86,7 @@ def magic_transaction(
         raise ValueError("env and inputs take several names: pass a list")
     env = tuple(env)
     place: list[str] = []
-    with _questions.pause():
+    with _pauses.pause():
         if path is None:
             path, *place = _default_path(is_repeatable=not process)
         elif not os.fspath(path):
@@ -95,7 +95,7 @@ def magic_transaction(
     path = os.fsdecode(path)
     if any("\0" in text for text in (path, key, *env)):
         raise ValueError("path, key or a name in env contains a NUL character: expected text")
-    with _questions.pause():  # the key's parts are our own questions
+    with _pauses.pause():  # the key's parts are our own questions
         if process:
             from magicheap._process import ProcessTransaction
 
@@ -180,7 +180,7 @@ class MagicTransaction:
         if self._is_entered:
             raise RuntimeError("a transaction is entered once: call magic_transaction again")
         self._is_entered = _watch.is_entered = True
-        with _questions.pause():
+        with _pauses.pause():
             if posix.environ.get(b"MAGICHEAP_DISABLE") == b"1":
                 self.path, self.reason = self.path and os.path.abspath(self.path), "MAGICHEAP_DISABLE is set"
             elif not self.path:

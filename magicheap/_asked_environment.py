@@ -1,0 +1,137 @@
+"""Which variables of the environment Python code asks for: by name, or by a loop over all.
+
+    watch(), release()     # os.environ and os.environb note their questions in between
+    variables(), walks()   # the questions; forget() drops them
+
+A loop over the whole environment asks for all of it, or for the variables that the loop selects (_walks.py). A copy by
+C code, as dict() and copy() make it, asks for no variable: programs so make the environment of a child process, which is
+no question of ours.
+"""
+
+from __future__ import annotations
+
+from magicheap import _pauses
+from magicheap._cpython import (
+    begins_walk,
+    exchange_codecs,
+    is_at_loop,
+    is_by_keys,
+    is_of_mapping,
+    is_setting,
+    is_walk_of_mapping,
+)
+from magicheap._cpython import frame as frame_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+    from typing import Any
+
+_variables: set[bytes] = set()
+_own_variables: set[bytes] = set()  # set by the program: it then reads its own values
+_is_copy_of_names = False  # and no value was read since
+_copier: tuple[CodeType, int] | None = None  # the instruction by which all of the environment was copied last
+_walked: bytes | None = None  # the last name of an iteration
+_patterns: dict[str, None] = {}  # of the names that loops over the environment select, each with one *
+
+
+def watch() -> None:
+    exchange_codecs(_Encode, _Decode)
+
+
+def release() -> None:
+    exchange_codecs(_inner, _inner)
+
+
+def forget() -> None:
+    _variables.clear()
+    _patterns.clear()
+
+
+def variables() -> list[bytes]:
+    """Return the names of the variables that the program asked for."""
+    return sorted(_variables)
+
+
+def walks() -> list[str]:
+    """Return patterns of names, each with one *: the program asked for all variables that match."""
+    _see_copy_of_names()
+    return sorted(_patterns)
+
+
+class _Encode:
+    """The environment's encodekey, which each look-up by name calls."""
+
+    def __init__(self, inner: Callable[[Any], bytes]) -> None:
+        self.inner = inner
+
+    def __call__(self, key: Any) -> bytes:
+        name = self.inner(key)
+        method = frame_of(1)
+        if _pauses.n == 0 and name not in _own_variables and not _is_of_a_walk(name, method.f_back):
+            if is_setting(method):
+                _own_variables.add(name)
+            else:
+                _variables.add(name)
+        return name
+
+
+class _Decode:
+    """The environment's decodekey, which an iteration over all variables calls for each name."""
+
+    def __init__(self, inner: Callable[[bytes], Any]) -> None:
+        self.inner = inner
+
+    def __call__(self, name: bytes) -> Any:
+        global _walked
+        _walked = name
+        if _pauses.n == 0 and begins_walk(walker := frame_of(1), name):
+            _saw_walk(walker)
+        return self.inner(name)
+
+
+def _saw_walk(frame: FrameType | None) -> None:
+    global _copier, _is_copy_of_names
+    is_copied = False  # as dict() does
+    while frame and is_of_mapping(frame):
+        is_copied |= is_by_keys(frame)
+        frame = frame.f_back
+    if frame is None:
+        return
+    with _pauses.pause():
+        from magicheap import _walks
+
+        is_loop = is_at_loop(frame)
+        _see_copy_of_names()
+        if (is_copied and not is_loop) or frame.f_globals.get("__name__") == "subprocess":
+            _copier, _is_copy_of_names = (frame.f_code, frame.f_lasti), is_copied
+        else:
+            _patterns.update(dict.fromkeys(_walks.patterns(frame) if is_loop else [_walks.ALL]))
+
+
+def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
+    """Tell whether a value is read by an iteration: in a loop over all, or by the instruction that has just copied all
+    names."""
+    global _is_copy_of_names
+    if name == _walked and "*" in _patterns:
+        return True
+    if frame and is_walk_of_mapping(frame):
+        return True
+    while frame and is_of_mapping(frame):
+        frame = frame.f_back
+    is_copy = frame is not None and (frame.f_code, frame.f_lasti) == _copier
+    _is_copy_of_names &= not is_copy
+    return is_copy
+
+
+def _see_copy_of_names() -> None:
+    """Record a question for all names if they were copied by keys() and no value was read since: that was no dict()."""
+    global _is_copy_of_names
+    if _is_copy_of_names:
+        _patterns["*"] = None
+    _is_copy_of_names = False
+
+
+def _inner(function: Any) -> Any:
+    return function.inner if isinstance(function, _Encode | _Decode) else function
