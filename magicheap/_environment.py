@@ -185,8 +185,9 @@ def _split(block: bytearray, length: int) -> list[bytes]:
 
 
 def _by_name(entries: list[bytes]) -> dict[bytes, bytes]:
-    """Return the entries by name; of equal names the first counts, as in getenv and os.environ."""
-    return {entry[:end]: entry for entry in reversed(entries) if (end := entry.find(b"=", 1)) > 0}
+    """Return the entries by name; of equal names the first counts, as in getenv and os.environ. An entry that begins
+    with = has no name: C finds it by none, and nobody can set it."""
+    return {entry[:end]: entry for entry in reversed(entries) if (end := entry.find(b"=")) > 0}
 
 
 def _has(entries: dict[bytes, bytes], name: bytes, value: bytes | memoryview) -> bool:

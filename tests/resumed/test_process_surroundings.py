@@ -255,7 +255,7 @@ ctypes.CDLL(None).execve(words[0], array(words), array(entries))
 """
 
 
-@pytest.mark.parametrize("entries", ["=w,ONE=1", "AA=1,AA=2", "NOTHING,ONE=1"])
+@pytest.mark.parametrize("entries", ["=w,ONE=1", "=C:=x,ONE=1", "AA=1,AA=2", "NOTHING,ONE=1"])
 def test_an_environment_that_no_shell_would_make_is_as_in_a_plain_run(life, entries):
     life.write(RAW, "raw.py")
     life.write("""
