@@ -3,9 +3,9 @@
     watch(), release()     # os.environ and os.environb note their questions in between
     variables(), walks()   # the questions; forget() drops them
 
-A loop over the whole environment asks for all of it, or for the variables that the loop selects (_walks.py). A copy by
-C code, as dict() and copy() make it, asks for no variable: programs so make the environment of a child process, which is
-no question of ours.
+A loop over the whole environment asks for all of it, or for the variables that the loop selects (_walks.py). A copy
+by C code, as dict() and copy() make it, asks for no variable: programs so make the environment of a child process,
+which is no question of ours.
 """
 
 from __future__ import annotations
