@@ -5,16 +5,21 @@ names(function, ...)   # whether a function uses these names: most probes check 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from _io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, BytesIO, FileIO, TextIOWrapper
 
 from magicheap._cpython import assumed
+from magicheap._native import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+_LOOP = "__asyncio_running_event_loop__"  # the key of a thread's note
+_LOOP_BYTES = 24  # of the note, up to the process id
 
 
 def names(function: Any, *attributes: str) -> bool:
@@ -35,6 +40,28 @@ def _probe_native_id() -> bool:
     threading: Any = sys.modules["threading"]
     thread = threading.main_thread()
     return bool(thread._native_id == threading.get_native_id()) and names(type(thread).native_id.fget, "_native_id")
+
+
+def running_loops(found: list[dict[object, Any]]) -> bool:
+    """Append to `found` the dicts in which threads note that an event loop runs in them; return whether all are as
+    known."""
+    known = {id(each) for each in found}
+    found += [each for each in gc.get_objects() if type(each) is dict and _LOOP in each and id(each) not in known]
+    return all(_pid_of(each[_LOOP]) in (None, os.getpid()) for each in found)
+
+
+def renew_running_loops(found: list[dict[object, Any]]) -> None:
+    """Have asyncio take the loops for running in this process: its note has the process id, too."""
+    for each in found:
+        note = each.get(_LOOP)
+        if note is not None and _pid_of(note) is not None:
+            ffi.cast("int *", id(note) + _LOOP_BYTES)[0] = os.getpid()
+
+
+def _pid_of(note: Any) -> int | None:
+    """None: this Python's note has none. PyRunningLoopHolder of Modules/_asynciomodule.c has it behind the loop."""
+    has_pid = type(note).__basicsize__ > _LOOP_BYTES
+    return int(ffi.cast("int *", id(note) + _LOOP_BYTES)[0]) if has_pid else None
 
 
 def target_of(thread: object) -> Any:

@@ -1,6 +1,6 @@
 """Libraries that drew random bytes from the kernel in the body: which of their generators are known, and which are not.
 
-    unknown()            # paths of modules whose generators may repeat
+    unknown(forks)       # paths of modules whose generators may repeat
     sqlite_resets()      # steps for each copy of SQLite, to be taken in a resumed process
 
 A module is known if one of these holds, whatever is linked into it:
@@ -12,7 +12,7 @@ D3  It holds OpenSSL 1.1.1 or later, or BoringSSL. OpenSSL reseeds when the proc
     as it is by a resume.
 D4  It draws only keys of hash tables: libxml2, and Rust's ahash, which draws 64 bytes for that. These keys stay shared,
     like the interpreter's.
-D5  Its package renews its generator in a fork handler.
+D5  Its package renews its generator in a fork handler, and fork handlers run: not with threads that are carried.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def _modules() -> dict[str, int]:
     return found
 
 
-def _is_known(path: str, size: int) -> bool:
+def _is_known(path: str, size: int, forks: bool) -> bool:
     if not path or _KNOWN_NAMES.search(path) or path == sys.modules["magicheap._native"].__file__ or _sqlite_of(path):
         return True
     if any(_is_below(path, name) for name in _RENEWED_BY_FORK_HANDLERS):
-        return True
+        return forks
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -67,9 +67,10 @@ def _is_below(path: str, package: str) -> bool:
     return own is not None and path.startswith(os.path.dirname(own) + "/")
 
 
-def unknown() -> list[str]:
-    """Return the paths of modules whose own generators may repeat their numbers."""
-    found = sorted(path for path, size in _modules().items() if not _is_known(path, size))
+def unknown(forks: bool) -> list[str]:
+    """Return the paths of modules whose own generators may repeat their numbers; `forks`: handlers of a fork will run
+    in a resumed process."""
+    found = sorted(path for path, size in _modules().items() if not _is_known(path, size, forks))
     return found if lib.mh_drawers_are_complete() else [*found, "further libraries"]
 
 

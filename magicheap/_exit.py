@@ -124,8 +124,9 @@ def rehearse() -> None:
     """Perform the steps of the end, except the leaving, for which mh_leave finds no way here, and the closing of files,
     which belong to the committing process."""
     global _is_alone
-    if "threading" in sys.modules:
-        shut_down(sys.modules["threading"])
+    threading = sys.modules.get("threading")
+    if threading is not None and len(threading.enumerate()) == 1:  # carried threads are not there, and never end
+        shut_down(threading)
     _expect_the_end()
     _is_alone = False
     gc.callbacks.pop()

@@ -1,15 +1,15 @@
-"""Thread pools of libraries: none may be alive at the commit of a process, and each has its full size afterwards.
+"""Thread pools of libraries that are sized by the CPUs: ended at the commit, and in full size afterwards.
 
     with limited_pools():        # around the body
         ...
     kept = prepare()             # in the committing process, last thing before the fork
     take_up(kept)                # in a resumed process
 
-The body runs with full pools. OpenMP can end its threads on request, OpenBLAS does so by itself at fork, and both start
-their threads again at the next use. Rayon can't end its threads: Hugging Face's tokenizers, which uses Rayon, is told
-not to start any. So is the telemetry of onnxruntime, which has a thread, and writes to a database that all processes
-share; no result of a program depends on it. _known_pools.py and native/process/obstacles.h handle the threads that are
-still alive at the commit.
+The body runs with full pools. OpenMP and OpenBLAS can end their threads on request, and start them again at the next
+use. Rayon can't end its threads: Hugging Face's tokenizers, which uses Rayon, is told not to start any. So is the
+telemetry of onnxruntime, which has a thread, and writes to a database that all processes share; no result of a program
+depends on it. libuv (uvloop) is told to use no io_uring, which can't be carried. Threads that are still alive at the
+commit are carried (native/process/threads.c).
 
 A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads at its
 first use. If the program, or a variable such as OMP_NUM_THREADS, chose the size, it stays.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Variables that keep pools from starting that can't be ended. Libraries read them at every use, or at their import.
-_TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+_TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1", "UV_USE_IO_URING": "0"}
 # audit events
 _STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 _OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by audit hooks themselves, including ours
@@ -127,6 +127,7 @@ def prepare() -> Kept:
     is_torch_sized = torch is not None and torch.get_num_threads() == n_cpus
     for controller in controllers:
         _end_openmp(controller)
+        _end_openblas(controller)
     return Kept(n_cpus, sized, is_torch_sized, _stack_limit_bytes())
 
 
@@ -167,10 +168,17 @@ def end_tqdm() -> None:
 
 
 def _end_openmp(controller: Any) -> None:
-    """End an OpenMP pool of this thread. Pools of other threads stay alive and prevent the commit."""
+    """End an OpenMP pool of this thread. Pools of other threads stay alive, and are carried."""
     if controller.user_api == "openmp":
         with contextlib.suppress(AttributeError):
             _symbols.function(controller.filepath, "omp_pause_resource_all", "int(int)")(_OMP_PAUSE_HARD)
+
+
+def _end_openblas(controller: Any) -> None:
+    """End an OpenBLAS pool by the function that the library itself calls before each fork."""
+    if controller.internal_api == "openblas" and controller.threading_layer == "pthreads":
+        with contextlib.suppress(AttributeError):
+            _symbols.function(controller.filepath, "blas_thread_shutdown_", "int()")()
 
 
 def _size_resting_openblas(controller: Any, n_threads: int) -> bool:

@@ -307,6 +307,7 @@ class ProcessTransaction(MagicTransaction):
         from magicheap import _environment, _exit, _files, _files_again, _known_pools, _resumed
 
         renew, take_up, rehearse = _environment.renew, _resumed.take_up, _exit.rehearse
+        renew_threads = _resumed.renew_threads
         take_up_files = _files_again.take_up
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
@@ -328,17 +329,14 @@ class ProcessTransaction(MagicTransaction):
                 call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
             call(lib.mh_arm, self._tx)
             lib.mh_rehearse(self._tx)
-            for thread, library, n_switches in _known_pools.known_threads():
-                call(lib.mh_know_thread, self._tx, thread, library.encode(), n_switches)
+            for thread, library in _known_pools.name_threads():
+                call(lib.mh_know_thread, self._tx, thread, library.encode())
             lib.mh_hold_signals(self._tx)
-            spared, file = _resumed.settle(), self._file()
-            try:
-                child = os.fork()
-            finally:
-                _resumed.put_back(spared)
+            file = self._file()
+            child = self._copy() if kept.has_threads else _fork()
             if child == 0:
                 _kept.append((self, kept, held))  # P3
-                self._take_up(renew, take_up, rehearse, kept, take_up_files, held, changes, file)  # P4
+                self._take_up(renew, take_up, renew_threads, rehearse, kept, take_up_files, held, changes, file)  # P4
                 return
             self._commit_watched(lib.mh_commit_child, child)
         finally:
@@ -348,16 +346,25 @@ class ProcessTransaction(MagicTransaction):
         _log.info("committed %s", file)
         self._link()
         if doubt:
-            self._warn(
-                f"{self.path}: {doubt}: seed it after the with, or in a handler of "
-                "os.register_at_fork(after_in_child=...)"
-            )
+            # no handler of a fork runs beside threads
+            handler = "" if kept.has_threads else ", or in a handler of os.register_at_fork(after_in_child=...)"
+            self._warn(f"{self.path}: {doubt}: seed it after the with{handler}")
         self._keep_to_bound()
+
+    def _copy(self) -> int:
+        """Do what _fork does, with all threads."""
+        from magicheap import _exit
+
+        _exit.settle()
+        child = ffi.new("int *")
+        call(lib.mh_copy, self._tx, child)
+        return int(child[0])
 
     def _take_up(
         self,
         renew: Callable[[Any], bool],
         take_up: Callable[[Resumed, Kept], None],
+        renew_threads: Callable[[], None],
         rehearse: Callable[[], None],
         kept: Kept,
         take_up_files: Callable[[Held, str], None],
@@ -386,6 +393,9 @@ class ProcessTransaction(MagicTransaction):
                         take_up_files(held, self.path)
                 if changes is not None:
                     _kernel.take_up(changes, directory)
+                call(lib.mh_revive)
+                if kept.has_threads:
+                    renew_threads()
         except BaseException as error:
             if is_rehearsal:
                 lib.mh_rehearsed()
@@ -405,6 +415,16 @@ def _words_of(started: Any) -> list[str]:
     """Return the arguments alone."""
     block: bytes = ffi.unpack(started.strings, started.arguments_bytes)
     return block.decode(_ENCODING, _ERRORS).split("\0")[:-1]
+
+
+def _fork() -> int:
+    from magicheap import _resumed
+
+    spared = _resumed.settle()
+    try:
+        return os.fork()
+    finally:
+        _resumed.put_back(spared)
 
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:

@@ -16,7 +16,7 @@ import re
 import sys
 from typing import NamedTuple
 
-from magicheap import _drawers, _generators, _symbols
+from magicheap import _drawers, _generators, _seeds, _symbols
 from magicheap._cpython_library import process_config, renew_names, renew_uuid
 from magicheap._errors import MagicHeapError
 
@@ -45,15 +45,18 @@ class Kept(NamedTuple):
     unknown: tuple[str, ...]  # generators that may repeat their numbers
 
 
-def prepare() -> Kept:
-    """Find the generators of loaded libraries."""
+def prepare(has_threads: bool) -> Kept:
+    """Find the generators of loaded libraries. With other threads, no handler of a fork will run in a resumed
+    process."""
     steps: list[tuple[str, Callable[[], object]]] = [
         (name, step) for name, step in _STEPS.items() if name in sys.modules
     ]
     steps += [(f"OpenSSL ({path})", _Openssl(path)) for path in _mapped_files(r"/libcrypto[^/]*\.so[^/]*")]
     steps += _drawers.sqlite_resets(_mapped_files(r"/libsqlite3[^/]*\.so[^/]*"))
+    if has_threads and (own := _seeds.of_functions()):
+        steps.append(("random", own))
     generators, unknown = _generators.find()
-    return Kept((*steps, *generators), (*_drawers.unknown(), *unknown))
+    return Kept((*steps, *generators), (*_drawers.unknown(not has_threads), *unknown))
 
 
 def take_up(kept: Kept) -> None:

@@ -37,9 +37,17 @@ from magicheap import (
     _seeds,
     _streams,
     _surroundings,
+    _threads,
 )
 from magicheap._cpython import child_handlers
-from magicheap._cpython_library import default_temporary_directory, forgets_threads, renew_native_id
+from magicheap._cpython_library import (
+    default_temporary_directory,
+    forgets_threads,
+    renew_native_id,
+    renew_running_loops,
+    running_loops,
+)
+from magicheap._errors import UnsupportedError
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -48,6 +56,8 @@ if TYPE_CHECKING:
 
 _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
 _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
+
+_loops: list[dict[object, Any]] = []  # notes of threads in which an event loop runs
 
 
 # The start of a resumed process: sys.orig_argv, how many of its items come before sys.argv, the environment as
@@ -70,6 +80,7 @@ class Kept(NamedTuple):
     seeds: _reseed.Kept
     pools: _pools.Kept
     exit: _exit.Kept
+    has_threads: bool  # others, which are carried
     has_own_arguments: bool  # the program has changed sys.argv, from arguments that are equal in each resumed process
     own_name: str | None  # the first item, if the program has changed that
 
@@ -95,7 +106,12 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
         and tempfile.tempdir is not None
         and tempfile.tempdir == default_temporary_directory(tempfile)
     )
-    environment, seeds = _environment.changes(initial), _reseed.prepare()
+    has_threads = _threads.are_there()
+    if has_threads and not running_loops(_loops):
+        raise UnsupportedError(
+            "an event loop runs in another thread, in a way that this Python's asyncio does not tell"
+        )
+    environment, seeds = _environment.changes(initial), _reseed.prepare(has_threads)
     areas = _environment.inherited(initial)
     _environment.keep_places(initial, environment)
     circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
@@ -110,6 +126,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
         seeds,
         pools,
         _exit.prepare(),
+        has_threads,
         _asked_arguments.has_changed(),
         _own_name(),
     )
@@ -170,6 +187,15 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
         _pools.take_up(kept.pools)
         _streams.take_up(kept.streams)
     _exit.take_up(kept.exit)
+
+
+def renew_threads() -> None:
+    """Give the carried threads of Python the ids that they have in the kernel now, and their loops that of the
+    process."""
+    for thread in threading.enumerate():
+        if (number := lib.mh_thread_id(thread.ident or 0)) > 0:
+            renew_native_id(thread, number)
+    renew_running_loops(_loops)
 
 
 def _take_up_arguments(orig_argv: list[str], n_skipped: int, kept: Kept) -> None:

@@ -80,6 +80,13 @@ def shorter(handler: object) -> object:
     return _real[0].__get__(own) if is_own and _real else None
 
 
+def of_functions() -> Any:
+    """Return what seeds the generator that serves random's functions, as random's fork handler does; None: there is
+    none."""
+    own = global_random() if "random" in sys.modules else None
+    return None if own is None else own.seed
+
+
 def state_of(generator: Any) -> Any:
     return _real[1](generator), generator.gauss_next
 

@@ -1,4 +1,4 @@
-"""The other threads of this process: their libraries, and whether they rest.
+"""The other threads of this process, and whose they are.
 
     for thread in others():
         print(thread.library, thread.name)
@@ -35,7 +35,6 @@ _TASKS = "/proc/self/task"
 _WORD_BYTES = 8
 # the examined part of a stack; arbitrary: threads that wait for work have used 2 KiB, Python's some more
 _STACK_BYTES = 1 << 18
-_FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
 # PF_EXITING of include/linux/sched.h: pthread_join returns shortly before its thread disappears from /proc
 _IS_EXITING = 0x4
 # Libraries in which every thread begins, and the interpreter: a thread never belongs to these.
@@ -49,14 +48,11 @@ class Thread(NamedTuple):
     id: int  # the kernel's
     name: str  # a Python thread's name with its function; else the kernel's name, of at most 15 bytes
     library: str  # the name of its import, or of its file; "": the program's own, or unknown
-    python: threading.Thread | None
-    waits_in: str  # "": it runs; else the number of a system call
-    n_switches: int  # context switches: a waiting thread with an unchanged count has not run
 
-    def is_idle(self) -> bool:
-        """Return whether it waits for another thread of this process, without a timeout, or with one that has not
-        expired."""
-        return self.waits_in == str(_FUTEX)
+
+def are_there() -> bool:
+    """Return whether this process has other threads. OSError: /proc does not list them."""
+    return len(os.listdir(_TASKS)) > 1
 
 
 def others() -> list[Thread]:
@@ -89,22 +85,17 @@ def library_of(path: str) -> str:
 def _look(number: int, code: _Code, python: threading.Thread | None, frames: dict[int, FrameType]) -> Thread | None:
     try:
         flags = int(_read(number, "stat").rpartition(")")[2].split()[6])
-        status, call = _read(number, "status"), _read(number, "syscall")
+        name, words = _read(number, "comm").rstrip("\n"), _read(number, "syscall").split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError:  # A2
-        flags, status, call = 0, _read(number, "status"), "running"
+        flags, name, words = 0, "", []
     if flags & _IS_EXITING:
         return None
-    values = dict(re.findall(r"^(\w+):\t(.*)$", status, re.MULTILINE))
-    n_switches = int(values["voluntary_ctxt_switches"]) + int(values["nonvoluntary_ctxt_switches"])
-    words = call.split()
-    is_waiting = len(words) >= 3 and values["State"][0] != "R"
-    ident, path = code.on_stack(int(words[-2], 16), frames) if is_waiting else (0, "")
+    ident, path = code.on_stack(int(words[-2], 16), frames) if len(words) >= 3 else (0, "")  # else it runs
     frame = frames.get(python.ident if python is not None and python.ident else ident)
     library = _library_of_frames(frame) if frame is not None else library_of(path) if path else ""
-    name = describe(python) if python else values["Name"]
-    return Thread(number, name, library, python, words[0] if is_waiting else "", n_switches)
+    return Thread(number, describe(python) if python else name, library)
 
 
 def describe(thread: threading.Thread) -> str:

@@ -8,7 +8,9 @@
  *     registers.h     the registers of a suspended thread, as a snapshot stores them
  *     registers.S     saves and restores them
  *     call.h          a system call
- *     thread.c        state of a thread that each CPU keeps in its own way: thread pointer, shadow stack
+ *     thread.c        state of a thread that each CPU keeps in its own way: thread pointer, shadow stack, a call that a
+ *                     signal has interrupted
+ *     clone.S         of the library: the first instructions of a thread, and the last of a signal handler
  *     relocations.h   relocation types, named by their purpose
  *     cpu.c           what the CPU can do
  *     stubs.S         of the library: entry points that stand in for other functions
@@ -70,6 +72,20 @@ static inline long mhi_raw_6(long number, long a, long b, long c, long d, long e
 int mhi_arch_thread_pointer(uint64_t *address);
 int mhi_arch_set_thread_pointer(uint64_t address);
 int mhi_arch_shadow_stack(uint64_t *features); /* the enabled ones; 0: none, or the machine has no shadow stack */
+
+/* A system call that a thread waits in: its number and arguments, and the thread's stack pointer and instruction
+ * pointer behind it. */
+typedef struct { uint64_t number, arguments[6], stack, code; } mhi_waiting;
+/* If the context that a signal handler got was interrupted in this very call, and the call would fail with EINTR,
+ * changes the context so that the thread makes the call again; returns whether it was. */
+bool mhi_arch_call_again(void *context, const mhi_waiting *call);
+
+/* Makes a thread as clone does. It begins on `stack`, growing down, by `begin`, which must not return. Returns its id
+ * or -errno. */
+long mhi_arch_clone(uint64_t flags, void *stack, int *id_address, uint64_t thread_pointer, void (*begin)(void *),
+                    void *argument);
+
+void mhi_arch_signal_return(void); /* where a signal handler returns to: the restorer of the kernel's sigaction */
 
 /* Overwrites the first instructions of this vdso function, at `place`, with the equivalent system call. Writes nothing
  * if the C library calls no vdso function of this name. */

@@ -269,11 +269,18 @@ int mh_set_command(mh_transaction *tx, const char *command, bool is_watched, mh_
 /* After mh_begin: makes this thread's next fork() a commit. Obstacles are looked for before, as far as possible:
  * MH_ERR_UNSUPPORTED names one, and nothing is armed. */
 int mh_arm(mh_transaction *tx, mh_error *err);
-/* Between mh_arm and fork(), declares that another thread, by its kernel id, belongs to `library`. If n_switches is not
- * 0, the commit may lose the thread, provided that it has slept since its n_switches-th context switch (the sum of both
- * *_ctxt_switches of /proc/self/task/ID/status) until the fork is done. Otherwise, and beyond some hundreds of declared
- * threads, a living thread prevents the commit. */
-int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t n_switches, mh_error *err);
+/* In the place of fork(), of a process whose other threads are to be carried: stops them, copies the process without
+ * any handler of fork, and lets them go on. *child is 0 in a resumed process, where they do not run before the caller
+ * has restored its own state and calls mh_revive. MH_ERR_UNSUPPORTED names threads that can't be carried; they go
+ * on. With Python, its lock is held meanwhile. */
+int mh_copy(mh_transaction *tx, int *child, mh_error *err);
+/* In a resumed process, once: makes its pipes, epoll sets and the like anew, where /dev/null was open until now, and
+ * begins its other threads. If it fails, the process must end or execute a program. */
+int mh_revive(mh_error *err);
+/* The kernel's id of the thread with this pthread_t, where mh_revive has begun it; 0: it has not. */
+int mh_thread_id(uint64_t thread);
+/* Between mh_arm and the copy, declares that another thread, by its kernel id, belongs to `library`: for messages. */
+int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error *err);
 /* Between mh_arm and fork(): asks for a rehearsal. After the child has written the snapshot, a child of it continues as
  * a resumed process would, with made-up arguments, streams on /dev/null, and mh_read_resumed false. The caller performs
  * the steps of every resumed process and then calls mh_rehearsed, which records the pages written so far and exits. The

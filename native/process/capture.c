@@ -29,6 +29,7 @@
 #include "error.h"
 #include "process/obstacles.h"
 #include "process/process.h"
+#include "process/threads.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
 
@@ -100,6 +101,15 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
                           });
 }
 
+static int fail_owned(capture *c, int thread)
+{
+    const char *library = mhi_known_library(&c->to->known, thread);
+    return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0,
+                    "thread '%s'%s%s holds a lock that knows its owner, which has another id in a later run: let it "
+                    "come to rest in the body",
+                    mhi_threads_name(thread), *library != '\0' ? " of " : "", library);
+}
+
 /* The page cache makes a huge page only of bytes that one call writes: so pieces end at huge pages of the file. The
  * kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. Memory that
  * changes meanwhile (our own stack, and the rseq area where the kernel notes our CPU) is copied, and the copy is
@@ -108,6 +118,7 @@ static int write_memory(capture *c, uint64_t start, uint64_t end)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     uint64_t rseq = c->to->process.pr_rseq;
+    int owner;
     bool is_alive = (here >= start && here < end) || (rseq >= start && rseq < end);
     for (uint64_t place = start, size; place < end; place += size) {
         const void *piece = (const void *)place;
@@ -115,6 +126,8 @@ static int write_memory(capture *c, uint64_t start, uint64_t end)
         size = size < end - place ? size : end - place;
         if (is_alive)
             piece = memcpy(c->to->piece, piece, size);
+        if (c->to->has_threads && (owner = mhi_threads_owner(piece, size)) != 0)
+            return fail_owned(c, owner);
         int result = mhi_sys_pwrite_all(c->to->fd, piece, size, c->to->file_end);
         if (result < 0)
             return fail(c, result, "the new snapshot can't be written");

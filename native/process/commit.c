@@ -118,16 +118,16 @@ void mhi_process_disarm(mhi_process *own)
     own->capture = NULL;
 }
 
-int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t n_switches, mh_error *err)
+int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error *err)
 {
     const mhi_process *own = mhi_process_of(tx);
     if (own == NULL || own->capture == NULL)
-        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no commit that could lose a thread: mh_arm comes before");
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no commit that knows threads: mh_arm comes before");
     mhi_known_threads *known = &own->capture->known;
     if (known->n == MHI_KNOWN_THREADS)
         return MH_OK;
     mhi_known_thread *added = &known->items[known->n++];
-    *added = (mhi_known_thread){ .thread = thread, .n_switches = n_switches };
+    *added = (mhi_known_thread){ .thread = thread };
     snprintf(added->library, sizeof added->library, "%s", library);
     return MH_OK;
 }
@@ -162,6 +162,10 @@ static int wait_for(int child, const mhi_capture *capture, mhi_progress *progres
                         WTERMSIG(how));
     if (capture->status != MH_OK && err != NULL)
         *err = capture->error;
+    if (capture->status == MH_OK && capture->has_threads && capture->is_rehearsed && !capture->has_rehearsed)
+        return mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                        "a later run could not go on: it needs a lock that another thread holds, which goes on only "
+                        "behind it; let the threads come to rest in the body, or start them after the with");
     return capture->status;
 }
 

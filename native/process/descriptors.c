@@ -33,6 +33,7 @@
 #include "error.h"
 #include "process/obstacles.h"
 #include "process/process.h"
+#include "process/remade.h"
 #include "python/teardown.h"
 #include "snapshot/checksum.h"
 #include "sys/sys.h"
@@ -391,17 +392,41 @@ static bool is_hdf5(int fd)
            memcmp(start, "\x89HDF\r\n\x1a\n", sizeof start) == 0;
 }
 
+static void tell_obstacle(collection *into, const open_file *file, const char *stream, bool is_file)
+{
+    char text[256];
+    if (stream != NULL)
+        snprintf(text, sizeof text, "a copy of %s", stream);
+    else if (file->has_lock)
+        snprintf(text, sizeof text, "a file that holds a lock (%.160s%s)", file->target,
+                 is_hdf5(file->fd) ? "; HDF5_USE_FILE_LOCKING=FALSE takes none" : "");
+    else if (is_file)
+        snprintf(text, sizeof text, "a file that was written to in a way that a later run can't repeat (%.160s)",
+                 file->target);
+    else
+        tell(text, sizeof text, file);
+    mhi_obstacles_add(&into->found, "descriptor %d is %s", file->fd, text);
+}
+
+static int read_open(collection *into, open_file *file)
+{
+    int result = read_file(file);
+    if (result < 0)
+        into->failed = file->fd;
+    return result;
+}
+
+static bool is_gone(int result) { return result == -EBADF || result == -ENOENT; } /* another thread has closed it */
+
 static int take(void *context, int reader, int fd)
 {
     collection *into = context;
     open_file file = { .fd = fd };
     if (fd <= 2 || fd == reader || is_among(into->known->own, into->known->n_own, fd))
         return 0;
-    int result = read_file(&file);
-    if (result < 0) {
-        into->failed = fd;
-        return result == -EBADF || result == -ENOENT ? 0 : result; /* another thread has closed the descriptor */
-    }
+    int result = read_open(into, &file);
+    if (result < 0)
+        return is_gone(result) ? 0 : result;
     if (is_among(into->known->held, into->known->n_held, fd))
         return record_held(into, &file);
     if (is_inherited(&file))
@@ -410,18 +435,22 @@ static int take(void *context, int reader, int fd)
     bool is_file = can_be_opened_again(&file);
     if (stream == NULL && !file.has_lock && is_file && is_untouched(&file))
         return record(into, &file);
-    char text[256];
-    if (stream != NULL)
-        snprintf(text, sizeof text, "a copy of %s", stream);
-    else if (file.has_lock)
-        snprintf(text, sizeof text, "a file that holds a lock (%.160s%s)", file.target,
-                 is_hdf5(fd) ? "; HDF5_USE_FILE_LOCKING=FALSE takes none" : "");
-    else if (is_file)
-        snprintf(text, sizeof text, "a file that was written to in a way that a later run can't repeat (%.160s)",
-                 file.target);
-    else
-        tell(text, sizeof text, &file);
-    mhi_obstacles_add(&into->found, "descriptor %d is %s", fd, text);
+    if (stream != NULL || is_file || !mhi_remade_consider(fd, &file.status, file.target, file.flags))
+        tell_obstacle(into, &file, stream, is_file);
+    return 0;
+}
+
+/* Those that remade.c has considered: held for it, or refused. */
+static int take_considered(void *context, int fd)
+{
+    collection *into = context;
+    open_file file = { .fd = fd };
+    int result = read_open(into, &file);
+    if (result < 0)
+        return is_gone(result) ? 0 : result;
+    if (mhi_remade_is_inner(fd))
+        return record_held(into, &file);
+    tell_obstacle(into, &file, NULL, false);
     return 0;
 }
 
@@ -461,7 +490,10 @@ int mhi_descriptors_collect(mhi_descriptors *out, const mhi_descriptors_known *k
 {
     *out = (mhi_descriptors){ 0 };
     collection into = { .out = out, .known = known, .failed = -1 };
+    mhi_remade_forget();
     int result = mhi_each_number("/proc/self/fd", take, &into), status = MH_OK;
+    if (result == 0)
+        result = mhi_remade_join(take_considered, &into);
     if (result < 0) {
         status = into.failed < 0 ? mhi_fail_sys(err, result, "cannot list the open descriptors in /proc/self/fd")
                                  : mhi_fail_sys(err, result, "cannot tell what descriptor %d is", into.failed);

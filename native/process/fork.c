@@ -34,6 +34,9 @@
 #include "process/fork.h"
 #include "process/obstacles.h"
 #include "process/process.h"
+#include "process/remade.h"
+#include "process/threads.h"
+#include "python/lock.h"
 #include "sys/sys.h"
 
 /* The capture of this thread's next fork; NULL: an ordinary fork. In static TLS, which a fork handler may access
@@ -45,6 +48,7 @@ static uint64_t inherited_mask;
 /* as pr_ids; libraries detect a fork by comparing the process id with a remembered one */
 static uint32_t ids[MHI_IDS_MAX];
 static uint32_t n_ids;     /* MHI_IDS_MAX + 1: there were more */
+static bool is_held_back;  /* this process was resumed, and its other threads are not there yet */
 static bool holds_signals; /* resumed processes keep signals blocked until mh_release_signals */
 /* stored by the launcher, through the address in pr_arguments; NULL: this process was not resumed */
 static mhi_arguments *arguments;
@@ -62,12 +66,18 @@ static void note_id(void)
     n_ids += n_ids <= MHI_IDS_MAX;
 }
 
+static int check_alone(mhi_capture *capture)
+{
+    int status = mhi_threads_check(&capture->known, &capture->error);
+    return status == MH_OK ? mhi_remade_take(&capture->error) : status;
+}
+
 /* A prepare handler can't stop the fork: the child of a refused commit ends at once, and the parent finds the
  * reason. */
 static void prepare(void)
 {
     if (armed != NULL)
-        armed->refusal = mhi_threads_check(&armed->known, &armed->error);
+        armed->refusal = check_alone(armed);
 }
 
 /* Meanwhile the child writes to the other members of the capture. */
@@ -80,6 +90,28 @@ static void parent(void)
     armed = NULL;
 }
 
+/* In the child that writes. Returns only in the rehearsal. */
+static void write_image(mhi_capture *capture)
+{
+    mhi_sys_die_with_parent();
+    capture->status = capture->refusal == MH_OK ? mhi_capture_write(capture) : capture->refusal;
+    if (capture->status != MH_OK || !capture->is_rehearsed || (arguments = mhi_rehearsal_begin(capture)) == NULL)
+        mhi_sys_exit(0);
+}
+
+/* The first steps of a resumed process. */
+static void begin_resumed(void)
+{
+    environ = arguments->ar_envp;
+    inherited_mask = arguments->ar_blocked;
+    note_id();
+    mhi_writer_disown(armed_writer);
+    __fpurge(stdin); /* drops what the committing process had read ahead */
+    mhi_descriptors_remember();
+    if (!holds_signals)
+        mh_release_signals();
+}
+
 static void child(void)
 {
     mhi_capture *capture = armed;
@@ -90,20 +122,45 @@ static void child(void)
         return;
     }
     armed = NULL;
-    if (mhi_registers_save(&capture->process.pr_registers) == 0) {
-        mhi_sys_die_with_parent();
-        capture->status = capture->refusal == MH_OK ? mhi_capture_write(capture) : capture->refusal;
-        if (capture->status != MH_OK || !capture->is_rehearsed || (arguments = mhi_rehearsal_begin(capture)) == NULL)
-            mhi_sys_exit(0);
+    if (mhi_registers_save(&capture->process.pr_registers) == 0)
+        write_image(capture);
+    begin_resumed();
+}
+
+int mh_copy(mh_transaction *tx, int *child, mh_error *err)
+{
+    mhi_capture *capture = armed;
+    const mhi_process *own = mhi_process_of(tx);
+    *child = 0;
+    if (own == NULL || own->capture == NULL || own->capture != capture)
+        return mhi_fail(err, MH_ERR_ARGUMENT, 0, "there is no commit to make a copy for: mh_arm comes before");
+    int lock = mhi_python_hold(), status = mhi_threads_stop(&capture->known, err);
+    if (status == MH_OK && (status = mhi_remade_take(err)) != MH_OK)
+        mhi_threads_go();
+    if (status == MH_OK) {
+        armed = NULL;
+        capture->is_forked = capture->has_threads = true;
+        if (mhi_registers_save(&capture->process.pr_registers) != 0) {
+            begin_resumed();
+            is_held_back = true;
+        } else if ((*child = mhi_sys_fork()) == 0) {
+            write_image(capture);
+            begin_resumed(); /* the rehearsal */
+        } else {
+            mhi_threads_go();
+            status = *child > 0 ? MH_OK : mhi_fail_sys(err, *child, "cannot copy this process");
+        }
     }
-    environ = arguments->ar_envp; /* from here on, this is a resumed process */
-    inherited_mask = arguments->ar_blocked;
-    note_id();
-    mhi_writer_disown(armed_writer);
-    __fpurge(stdin); /* drops what the committing process had read ahead */
-    mhi_descriptors_remember();
-    if (!holds_signals)
-        mh_release_signals();
+    mhi_python_let(lock);
+    return status;
+}
+
+int mh_revive(mh_error *err)
+{
+    bool is_due = is_held_back;
+    is_held_back = false;
+    int status = arguments == NULL || mhi_rehearsal_is_on() ? MH_OK : mhi_remade_make(err);
+    return status == MH_OK && is_due ? mhi_threads_revive(err) : status;
 }
 
 void mh_hold_signals(mh_transaction *tx)

@@ -74,9 +74,6 @@ static int read_task(const char *path, task *found)
 /* Whether the task has ended, or is about to end and has done all its work. */
 static bool is_ending(const task *found) { return found->flags & TASK_IS_EXITING; }
 
-/* jemalloc's thread, as in libarrow: jemalloc's fork handlers end it and start another. */
-static bool survives_fork(const task *found) { return strcmp(found->name, "jemalloc_bg_thd") == 0; }
-
 /* ---- children ---- */
 
 static int add_child(mhi_obstacles *found, int child)
@@ -137,29 +134,12 @@ static int own_number(void)
     return slash == NULL ? mhi_sys_thread_id() : (int)strtol(slash + 1, NULL, 10);
 }
 
-static const mhi_known_thread *find_known(const mhi_known_threads *known, int thread)
+const char *mhi_known_library(const mhi_known_threads *known, int thread)
 {
     for (size_t i = 0; i < known->n; i++)
         if (known->items[i].thread == thread)
-            return &known->items[i];
-    return NULL;
-}
-
-/* Whether a thread has slept since n_switches context switches: one that was woken runs until it has switched again. */
-static int read_rests(int thread, uint64_t n_switches, bool *rests)
-{
-    char path[48], text[4 << 10];
-    unsigned long long voluntary, forced;
-    snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
-    int result = mhi_sys_read_text(path, text, sizeof text);
-    if (result < 0)
-        return result;
-    const char *state = strstr(text, "\nState:\tS"), *counts = strstr(text, "\nvoluntary_ctxt_switches:");
-    *rests =
-        state != NULL && counts != NULL &&
-        sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu", &voluntary, &forced) == 2 &&
-        voluntary + forced == n_switches;
-    return 0;
+            return known->items[i].library;
+    return "";
 }
 
 static int add_thread(void *context, int reader, int thread)
@@ -172,14 +152,11 @@ static int add_thread(void *context, int reader, int thread)
         return 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
     int result = read_task(path, &its);
-    const mhi_known_thread *known = find_known(search->known, thread);
-    bool may_be_lost = known != NULL && known->n_switches > 0, rests = false;
-    if (result == 0 && may_be_lost)
-        result = read_rests(thread, known->n_switches, &rests);
+    const char *library = mhi_known_library(search->known, thread);
     /* pthread_join returns a little before the thread leaves /proc */
-    if (result == 0 && !rests && !is_ending(&its) && !survives_fork(&its))
-        mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is %s", thread, its.name, known != NULL ? " of " : "",
-                          known != NULL ? known->library : "", may_be_lost ? "at work" : "running");
+    if (result == 0 && !is_ending(&its))
+        mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is running", thread, its.name,
+                          *library != '\0' ? " of " : "", library);
     return result == -ENOENT || result == -ESRCH ? 0 : result;
 }
 

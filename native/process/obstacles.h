@@ -26,7 +26,6 @@ enum { MHI_KNOWN_THREADS = 256, MHI_LIBRARY_BYTES = 64 };
 /* A thread that mh_know_thread has declared. */
 typedef struct {
     int thread;
-    uint64_t n_switches;             /* 0: the thread must not be lost */
     char library[MHI_LIBRARY_BYTES]; /* cut to fit */
 } mhi_known_thread;
 
@@ -35,9 +34,11 @@ typedef struct {
     mhi_known_thread items[MHI_KNOWN_THREADS];
 } mhi_known_threads;
 
+const char *mhi_known_library(const mhi_known_threads *known, int thread); /* "": unknown */
+
 /* Called after all other prepare handlers, some of which end threads, and again before the other parent handlers.
- * MH_ERR_UNSUPPORTED names the other living threads, which the fork loses. A thread that may be lost is allowed if it
- * has slept ever since, so that it holds no lock and has no work. Allocates nothing and takes no lock. */
+ * MH_ERR_UNSUPPORTED names the other living threads, which the fork loses: one that began after the caller had decided
+ * for a fork. Allocates nothing and takes no lock. */
 int mhi_threads_check(const mhi_known_threads *known, mh_error *err);
 
 /* Whether a mapping lies in the launcher's region, which no image has. */

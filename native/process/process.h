@@ -6,6 +6,7 @@
  *     rehearsal.c   in the child, after the capture: finds the pages that every resumed process writes to
  *     commit.c      in the parent: turns the capture into a published snapshot
  *     descriptors.c, obstacles.c    the files that are opened again, and what can't be carried
+ *     threads.c     the other threads: stopped before a copy of the process is written, revived in a resumed one
  *     state.c       the kernel's state of the process besides its memory, at the start and now
  *
  * Parent and child share one area of memory, the capture. It lies in the launcher's region, so no image contains it.
@@ -45,6 +46,8 @@ typedef struct mhi_capture {
     uint64_t n_scrubs;
     uint64_t inherited_mask; /* signals that were blocked when the process started */
     bool is_forked;          /* the fork is over, so no thread is armed with this capture */
+    bool has_threads;        /* the image carries the other threads, which stand still */
+    bool has_rehearsed;      /* the rehearsal has come to its end */
     int refusal;             /* found by the prepare handler; MH_OK: none */
     mh_error late_refusal;   /* found by the parent handler */
     mhi_known_threads known;

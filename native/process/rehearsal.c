@@ -188,6 +188,7 @@ void mh_rehearsed(void)
     mhi_capture *capture = rehearsed;
     if (capture == NULL)
         return;
+    capture->has_rehearsed = true;
     touch_as_at_exit(capture);
     int pagemap = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
     for (uint64_t i = 0; pagemap >= 0 && i < capture->n_segments; i++)

@@ -19,6 +19,7 @@
 
 #include "error.h"
 #include "magicheap.h"
+#include "python/lock.h"
 #include "python/pymalloc.h"
 #include "sys/sys.h"
 
@@ -125,6 +126,24 @@ int mh_give_leave(const char *module, mh_error *err)
         its.forget_error();
     its.unlock(state);
     return is_set ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s can't be given a function", module);
+}
+
+/* ---- its lock ---- */
+
+static void (*let)(int); /* looked up before the lock is held: the loader's lock may not be free then */
+
+int mhi_python_hold(void)
+{
+    int (*is_there)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsInitialized");
+    int (*hold)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
+    let = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
+    return is_there != NULL && hold != NULL && let != NULL && is_there() ? hold() : -1;
+}
+
+void mhi_python_let(int token)
+{
+    if (token >= 0)
+        let(token);
 }
 
 /* ---- the C library's environment ---- */

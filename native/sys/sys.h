@@ -5,6 +5,7 @@
  */
 #ifndef MHI_SYS_H
 #define MHI_SYS_H
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,6 +61,35 @@ int mhi_sys_is_same_open(int fd, int other);
 int mhi_sys_socket_option(int fd, int option);               /* of SOL_SOCKET, one that is an int */
 int mhi_sys_socket_peer(int fd, void *address, size_t size); /* a struct sockaddr, cut off after size */
 
+/* ---- Descriptors of no file: made close-on-exec ---- */
+
+typedef struct {
+    int clock;
+    unsigned flags;                                     /* TFD_* */
+    int64_t value_s, value_ns, interval_s, interval_ns; /* what is left, and what comes behind it */
+} mhi_sys_timer;
+int mhi_sys_event(uint64_t count, bool is_semaphore);
+int mhi_sys_epoll(void);
+int mhi_sys_epoll_add(int set, int fd, uint32_t events, uint64_t data);
+int mhi_sys_timer_make(const mhi_sys_timer *timer);
+int mhi_sys_signals(uint64_t mask); /* a signalfd */
+int mhi_sys_pipe(int ends[2]);
+int mhi_sys_socket_pair(int type, int ends[2]); /* of AF_UNIX; type: SOCK_* */
+int mhi_sys_shut(int fd, int how);              /* SHUT_* */
+int mhi_sys_set_flags(int fd, uint32_t flags);  /* O_* that fcntl can change */
+int mhi_sys_dup_as(int fd, int other, bool is_cloexec);
+int64_t mhi_sys_unread(int fd); /* bytes that can be read */
+int mhi_sys_pipe_capacity(int fd);
+int mhi_sys_set_pipe_capacity(int fd, uint64_t bytes);
+/* What could be read, which stays: its size. -EOPNOTSUPP: more than bytes, such as descriptors. */
+int64_t mhi_sys_peek_pipe(int fd, void *buffer, size_t size);
+int64_t mhi_sys_peek_socket(int fd, void *buffer, size_t size);
+int mhi_sys_write_all(int fd, const void *buffer, size_t size);
+bool mhi_sys_is_nameless_socket(int fd);
+/* Of a socket of AF_UNIX by its inode: that of the socket at the other end, and 1 + SHUT_*, 0: not shut. -ENOTCONN:
+ * there is none, or it has been closed; -ENOENT: no such socket here. */
+int mhi_sys_unix_peer(uint64_t inode, uint64_t *peer, int *shut);
+
 /* The beginning of a file of /proc, as far as there is room, NUL-terminated. 0 or -errno. */
 int mhi_sys_read_text(const char *path, char *text, size_t size);
 
@@ -106,14 +136,35 @@ typedef struct {
 /* -EOPNOTSUPP: the kernel can't return where it stores the thread id (it has no checkpoint support). */
 int mhi_sys_thread_read(mhi_sys_thread *thread);
 
+enum { MHI_RSEQ_BYTES = 32 }; /* glibc registers at least so many, even if the kernel's part is smaller */
 int mhi_sys_rseq_renew(const mhi_sys_thread *thread); /* unregisters the rseq area, and registers it again */
 
 typedef struct { uint64_t handler, flags, restorer, mask; } mhi_sys_action; /* the kernel's struct sigaction */
 int mhi_sys_action_read(int signal, mhi_sys_action *action);
 int mhi_sys_action_default(int signal);
 uint64_t mhi_sys_ignored_signals(void); /* as a mask, without real-time signals */
+typedef void mhi_sys_handler(int signal, siginfo_t *info, void *context);
+/* Has this handler called with all signals blocked, on the thread's signal stack if it has one. Also for the signals
+ * that the C library keeps for itself. */
+int mhi_sys_action_catch(int signal, mhi_sys_handler *handler, mhi_sys_action *before);
 /* of the calling thread; `how` as in sigprocmask; before: NULL is allowed */
 int mhi_sys_mask(int how, uint64_t signals, uint64_t *before);
+
+/* ---- Other threads of this process, by their ids ---- */
+
+int mhi_sys_signal_thread(int thread, int signal, void *value); /* -ESRCH: it has ended */
+bool mhi_sys_has_thread(int thread);
+/* Sleeps until somebody wakes the word, but not if it has another value, and no longer than that; -1: without end. May
+ * return at any time. */
+void mhi_sys_sleep_on(const _Atomic uint32_t *word, uint32_t value, int milliseconds);
+void mhi_sys_wake(const _Atomic uint32_t *word); /* all that sleep on it */
+int mhi_sys_clock_ns(int clock, int64_t *ns);
+/* Makes a thread with this thread pointer, which keeps its id at tid_address; `begin` gets the lower end of `stack`,
+ * and must not return. Returns the thread's id. */
+int mhi_sys_thread_begin(const mhi_sys_thread *thread, void *stack, void (*begin)(void *), void *argument);
+/* Gives the calling thread, just begun, what the kernel had of the other one, besides its signal mask and stack.
+ * `cpus`: NULL to keep those of this process. */
+int mhi_sys_thread_restore(const mhi_sys_thread *thread, const uint64_t *cpus, size_t cpus_bytes);
 
 int mhi_sys_began_ns(int64_t *ns); /* start time of this process, by the present wall clock; up to a tick early */
 void mhi_sys_exit(int status) __attribute__((noreturn)); /* at once, without any handler */

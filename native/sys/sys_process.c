@@ -21,8 +21,6 @@
 
 #include "arch/arch.h"
 
-enum { RSEQ_BYTES_MIN = 32 }; /* glibc registers so many bytes even if the kernel's part is smaller */
-
 /* Fields of /proc/PID/stat by their numbers in proc(5). */
 enum {
     START_TIME = 22,
@@ -128,7 +126,7 @@ int mhi_sys_thread_read(mhi_sys_thread *thread)
         return -errno;
     if (__rseq_size != 0) {
         thread->rseq = thread->thread_pointer + (uint64_t)__rseq_offset;
-        thread->rseq_bytes = __rseq_size < RSEQ_BYTES_MIN ? RSEQ_BYTES_MIN : __rseq_size;
+        thread->rseq_bytes = __rseq_size < MHI_RSEQ_BYTES ? MHI_RSEQ_BYTES : __rseq_size;
     }
     stack_t stack;
     if (sigaltstack(NULL, &stack) != 0)

@@ -5,11 +5,17 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 #include "process/descriptors.h"
 #include "process/obstacles.h"
+#include "process/remade.h"
+#include "process/threads.h"
 #include "sys_fault.h"
 #include "test_snapshot.h"
 
@@ -92,11 +98,90 @@ static void collect_pipe(void *context)
 {
     (void)context;
     int ends[2];
-    CHECK(pipe(ends) == 0);
+    CHECK(pipe(ends) == 0 && close(ends[1]) == 0);
     fail_each_call(collect_none, MH_ERR_UNSUPPORTED);
 }
 
 TEST(pipe_is_never_forgotten) { IN_CHILD(collect_pipe, NULL); }
+
+/* ---- descriptors that are made anew ---- */
+
+static int inner[6]; /* both ends of a pipe and of two sockets, an epoll set, an eventfd */
+
+static void open_inner(void)
+{
+    CHECK(pipe(inner) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, inner + 2) == 0);
+    CHECK((inner[4] = epoll_create1(0)) >= 0 && (inner[5] = eventfd(7, 0)) >= 0);
+    CHECK(write(inner[1], "pipe", 4) == 4 && write(inner[2], "socket", 6) == 6);
+    CHECK(epoll_ctl(inner[4], EPOLL_CTL_ADD, inner[3], &(struct epoll_event){ .events = EPOLLIN, .data.fd = 9 }) == 0);
+}
+
+static int collect_inner(mh_error *err)
+{
+    mhi_descriptors found;
+    int status = mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, err);
+    for (size_t i = 0; i < found.n_items; i++)
+        CHECK(found.items[i].is_held);
+    CHECK_EQUAL(found.n_items, status == MH_OK ? 6 : 0);
+    mhi_descriptors_release(&found);
+    return status;
+}
+
+static void collect_each(void *context)
+{
+    (void)context;
+    open_inner();
+    fail_each_call(collect_inner, MH_OK);
+}
+
+TEST(inner_descriptor_is_never_forgotten) { IN_CHILD(collect_each, NULL); }
+
+/* Whether or not it succeeds, the process still has what it had. */
+static void check_inner(void)
+{
+    char text[16];
+    struct epoll_event event;
+    uint64_t count = 0;
+    CHECK(read(inner[0], text, 16) == 4 && memcmp(text, "pipe", 4) == 0);
+    CHECK(epoll_wait(inner[4], &event, 1, 0) == 1 && event.data.fd == 9);
+    CHECK(read(inner[3], text, 16) == 6 && memcmp(text, "socket", 6) == 0);
+    CHECK(read(inner[5], &count, sizeof count) == sizeof count && count == 7);
+}
+
+static void take_each(void *context)
+{
+    mh_error err;
+    (void)context;
+    open_inner();
+    CHECK_OK(collect_inner(&err), err);
+    fail_each_call(mhi_remade_take, MH_OK);
+    check_inner();
+}
+
+TEST(taking_the_state_of_descriptors_changes_nothing) { IN_CHILD(take_each, NULL); }
+
+static void be_resumed(void *context)
+{
+    mh_error err;
+    (void)context;
+    int null = open("/dev/null", O_RDWR);
+    for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
+        CHECK(dup2(null, inner[i]) == inner[i]);
+    fail_each_call(mhi_remade_make, MH_OK);
+    CHECK_OK(mhi_remade_make(&err), err);
+    check_inner();
+}
+
+static void take_and_make(void *context)
+{
+    mh_error err;
+    open_inner();
+    CHECK_OK(collect_inner(&err), err);
+    CHECK_OK(mhi_remade_take(&err), err);
+    be_resumed(context);
+}
+
+TEST(making_descriptors_anew_fails_or_makes_all) { IN_CHILD(take_and_make, NULL); }
 
 static int remember(mh_error *err)
 {
@@ -143,6 +228,41 @@ static void *wait_twice(void *barrier)
     pthread_barrier_wait(barrier);
     pthread_barrier_wait(barrier);
     return NULL;
+}
+
+static _Atomic long n_steps;
+static _Atomic bool is_over;
+
+static void *step(void *unused)
+{
+    while (!is_over)
+        n_steps++;
+    return unused;
+}
+
+static const mhi_known_threads nobody;
+
+static int stop_and_go(mh_error *err)
+{
+    int status = mhi_threads_stop(&nobody, err);
+    if (status == MH_OK) {
+        long before = n_steps;
+        usleep(2000);
+        CHECK_EQUAL(n_steps, before);
+        mhi_threads_go();
+    }
+    for (long before = n_steps; n_steps == before;)
+        sched_yield();
+    return status;
+}
+
+TEST(threads_stand_still_or_go_on)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, step, NULL) == 0);
+    fail_each_call(stop_and_go, MH_OK);
+    is_over = true;
+    CHECK(pthread_join(thread, NULL) == 0);
 }
 
 TEST(thread_is_never_overlooked)

@@ -131,8 +131,11 @@ TEST(child_of_another_thread_is_found)
     CHECK(kill(its.child, SIGKILL) == 0 && waitpid(its.child, NULL, 0) == its.child && pthread_join(thread, NULL) == 0);
 }
 
+static _Atomic int waiting; /* the thread that waited last */
+
 static void *wait_at(void *barrier)
 {
+    waiting = gettid();
     pthread_setname_np(pthread_self(), "odd) name");
     pthread_barrier_wait(barrier);
     pthread_barrier_wait(barrier);
@@ -157,61 +160,19 @@ TEST(other_threads_are_named)
     check_free();
 }
 
-/* ---- threads that may be lost ---- */
-
-typedef struct {
-    sem_t wake, done;
-    pid_t thread;
-} sleeper;
-
-static void *wait_and_tell(void *context)
+TEST(thread_that_is_declared_is_named_with_its_library)
 {
-    sleeper *its = context;
-    its->thread = gettid();
-    do
-        CHECK(sem_post(&its->done) == 0);
-    while (sem_wait(&its->wake) == 0 && its->thread != 0);
-    return NULL;
-}
-
-static uint64_t n_switches_at_rest(pid_t thread)
-{
-    char path[64], text[4096];
-    snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
-    for (;;) {
-        unsigned long long voluntary, forced;
-        CHECK(mhi_sys_read_text(path, text, sizeof text) == 0);
-        const char *counts = strstr(text, "\nvoluntary_ctxt_switches:");
-        CHECK(counts != NULL && sscanf(counts, " voluntary_ctxt_switches: %llu nonvoluntary_ctxt_switches: %llu",
-                                       &voluntary, &forced) == 2);
-        if (strstr(text, "State:\tS") != NULL)
-            return voluntary + forced;
-        sched_yield();
-    }
-}
-
-TEST(thread_that_may_be_lost_is_an_obstacle_unless_it_has_rested_since)
-{
-    sleeper its = { .thread = 0 };
+    pthread_barrier_t barrier;
     pthread_t thread;
     mh_error err;
-    CHECK(sem_init(&its.wake, 0, 0) == 0 && sem_init(&its.done, 0, 0) == 0 &&
-          pthread_create(&thread, NULL, wait_and_tell, &its) == 0);
-    CHECK(sem_wait(&its.done) == 0);
-    const mhi_known_thread item = { .thread = its.thread,
-                                    .n_switches = n_switches_at_rest(its.thread),
-                                    .library = "libsleep" };
-    mhi_known_threads known = { .n = 1, .items = { item } };
-    CHECK_OK(mhi_threads_check(&known, &err), err);
-    CHECK(sem_post(&its.wake) == 0 && sem_wait(&its.done) == 0);
-    n_switches_at_rest(its.thread);
-    check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED,
-               " of libsleep) is at work: a later run would lose it");
-    known.items[0].n_switches = 0;
+    CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0);
+    CHECK(pthread_create(&thread, NULL, wait_at, &barrier) == 0);
+    pthread_barrier_wait(&barrier);
+    const mhi_known_threads known = { .n = 1, .items = { { .thread = waiting, .library = "libsleep" } } };
     check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED,
                " of libsleep) is running: a later run would lose it");
-    its.thread = 0;
-    CHECK(sem_post(&its.wake) == 0 && pthread_join(thread, NULL) == 0);
+    pthread_barrier_wait(&barrier);
+    CHECK(pthread_join(thread, NULL) == 0);
     check_free();
 }
 

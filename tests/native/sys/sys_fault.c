@@ -12,42 +12,56 @@
 #include "sys/sys.h"
 
 /* Result, name, parameters, arguments. A name that is missing here or in fault_link_args does not link. */
-#define SYS_FAULT_CALLS(X)                                                                                   \
-    X(int, munmap, (void *at, size_t n), (at, n))                                                            \
-    X(int, mprotect, (void *at, size_t n, int prot), (at, n, prot))                                          \
-    X(int, madvise, (void *at, size_t n, int advice), (at, n, advice))                                       \
-    X(int, membarrier_register, (void), ())                                                                  \
-    X(int, membarrier, (void), ())                                                                           \
-    X(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                            \
-    X(int, openat, (int dir, const char *name, int flags, mode_t mode), (dir, name, flags, mode))            \
-    X(int, fstat, (int fd, struct stat *out), (fd, out))                                                     \
-    X(int, stat, (const char *path, struct stat *out), (path, out))                                          \
-    X(int, lstat, (const char *path, struct stat *out), (path, out))                                         \
-    X(int, flock, (int fd, int operation), (fd, operation))                                                  \
-    X(int, fallocate, (int fd, int mode, uint64_t off, uint64_t n), (fd, mode, off, n))                      \
-    X(int, ftruncate, (int fd, uint64_t n), (fd, n))                                                         \
-    X(int, fsync, (int fd), (fd))                                                                            \
-    X(int, sync_range, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                     \
-    X(int, start_sync, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                     \
-    X(int, link_fd, (int fd, int dir, const char *name), (fd, dir, name))                                    \
-    X(int, renameat, (int dir, const char *from, const char *to), (dir, from, to))                           \
-    X(int, rename_with, (int dir, const char *from, const char *to, unsigned flags), (dir, from, to, flags)) \
-    X(int, unlinkat, (int dir, const char *name), (dir, name))                                               \
-    X(int, fchmod, (int fd, mode_t mode), (fd, mode))                                                        \
-    X(int64_t, seek_data, (int fd, uint64_t off), (fd, off))                                                 \
-    X(int64_t, seek_hole, (int fd, uint64_t off), (fd, off))                                                 \
-    X(ssize_t, pread, (int fd, void *to, size_t n, uint64_t off), (fd, to, n, off))                          \
-    X(ssize_t, pwrite, (int fd, const void *from, size_t n, uint64_t off), (fd, from, n, off))               \
-    X(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))                                              \
-    X(ssize_t, read_directory, (int fd, void *to, size_t n), (fd, to, n))                                    \
-    X(int, is_same_open, (int fd, int other), (fd, other))                                                   \
-    X(int, has_children, (void), ())                                                                         \
-    X(int, shadow_stack, (uint64_t *features), (features))                                                   \
-    X(int, thread_read, (mhi_sys_thread * thread), (thread))                                                 \
-    X(int, fork, (void), ())                                                                                 \
-    X(int, random, (void *to, size_t n), (to, n))                                                            \
-    X(ssize_t, readlink, (const char *path, char *to, size_t n), (path, to, n))                              \
-    X(int, realpath, (const char *path, char *to, size_t n), (path, to, n))
+#define SYS_FAULT_CALLS(X)                                                                                          \
+    X(int, munmap, (void *at, size_t n), (at, n))                                                                   \
+    X(int, mprotect, (void *at, size_t n, int prot), (at, n, prot))                                                 \
+    X(int, madvise, (void *at, size_t n, int advice), (at, n, advice))                                              \
+    X(int, membarrier_register, (void), ())                                                                         \
+    X(int, membarrier, (void), ())                                                                                  \
+    X(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                   \
+    X(int, openat, (int dir, const char *name, int flags, mode_t mode), (dir, name, flags, mode))                   \
+    X(int, fstat, (int fd, struct stat *out), (fd, out))                                                            \
+    X(int, stat, (const char *path, struct stat *out), (path, out))                                                 \
+    X(int, lstat, (const char *path, struct stat *out), (path, out))                                                \
+    X(int, flock, (int fd, int operation), (fd, operation))                                                         \
+    X(int, fallocate, (int fd, int mode, uint64_t off, uint64_t n), (fd, mode, off, n))                             \
+    X(int, ftruncate, (int fd, uint64_t n), (fd, n))                                                                \
+    X(int, fsync, (int fd), (fd))                                                                                   \
+    X(int, sync_range, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                            \
+    X(int, start_sync, (int fd, uint64_t off, uint64_t n), (fd, off, n))                                            \
+    X(int, link_fd, (int fd, int dir, const char *name), (fd, dir, name))                                           \
+    X(int, renameat, (int dir, const char *from, const char *to), (dir, from, to))                                  \
+    X(int, rename_with, (int dir, const char *from, const char *to, unsigned flags), (dir, from, to, flags))        \
+    X(int, unlinkat, (int dir, const char *name), (dir, name))                                                      \
+    X(int, fchmod, (int fd, mode_t mode), (fd, mode))                                                               \
+    X(int64_t, seek_data, (int fd, uint64_t off), (fd, off))                                                        \
+    X(int64_t, seek_hole, (int fd, uint64_t off), (fd, off))                                                        \
+    X(ssize_t, pread, (int fd, void *to, size_t n, uint64_t off), (fd, to, n, off))                                 \
+    X(ssize_t, pwrite, (int fd, const void *from, size_t n, uint64_t off), (fd, from, n, off))                      \
+    X(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))                                                     \
+    X(ssize_t, read_directory, (int fd, void *to, size_t n), (fd, to, n))                                           \
+    X(int, is_same_open, (int fd, int other), (fd, other))                                                          \
+    X(int, has_children, (void), ())                                                                                \
+    X(int, shadow_stack, (uint64_t *features), (features))                                                          \
+    X(int, thread_read, (mhi_sys_thread * thread), (thread))                                                        \
+    X(int, fork, (void), ())                                                                                        \
+    X(int, random, (void *to, size_t n), (to, n))                                                                   \
+    X(ssize_t, readlink, (const char *path, char *to, size_t n), (path, to, n))                                     \
+    X(int, realpath, (const char *path, char *to, size_t n), (path, to, n))                                         \
+    X(int, signal_thread, (int thread, int signal, void *value), (thread, signal, value))                           \
+    X(int, action_catch, (int signal, mhi_sys_handler *handler, mhi_sys_action *before), (signal, handler, before)) \
+    X(int, event, (uint64_t count, bool is_semaphore), (count, is_semaphore))                                       \
+    X(int, epoll, (void), ())                                                                                       \
+    X(int, epoll_add, (int set, int fd, uint32_t events, uint64_t data), (set, fd, events, data))                   \
+    X(int, pipe, (int ends[2]), (ends))                                                                             \
+    X(int, socket_pair, (int type, int ends[2]), (type, ends))                                                      \
+    X(int, set_flags, (int fd, uint32_t flags), (fd, flags))                                                        \
+    X(int, dup_as, (int fd, int other, bool is_cloexec), (fd, other, is_cloexec))                                   \
+    X(int64_t, unread, (int fd), (fd))                                                                              \
+    X(int64_t, peek_pipe, (int fd, void *to, size_t n), (fd, to, n))                                                \
+    X(int64_t, peek_socket, (int fd, void *to, size_t n), (fd, to, n))                                              \
+    X(int, write_all, (int fd, const void *from, size_t n), (fd, from, n))                                          \
+    X(int, unix_peer, (uint64_t inode, uint64_t *peer, int *shut), (inode, peer, shut))
 
 static atomic_uint_fast64_t calls;
 static atomic_uint_fast64_t armed; /* 0: none */
