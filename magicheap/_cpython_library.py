@@ -25,9 +25,11 @@ def names(function: Any, *attributes: str) -> bool:
 # ---- threading ----
 
 
-def renew_native_id(main_thread: Any, number: int) -> None:
-    """Set the main thread's native_id anew: a fork handler that CPython lacks."""
-    main_thread._native_id = number
+def native_id_setter(main_thread: Any) -> Callable[[int], None]:
+    """Return what sets the main thread's native_id anew, without a line of Python: CPython lacks that fork handler."""
+    from functools import partial
+
+    return partial(setattr, main_thread, "_native_id")
 
 
 @assumed("threading keeps a thread's id in the kernel in _native_id", module="threading")

@@ -45,6 +45,7 @@ static uint64_t inherited_mask;
 /* as pr_ids; libraries detect a fork by comparing the process id with a remembered one */
 static uint32_t ids[MHI_IDS_MAX];
 static uint32_t n_ids;     /* MHI_IDS_MAX + 1: there were more */
+static uint32_t first_id;  /* of the process that was resumed last, or loaded the library */
 static bool holds_signals; /* resumed processes keep signals blocked until mh_release_signals */
 /* stored by the launcher, through the address in pr_arguments; NULL: this process was not resumed */
 static mhi_arguments *arguments;
@@ -80,6 +81,13 @@ static void parent(void)
     armed = NULL;
 }
 
+static void release_signals(void)
+{
+    holds_signals = false;
+    if (arguments != NULL && !mhi_rehearsal_is_on())
+        mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
+}
+
 static void child(void)
 {
     mhi_capture *capture = armed;
@@ -98,13 +106,16 @@ static void child(void)
     }
     environ = arguments->ar_envp; /* from here on, this is a resumed process */
     inherited_mask = arguments->ar_blocked;
+    first_id = (uint32_t)mhi_sys_process_id();
     note_id();
     mhi_writer_disown(armed_writer);
     __fpurge(stdin); /* drops what the committing process had read ahead */
     mhi_descriptors_remember();
     if (!holds_signals)
-        mh_release_signals();
+        release_signals();
 }
+
+uint32_t mh_first_id(void) { return first_id; }
 
 void mh_hold_signals(mh_transaction *tx)
 {
@@ -114,9 +125,8 @@ void mh_hold_signals(mh_transaction *tx)
 
 void mh_release_signals(void)
 {
-    holds_signals = false;
-    if (arguments != NULL && !mhi_rehearsal_is_on())
-        mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
+    mh_rehearsed();
+    release_signals();
 }
 
 /* Handlers are reset because one that runs now could only leave a note in memory that execve discards. */
@@ -139,6 +149,7 @@ __attribute__((constructor)) static void register_handlers(void)
     mhi_sys_thread thread;
     if (mhi_sys_thread_read(&thread) == 0)
         inherited_mask = thread.signal_mask;
+    first_id = (uint32_t)mhi_sys_process_id();
     note_id();
     pthread_atfork(prepare, parent, child);
     mhi_first_move_to_front(prepare, parent, child);
