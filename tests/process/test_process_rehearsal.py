@@ -53,6 +53,7 @@ def test_what_fails_in_the_rehearsal_fails_in_each_run_and_is_told_there(life):
     with magic_transaction("x.magic"):
         print("body")
         import tempfile
+        tempfile.mktemp()
         os.register_at_fork(after_in_child=lambda: sys.modules.pop("tempfile"))
     print("done")
     """)

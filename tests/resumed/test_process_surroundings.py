@@ -62,7 +62,7 @@ def test_a_run_that_asks_is_told_that_it_is_warm(life):
         assert life.run(how, "program.py", env={"MAGICHEAP_LOG": "info"}).log[-1].startswith("warm: ")
 
 
-def test_a_variable_without_a_change_of_names_is_told_too(life):
+def test_a_run_that_asks_by_another_value_is_told_too(life):
     life.write(program(""))
     assert "body" in life.run("magic", "program.py", env={"MAGICHEAP_LOG": "none"}).out
     assert life.run("magic", "program.py", env={"MAGICHEAP_LOG": "info"}).log[-1].startswith("warm: ")
