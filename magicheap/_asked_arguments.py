@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from magicheap import _key, _pauses
+from magicheap._cpython import weak_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _arguments: _Arguments | None = None  # sys.argv while it is watched,
 _plain_arguments: list[str] = []  # and the list that it replaces
 _original: _Arguments | None = None  # likewise sys.orig_argv
 _plain_original: list[str] = []
-_others: list[_Arguments] = []  # earlier ones, which the program may hold
+_others: list[weak_reference[_Arguments]] = []  # earlier ones, which the program may hold
 _is_asked = False
 
 
@@ -64,7 +65,7 @@ def release() -> None:
     watched, _arguments = _arguments, None
     is_in_place = vars(sys).get("argv") is watched
     if watched is not None:
-        _others.append(watched)
+        _others.append(weak_reference(watched))
     if watched is not None and is_in_place:
         _plain_arguments[:] = watched
         sys.argv = _plain_arguments
@@ -90,7 +91,7 @@ def has_changed() -> bool:
         return list(vars(sys).get("argv") or ())[1:] != _key.arguments()
 
 
-def take_up(arguments: list[str]) -> None:
-    """In a resumed process: put its arguments into the lists that were sys.argv, which the program may hold."""
-    for each in _others:
-        each[:] = arguments
+def held() -> list[list[str]]:
+    """Return the lists that were sys.argv and that the program still holds: each resumed process puts its arguments
+    there, too."""
+    return [each for reference in _others if (each := reference()) is not None]

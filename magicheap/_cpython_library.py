@@ -30,9 +30,11 @@ def names(function: Any, *attributes: str) -> bool:
 # ---- threading ----
 
 
-def renew_native_id(main_thread: Any, number: int) -> None:
-    """Set the main thread's native_id anew: a fork handler that CPython lacks."""
-    main_thread._native_id = number
+def native_id_setter(main_thread: Any) -> Callable[[int], None]:
+    """Return what sets the main thread's native_id anew, without a line of Python: CPython lacks that fork handler."""
+    from functools import partial
+
+    return partial(setattr, main_thread, "_native_id")
 
 
 @assumed("threading keeps a thread's id in the kernel in _native_id", module="threading")
@@ -221,18 +223,22 @@ def default_temporary_directory(tempfile: Any) -> Any:
     return tempfile._get_default_tempdir()
 
 
+def has_names(tempfile: Any) -> bool:
+    """Tell whether temporary files were given names: then there is a generator of names."""
+    return tempfile._name_sequence is not None
+
+
 def renew_names(tempfile: Any, retired: list[object]) -> None:
     """Give temporary files other names; `retired` takes the old generator of names, which must not be freed."""
-    if tempfile._name_sequence is not None:  # it compares process ids, which repeat between containers
-        retired.append(tempfile._name_sequence)
-        tempfile._name_sequence = None
+    retired.append(tempfile._name_sequence)  # it compares process ids, which repeat between containers
+    tempfile._name_sequence = None
 
 
 @assumed("tempfile makes its names by _name_sequence, and makes that anew if it is None", module="tempfile")
 def _probe_tempfile() -> bool:
     tempfile: Any = sys.modules["tempfile"]
-    has_names = hasattr(tempfile, "_name_sequence") and callable(tempfile._get_default_tempdir)
-    return has_names and names(tempfile._get_candidate_names, "_name_sequence", "_RandomNameSequence")
+    has_both = hasattr(tempfile, "_name_sequence") and callable(tempfile._get_default_tempdir)
+    return has_both and names(tempfile._get_candidate_names, "_name_sequence", "_RandomNameSequence")
 
 
 def renew_uuid(uuid: Any, exchange: Callable[[Any], Any]) -> None:

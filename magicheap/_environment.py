@@ -2,9 +2,9 @@
 
     delta = changes(initial)          # in the committing process, after the body
     areas = inherited(initial)        # for mh_scrub
-    keep_places(initial, delta)       # for renew, in the committing process
-    is_renewed = renew(started)       # in a resumed process, with its mh_resumed
-    take_up(entries, delta)           # in a resumed process, with a list like `initial`; None: it is renewed
+    keep_places(initial, delta)       # for mh_renew_variables, in the committing process
+    needs_more(delta)                 # whether a resumed process whose variables could all be renewed has to call
+    take_up(resumed, n_left, delta)   # in a resumed process, after mh_renew_variables(resumed, left), its result
 
 `initial` is the environment at the start of the process, a list of NAME=VALUE: read_initial(), or the launcher's list
 in a process that was itself resumed.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _CHARS = ffi.typeof("char *")  # parsed here, not in each resumed process
 _OTHER = lib.MH_VARIABLE_OTHER
-_left: Any = ffi.new("uint64_t[]", 0)  # of the variables that keep_places has kept, those which renew could not
+left: Any = ffi.new("uint64_t[]", 0)  # of the variables that keep_places has kept, those which could not be renewed
 _held: dict[bytes, Area] = {}  # of values that C code asked for (E3)
 
 
@@ -107,7 +107,7 @@ def inherited(initial: list[bytes]) -> list[Area]:
 def keep_places(initial: list[bytes], delta: Delta) -> None:
     """Remember where the values are that a resumed process may replace, unless its os.environ would have another
     order."""
-    global _left
+    global left
     changed = delta.removed | delta.set.keys()
     named = _by_name(initial)
     order = [name for name in reversed(named) if name not in delta.removed]
@@ -118,7 +118,7 @@ def keep_places(initial: list[bytes], delta: Delta) -> None:
     places = [text_of(value) for _, _, value in kept]
     addresses, sizes = [address for address, _ in places], [size for _, size in places]
     call(lib.mh_keep_variables, names, addresses, sizes, bytes(use for _, use, _ in kept), len(kept))
-    _left = ffi.new("uint64_t[]", len(kept))
+    left = ffi.new("uint64_t[]", len(kept))
 
 
 def _use_of(name: bytes) -> tuple[bytes, int, bytes]:
@@ -127,34 +127,32 @@ def _use_of(name: bytes) -> tuple[bytes, int, bytes]:
     return name, lib.MH_VARIABLE_OWN if is_own else lib.MH_VARIABLE_HELD, posix.environ[name]
 
 
-def renew(started: Any) -> bool:
-    """Put the values that this process was started with in the place of the old ones; return whether that can be."""
-    n_left = lib.mh_renew_variables(started.envp, started.envc, _left)
-    for k in range(n_left):
-        name, _, posix.environ[name] = ffi.string(started.envp[_left[k]]).partition(b"=")
-    return bool(n_left >= 0)
-
-
 def time_zone() -> int | None:
-    """Return a hash of TZ: its object may get another value (renew)."""
+    """Return a hash of TZ: its object may get another value (mh_renew_variables)."""
     value = posix.environ.get(b"TZ")
     return None if value is None else hash(value)
 
 
-def take_up(entries: list[bytes] | None, delta: Delta) -> int | None:
-    """Replace the content of os.environ and of C's environ by `entries` and the program's changes; environ has
-    `entries` already, and with None os.environ has them, too. Return time_zone()."""
-    if entries is None:
-        now = posix.environ
-    else:
-        now = _anew(entries)
+def needs_more(delta: Delta) -> bool:
+    """Tell whether there is more to take up than what mh_renew_variables does."""
+    return bool(_held) or not delta.is_empty
+
+
+def take_up(resumed: Any, n_left: int, delta: Delta) -> None:
+    """Complete the content of os.environ, which has all but `left` of the values that this process was started with;
+    n_left < 0: it has none. Then make the program's changes, in C's environ, too."""
+    if n_left < 0:
+        now = _anew([ffi.string(resumed.envp[k]) for k in range(resumed.envc)])
         set_environment(now)
+    else:
+        now = posix.environ
+        for k in range(n_left):
+            name, _, now[name] = ffi.string(resumed.envp[left[k]]).partition(b"=")
     for name, (address, size) in _held.items():
         if len(value := now.get(name, b"")) == size:
             ffi.memmove(ffi.cast(_CHARS, address), value, size)
     if not delta.is_empty:
         _apply(delta, now)
-    return time_zone()
 
 
 def _anew(entries: list[bytes]) -> dict[bytes, bytes]:

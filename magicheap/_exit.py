@@ -3,10 +3,9 @@ elsewhere.
 
     watch()                # in the committing process, before the body
     kept = prepare()       # in the committing process, behind the body
-    settle()               # there, last thing before the fork
+    settle(kept)           # there, last thing before the fork; a resumed process has nothing more to do
     go_on(kept)            # in the committing process, when it is done
-    take_up(kept)          # in a resumed process
-    rehearse()             # after take_up, in the rehearsing child
+    rehearse()             # in the rehearsing child
 
 CPython ends by joining threads, calling atexit functions, flushing the standard streams, and then destroying every
 module. The last part takes longer than the resume, writes to each page of the heap, and mostly only frees memory.
@@ -50,10 +49,11 @@ class Kept(NamedTuple):
     carriers: tuple[weakref.ref[Any], ...]  # of the image: see _finalizers.carriers
     is_doubtful: bool  # other carriers exist, which can't be watched
     is_told: bool  # the interpreter was started to report its teardown
+    was_resumed: bool  # this process itself was
 
 
 _resumed: Kept | None = None  # of this process; None: it was not resumed
-_witness: list[object] = []  # of a resumed process: made at the resume
+_witness: list[object] = []  # of a resumed process: younger than the image
 _is_watched = False
 _is_alone = False  # no other thread holds objects of Python's
 
@@ -76,16 +76,18 @@ def prepare() -> Kept:
     if _resumed:
         carriers = [*_resumed.carriers, *carriers]
         is_doubtful |= _resumed.is_doubtful
-    kept = Kept(is_first, _cpython.give_leave(), tuple(carriers), is_doubtful, _is_told())
+    kept = Kept(is_first, _cpython.give_leave(), tuple(carriers), is_doubtful, _is_told(), _resumed is not None)
     gc.freeze()
     return kept
 
 
-def settle() -> None:
-    """Do the same with what came since; no resumed process is to look at it."""
+def settle(kept: Kept) -> None:
+    """Do the same with what came since; no resumed process is to look at it. Arrange for a quick end of resumed
+    processes."""
     gc.collect()
     if not _finalizers.carriers(gc.get_objects()):
         gc.freeze()
+    _take_up(kept)
 
 
 def _is_told() -> bool:
@@ -107,17 +109,14 @@ def _watched(objects: list[Any]) -> tuple[list[weakref.ref[Any]], bool]:
 def go_on(kept: Kept) -> None:
     """Undo prepare, unless that would undo the program's own freeze, or that of an earlier commit: a resumed process
     keeps to X1."""
-    if _resumed:
-        take_up(kept)
-    elif kept.is_first:
+    _take_up(kept if kept.was_resumed else None)
+    if not kept.was_resumed and kept.is_first:
         gc.unfreeze()
 
 
-def take_up(kept: Kept) -> None:
-    """Arrange for a quick end."""
+def _take_up(kept: Kept | None) -> None:
     global _resumed, _witness
     _resumed, _witness = kept, []
-    watch()
 
 
 def rehearse() -> None:

@@ -51,13 +51,17 @@ class _Loader:
             os.getcwd()  # records the question
 
 
+def is_followed() -> bool:
+    """Tell whether take_up is needed."""
+    return _is_followed
+
+
 def take_up() -> None:
     """Give multiprocessing this process's directory, in a resumed process."""
-    if _is_followed:
-        module: Any = sys.modules[MODULE]
-        try:
-            here: str | None = os.getcwd()
-        except OSError:
-            here = None
-        if here != module.ORIGINAL_DIR:
-            module.ORIGINAL_DIR = here
+    module: Any = sys.modules[MODULE]
+    try:
+        here: str | None = os.getcwd()
+    except OSError:
+        here = None
+    if here != module.ORIGINAL_DIR:
+        module.ORIGINAL_DIR = here

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from magicheap._files import Held
     from magicheap._inputs import Recorder
-    from magicheap._resumed import Kept, Resumed
+    from magicheap._known_pools import Again
+    from magicheap._resumed import Kept
 
 COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
 # entries that the launcher or we have added to the environment
@@ -43,8 +44,7 @@ _OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")
 _KEPT = "kept: "  # prefix of MAGICHEAP_COLD's value if the snapshot is still good
 VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: the verdict of _files_again.py about a new snapshot
 _active: ProcessTransaction | None = None  # the one whose body runs
-_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-_kept: list[tuple[ProcessTransaction, Kept, Held | None]] = []  # of a resumed process (P3)
+_kept: list[tuple[ProcessTransaction, Callable[[], None]]] = []  # of a resumed process, and of what it lies on (P3)
 _is_first = True  # no transaction of this program was entered yet
 
 
@@ -299,51 +299,32 @@ class ProcessTransaction(MagicTransaction):
             raise UnsupportedError(unknown)
         began = _known_pools.settle()
         try:
-            self._commit_settled()
-        finally:  # in a resumed process, too
-            _known_pools.begin_again(began)
+            self._commit_settled(began)
+        finally:
+            if not self.was_committed:
+                _known_pools.begin_again(began)
 
-    def _commit_settled(self) -> None:
-        from magicheap import _environment, _exit, _files, _files_again, _known_pools, _resumed
+    def _commit_settled(self, began: list[Again]) -> None:
+        from magicheap import _resumed
 
-        renew, take_up, rehearse = _environment.renew, _resumed.take_up, _exit.rehearse
-        renew_threads = _resumed.renew_threads
-        take_up_files = _files_again.take_up
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
         kept = _resumed.prepare(self._initial, self._ignored)
-        if kept.has_own_arguments:
-            call(lib.mh_add_arguments, self._tx)
-        doubt = (
-            f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}"
-            if kept.seeds.unknown
-            else ""
-        )
         try:
-            if doubt and self._is_strict:
-                raise UnsupportedError(f"{doubt}, and the transaction is strict")
-            held = _files.prepare(self._tx, self._is_again)
-            if held is not None and changes is not None and changes.directory is not None:
-                # each run changes to that directory; if it follows from the first directory, that was a question
-                held = held._replace(directory="")
-            for address, size_bytes in kept.areas:
-                call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
-            call(lib.mh_arm, self._tx)
-            lib.mh_rehearse(self._tx)
-            for thread, library in _known_pools.name_threads():
-                call(lib.mh_know_thread, self._tx, thread, library.encode())
-            lib.mh_hold_signals(self._tx)
-            file = self._file()
-            child = self._copy() if kept.has_threads else _fork()
+            doubt = self._doubt(kept)
+            complete = self._arm(kept, changes, began)
+            _kept.append((self, complete))  # P3
+            child = self._copy(kept) if kept.has_threads else _fork(kept)
             if child == 0:
-                _kept.append((self, kept, held))  # P3
-                self._take_up(renew, take_up, renew_threads, rehearse, kept, take_up_files, held, changes, file)  # P4
+                self.was_committed, self.reason = True, ""
+                complete()  # P4
                 return
+            _kept.pop()
             self._commit_watched(lib.mh_commit_child, child)
         finally:
             if not self.was_committed:
                 _resumed.go_on(kept)
         self.committed = True
-        _log.info("committed %s", file)
+        _log.info("committed %s", self._file())
         self._link()
         if doubt:
             # no handler of a fork runs beside threads
@@ -351,80 +332,101 @@ class ProcessTransaction(MagicTransaction):
             self._warn(f"{self.path}: {doubt}: seed it after the with{handler}")
         self._keep_to_bound()
 
-    def _copy(self) -> int:
+    def _copy(self, kept: Kept) -> int:
         """Do what _fork does, with all threads."""
         from magicheap import _exit
 
-        _exit.settle()
         child = ffi.new("int *")
+        _exit.settle(kept.exit)
         call(lib.mh_copy, self._tx, child)
         return int(child[0])
 
-    def _take_up(
-        self,
-        renew: Callable[[Any], bool],
-        take_up: Callable[[Resumed, Kept], None],
-        renew_threads: Callable[[], None],
-        rehearse: Callable[[], None],
-        kept: Kept,
-        take_up_files: Callable[[Held, str], None],
-        held: Held | None,
-        changes: _kernel.Changes | None,
-        file: str,
-    ) -> None:
-        """Complete the resume; if that fails, execute the program cold.
+    def _doubt(self, kept: Kept) -> str:
+        if not kept.seeds.unknown:
+            return ""
+        doubt = f"each later run may draw the same random numbers from {', '.join(kept.seeds.unknown)}"
+        if self._is_strict:
+            raise UnsupportedError(f"{doubt}, and the transaction is strict")
+        return doubt
 
-        Each line runs for the first time in its process, and its writes copy pages. So the function is short, and
-        imports nothing.
-        """
-        self.was_committed, self.reason = True, ""
-        started = self._resumed
-        is_rehearsal = not lib.mh_read_resumed(started)
-        try:
-            entries = None if renew(started) else _strings_of(started)[1]
-            take_up((_words_of(started), started.n_skipped, entries, started.ignored_signals), kept)
-            if is_rehearsal:
-                rehearse()
-            else:
-                made = () if held is None else [path for path, _ in held.trees]
-                directory = _kernel.check(changes, made) if changes is not None else -1
-                if held is not None:  # files are made under the committing process's umask
-                    with _kernel.umask(changes):
-                        take_up_files(held, self.path)
-                if changes is not None:
-                    _kernel.take_up(changes, directory)
-                call(lib.mh_revive)
-                if kept.has_threads:
-                    renew_threads()
-        except BaseException as error:
-            if is_rehearsal:
-                lib.mh_rehearsed()
-            verdict = getattr(error, "verdict", None)  # of Unavailable
-            reason = (
-                str(error)
-                if verdict is not None or isinstance(error, _kernel.Differs)
-                else f"the process cannot be resumed: {type(error).__name__}: {error}"
-            )
-            _execute_cold(*_strings_of(started), reason, verdict or "")
-        if is_rehearsal:
-            lib.mh_rehearsed()
-        _log.info("warm: %s", file)
+    def _arm(self, kept: Kept, changes: _kernel.Changes | None, began: list[Again]) -> Callable[[], None]:
+        """Tell the writer what it has to know; return what completes a resume."""
+        from magicheap import _files, _known_pools
+
+        if kept.has_own_arguments:
+            call(lib.mh_add_arguments, self._tx)
+        held = _files.prepare(self._tx, self._is_again)
+        if held is not None and changes is not None and changes.directory is not None:
+            # each run changes to that directory; if it follows from the first directory, that was a question
+            held = held._replace(directory="")
+        for address, size_bytes in kept.areas:
+            call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
+        call(lib.mh_arm, self._tx)
+        lib.mh_rehearse(self._tx)
+        for thread, library in _known_pools.name_threads():
+            call(lib.mh_know_thread, self._tx, thread, library.encode())
+        lib.mh_hold_signals(self._tx)
+        return self._plan(kept, held, changes, began)
+
+    def _plan(
+        self, kept: Kept, held: Held | None, changes: _kernel.Changes | None, began: list[Again]
+    ) -> Callable[[], None]:
+        """Return what completes a resume; if that fails, it executes the program cold. Rule R4 of _resumed.py holds in
+        it, and behind it up to the end of __exit__."""
+        from functools import partial
+
+        from magicheap import _exit, _known_pools, _resumed
+
+        started, read, take_up, rehearse = self._resumed, lib.mh_read_resumed, _resumed.plan(kept), _exit.rehearse
+        is_logged = _log.is_told(b"info") or "logging" in sys.modules
+        tell = partial(_log.info, "warm: %s", self._file())
+        behind: list[Callable[[], object]] = []  # what a rehearsal must not do
+        if held is not None or changes is not None:
+            behind.append(partial(_resumed.restore, held, changes, self.path))
+        if kept.has_threads or lib.mh_must_revive(self._tx):
+            behind.append(partial(_resumed.revive, kept.has_threads))
+        if began:
+            behind.append(partial(_known_pools.begin_again, began))
+
+        def complete() -> None:
+            is_rehearsal = not read(started)
+            try:
+                is_usual = take_up(started)
+                if is_rehearsal:
+                    rehearse()
+                else:
+                    for step in behind:
+                        step()
+                    if is_logged or not is_usual:
+                        tell()
+            except BaseException as error:
+                if is_rehearsal:
+                    lib.mh_rehearsed()
+                _give_up(started, error)
+
+        return complete
 
 
-def _words_of(started: Any) -> list[str]:
-    """Return the arguments alone."""
-    block: bytes = ffi.unpack(started.strings, started.arguments_bytes)
-    return block.decode(_ENCODING, _ERRORS).split("\0")[:-1]
-
-
-def _fork() -> int:
+def _fork(kept: Kept) -> int:
     from magicheap import _resumed
 
-    spared = _resumed.settle()
+    spared = _resumed.settle(kept)
     try:
         return os.fork()
     finally:
-        _resumed.put_back(spared)
+        for handlers, i, handler in spared:
+            handlers[i] = handler
+
+
+def _give_up(started: Any, error: BaseException) -> NoReturn:
+    """Execute the program cold."""
+    verdict = getattr(error, "verdict", None)  # of Unavailable
+    reason = (
+        str(error)
+        if verdict is not None or isinstance(error, _kernel.Differs)
+        else f"the process cannot be resumed: {type(error).__name__}: {error}"
+    )
+    _execute_cold(*_strings_of(started), reason, verdict or "")
 
 
 def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:

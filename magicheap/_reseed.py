@@ -17,7 +17,7 @@ import sys
 from typing import NamedTuple
 
 from magicheap import _drawers, _generators, _seeds, _symbols
-from magicheap._cpython_library import process_config, renew_names, renew_uuid
+from magicheap._cpython_library import has_names, process_config, renew_names, renew_uuid
 from magicheap._errors import MagicHeapError
 
 TYPE_CHECKING = False
@@ -48,8 +48,10 @@ class Kept(NamedTuple):
 def prepare(has_threads: bool) -> Kept:
     """Find the generators of loaded libraries. With other threads, no handler of a fork will run in a resumed
     process."""
+    tempfile = sys.modules.get("tempfile")
+    unused = {"tempfile"} if tempfile is not None and not has_names(tempfile) else set()
     steps: list[tuple[str, Callable[[], object]]] = [
-        (name, step) for name, step in _STEPS.items() if name in sys.modules
+        (name, step) for name, step in _STEPS.items() if name in sys.modules and name not in unused
     ]
     steps += [(f"OpenSSL ({path})", _Openssl(path)) for path in _mapped_files(r"/libcrypto[^/]*\.so[^/]*")]
     steps += _drawers.sqlite_resets(_mapped_files(r"/libsqlite3[^/]*\.so[^/]*"))

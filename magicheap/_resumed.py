@@ -1,10 +1,11 @@
 """Python's part of a resume: it replaces state of the committing process by that of this run.
 
     kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm
-    spared = settle()                    # there, last thing before the fork
-    put_back(spared)                     # in parent and child, first thing after it
+    take_up = plan(kept)                 # there
+    spared = settle(kept)                # there, last thing before the fork; parent and child put it back behind it
     go_on(kept)                          # in the committing process
-    take_up(resumed, kept)               # in a resumed process
+    take_up(resumed)                     # in a resumed process, with its mh_resumed
+    restore(held, changes, snapshot)     # there, behind it, for what _files.py and _kernel.py have found; None: nothing
 
 `initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() at the
 beginning of the transaction. Each of kept.areas is to be passed to mh_scrub.
@@ -15,6 +16,11 @@ R2  If take_up raises any exception, the process must not go on: it has the argu
 R3  The fork handlers of libraries have run, except those that are known to have nothing to do: each would write to
     pages that a resumed process must copy. Kernel state (working directory, umask, limits, ids) is the run's own;
     _kernel.py then makes the program's changes again.
+R4  In CPython each use of an object writes to it, and the first write to a page copies it, which takes longer than a
+    function of C. A call writes to the function and its code; an attribute to its name, its value, and the type's entry
+    in a cache. So what a resumed process executes, up to the end of the transaction's __exit__, is planned before the
+    fork: what there is nothing to do for is left out, what differs rarely is asked about once (mh_circumstances), and
+    what is used lies in variables of the functions, which are made last, and so lie together.
 """
 
 from __future__ import annotations
@@ -24,35 +30,40 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from typing import NamedTuple
 
 from magicheap import (
     _asked_arguments,
     _environment,
     _exit,
+    _files_again,
+    _kernel,
     _key,
     _original_directory,
     _pools,
     _reseed,
     _seeds,
     _streams,
-    _surroundings,
     _threads,
 )
 from magicheap._cpython import child_handlers
 from magicheap._cpython_library import (
     default_temporary_directory,
     forgets_threads,
-    renew_native_id,
+    native_id_setter,
     renew_running_loops,
     running_loops,
 )
-from magicheap._errors import UnsupportedError
-from magicheap._native import lib
+from magicheap._errors import UnsupportedError, call
+from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from magicheap._files import Held
 
 _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
 _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
@@ -60,9 +71,6 @@ _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
 _loops: list[dict[object, Any]] = []  # notes of threads in which an event loop runs
 
 
-# The start of a resumed process: sys.orig_argv, how many of its items come before sys.argv, the environment as
-# NAME=VALUE, or None where os.environ has it already, and a bit (its number - 1) for each ignored signal.
-Resumed = tuple[list[str], int, list[bytes] | None, int]
 # CPython's list of fork handlers, an index in it, and the handler that belongs there.
 Spared = tuple[list[object], int, object]
 
@@ -75,7 +83,7 @@ class Kept(NamedTuple):
     is_temporary_directory_found: bool  # by tempfile, not named by the program
     time_zone: int | None  # a hash of TZ
     environment: _environment.Delta
-    circumstances: int  # hash of all that decides about streams and pools; equal: nothing to take up; 0: unknown
+    circumstances: int  # mh_circumstances; equal: no signals, time zone, streams, pools to take up; 0: unknown
     streams: _streams.Kept
     seeds: _reseed.Kept
     pools: _pools.Kept
@@ -114,7 +122,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
     environment, seeds = _environment.changes(initial), _reseed.prepare(has_threads)
     areas = _environment.inherited(initial)
     _environment.keep_places(initial, environment)
-    circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
+    circumstances = lib.mh_circumstances(ffi.NULL, ignored) if all(stream.kind for stream in streams.streams) else 0
     return Kept(
         areas,
         ignored,
@@ -139,12 +147,12 @@ def _own_name() -> str | None:
     return own[0] if is_script and own[0] != sys.orig_argv[skipped] else None
 
 
-def settle() -> list[Spared]:
+def settle(kept: Kept) -> list[Spared]:
     """Replace fork handlers that would do nothing, or only what something shorter does as well."""
     handlers = child_handlers()
     shorter = [(i, each, _shorter(each)) for i, each in enumerate(handlers)]
     spared = [(handlers, i, each) for i, each, other in shorter if other is not None]
-    _exit.settle()
+    _exit.settle(kept.exit)
     for i, each, other in shorter:
         handlers[i] = other or each
     return spared
@@ -158,57 +166,96 @@ def _shorter(handler: object) -> object:
     return _seeds.shorter(handler)
 
 
-def put_back(spared: list[Spared]) -> None:
-    for handlers, i, handler in spared:
-        handlers[i] = handler
-
-
 def go_on(kept: Kept) -> None:
     """Undo prepare in the committing process, after the commit or its failure."""
     _exit.go_on(kept.exit)
 
 
-def take_up(resumed: Resumed, kept: Kept) -> None:
-    """Give this process the arguments, environment and so on that it was started with, `resumed`."""
-    orig_argv, n_skipped, entries, ignored = resumed
-    time_zone = _environment.take_up(entries, kept.environment)
-    _take_up_arguments(orig_argv, n_skipped, kept)
-    if (ignored := ignored & ~_SIGNALS_OF_PYTHON) != kept.ignored_signals:
-        _take_up_signals(ignored, kept.ignored_signals)
-    if time_zone != kept.time_zone:
-        time.tzset()
-    renew_native_id(threading.main_thread(), threading.get_native_id())
-    _surroundings.begin()
-    _original_directory.take_up()
-    _reseed.take_up(kept.seeds)
+def revive(has_threads: bool) -> None:
+    """Make what is made anew, and begin the carried threads."""
+    call(lib.mh_revive)
+    if has_threads:
+        for thread in threading.enumerate():
+            if (number := lib.mh_thread_id(thread.ident or 0)) > 0:
+                native_id_setter(thread)(number)
+        renew_running_loops(_loops)
+
+
+def plan(kept: Kept) -> Callable[[Any], bool]:
+    """Return the function that gives a resumed process the arguments, environment and so on that it was started with,
+    by its mh_resumed (R4). It returns whether all else is as at the commit."""
+    renew, left, unpack, circumstances = lib.mh_renew_variables, _environment.left, ffi.unpack, lib.mh_circumstances
+    of_commit, ignored = kept.circumstances, kept.ignored_signals
+    needs_more = _environment.needs_more(kept.environment)
+    orig_argv = sys.orig_argv
+    lists = [] if kept.has_own_arguments else [sys.argv, *_asked_arguments.held()]
+    own_name, encoding, errors = kept.own_name, sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    set_native_id, native_id = native_id_setter(threading.main_thread()), threading.get_native_id
+    steps = _steps(kept)
+
+    def more(resumed: Any, n_left: int) -> None:
+        _environment.take_up(resumed, n_left, kept.environment)
+
+    def otherwise(resumed: Any) -> None:
+        _take_up_circumstances(resumed, kept)
+
+    def take_up(resumed: Any) -> bool:
+        n_left = renew(resumed, left)
+        if n_left or needs_more:
+            more(resumed, n_left)
+        words = unpack(resumed.strings, resumed.arguments_bytes).decode(encoding, errors).split("\0")
+        del words[-1]
+        orig_argv[:] = words
+        if lists:
+            n_skipped = resumed.n_skipped
+            if words[n_skipped - 1] in ("-c", "-m"):
+                words[n_skipped] = lists[0][0] if lists[0] else ""  # Python puts "-c" there, or the module's path
+            elif own_name is not None:
+                words[n_skipped] = own_name
+            for each in lists:
+                each[:] = words[n_skipped:]
+        is_usual: bool = circumstances(resumed, ignored) == of_commit != 0
+        if not is_usual:
+            otherwise(resumed)
+        set_native_id(native_id())
+        for step in steps:
+            step()
+        return is_usual
+
+    return take_up
+
+
+def _steps(kept: Kept) -> list[Callable[[], object]]:
+    """Return what only some programs need."""
+    steps: list[Callable[[], object]] = []
+    if _original_directory.is_followed():
+        steps.append(_original_directory.take_up)
+    if kept.seeds.steps:
+        steps.append(partial(_reseed.take_up, kept.seeds))
     if kept.is_temporary_directory_found:
-        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
-    if not kept.circumstances or kept.circumstances != lib.mh_circumstances():
-        _pools.take_up(kept.pools)
-        _streams.take_up(kept.streams)
-    _exit.take_up(kept.exit)
+        steps.append(partial(setattr, sys.modules["tempfile"], "tempdir", None))
+    return steps
 
 
-def renew_threads() -> None:
-    """Give the carried threads of Python the ids that they have in the kernel now, and their loops that of the
-    process."""
-    for thread in threading.enumerate():
-        if (number := lib.mh_thread_id(thread.ident or 0)) > 0:
-            renew_native_id(thread, number)
-    renew_running_loops(_loops)
+def _take_up_circumstances(resumed: Any, kept: Kept) -> None:
+    ignored = resumed.ignored_signals & ~_SIGNALS_OF_PYTHON
+    if ignored != kept.ignored_signals:
+        _take_up_signals(ignored, kept.ignored_signals)
+    if _environment.time_zone() != kept.time_zone:
+        time.tzset()
+    _pools.take_up(kept.pools)
+    _streams.take_up(kept.streams)
 
 
-def _take_up_arguments(orig_argv: list[str], n_skipped: int, kept: Kept) -> None:
-    sys.orig_argv[:] = orig_argv
-    if kept.has_own_arguments:
-        return
-    arguments = orig_argv[n_skipped:]
-    if orig_argv[n_skipped - 1] in ("-c", "-m"):
-        arguments[0] = sys.argv[0] if sys.argv else ""  # Python puts "-c" there, or the module's path
-    elif kept.own_name is not None:
-        arguments[0] = kept.own_name
-    sys.argv[:] = arguments
-    _asked_arguments.take_up(arguments)
+def restore(held: Held | None, changes: _kernel.Changes | None, snapshot: str) -> None:
+    """Make the program's files, and its changes to the kernel's state."""
+    made = () if held is None else [path for path, _ in held.trees]
+    directory = _kernel.check(changes, made) if changes is not None else -1
+    if held is not None:  # files are made under the committing process's umask
+        with _kernel.umask(changes):
+            _files_again.take_up(held, snapshot)
+    if changes is not None:
+        _kernel.take_up(changes, directory)
 
 
 def _take_up_signals(now: int, before: int) -> None:

@@ -11,6 +11,7 @@ import sys
 
 from magicheap._cpython import frame as frame_of
 from magicheap._cpython import obstacle_of_place
+from magicheap._native import lib
 from magicheap._paths import launcher_path
 
 TYPE_CHECKING = False
@@ -34,15 +35,6 @@ _RUNNERS = {
 }
 _RUNNER_OF = {module: runner for runner, modules in _RUNNERS.items() for module in modules}
 _N_TOOLS = 6  # ids of sys.monitoring, PEP 669
-
-_pid = os.getpid()  # of the process that imported this
-
-
-def begin() -> None:
-    """Record the process id: after a resume it differs from that at the import, and why_not() must not take that for a
-    fork."""
-    global _pid
-    _pid = os.getpid()
 
 
 def why_not(is_resumed: bool = False) -> str:
@@ -77,7 +69,7 @@ def why_never(is_resumed: bool = False) -> str:
 
 
 def _wrong_place(is_resumed: bool) -> str:
-    if os.getpid() != _pid:
+    if os.getpid() != lib.mh_first_id():
         return "this process was forked from the program's first one"
     if "main thread" in obstacle_of_place():
         return "this is not the main thread of the main interpreter"

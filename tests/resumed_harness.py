@@ -6,10 +6,20 @@ import os, signal, sys
 def commit(n=1, argv=(), environ=None, ignored=frozenset()):
     """Return in `n` children, one after the other, each as in a resumed process; the parent ends as the last of
     them does."""
-    from magicheap import _environment, _resumed
+    from magicheap import _environment, _exit, _resumed
+    from magicheap._native import ffi
     initial = _environment.read_initial()
     new = dict(entry.split(b"=", 1) for entry in initial) if environ is None else environ
+    _exit.watch()
     kept = _resumed.prepare(initial, _resumed.ignored_signals())
+    take_up = _resumed.plan(kept)
+    _exit.settle(kept.exit)
+    words = [os.fsencode(word) for word in ("python", *argv)]
+    entries = [ffi.new("char[]", b"=".join(item)) for item in new.items()]
+    strings, envp = ffi.new("char[]", bytes(1).join(words)), ffi.new("char *[]", [*entries, ffi.NULL])
+    resumed = ffi.new("mh_resumed *", {"envp": envp, "envc": len(entries), "n_skipped": 1, "strings": strings})
+    resumed.arguments_bytes = len(strings)
+    resumed.ignored_signals = sum(1 << (number - 1) for number in ignored)
     sys.stdout.flush()
     for _ in range(n):
         if os.fork() == 0:
@@ -17,8 +27,7 @@ def commit(n=1, argv=(), environ=None, ignored=frozenset()):
                 os.unsetenv(name)
             for item in new.items():
                 os.putenv(*item)
-            entries = [b"=".join(item) for item in new.items()]
-            _resumed.take_up((["python", *argv], 1, entries, sum(1 << (number - 1) for number in ignored)), kept)
+            take_up(resumed)
             return
         code = os.waitstatus_to_exitcode(os.wait()[1])
     _resumed.go_on(kept)

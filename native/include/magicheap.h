@@ -274,6 +274,8 @@ int mh_arm(mh_transaction *tx, mh_error *err);
  * has restored its own state and calls mh_revive. MH_ERR_UNSUPPORTED names threads that can't be carried; they go
  * on. With Python, its lock is held meanwhile. */
 int mh_copy(mh_transaction *tx, int *child, mh_error *err);
+/* Behind mh_arm: whether a resumed process must call mh_revive even if fork() and not mh_copy has made it. */
+bool mh_must_revive(const mh_transaction *tx);
 /* In a resumed process, once: makes its pipes, epoll sets and the like anew, where /dev/null was open until now, and
  * begins its other threads. If it fails, the process must end or execute a program. */
 int mh_revive(mh_error *err);
@@ -283,14 +285,14 @@ int mh_thread_id(uint64_t thread);
 int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error *err);
 /* Between mh_arm and fork(): asks for a rehearsal. After the child has written the snapshot, a child of it continues as
  * a resumed process would, with made-up arguments, streams on /dev/null, and mh_read_resumed false. The caller performs
- * the steps of every resumed process and then calls mh_rehearsed, which records the pages written so far and exits. The
- * launcher prefaults these pages. The rehearsal is killed after four seconds. */
+ * the steps of every resumed process and then calls mh_rehearsed, or mh_release_signals at its last step. That records
+ * the pages written so far and exits. The launcher prefaults these. The rehearsal is killed after four seconds. */
 void mh_rehearse(mh_transaction *tx);
 void mh_rehearsed(void);
 /* Between mh_arm and fork(): in a resumed process, signals stay blocked until the caller has restored its own state and
  * calls mh_release_signals, so that no handler runs earlier. Without this call, signals are unblocked inside fork(). */
 void mh_hold_signals(mh_transaction *tx);
-void mh_release_signals(void); /* does nothing in a process that was not resumed */
+void mh_release_signals(void); /* does nothing in a process that was not resumed; ends a rehearsal */
 /* In a resumed process that is about to execute its program anew: gives caught signals their default action, and
  * unblocks the signals that the launcher blocked. */
 void mh_surrender_signals(void);
@@ -320,6 +322,9 @@ typedef struct {
 } mh_resumed;
 /* False in a process that was not resumed, and in a rehearsal. */
 bool mh_read_resumed(mh_resumed *resumed);
+/* The id of the process as which the program began: that of its last resume, else that of the one which loaded the
+ * library. A child of it has another. */
+uint32_t mh_first_id(void);
 /* A number that is equal for descriptors that a program can't tell apart: terminals, pipes, the same device. 0: closed,
  * or the descriptor has an offset, as files do. */
 uint64_t mh_descriptor_kind(int fd);
@@ -336,8 +341,10 @@ bool mh_drawers_are_complete(void);
 int mh_was_drawn(const void *bytes, uint64_t size_bytes);
 
 /* A hash of the circumstances that a resumed process would have to examine again: kinds of descriptors 0 to 2, CPU
- * affinity, soft RLIMIT_STACK. Equal hashes: nothing differs. 0: unknown. */
-uint64_t mh_circumstances(void);
+ * affinity, soft RLIMIT_STACK, TZ, MAGICHEAP_LOG, and the signals that it was started to ignore, except those that
+ * Python always ignores. They come from `resumed`, or in the committing process, where that is NULL, from
+ * `ignored_signals`. Equal hashes: nothing differs. 0: unknown. A rehearsal gets that of the committing process. */
+uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals);
 
 /* The kernel's state of this process besides its memory, as numbers for comparison, in the order of
  * magicheap/_kernel.py: at present, or when the library was loaded. The latter are kept in a resumed process. */
@@ -368,9 +375,9 @@ typedef enum { MH_VARIABLE_OTHER, MH_VARIABLE_OWN, MH_VARIABLE_HELD } mh_variabl
  * variables of an earlier call; n may be 0. MH_ERR_ARGUMENT: a use is not one of these. */
 int mh_keep_variables(const char *const *names, const uint64_t *addresses, const uint64_t *sizes_bytes,
                       const uint8_t *uses, uint64_t n, mh_error *err);
-/* In a resumed process: writes the values of these n entries into those objects. Returns how many could not be written,
- * and stores their indices in `left`; -1: names or their order differ, and nothing was written. */
-int64_t mh_renew_variables(char *const *envp, uint64_t n, uint64_t *left);
+/* In a resumed process: writes the values of its entries into those objects. Returns how many could not be written, and
+ * stores their indices in `left`; -1: names or their order differ, and nothing was written. */
+int64_t mh_renew_variables(const mh_resumed *resumed, uint64_t *left);
 
 /* What the C library keeps for the whole process. */
 /* The address of entry `i` of environ, with the number of bytes before its = and in all; NULL past the last. */

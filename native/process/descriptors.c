@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -518,15 +519,35 @@ void mhi_descriptors_release(mhi_descriptors *descriptors)
     *descriptors = (mhi_descriptors){ 0 };
 }
 
-uint64_t mh_circumstances(void)
+/* A variable's value as a number; 0: it is not set. */
+static uint64_t hash_of(const char *name)
 {
-    struct { uint64_t kinds[3], stack_bytes, cpus[CPU_WORDS]; } found = { 0 };
+    const char *value = getenv(name);
+    return value != NULL ? mhi_checksum(value, strlen(value)) | 1 : 0;
+}
+
+static uint64_t hash_of_circumstances(uint64_t ignored_signals)
+{
+    static const uint64_t by_python = 1ull << (SIGPIPE - 1) | 1ull << (SIGXFSZ - 1);
+    struct { uint64_t kinds[3], stack_bytes, cpus[CPU_WORDS], ignored, time_zone, log; } found = { 0 };
+    found.ignored = ignored_signals & ~by_python;
+    found.time_zone = hash_of("TZ");
+    found.log = hash_of("MAGICHEAP_LOG");
     for (int fd = 0; fd < 3; fd++)
         if ((found.kinds[fd] = mh_descriptor_kind(fd)) == 0)
             return 0;
     if (mhi_sys_stack_limit(&found.stack_bytes) < 0 || mhi_sys_cpus(found.cpus, sizeof found.cpus) < 0)
         return 0;
     return mhi_checksum(&found, sizeof found) | 1;
+}
+
+uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals)
+{
+    static uint64_t of_commit;
+    if (mhi_rehearsal_is_on())
+        return of_commit;
+    return resumed != NULL ? hash_of_circumstances(resumed->ignored_signals)
+                           : (of_commit = hash_of_circumstances(ignored_signals));
 }
 
 uint64_t mh_descriptor_kind(int fd)

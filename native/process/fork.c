@@ -48,6 +48,7 @@ static uint64_t inherited_mask;
 /* as pr_ids; libraries detect a fork by comparing the process id with a remembered one */
 static uint32_t ids[MHI_IDS_MAX];
 static uint32_t n_ids;     /* MHI_IDS_MAX + 1: there were more */
+static uint32_t first_id;  /* of the process that was resumed last, or loaded the library */
 static bool is_held_back;  /* this process was resumed, and its other threads are not there yet */
 static bool holds_signals; /* resumed processes keep signals blocked until mh_release_signals */
 /* stored by the launcher, through the address in pr_arguments; NULL: this process was not resumed */
@@ -90,6 +91,13 @@ static void parent(void)
     armed = NULL;
 }
 
+static void release_signals(void)
+{
+    holds_signals = false;
+    if (arguments != NULL && !mhi_rehearsal_is_on())
+        mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
+}
+
 /* In the child that writes. Returns only in the rehearsal. */
 static void write_image(mhi_capture *capture)
 {
@@ -104,12 +112,13 @@ static void begin_resumed(void)
 {
     environ = arguments->ar_envp;
     inherited_mask = arguments->ar_blocked;
+    first_id = (uint32_t)mhi_sys_process_id();
     note_id();
     mhi_writer_disown(armed_writer);
     __fpurge(stdin); /* drops what the committing process had read ahead */
     mhi_descriptors_remember();
     if (!holds_signals)
-        mh_release_signals();
+        release_signals();
 }
 
 static void child(void)
@@ -155,6 +164,12 @@ int mh_copy(mh_transaction *tx, int *child, mh_error *err)
     return status;
 }
 
+bool mh_must_revive(const mh_transaction *tx)
+{
+    const mhi_process *own = mhi_process_of(tx);
+    return own != NULL && own->capture != NULL && mhi_remade_are_there();
+}
+
 int mh_revive(mh_error *err)
 {
     bool is_due = is_held_back;
@@ -162,6 +177,8 @@ int mh_revive(mh_error *err)
     int status = arguments == NULL || mhi_rehearsal_is_on() ? MH_OK : mhi_remade_make(err);
     return status == MH_OK && is_due ? mhi_threads_revive(err) : status;
 }
+
+uint32_t mh_first_id(void) { return first_id; }
 
 void mh_hold_signals(mh_transaction *tx)
 {
@@ -171,9 +188,8 @@ void mh_hold_signals(mh_transaction *tx)
 
 void mh_release_signals(void)
 {
-    holds_signals = false;
-    if (arguments != NULL && !mhi_rehearsal_is_on())
-        mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
+    mh_rehearsed();
+    release_signals();
 }
 
 /* Handlers are reset because one that runs now could only leave a note in memory that execve discards. */
@@ -196,6 +212,7 @@ __attribute__((constructor)) static void register_handlers(void)
     mhi_sys_thread thread;
     if (mhi_sys_thread_read(&thread) == 0)
         inherited_mask = thread.signal_mask;
+    first_id = (uint32_t)mhi_sys_process_id();
     note_id();
     pthread_atfork(prepare, parent, child);
     mhi_first_move_to_front(prepare, parent, child);

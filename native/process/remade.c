@@ -193,6 +193,8 @@ bool mhi_remade_is_inner(int fd)
     return its != NULL && is_inner(its);
 }
 
+bool mhi_remade_are_there(void) { return n_items > 0; }
+
 int mhi_remade_join(int (*take)(void *context, int fd), void *context)
 {
     int result = 0;

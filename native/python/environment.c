@@ -103,13 +103,13 @@ static bool renew(const variable *its, const char *value)
     return true;
 }
 
-int64_t mh_renew_variables(char *const *envp, uint64_t n, uint64_t *left)
+int64_t mh_renew_variables(const mh_resumed *resumed, uint64_t *left)
 {
     int64_t n_left = 0;
-    if (!are_the_same(envp, n))
+    if (!are_the_same(resumed->envp, resumed->envc))
         return -1;
-    for (uint64_t i = 0; i < n; i++)
-        if (!renew(&variables[i], value_of(&variables[i], envp[i])))
+    for (uint64_t i = 0; i < resumed->envc; i++)
+        if (!renew(&variables[i], value_of(&variables[i], resumed->envp[i])))
             left[n_left++] = i;
     return n_left;
 }

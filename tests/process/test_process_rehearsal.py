@@ -48,11 +48,13 @@ def test_a_fork_handler_that_crashes_the_rehearsal_prevents_nothing(life):
 
 def test_what_fails_in_the_rehearsal_fails_in_each_run_and_is_told_there(life):
     life.write("""
-    import os
+    import os, sys
     from magicheap import magic_transaction
     with magic_transaction("x.magic"):
         print("body")
-        os.register_at_fork(after_in_child=lambda: setattr(os, "getpid", None))
+        import tempfile
+        tempfile.mktemp()
+        os.register_at_fork(after_in_child=lambda: sys.modules.pop("tempfile"))
     print("done")
     """)
     life.cold("magic", "program.py")

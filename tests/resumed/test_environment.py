@@ -62,9 +62,11 @@ def test_the_c_library_has_the_same_environment(run):
     lines = run(f"""{CHANGES}
 import ctypes, subprocess
 from magicheap import _environment
+from magicheap._native import ffi
 delta = _environment.changes(_environment.read_initial())
 {AS_THE_LAUNCHER}
-_environment.take_up([b"=".join(item) for item in new.items()], delta)
+envp = ffi.cast("char **", ctypes.addressof(array))
+_environment.take_up(ffi.new("mh_resumed *", {{"envp": envp, "envc": len(new)}}), -1, delta)
 out = subprocess.run(["env"], capture_output=True, text=True).stdout
 print(*sorted(line for line in out.splitlines() if not line.startswith("PATH=")), sep="\\n")
 """)
@@ -135,7 +137,7 @@ print(held.decode())
 RENEWED = """
 import ctypes, posix
 from magicheap import _environment
-from magicheap._native import ffi
+from magicheap._native import ffi, lib
 
 def renew(entries):
     initial = _environment.read_initial()
@@ -150,8 +152,10 @@ def renew(entries):
         os.unsetenv(name)
     for entry in entries:
         os.putenv(*entry.split(b"=", 1))
-    is_renewed = _environment.renew(ffi.new("mh_resumed *", {"envp": envp, "envc": len(held)}))
-    _environment.take_up(None if is_renewed else entries, delta)
+    resumed = ffi.new("mh_resumed *", {"envp": envp, "envc": len(held)})
+    n_left = lib.mh_renew_variables(resumed, _environment.left)
+    _environment.take_up(resumed, n_left, delta)
+    is_renewed = n_left >= 0
     return is_renewed
 
 start, data = _environment.read_initial(), posix.environ

@@ -54,6 +54,20 @@ def test_no_secret_of_the_committing_environment_is_in_the_file(life):
     assert b"secret-0123456789abcdef" not in (life.directory / "x.magic").read_bytes()
 
 
+def test_a_run_that_asks_is_told_that_it_is_warm(life):
+    life.write(program(""))
+    assert "body" in life.run("magic", "program.py", env={"MAGICHEAP_LOG": None}).out
+    assert life.run("magic", "program.py", env={"MAGICHEAP_LOG": None}).log == []
+    for how in ("magic", "python"):
+        assert life.run(how, "program.py", env={"MAGICHEAP_LOG": "info"}).log[-1].startswith("warm: ")
+
+
+def test_a_run_that_asks_by_another_value_is_told_too(life):
+    life.write(program(""))
+    assert "body" in life.run("magic", "program.py", env={"MAGICHEAP_LOG": "none"}).out
+    assert life.run("magic", "program.py", env={"MAGICHEAP_LOG": "info"}).log[-1].startswith("warm: ")
+
+
 def test_the_working_directory_is_the_new_one(life):
     path = life.write(program("print(os.getcwd(), os.path.abspath('x'))"))
     path.write_text(path.read_text().replace('"x.magic"', repr(str(life.directory / "x.magic"))))

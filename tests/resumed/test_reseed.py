@@ -45,6 +45,17 @@ commit(n=5)
     assert len(lines) == 5 and len(set(lines)) == 1
 
 
+def test_a_module_that_has_drawn_nothing_is_left_alone(run):
+    lines = run("""
+import tempfile
+from magicheap import _reseed
+for _ in range(2):
+    print("tempfile" in dict(_reseed.prepare().steps))
+    tempfile.mktemp()
+""")
+    assert lines == ["False", "True"]
+
+
 def test_every_loaded_openssl_is_given_entropy(run):
     lines = run("""
 import ctypes, ssl

@@ -35,10 +35,15 @@ static void keep(void)
     CHECK(mh_keep_variables(names, addresses, sizes, uses, N, NULL) == MH_OK);
 }
 
+static int64_t renew_all(char **entries, uint64_t n)
+{
+    return mh_renew_variables(&(mh_resumed){ .envp = entries, .envc = n }, left);
+}
+
 static int64_t renew(char *home, char *key, char *keys, char *shared)
 {
     char *entries[N] = { home, key, keys, shared };
-    return mh_renew_variables(entries, N, left);
+    return renew_all(entries, N);
 }
 
 TEST(a_value_of_the_same_length_is_written_and_its_hash_forgotten)
@@ -71,7 +76,7 @@ TEST(other_names_or_another_order_change_nothing)
     CHECK(renew("HOME=/", "KEYS=", "KEY=sesame", "SHARED=stays") == -1);
     CHECK(renew("HOME=/", "KEY=sesame", "KEYSTONE=", "SHARED=stays") == -1);
     CHECK(renew("HOME=/", "KEY", "KEYS=", "SHARED=stays") == -1);
-    CHECK(mh_renew_variables((char *[]){ "HOME=/", "KEY=sesame" }, 2, left) == -1);
+    CHECK(renew_all((char *[]){ "HOME=/", "KEY=sesame" }, 2) == -1);
     CHECK(objects[1].text[0] == '\0' && objects[1].hash == 7);
 }
 
@@ -79,7 +84,7 @@ TEST(without_variables_nothing_is_renewed)
 {
     keep();
     CHECK(mh_keep_variables(NULL, NULL, NULL, NULL, 0, NULL) == MH_OK);
-    CHECK(mh_renew_variables((char *[]){ NULL }, 0, left) == -1);
+    CHECK(renew_all((char *[]){ NULL }, 0) == -1);
 }
 
 TEST(an_unknown_use_is_refused)
@@ -96,7 +101,7 @@ TEST(made_up_variables_can_be_renewed)
     CHECK(mhi_variables_make_up(strings, sizeof strings, made_up, N + 1) == N);
     CHECK(strcmp(made_up[0], "HOME=") == 0 && strcmp(made_up[1], "KEY=xxxxxx") == 0);
     CHECK(strcmp(made_up[2], "KEYS=") == 0 && strcmp(made_up[3], "SHARED=stays") == 0 && made_up[4] == NULL);
-    CHECK(mh_renew_variables(made_up, N, left) == 0);
+    CHECK(renew_all(made_up, N) == 0);
 }
 
 TEST(made_up_variables_stay_in_their_room)
