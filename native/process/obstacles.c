@@ -303,7 +303,7 @@ static int add_mappings(mhi_obstacles *found, bool is_forked)
     mhi_mappings mappings;
     mhi_mapping mapping;
     views seen = { 0 };
-    int result = mhi_mappings_open(&mappings);
+    int result = mhi_mappings_open(&mappings, true);
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
