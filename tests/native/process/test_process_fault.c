@@ -69,7 +69,7 @@ static int collect_two(mh_error *err)
     int status = mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, err);
     CHECK_EQUAL(found.n_items, status == MH_OK ? 2 : 0);
     for (size_t i = 0; i < found.n_items; i++)
-        CHECK(found.items[i].path[0] == '/' && found.items[i].inode != 0 && found.items[i].offset == 3);
+        CHECK(found.items[i].path[0] == '/' && found.items[i].id.inode != 0 && found.items[i].offset == 3);
     mhi_descriptors_release(&found);
     return status;
 }
