@@ -99,7 +99,8 @@ def _found(deadline: float) -> list[Thread]:
     is_worth_it = any(library in sys.modules for library in POOLS if library != "multiprocessing")
     while True:
         found = _threads.others()
-        if not is_worth_it or all(thread.waits_in or thread.python for thread in found) or time.monotonic() > deadline:
+        is_at_rest = all(thread.waits_in is not None or thread.python for thread in found)
+        if not is_worth_it or is_at_rest or time.monotonic() > deadline:
             return found
         time.sleep(_STEP_S)
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from magicheap._cpython import current_frames
 from magicheap._cpython_library import target_of
+from magicheap._native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _TASKS = "/proc/self/task"
 _WORD_BYTES = 8
 # the examined part of a stack; arbitrary: threads that wait for work have used 2 KiB, Python's some more
 _STACK_BYTES = 1 << 18
-_FUTEX = 202  # its number, of arch/x86/entry/syscalls/syscall_64.tbl
 # PF_EXITING of include/linux/sched.h: pthread_join returns shortly before its thread disappears from /proc
 _IS_EXITING = 0x4
 # Libraries in which every thread begins, and the interpreter: a thread never belongs to these.
@@ -50,13 +50,13 @@ class Thread(NamedTuple):
     name: str  # a Python thread's name with its function; else the kernel's name, of at most 15 bytes
     library: str  # the name of its import, or of its file; "": the program's own, or unknown
     python: threading.Thread | None
-    waits_in: str  # "": it runs; else the number of a system call
+    waits_in: int | None  # the number of a system call; None: it runs
     n_switches: int  # context switches: a waiting thread with an unchanged count has not run
 
     def is_idle(self) -> bool:
         """Return whether it waits for another thread of this process, without a timeout, or with one that has not
         expired."""
-        return self.waits_in == str(_FUTEX)
+        return self.waits_in is not None and bool(lib.mh_is_wait(self.waits_in))
 
 
 def others() -> list[Thread]:
@@ -104,7 +104,7 @@ def _look(number: int, code: _Code, python: threading.Thread | None, frames: dic
     frame = frames.get(python.ident if python is not None and python.ident else ident)
     library = _library_of_frames(frame) if frame is not None else library_of(path) if path else ""
     name = describe(python) if python else values["Name"]
-    return Thread(number, name, library, python, words[0] if is_waiting else "", n_switches)
+    return Thread(number, name, library, python, int(words[0]) if is_waiting else None, n_switches)
 
 
 def describe(thread: threading.Thread) -> str:

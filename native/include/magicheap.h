@@ -336,6 +336,9 @@ uint64_t mh_circumstances(void);
  * magicheap/_kernel.py: at present, or when the library was loaded. The latter are kept in a resumed process. */
 enum { MH_STATE_VALUES = 59 };
 void mh_read_state(bool at_first, int64_t *values);
+/* Whether this is the number of the system call in which a thread waits for another one of its process, as
+ * /proc/PID/syscall shows it. */
+bool mh_is_wait(int64_t call);
 
 /* In a CPython process that is to be resumed, before its commit: whether mh_leave can work in the resumed process. */
 bool mh_can_leave(void);

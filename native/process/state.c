@@ -1,5 +1,5 @@
 /* state.c - the kernel's state of the process besides its memory: as it was when the library was loaded, and at
- * present. */
+ * present; and what a thread waits in. */
 #include "base/identity.h"
 #include "magicheap.h"
 #include "sys/sys.h"
@@ -17,3 +17,5 @@ void mh_read_state(bool at_first, int64_t *values)
     for (int i = 0; i < MHI_STATE_VALUES && at_first; i++)
         values[i] = first[i];
 }
+
+bool mh_is_wait(int64_t call) { return mhi_sys_is_futex(call); }

@@ -129,6 +129,7 @@ int mhi_sys_fork(void);
 /* Returns in a process that has none of these ids: if need be in a child, whose parent stays and passes on the child's
  * end. 0; or -errno: the process still has one of these ids. The calling process must have one thread. */
 int mhi_sys_take_other_id(const uint32_t *ids, uint32_t n_ids);
+bool mhi_sys_is_futex(int64_t call);          /* by its number, as /proc/PID/syscall shows it */
 int mhi_sys_shadow_stack(uint64_t *features); /* the enabled ones; 0: none, or the machine has no shadow stack */
 bool mhi_sys_is_terminal(int fd);
 int mhi_sys_terminal_size(int fd, uint32_t *columns, uint32_t *rows);
