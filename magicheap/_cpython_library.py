@@ -222,6 +222,66 @@ def _probe_uuid() -> bool:
     return has_both and names(uuid.uuid1, "_generate_time_safe", "_last_timestamp")
 
 
+# ---- ctypes ----
+
+
+def is_of_ctypes(value: object) -> bool:
+    """Tell whether this is a value, a pointer or a function of ctypes."""
+    ctypes = sys.modules.get("ctypes")
+    return ctypes is not None and isinstance(value, ctypes.Structure.__base__)
+
+
+def is_function_of_ctypes(value: object) -> bool:
+    """Tell whether this, which is of ctypes, is a function."""
+    return isinstance(value, sys.modules["ctypes"]._CFuncPtr)
+
+
+def library_of_ctypes(value: Any) -> str | None:
+    """Return the name of a library that ctypes has loaded; None: this is none (C4)."""
+    is_library = type(value).__module__ == "ctypes" and hasattr(value, "_name")
+    return str(value._name) if is_library else None
+
+
+def address_of(value: Any) -> int:
+    """Return where a value of ctypes lies."""
+    address: int = sys.modules["ctypes"].addressof(value)
+    return address
+
+
+def address_in(value: Any) -> int | None:
+    """Return where a pointer of ctypes leads; None: this is no pointer."""
+    ctypes: Any = sys.modules["ctypes"]
+    is_text = isinstance(value, ctypes._SimpleCData) and type(value)._type_ in ("P", "z", "Z")
+    return ctypes.cast(value, ctypes.c_void_p).value or 0 if is_text or isinstance(value, ctypes._Pointer) else None
+
+
+def pointed_to(kind: Any) -> tuple[Any, int]:
+    """Return (class, n): the type is POINTER applied n times to the class. pickle can't find a POINTER by name."""
+    depth = 0
+    while issubclass(kind, sys.modules["ctypes"]._Pointer):
+        kind, depth = kind._type_, depth + 1
+    return kind, depth
+
+
+def make_pointer(kind: Any, depth: int, address: int) -> Any:
+    """Undo pointed_to and address_in."""
+    import ctypes
+
+    for _ in range(depth):
+        kind = ctypes.POINTER(kind)
+    return ctypes.cast(address, kind)
+
+
+@assumed("ctypes has one class above its pointers, its functions and its simple values", heap=True, module="ctypes")
+def _probe_ctypes() -> bool:
+    ctypes: Any = sys.modules["ctypes"]
+    pointers = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p
+    is_known = all(issubclass(each, ctypes._SimpleCData) for each in pointers)
+    classes = ctypes._SimpleCData, ctypes._Pointer, ctypes._CFuncPtr
+    is_above = {ctypes.Structure.__base__} == {each.__base__ for each in classes}
+    return is_known and is_above and [each._type_ for each in pointers] == ["P", "z", "Z"]
+
+
 # ---- multiprocessing ----
 
 
