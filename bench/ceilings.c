@@ -1,6 +1,6 @@
 /* ceilings.c - the most this machine can do: what kernels are compared with.
  *
- *     cc -O3 -pthread ceilings.c -o ceilings && ./ceilings FILE THREADS
+ *     cc -O3 -pthread -I"$(uname -m)" ceilings.c -o ceilings && ./ceilings FILE THREADS
  *
  * Prints a line "NAME VALUE" for each of
  *
@@ -15,7 +15,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <immintrin.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,12 +24,11 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "dots.h"
+
 enum {
-    PASSES = 14,       /* arbitrary: more find nothing better on a quiet machine */
-    MAX_THREADS = 256, /* arbitrary */
-    /* that depend on nothing: more than latency (5 cycles) times throughput (2), fewer than registers */
-    SUMS = 12,
-    ROUNDS = 2000000,     /* of SUMS instructions: about 10 ms */
+    PASSES = 14,          /* arbitrary: more find nothing better on a quiet machine */
+    MAX_THREADS = 256,    /* arbitrary */
     HUGE_BYTES = 1 << 29, /* far beyond any cache; a file is read as often as that needs */
 };
 
@@ -39,12 +37,6 @@ typedef struct {
     size_t n_words, times;
     bool in_one_place;
 } work;
-
-typedef struct {
-    double operations; /* of one thread in one pass */
-    void (*run)(void);
-    const char *name;
-} dots;
 
 typedef struct {
     work work;
@@ -56,49 +48,6 @@ typedef struct {
 static volatile uint64_t sink; /* takes what would else be optimised away */
 
 /* ---- what is measured ---- */
-
-/* `a` must look different every time, or the product is taken out of the loop. */
-#define DOTS(vector, register_class, zero, ones, step)          \
-    vector sums[SUMS], a = ones(1), b = ones(2);                \
-    for (int i = 0; i < SUMS; i++)                              \
-        sums[i] = zero();                                       \
-    for (int round = 0; round < ROUNDS; round++)                \
-        _Pragma("GCC unroll 12") for (int i = 0; i < SUMS; i++) \
-        {                                                       \
-            __asm__ volatile("" : "+" register_class(a));       \
-            sums[i] = step(sums[i], a, b);                      \
-        }                                                       \
-    for (int i = 0; i < SUMS; i++)                              \
-    sink ^= (uint64_t)sums[i][0]
-
-__attribute__((target("avx512f,avx512vnni"))) static void dots_avx512_vnni(void)
-{
-    DOTS(__m512i, "v", _mm512_setzero_si512, _mm512_set1_epi8, _mm512_dpbusd_epi32);
-}
-
-__attribute__((target("avx2,avxvnni"))) static void dots_avx_vnni(void)
-{
-    DOTS(__m256i, "x", _mm256_setzero_si256, _mm256_set1_epi8, _mm256_dpbusd_avx_epi32);
-}
-
-__attribute__((target("avx2"))) static void dots_avx2(void)
-{
-#define STEP(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)))
-    DOTS(__m256i, "x", _mm256_setzero_si256, _mm256_set1_epi8, STEP);
-}
-
-/* Returns the best kind of int8 dot product here, or NULL. */
-static const dots *choose_dots(void)
-{
-    static const dots avx512_vnni = { 128.0 * SUMS * ROUNDS, dots_avx512_vnni, "avx512_vnni" };
-    static const dots avx_vnni = { 64.0 * SUMS * ROUNDS, dots_avx_vnni, "avx_vnni" };
-    static const dots avx2 = { 64.0 * SUMS * ROUNDS, dots_avx2, "avx2" };
-    if (__builtin_cpu_supports("avx512vnni"))
-        return &avx512_vnni;
-    if (__builtin_cpu_supports("avxvnni"))
-        return &avx_vnni;
-    return __builtin_cpu_supports("avx2") ? &avx2 : NULL;
-}
 
 static uint64_t read_one(const uint64_t *data, size_t n)
 {
@@ -185,7 +134,7 @@ static double best_s(part *parts, int n_threads)
 
 static void print_dots(int n_threads)
 {
-    const dots *dots = choose_dots();
+    const dots *dots = dots_choose();
     part parts[MAX_THREADS] = { 0 };
     for (int i = 0; i < n_threads; i++)
         parts[i].dots = dots;

@@ -109,7 +109,9 @@ def stopped(command, n_processes=1, env=QUIET, stdin=None, stderr=None):
 
 def _await_write(pid, timeout_s=300):
     deadline = time.monotonic() + timeout_s
-    while not Path(f"/proc/{pid}/syscall").read_text().startswith("1 0x1 "):  # write(1, ...): x86-64's number
+    while (
+        not Path(f"/proc/{pid}/wchan").read_text().endswith("pipe_write")
+    ):  # the kernel's function, or anon_pipe_write
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} wrote nothing for {timeout_s} s")
         time.sleep(0.001)

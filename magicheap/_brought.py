@@ -15,6 +15,7 @@ import sys
 
 from magicheap import _openings
 from magicheap._cpython import RANDOM, blake2b
+from magicheap._cpython_library import library_of_ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,8 +180,9 @@ def _parts_of(value: Any) -> list[Any]:
         return [str(getattr(value, "__module__", "")), str(name)]
     if _is_renewed(value, kind) or kind.__module__ == "tempfile":
         return []
-    if kind.__module__ == "ctypes" and hasattr(value, "_name"):
-        return [str(value._name)]  # a library, which keeps its address
+    library = library_of_ctypes(value)
+    if library is not None:
+        return [library]  # which keeps its address
     try:
         reduced = value.__reduce_ex__(4)
     except Exception:  # a lock, a file, a generator, a socket; or an error of foreign code

@@ -21,12 +21,15 @@ from typing import NamedTuple, TypeVar
 
 from magicheap import _log
 from magicheap._errors import MagicHeapError
+from magicheap._identity import content_of
 from magicheap._image import open_image
 from magicheap._paths import first_path, is_dangling, is_snapshot_name, links_of, variant_paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from magicheap._identity import Content
 
 _T = TypeVar("_T")
 
@@ -45,7 +48,7 @@ class Entry(NamedTuple):
     stored_bytes: int
     used_ns: int  # when a run took it, or else when it was committed
     is_used: bool
-    identity: tuple[int, int]  # inode and mtime in ns: another file at this path differs in it
+    content: Content  # another file at this path differs in it
 
 
 class State(NamedTuple):
@@ -94,9 +97,7 @@ def entries_of(directory: str) -> list[Entry]:
                     status = each.stat(follow_symlinks=False)
                     is_used = status.st_atime_ns >= 10**9
                     used_ns = status.st_atime_ns if is_used else status.st_mtime_ns
-                    entry = Entry(
-                        each.path, status.st_blocks * 512, used_ns, is_used, (status.st_ino, status.st_mtime_ns)
-                    )
+                    entry = Entry(each.path, status.st_blocks * 512, used_ns, is_used, content_of(status))
                     found += [entry] if status.st_uid == os.geteuid() else []
     return sorted(found)
 
@@ -104,7 +105,7 @@ def entries_of(directory: str) -> list[Entry]:
 def remove(entry: Entry, why: str) -> None:
     """Remove a snapshot, unless another file has taken its place, and with the last variant the notes beside it."""
     status = os.lstat(entry.path)
-    if (status.st_ino, status.st_mtime_ns) != entry.identity:
+    if content_of(status) != entry.content:
         return
     os.unlink(entry.path)
     _log.info("removed: %s: %s", entry.path, why)

@@ -89,6 +89,7 @@ def _obstacle(name: str, probe: Probe) -> str:
 
 # ---- frames and code ----
 
+EVENTS_OF_HOOKS = ("sys._getframe", "object.__getattr__")  # audit events that hooks themselves raise, including ours
 frame = sys._getframe  # frame(1): that of the caller of the function that calls frame
 
 

@@ -11,14 +11,14 @@ import sys
 from _io import DEFAULT_BUFFER_SIZE, BufferedReader, BufferedWriter, BytesIO, FileIO, TextIOWrapper
 
 from magicheap._cpython import assumed
-from magicheap._native import ffi
+from magicheap._native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_LOOP = "__asyncio_running_event_loop__"  # the key of a thread's note
+_LOOP = b"__asyncio_running_event_loop__"  # the key of a thread's note
 _LOOP_BYTES = 24  # of the note, up to the process id
 
 
@@ -44,26 +44,18 @@ def _probe_native_id() -> bool:
     return bool(thread._native_id == threading.get_native_id()) and names(type(thread).native_id.fget, "_native_id")
 
 
-def running_loops(found: list[dict[object, Any]]) -> bool:
-    """Append to `found` the dicts in which threads note that an event loop runs in them; return whether all are as
-    known."""
-    known = {id(each) for each in found}
-    found += [each for each in gc.get_objects() if type(each) is dict and _LOOP in each and id(each) not in known]
-    return all(_pid_of(each[_LOOP]) in (None, os.getpid()) for each in found)
+def running_loops() -> bool:
+    """Return whether renew_running_loops will find all loops that run, which can only be in other threads."""
+    asyncio = sys.modules.get("asyncio")
+    loop = getattr(asyncio, "AbstractEventLoop", ())
+    running = [each for each in gc.get_objects() if isinstance(each, loop) and each.is_running()]
+    return len(running) <= lib.mh_renew_notes(_LOOP, _LOOP_BYTES, os.getpid(), os.getpid())
 
 
-def renew_running_loops(found: list[dict[object, Any]]) -> None:
-    """Have asyncio take the loops for running in this process: its note has the process id, too."""
-    for each in found:
-        note = each.get(_LOOP)
-        if note is not None and _pid_of(note) is not None:
-            ffi.cast("int *", id(note) + _LOOP_BYTES)[0] = os.getpid()
-
-
-def _pid_of(note: Any) -> int | None:
-    """None: this Python's note has none. PyRunningLoopHolder of Modules/_asynciomodule.c has it behind the loop."""
-    has_pid = type(note).__basicsize__ > _LOOP_BYTES
-    return int(ffi.cast("int *", id(note) + _LOOP_BYTES)[0]) if has_pid else None
+def renew_running_loops(was: int) -> None:
+    """Have asyncio take them for running in this process: its note of a running loop (PyRunningLoopHolder of
+    Modules/_asynciomodule.c) has the process id behind the loop, `was`."""
+    lib.mh_renew_notes(_LOOP, _LOOP_BYTES, was, os.getpid())
 
 
 def target_of(thread: object) -> Any:
@@ -253,6 +245,66 @@ def _probe_uuid() -> bool:
     uuid: Any = sys.modules["uuid"]
     has_both = hasattr(uuid, "_generate_time_safe") and hasattr(uuid, "_last_timestamp")
     return has_both and names(uuid.uuid1, "_generate_time_safe", "_last_timestamp")
+
+
+# ---- ctypes ----
+
+
+def is_of_ctypes(value: object) -> bool:
+    """Tell whether this is a value, a pointer or a function of ctypes."""
+    ctypes = sys.modules.get("ctypes")
+    return ctypes is not None and isinstance(value, ctypes.Structure.__base__)
+
+
+def is_function_of_ctypes(value: object) -> bool:
+    """Tell whether this, which is of ctypes, is a function."""
+    return isinstance(value, sys.modules["ctypes"]._CFuncPtr)
+
+
+def library_of_ctypes(value: Any) -> str | None:
+    """Return the name of a library that ctypes has loaded; None: this is none (C4)."""
+    is_library = type(value).__module__ == "ctypes" and hasattr(value, "_name")
+    return str(value._name) if is_library else None
+
+
+def address_of(value: Any) -> int:
+    """Return where a value of ctypes lies."""
+    address: int = sys.modules["ctypes"].addressof(value)
+    return address
+
+
+def address_in(value: Any) -> int | None:
+    """Return where a pointer of ctypes leads; None: this is no pointer."""
+    ctypes: Any = sys.modules["ctypes"]
+    is_text = isinstance(value, ctypes._SimpleCData) and type(value)._type_ in ("P", "z", "Z")
+    return ctypes.cast(value, ctypes.c_void_p).value or 0 if is_text or isinstance(value, ctypes._Pointer) else None
+
+
+def pointed_to(kind: Any) -> tuple[Any, int]:
+    """Return (class, n): the type is POINTER applied n times to the class. pickle can't find a POINTER by name."""
+    depth = 0
+    while issubclass(kind, sys.modules["ctypes"]._Pointer):
+        kind, depth = kind._type_, depth + 1
+    return kind, depth
+
+
+def make_pointer(kind: Any, depth: int, address: int) -> Any:
+    """Undo pointed_to and address_in."""
+    import ctypes
+
+    for _ in range(depth):
+        kind = ctypes.POINTER(kind)
+    return ctypes.cast(address, kind)
+
+
+@assumed("ctypes has one class above its pointers, its functions and its simple values", heap=True, module="ctypes")
+def _probe_ctypes() -> bool:
+    ctypes: Any = sys.modules["ctypes"]
+    pointers = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_wchar_p
+    is_known = all(issubclass(each, ctypes._SimpleCData) for each in pointers)
+    classes = ctypes._SimpleCData, ctypes._Pointer, ctypes._CFuncPtr
+    is_above = {ctypes.Structure.__base__} == {each.__base__ for each in classes}
+    return is_known and is_above and [each._type_ for each in pointers] == ["P", "z", "Z"]
 
 
 # ---- multiprocessing ----

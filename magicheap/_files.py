@@ -39,12 +39,15 @@ from typing import NamedTuple
 
 from magicheap import _openings
 from magicheap._errors import UnsupportedError, call
+from magicheap._identity import file_of
 from magicheap._native import lib
 from magicheap._paths import cache_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from magicheap._identity import File
 
     # A file's content, a link's target, or what a directory holds, each with its mode.
     Tree = tuple[int, "bytes | str | dict[str, Tree]"]
@@ -66,7 +69,7 @@ class Descriptor(NamedTuple):
     flags: int  # of fcntl's F_GETFL
     is_inheritable: bool
     offset: int
-    identity: tuple[int, int] | None  # inode and device that an existing file must have; None: any
+    file: File | None  # that an existing one must be; None: any
     content: bytes  # REWRITE, MAKE, PRIVATE: all of it; ADD: what the body added
     mode: int  # of a file that is to be made
     original: int  # COPY: the descriptor it is a copy of
@@ -97,7 +100,7 @@ def prepare(tx: Any, is_again: bool) -> Held | None:
     _refuse_mapped(roots)
     descriptors: list[Descriptor] = []
     directories: set[str] = set()
-    added: set[tuple[int, int]] = set()
+    added: set[File] = set()
     for fd in _open_descriptors(tx):
         found = _describe(fd, roots, room, added, descriptors, directories)
         if found is not None:
@@ -167,7 +170,7 @@ def _describe(
     fd: int,
     roots: list[str],
     room: list[int],
-    added: set[tuple[int, int]],
+    added: set[File],
     others: list[Descriptor],
     directories: set[str],
 ) -> Descriptor | None:
@@ -187,7 +190,7 @@ def _describe(
     if _is_below(target, roots):
         return own.make(REOPEN, target, locks=locks)
     if flags & os.O_ACCMODE == os.O_RDONLY:
-        return own.make(REOPEN, target, identity=own.identity, locks=locks) if locks else None
+        return own.make(REOPEN, target, file=own.file, locks=locks) if locks else None
     opening = _openings.find(status)
     if opening is None or locks:
         return None
@@ -201,11 +204,11 @@ class _Maker:
 
     def __init__(self, fd: int, flags: int, status: os.stat_result, room: list[int]) -> None:
         self.fd, self.flags, self.status, self.room = fd, flags, status, room
-        self.identity = status.st_ino, status.st_dev
+        self.file = file_of(status)
 
     def make(self, how: str, path: str, **more: Any) -> Descriptor:
         values: dict[str, Any] = {
-            "identity": None,
+            "file": None,
             "content": b"",
             "mode": stat.S_IMODE(self.status.st_mode),
             "original": -1,
@@ -220,24 +223,24 @@ class _Maker:
         return _read(f"/proc/self/fd/{self.fd}", start, self.status.st_size, self.room)
 
 
-def _describe_written(own: _Maker, opening: _openings.Opening, added: set[tuple[int, int]]) -> Descriptor | None:
+def _describe_written(own: _Maker, opening: _openings.Opening, added: set[File]) -> Descriptor | None:
     before, path = opening.before, opening.path
     mode = {} if opening.mode is None else {"mode": opening.mode}
     if opening.is_emptied:
         return own.make(REWRITE, path, content=own.read(0), **mode)
-    if before is not None and (before.st_ino, before.st_dev) != own.identity:
+    if before is not None and file_of(before) != own.file:
         return None  # another file has taken its name
     if opening.is_appended:
         old_bytes = 0 if before is None else before.st_size
         if own.status.st_size < old_bytes or (before is None and opening.is_exclusive):
             return None
-        content = b"" if own.identity in added else own.read(old_bytes)
-        added.add(own.identity)
+        content = b"" if own.file in added else own.read(old_bytes)
+        added.add(own.file)
         is_read = own.flags & os.O_ACCMODE == os.O_RDWR
-        return own.make(ADD, path, content=content, identity=own.identity if is_read else None, **mode)
+        return own.make(ADD, path, content=content, file=own.file if is_read else None, **mode)
     if before is None:
         return own.make(MAKE, path, content=own.read(0), **mode)
-    return own.make(REOPEN, path, identity=own.identity) if opening.is_unchanged(own.status) else None
+    return own.make(REOPEN, path, file=own.file) if opening.is_unchanged(own.status) else None
 
 
 def _original(fd: int, status: os.stat_result, others: list[Descriptor]) -> int | None:
@@ -256,7 +259,7 @@ def _is_copy(fd: int, other: int, status: os.stat_result) -> bool:
         found = os.fstat(other)
     except OSError:
         return False
-    return (found.st_ino, found.st_dev) == (status.st_ino, status.st_dev) and lib.mh_is_same_open(fd, other) == 1
+    return file_of(found) == file_of(status) and lib.mh_is_same_open(fd, other) == 1
 
 
 def _locks(fd: int) -> tuple[tuple[str, int, int], ...] | None:

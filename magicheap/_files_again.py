@@ -33,12 +33,14 @@ from magicheap._files import (
     read_tree,
     topmost,
 )
+from magicheap._identity import file_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from magicheap._files import Tree
+    from magicheap._identity import File
 
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME  # by F_SETFL
 _F_OFD_SETLK = 37  # of linux/fcntl.h; Python may be built without the name
@@ -156,9 +158,7 @@ def _open(each: Descriptor, claims: list[str]) -> int:
     if each.how == MAKE or (each.how in (REWRITE, ADD) and not is_there):
         claims.append(each.path)
     status = os.fstat(fd)
-    is_same = (
-        each.identity is None or (each.how == ADD and not is_there) or (status.st_ino, status.st_dev) == each.identity
-    )
+    is_same = each.file is None or (each.how == ADD and not is_there) or file_of(status) == each.file
     if not is_same or not (stat.S_ISREG(status.st_mode) or each.flags & os.O_DIRECTORY):
         os.close(fd)
         raise Unavailable(f"{each.path}, which was open at the commit, has been replaced", STALE)
@@ -240,11 +240,11 @@ def leave() -> tuple[str, list[tuple[str, Tree]]]:
     temporary, known = _openings.temporary(), _openings.known()
     if not temporary and not known:
         return "", []
-    opened = {_identity(int(fd)) for fd in os.listdir("/proc/self/fd")}
+    opened = {_file(int(fd)) for fd in os.listdir("/proc/self/fd")}
     made = []
     for opening in known:
         status = _status(opening.path)
-        if status is None or opening.is_emptied or (status.st_ino, status.st_dev) not in opened:
+        if status is None or opening.is_emptied or file_of(status) not in opened:
             continue
         if opening.is_appended and status.st_size > (opening.before.st_size if opening.before else 0):
             return f"this process has appended to {opening.path}, as the snapshot does", []
@@ -268,12 +268,11 @@ def come_back(left: list[tuple[str, Tree]]) -> None:
             pass
 
 
-def _identity(fd: int) -> tuple[int, int] | None:
+def _file(fd: int) -> File | None:
     try:
-        status = os.fstat(fd)
+        return file_of(os.fstat(fd))
     except OSError:
         return None
-    return status.st_ino, status.st_dev
 
 
 def _status(path: str) -> os.stat_result | None:

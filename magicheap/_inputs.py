@@ -15,6 +15,7 @@ import sys
 
 from magicheap import _asked_arguments, _asked_environment, _questions
 from magicheap._errors import call
+from magicheap._identity import content_of
 from magicheap._native import lib
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    Identity = tuple[int, int, int, int]  # size in bytes, mtime in ns, inode, device
+    from magicheap._identity import Content
 
 
 class Recorder:
@@ -31,7 +32,7 @@ class Recorder:
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]] = ()) -> None:
         """`paths`: inputs that the user names. OSError or ValueError if one is no regular file."""
-        self._seen: dict[str, Identity] = {}
+        self._seen: dict[str, Content] = {}
         for path in map(os.path.abspath, paths):
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise ValueError(f"input {path} is no regular file: name the files themselves")
@@ -54,11 +55,11 @@ class Recorder:
     def paths(self) -> list[str]:
         """Return the inputs that exist, absolute and sorted."""
         self._see_modules()
-        return sorted(path for path in list(self._seen) if _identity(path))
+        return sorted(path for path in list(self._seen) if _content(path))
 
     def changed(self, paths: Iterable[str]) -> str:
         """Return the first of `paths` that has changed since it was first seen, or ""."""
-        return next((path for path in paths if _identity(path) != self._seen[path]), "")
+        return next((path for path in paths if _content(path) != self._seen[path]), "")
 
     def add_questions(self, tx: Any) -> None:
         """Record what Python code has asked."""
@@ -82,8 +83,8 @@ class Recorder:
             call(lib.mh_add_note, tx, note.encode(errors="replace").replace(b"\0", b"?"))
 
     def _see(self, path: str) -> None:
-        if path not in self._seen and (identity := _identity(path)):
-            self._seen[path] = identity
+        if path not in self._seen and (content := _content(path)):
+            self._seen[path] = content
 
     def _see_modules(self) -> None:
         for module in list(sys.modules.values()):
@@ -91,15 +92,15 @@ class Recorder:
                 self._see(os.path.abspath(path))
 
 
-def _identity(path: str) -> Identity | None:
-    """Return size, time and identity of a regular file, which tell a change; None if there is no such file."""
+def _content(path: str) -> Content | None:
+    """Return what tells that a regular file was written; None if there is no such file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(found.st_mode):
         return None
-    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+    return content_of(found)
 
 
 def _module_file(module: ModuleType) -> str | None:

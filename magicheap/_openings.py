@@ -50,7 +50,9 @@ class Opening:
         return status is not None and not self.is_unchanged(status)
 
     def is_unchanged(self, now: os.stat_result) -> bool:
-        return self.before is not None and _identity(self.before) == _identity(now)
+        from magicheap._identity import state_of  # a run that resumes does not import it
+
+        return self.before is not None and state_of(self.before) == state_of(now)
 
 
 _openings: dict[str, Opening] = {}
@@ -70,12 +72,14 @@ def watch() -> None:
 
 def find(status: os.stat_result) -> Opening | None:
     """Return how the file with this status was opened, or None if that is not known."""
+    from magicheap._identity import file_of  # likewise
+
     for opening in list(_openings.values()):
         try:
             found = os.stat(opening.path)
         except OSError:
             continue
-        if (found.st_ino, found.st_dev) == (status.st_ino, status.st_dev):
+        if file_of(found) == file_of(status):
             return opening
     return None
 
@@ -111,10 +115,6 @@ def made() -> Iterator[tuple[str, bool]]:
     for path in [*(path for path, each in list(_openings.items()) if each.is_changed()), *_named]:
         if os.path.lexists(path) and os.path.basename(os.path.dirname(path)) != "__pycache__":
             yield path, os.path.isdir(path)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:

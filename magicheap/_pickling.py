@@ -139,8 +139,9 @@ class _Pickler(_pickle.Pickler):
             return self._reduce_array(value)
         if numpy is None or not isinstance(value, numpy.dtype):
             self.borrower.has_run_others = True
-        ctypes = sys.modules.get("ctypes")
-        if ctypes is not None and isinstance(value, ctypes.Structure.__base__):
+        from magicheap._cpython_library import is_of_ctypes  # a warm start does not import it
+
+        if is_of_ctypes(value):
             from magicheap._pointers import reduce_ctypes
 
             reduced = reduce_ctypes(value, self.arena)

@@ -119,19 +119,15 @@ def ready_ffis() -> frozenset[Variable]:
 def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
     """Return how pickle restores a ctypes object, and the address that the object names; None: pickle stores it as a
     value by itself."""
-    import ctypes
+    from magicheap import _cpython_library
 
-    if isinstance(value, ctypes._CFuncPtr):  # type: ignore[attr-defined]
+    if _cpython_library.is_function_of_ctypes(value):
         raise RootError(f"the root holds {value!r}, a function, which is no pointer to data: look it up in each run")
-    kind = getattr(type(value), "_type_", None)
-    is_pointer = isinstance(value, ctypes._Pointer) or (
-        isinstance(value, ctypes._SimpleCData) and kind in ("P", "z", "Z")
-    )
-    if is_pointer:
-        address = ctypes.cast(value, ctypes.c_void_p).value or 0
+    address = _cpython_library.address_in(value)
+    if address is not None:
         _check_inside(value, address, arena)
-        return (_make_pointer, (*_pointed_to(type(value)), address)), address
-    address = ctypes.addressof(value)
+        return (_make_pointer, (*_cpython_library.pointed_to(type(value)), address)), address
+    address = _cpython_library.address_of(value)
     # the `contents` of a pointer: memory of the library
     if lib.mh_arena_of(ffi.cast("void *", address)) == arena:
         return (_make_content, (type(value), address)), address
@@ -144,22 +140,10 @@ def reduce_ctypes(value: Any, arena: Any) -> tuple[Reduced, int] | None:
     return None
 
 
-def _pointed_to(kind: Any) -> tuple[Any, int]:
-    """Return (class, n): the type is POINTER applied n times to the class. pickle can't find a POINTER by name."""
-    import ctypes
-
-    depth = 0
-    while issubclass(kind, ctypes._Pointer):
-        kind, depth = kind._type_, depth + 1
-    return kind, depth
-
-
 def _make_pointer(kind: Any, depth: int, address: int) -> Any:
-    import ctypes
+    from magicheap._cpython_library import make_pointer
 
-    for _ in range(depth):
-        kind = ctypes.POINTER(kind)
-    return ctypes.cast(address, kind)
+    return make_pointer(kind, depth, address)
 
 
 def _make_content(kind: Any, address: int) -> Any:

@@ -25,6 +25,7 @@ import threading
 from typing import NamedTuple
 
 from magicheap import _symbols
+from magicheap._cpython import EVENTS_OF_HOOKS
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1", "UV_USE_IO_URING": "0"}
 # audit events
 _STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
-_OF_HOOKS = ("sys._getframe", "object.__getattr__")  # raised by audit hooks themselves, including ours
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h
 
 _told: dict[str, str] = {}  # variables that are set while a body runs
@@ -113,7 +113,7 @@ def _hide_from_children(event: str, arguments: tuple[Any, ...]) -> None:
     if event in _STARTS:
         _untell()
         _is_hidden = True
-    elif _is_hidden and event not in _OF_HOOKS:
+    elif _is_hidden and event not in EVENTS_OF_HOOKS:
         _tell()
 
 

@@ -384,7 +384,7 @@ class ProcessTransaction(MagicTransaction):
         if held is not None or changes is not None:
             behind.append(partial(_resumed.restore, held, changes, self.path))
         if kept.has_threads or lib.mh_must_revive(self._tx):
-            behind.append(partial(_resumed.revive, kept.has_threads))
+            behind.append(partial(_resumed.revive, kept.has_threads, os.getpid()))
         if began:
             behind.append(partial(_known_pools.begin_again, began))
 

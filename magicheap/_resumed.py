@@ -68,7 +68,6 @@ if TYPE_CHECKING:
 _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
 _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
 
-_loops: list[dict[object, Any]] = []  # notes of threads in which an event loop runs
 
 
 # CPython's list of fork handlers, an index in it, and the handler that belongs there.
@@ -115,7 +114,7 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
         and tempfile.tempdir == default_temporary_directory(tempfile)
     )
     has_threads = _threads.are_there()
-    if has_threads and not running_loops(_loops):
+    if has_threads and not running_loops():
         raise UnsupportedError(
             "an event loop runs in another thread, in a way that this Python's asyncio does not tell"
         )
@@ -171,14 +170,14 @@ def go_on(kept: Kept) -> None:
     _exit.go_on(kept.exit)
 
 
-def revive(has_threads: bool) -> None:
+def revive(has_threads: bool, committing_id: int) -> None:
     """Make what is made anew, and begin the carried threads."""
     call(lib.mh_revive)
     if has_threads:
         for thread in threading.enumerate():
             if (number := lib.mh_thread_id(thread.ident or 0)) > 0:
                 native_id_setter(thread)(number)
-        renew_running_loops(_loops)
+        renew_running_loops(committing_id)
 
 
 def plan(kept: Kept) -> Callable[[Any], bool]:

@@ -11,6 +11,7 @@ import sys
 
 from magicheap._cpython import frame as frame_of
 from magicheap._cpython import obstacle_of_place
+from magicheap._identity import file_of
 from magicheap._native import lib
 from magicheap._paths import launcher_path
 
@@ -83,7 +84,7 @@ def _wrong_place(is_resumed: bool) -> str:
 
 def _is_own_interpreter() -> bool:
     try:
-        return os.path.samefile(sys.executable, "/proc/self/exe")
+        return file_of(os.stat(sys.executable)) == file_of(os.stat("/proc/self/exe"))
     except OSError:
         return False
 

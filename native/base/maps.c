@@ -1,4 +1,4 @@
-/* maps.c - reads /proc/self/smaps, and its first lines alone from /proc/self/maps.
+/* maps.c - reads /proc/self/smaps, or only the first line of each mapping from /proc/self/maps.
  *
  *     55d0c0000000-55d0c0021000 rw-p 00000000 00:00 0                          [heap]
  *     Size:                132 kB
@@ -99,10 +99,11 @@ static bool parse_head(char *at, mhi_mapping *mapping)
 
 /* ---- a mapping at a time ---- */
 
-int mhi_mappings_open(mhi_mappings *mappings)
+int mhi_mappings_open(mhi_mappings *mappings, bool with_flags)
 {
     mappings->used = mappings->size = 0;
-    mappings->fd = mhi_sys_open("/proc/self/smaps", O_RDONLY, 0);
+    mappings->has_flags = with_flags;
+    mappings->fd = mhi_sys_open(with_flags ? "/proc/self/smaps" : "/proc/self/maps", O_RDONLY, 0);
     return mappings->fd < 0 ? mappings->fd : 0;
 }
 
@@ -144,8 +145,8 @@ static int make_whole(mhi_mappings *mappings)
     for (;;) {
         char *start = mappings->text + mappings->used;
         size_t left = mappings->size - mappings->used;
-        char *flags = memmem(start, left, last, sizeof last - 1);
-        if (left > 0 && flags != NULL && memchr(flags, '\n', left - (size_t)(flags - start)) != NULL)
+        char *line = mappings->has_flags ? memmem(start, left, last, sizeof last - 1) : start;
+        if (left > 0 && line != NULL && memchr(line, '\n', left - (size_t)(line - start)) != NULL)
             return 1;
         if (left == sizeof mappings->text)
             return -EINVAL;
@@ -166,12 +167,33 @@ int mhi_mappings_next(mhi_mappings *mappings, mhi_mapping *mapping)
     char *line = next_line(mappings);
     if (!parse_head(line, mapping))
         return -EINVAL;
+    if (!mappings->has_flags)
+        return 1;
     do {
         if ((line = next_line(mappings)) == NULL)
             return -EINVAL;
     } while (strncmp(line, "VmFlags:", 8) != 0);
     parse_flags(line + 8, mapping);
     return 1;
+}
+
+int mhi_mapping_of_path(mhi_file_id *file, const char *path, void *page, mhi_mappings *mappings)
+{
+    mhi_mapping mapping = { 0 };
+    int fd = mhi_sys_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    int result = fd < 0 ? fd : mhi_sys_mmap(&page, page, MHI_PAGE, PROT_NONE, MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, 0);
+    if (fd >= 0)
+        mhi_sys_close(fd);
+    if (result < 0)
+        return result;
+    if ((result = mhi_mappings_open(mappings, false)) == 0) {
+        while ((result = mhi_mappings_next(mappings, &mapping)) == 1 && mapping.start != (uintptr_t)page)
+            continue;
+        mhi_mappings_close(mappings);
+    }
+    mhi_sys_munmap(page, MHI_PAGE);
+    *file = mapping.file;
+    return result == 1 ? 0 : result < 0 ? result : -ENOENT;
 }
 
 /* ---- all at once ---- */

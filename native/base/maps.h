@@ -13,7 +13,7 @@ typedef struct {
     uint32_t prot; /* PROT_* */
     bool is_shared;
     uint64_t offset;  /* in the file */
-    mhi_file_id file; /* zero: of no file; the device may differ from stat's, as on btrfs and overlayfs */
+    mhi_file_id file; /* zero: of no file; as the kernel has it: mhi_mapping_of_path */
     /* path, [heap] and the like, or ""; valid until the next call, or as long as the list */
     const char *name;
     bool is_deleted; /* the file has no name any more; that mark is cut off from `name` */
@@ -26,20 +26,25 @@ bool mhi_mapping_is_vdso(const mhi_mapping *mapping);
 
 /* ---- A mapping at a time, without allocating ---- */
 
-/* A reader of /proc/self/smaps. */
+/* A reader of /proc/self/smaps, or of maps. */
 typedef struct {
     int fd;
+    bool has_flags;
     size_t used, size;  /* of the text: bytes parsed, bytes there */
     char text[1 << 16]; /* a line is at most a path of PATH_MAX bytes, each escaped to four */
 } mhi_mappings;
 
-/* 0 or -errno. */
-int mhi_mappings_open(mhi_mappings *mappings);
+/* 0 or -errno. With the VmFlags, which take the kernel a walk over all pages, or without them. */
+int mhi_mappings_open(mhi_mappings *mappings, bool with_flags);
 /* 1: a mapping; 0: no more; -errno, -EINVAL if the text is not as expected. */
 int mhi_mappings_next(mhi_mappings *mappings, mhi_mapping *mapping);
 void mhi_mappings_close(mhi_mappings *mappings);
+/* What a mapping of the file at `path` has as its `file`: the device that the kernel has may differ from stat's, as on
+ * btrfs and overlayfs. Maps a page for a moment at `page`, where nothing is mapped. 0 or -errno. `mappings`: memory for
+ * a reader, which is opened and closed. */
+int mhi_mapping_of_path(mhi_file_id *file, const char *path, void *page, mhi_mappings *mappings);
 
-/* ---- All of them at once, without VmFlags, which take the kernel a walk over all pages ---- */
+/* ---- All of them at once, without VmFlags ---- */
 
 typedef struct {
     mhi_mapping *items; /* by address */

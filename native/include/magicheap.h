@@ -351,6 +351,10 @@ uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals);
 enum { MH_STATE_VALUES = 59 };
 void mh_read_state(bool at_first, int64_t *values);
 
+/* In a process of CPython: each of its threads may have an object under this key in the dict of its variables. Changes the
+ * number at this offset of these objects where it is `was`; returns how many had it. */
+uint64_t mh_renew_notes(const char *key, uint64_t offset, int32_t was, int32_t is);
+
 /* In a CPython process that is to be resumed, before its commit: whether mh_leave can work in the resumed process. */
 bool mh_can_leave(void);
 /* In CPython, with its lock held, from the first garbage collection of Py_FinalizeEx: skips the rest of the teardown,

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/identity.h"
 #include "error.h"
 #include "launcher/launcher.h"
 #include "sys/raw.h"
@@ -20,7 +21,7 @@ static int check_identity(int fd, const mhi_file_descriptor *was, const char *pa
     int result = mhi_sys_fstat(fd, &is);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot examine %s", path);
-    if (!mhi_is_same_descriptor(was, &is))
+    if (!mhi_is_same_open_id((mhi_open_id){ was->ds_inode, was->ds_device }, &is))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s, which was open at the commit, has been replaced", path);
     if (!S_ISCHR(is.st_mode) && !S_ISBLK(is.st_mode) && !S_ISREG(is.st_mode) && !S_ISDIR(is.st_mode))
         return mhi_fail(err, MH_ERR_STALE, 0, "%s, which was open at the commit, is no file", path);

@@ -9,8 +9,8 @@
  * K1  Nothing here changes what is captured: no allocation, no static variable, and the stack frames of the calls below
  *     lie under the frame that the saved registers return to.
  * K2  A later run finds in a FILE segment the bytes that this process sees: the file at the path is compared with the
- *     mapping's inode here, and is an input of the snapshot. The pages of a file that is not at its path any more are
- *     stored instead.
+ *     mapped one here, and is an input of the snapshot. The pages of a file that is not at its path any more are stored
+ *     instead.
  * K3  Neither the kernel's own areas nor the launcher's region are captured: each process has its own vdso, and the
  *     region holds the launcher of a later run, and here the capture itself.
  */
@@ -27,6 +27,7 @@
 #include "base/memory.h"
 #include "base/pages.h"
 #include "error.h"
+#include "process/fork.h"
 #include "process/obstacles.h"
 #include "process/process.h"
 #include "process/threads.h"
@@ -41,6 +42,9 @@ enum {
      * libraries have more */
     SMALL_PAGES = 128,
 };
+
+/* Where nothing is mapped, below the capture. */
+#define SPARE_PAGE ((void *)(MHI_CAPTURE_START - MHI_PAGE))
 
 /* The state that the steps below share. */
 typedef struct {
@@ -330,6 +334,16 @@ static int keep_name(capture *c, const char *path)
     return MH_OK;
 }
 
+/* Whether a mapping of the file at the path shows the mapped file. Where stat tells the same device as the kernel, as
+ * on most file systems, nothing needs to be mapped. */
+static bool is_mapped(capture *c, const mhi_mapping *mapping, const struct stat *found)
+{
+    mhi_file_id file = mhi_file_id_of(found);
+    return mhi_is_same_file(file, mapping->file) ||
+           (mhi_mapping_of_path(&file, mapping->name, SPARE_PAGE, &c->to->mappings_again) == 0 &&
+            mhi_is_same_file(file, mapping->file));
+}
+
 /* Whether the mapped file is still at its path (K2). */
 static bool is_there(capture *c, const mhi_mapping *mapping)
 {
@@ -338,7 +352,7 @@ static bool is_there(capture *c, const mhi_mapping *mapping)
     if (!mhi_is_same_file(c->last_file, mapping->file)) {
         struct stat found;
         c->last_is_there =
-            mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && found.st_ino == mapping->file.inode;
+            mhi_sys_stat(mapping->name, &found) == 0 && S_ISREG(found.st_mode) && is_mapped(c, mapping, &found);
         c->last_bytes = c->last_is_there ? mhi_page_end((uint64_t)found.st_size) : 0;
         c->last_file = mapping->file;
     }
@@ -443,7 +457,7 @@ static int take_mapping(capture *c, const mhi_mapping *mapping)
 
 static int take_mappings(capture *c)
 {
-    int result = mhi_mappings_open(&c->to->mappings);
+    int result = mhi_mappings_open(&c->to->mappings, true);
     if (result < 0)
         return fail(c, result, "/proc/self/smaps can't be opened");
     int status = MH_OK;

@@ -207,8 +207,8 @@ static void fill_descriptors(mhi_file_descriptor *to, mhi_own_string *paths, con
             .ds_flags = from->flags,
             .ds_is_cloexec = from->is_cloexec,
             .ds_offset = from->offset,
-            .ds_inode = from->inode,
-            .ds_device = from->device,
+            .ds_inode = from->id.inode,
+            .ds_device = from->id.number,
         };
         paths[i] = (mhi_own_string){ from->path, &to[i].ds_name };
     }

@@ -291,7 +291,7 @@ static bool is_at_path(const open_file *file)
     if (file->target[0] != '/' || mhi_sys_stat(file->target, &there) < 0)
         return false;
     if (is_common_device(&file->status))
-        return S_ISCHR(there.st_mode) && there.st_rdev == file->status.st_rdev;
+        return mhi_is_same_open_id(mhi_open_id_of(&file->status, true), &there);
     return mhi_is_same_file(mhi_file_id_of(&there), mhi_file_id_of(&file->status));
 }
 
@@ -336,8 +336,7 @@ static int record(collection *into, const open_file *file)
         .is_cloexec = file->flags & O_CLOEXEC,
         .path = path,
         .offset = is_device ? 0 : file->offset,
-        .inode = is_device ? 0 : file->status.st_ino,
-        .device = is_device ? file->status.st_rdev : 0,
+        .id = mhi_open_id_of(&file->status, is_device),
     };
     return 0;
 }
@@ -381,8 +380,7 @@ static bool is_untouched(const open_file *file)
     int64_t began_ns;
     if ((file->flags & O_ACCMODE) == O_RDONLY || !S_ISREG(file->status.st_mode))
         return true;
-    int64_t changed_ns = (int64_t)file->status.st_ctim.tv_sec * 1000000000 + file->status.st_ctim.tv_nsec;
-    return mhi_sys_began_ns(&began_ns) == 0 && changed_ns < began_ns - CLOCK_SLACK_NS;
+    return mhi_sys_began_ns(&began_ns) == 0 && mhi_file_state_of(&file->status).ctime_ns < began_ns - CLOCK_SLACK_NS;
 }
 
 /* HDF5 locks every file that it opens. */
@@ -463,8 +461,8 @@ static void refuse_copies(collection *into)
     for (size_t i = 0; i < into->out->n_items; i++)
         for (size_t j = 0; j < i; j++) {
             const mhi_descriptor *one = &into->out->items[i], *other = &into->out->items[j];
-            if (!one->is_held && !other->is_held && one->inode != 0 && one->inode == other->inode &&
-                strcmp(one->path, other->path) == 0 && mhi_sys_is_same_open(one->fd, other->fd) != 0)
+            if (!one->is_held && !other->is_held && one->id.inode != 0 && strcmp(one->path, other->path) == 0 &&
+                mhi_sys_is_same_open(one->fd, other->fd) != 0)
                 mhi_obstacles_add(&into->found, "descriptor %d is a copy of %d (%.160s)", one->fd, other->fd,
                                   one->path);
         }

@@ -1,6 +1,7 @@
 /* descriptors.h - the files that a later run must find open again. */
 #ifndef MHI_DESCRIPTORS_H
 #define MHI_DESCRIPTORS_H
+#include "base/identity.h"
 #include "magicheap.h"
 
 typedef struct {
@@ -9,9 +10,8 @@ typedef struct {
     bool is_cloexec;
     char *path; /* absolute; leads to the open file */
     uint64_t offset;
-    uint64_t inode;  /* 0: a device */
-    uint64_t device; /* of a device: its st_rdev; else 0 */
-    bool is_held;    /* only its number is kept: /dev/null is opened there */
+    mhi_open_id id;
+    bool is_held; /* only its number is kept: /dev/null is opened there */
 } mhi_descriptor;
 
 typedef struct {

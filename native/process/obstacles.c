@@ -189,7 +189,7 @@ static int read_is_forked(bool *is_forked)
 
 /* The C library makes a semaphore under a temporary name, which /proc shows ever after, and links it to its own name.
  * So only the directory tells whether it still has a name, by which another process may open it. */
-static int read_is_named(uint64_t inode, bool *is_named)
+static int read_is_named(mhi_file_id file, bool *is_named)
 {
     _Alignas(struct dirent64) char entries[4 << 10];
     int reader = mhi_sys_open("/dev/shm", O_RDONLY | O_DIRECTORY, 0);
@@ -197,7 +197,7 @@ static int read_is_named(uint64_t inode, bool *is_named)
     *is_named = false;
     while (size > 0 && (size = mhi_sys_read_directory(reader, entries, sizeof entries)) > 0)
         for (ssize_t at = 0; at < size; at += ((const struct dirent64 *)(entries + at))->d_reclen)
-            *is_named |= ((const struct dirent64 *)(entries + at))->d_ino == inode;
+            *is_named |= mhi_may_be_entry(file, ((const struct dirent64 *)(entries + at))->d_ino);
     if (reader >= 0)
         mhi_sys_close(reader);
     return size < 0 ? (int)size : 0;
@@ -259,7 +259,7 @@ static int add_mapping(mhi_obstacles *found, views *seen, const mhi_mapping *map
     if (kind == NULL && mhi_is_fresh_shared(mapping)) {
         int result = add_view(seen, mapping, &is_second);
         if (result == 0 && mhi_begins(mapping->name, "/dev/shm/"))
-            result = read_is_named(mapping->file.inode, &is_named);
+            result = read_is_named(mapping->file, &is_named);
         if (result < 0)
             return result;
         kind = is_second ? "shared memory mapped twice" : is_named ? "a semaphore with a name" : NULL;
@@ -280,7 +280,7 @@ static int add_mappings(mhi_obstacles *found, bool is_forked)
     mhi_mappings mappings;
     mhi_mapping mapping;
     views seen = { 0 };
-    int result = mhi_mappings_open(&mappings);
+    int result = mhi_mappings_open(&mappings, true);
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)

@@ -41,7 +41,7 @@ static int probe_mappings(mh_error *err)
     mhi_mapping mapping;
     uintptr_t here = (uintptr_t)&mappings;
     bool is_found = false;
-    int result = mhi_mappings_open(&mappings);
+    int result = mhi_mappings_open(&mappings, true);
     if (result < 0)
         return mhi_fail_unsupported(err, result, "/proc/self/smaps can't be read");
     while ((result = mhi_mappings_next(&mappings, &mapping)) == 1)
@@ -165,7 +165,7 @@ static int move_vdso(void)
     mhi_mappings mappings;
     mhi_mapping mapping;
     uint64_t to = SPARE_PLACE;
-    int result = mhi_mappings_open(&mappings);
+    int result = mhi_mappings_open(&mappings, true);
     if (result < 0)
         return result;
     while (result >= 0 && (result = mhi_mappings_next(&mappings, &mapping)) == 1)
@@ -219,7 +219,7 @@ static int probe_launcher(mh_error *err)
 {
     mhi_mappings mappings;
     mhi_mapping mapping;
-    int result = mhi_mappings_open(&mappings);
+    int result = mhi_mappings_open(&mappings, true);
     if (result < 0)
         return mhi_fail_unsupported(err, result, "/proc/self/smaps can't be read");
     while ((result = mhi_mappings_next(&mappings, &mapping)) == 1)

@@ -65,7 +65,8 @@ typedef struct mhi_capture {
     mhi_file_touched touched[MHI_CAPTURE_TOUCHED];
     mhi_descriptors descriptors; /* of the parent */
     mhi_remnants remnants;       /* zeroed at first */
-    mhi_mappings mappings;       /* the child's working memory: on its stack it would be in the image */
+    /* the child's working memory: on its stack it would be in the image */
+    mhi_mappings mappings, mappings_again;
     uint64_t pagemap[MHI_CAPTURE_PAGES];
     uint8_t piece[MHI_CAPTURE_PIECE]; /* a copy of the child's own stack, which is written */
 } mhi_capture;

@@ -146,6 +146,54 @@ void mhi_python_let(int token)
         let(token);
 }
 
+/* ---- its threads ---- */
+
+typedef struct {
+    void *(*interpreter)(void);
+    void *(*first)(void *interpreter);
+    void *(*next)(void *thread);
+    void *(*variables)(void *thread); /* private, in every version so far */
+    void *(*item)(void *dict, const char *key);
+} python_threads;
+
+static bool find_threads(python_threads *its)
+{
+    const struct {
+        const char *name;
+        void *to;
+    } wanted[] = {
+        { "PyInterpreterState_Get", &its->interpreter }, { "PyInterpreterState_ThreadHead", &its->first },
+        { "PyThreadState_Next", &its->next },            { "_PyThreadState_GetDict", &its->variables },
+        { "PyDict_GetItemString", &its->item },
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        void *found = dlsym(RTLD_DEFAULT, wanted[i].name);
+        if (found == NULL)
+            return false;
+        memcpy(wanted[i].to, &found, sizeof found);
+    }
+    return true;
+}
+
+uint64_t mh_renew_notes(const char *key, uint64_t offset, int32_t was, int32_t is)
+{
+    python_threads its;
+    uint64_t n = 0;
+    if (!find_threads(&its))
+        return 0;
+    int lock = mhi_python_hold();
+    for (void *thread = its.first(its.interpreter()); thread != NULL; thread = its.next(thread)) {
+        void *variables = its.variables(thread);
+        char *note = variables == NULL ? NULL : its.item(variables, key);
+        if (note != NULL && *(int32_t *)(note + offset) == was) {
+            *(int32_t *)(note + offset) = is;
+            n++;
+        }
+    }
+    mhi_python_let(lock);
+    return n;
+}
+
 /* ---- the C library's environment ---- */
 
 const char *mh_environment_entry(uint64_t i, uint64_t *name_bytes, uint64_t *size_bytes)

@@ -4,9 +4,6 @@
  */
 #ifndef MHI_RESUMABLE_TABLES_H
 #define MHI_RESUMABLE_TABLES_H
-#include <stdbool.h>
-#include <sys/stat.h>
-
 #include "format.h"
 #include "snapshot/image.h"
 #include "snapshot/kind.h"
@@ -49,14 +46,6 @@ static inline uint64_t mhi_image_n_signals(const struct mh_image *image)
 static inline uint64_t mhi_image_n_touched(const struct mh_image *image)
 {
     return mhi_image_own(image, MHI_TABLE_TOUCHED)->n;
-}
-
-/* Whether an open file is the one that a descriptor had at the commit: a device by its number, any other by its inode,
- * which a common device has none of here. */
-static inline bool mhi_is_same_descriptor(const mhi_file_descriptor *was, const struct stat *is)
-{
-    bool is_device = S_ISCHR(is->st_mode) || S_ISBLK(is->st_mode);
-    return (was->ds_inode == 0 || is->st_ino == was->ds_inode) && (is_device ? is->st_rdev : 0) == was->ds_device;
 }
 
 #endif

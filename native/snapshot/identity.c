@@ -53,6 +53,12 @@ bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is)
     return was->in_ctime_ns != MHI_TIME_UNKNOWN && mhi_is_same_state(&before, &now, is_file);
 }
 
+bool mhi_is_unwritten_input(const mhi_file_input *was, const mhi_file_input *is)
+{
+    mhi_file_state before = state_of(was), now = state_of(is);
+    return mhi_is_unwritten(&before, &now);
+}
+
 /* Whether the file is a snapshot, as the parent of a layer is: a snapshot is identified by its header, which holds the
  * checksums of all else. */
 static int is_snapshot(int fd, uint64_t size)

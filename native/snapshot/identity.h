@@ -19,6 +19,8 @@ mhi_file_input mhi_file_identity(int kind, const struct stat *found);
 void mhi_identity_forget_young(mhi_file_input *entry, int64_t now_ns);
 /* The quick comparison: same state. */
 bool mhi_is_same_input(const mhi_file_input *was, const mhi_file_input *is);
+/* Whether the recorded file is unwritten: two records of one file. */
+bool mhi_is_unwritten_input(const mhi_file_input *was, const mhi_file_input *is);
 /* Digest of the content of a regular file, never 0; -errno. */
 int mhi_file_digest(int fd, uint64_t size, uint64_t *digest);
 /* MH_OK, or MH_ERR_STALE with a sentence. */

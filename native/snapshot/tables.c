@@ -10,6 +10,7 @@
 
 #include "error.h"
 #include "snapshot/checksum.h"
+#include "snapshot/identity.h"
 
 /* The strings table while it is filled; strings_bytes has made room for all of them. */
 typedef struct {
@@ -47,8 +48,8 @@ static bool is_library(const mhi_input *file, const mhi_input *const *inputs, si
     const mhi_file_input *is = &file->entry;
     for (size_t i = 0; i < n && is->in_kind == MH_INPUT_FILE; i++) {
         const mhi_file_input *was = &inputs[i]->entry;
-        if (was->in_kind == MH_INPUT_LIBRARY && is->in_inode == was->in_inode && is->in_bytes == was->in_bytes &&
-            is->in_mtime_ns == was->in_mtime_ns && strcmp(file->name, inputs[i]->name) == 0)
+        if (was->in_kind == MH_INPUT_LIBRARY && mhi_is_unwritten_input(was, is) &&
+            strcmp(file->name, inputs[i]->name) == 0)
             return true;
     }
     return false;

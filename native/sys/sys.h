@@ -191,9 +191,9 @@ int mhi_sys_cpus(uint64_t *bits, size_t size);
 /* The kernel's state of this process besides its memory, as numbers for comparison: working directory, umask, nice
  * value, CPUs; limits, soft and hard; session, process group, scheduler, no_new_privs, dumpable, signal of the parent's
  * death, subreaper, securebits, slack of timers, groups, root directory; whether each interval timer runs; of each
- * standard stream its file, its status flags, its descriptor flags. */
+ * standard stream its file, its status flags, its descriptor flags. `mark` makes a file a number; 0: there is none. */
 enum { MHI_STATE_LIMITS = 16, MHI_STATE_VALUES = 4 + 2 * MHI_STATE_LIMITS + 11 + 3 + 9 };
-void mhi_sys_state(int64_t values[MHI_STATE_VALUES]);
+void mhi_sys_state(int64_t values[MHI_STATE_VALUES], int64_t (*mark)(const struct stat *file));
 int mhi_sys_execve(const char *path, char *const *argv, char *const *envp); /* returns only on failure */
 
 #endif

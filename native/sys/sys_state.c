@@ -15,25 +15,18 @@
 
 enum { GROUPS_MAX = 1024 /* arbitrary: a process with more groups counts as having none */, CPU_BYTES = 1024 };
 
-static uint64_t mixed(uint64_t sum, uint64_t word) { return (sum ^ word) * 0x9e3779b97f4a7c15u + (sum >> 29); }
-
 static int64_t digest(const void *start, long size_bytes)
 {
     uint64_t sum = (uint64_t)size_bytes;
     for (long i = 0; i < size_bytes; i++)
-        sum = mixed(sum, ((const uint8_t *)start)[i]);
+        sum = (sum ^ ((const uint8_t *)start)[i]) * 0x9e3779b97f4a7c15u + (sum >> 29);
     return (int64_t)sum;
 }
 
-static int64_t identity(int result, const struct stat *found)
-{
-    return result < 0 ? 0 : (int64_t)(mixed(mixed(mixed(1, found->st_dev), found->st_ino), found->st_rdev) | 1);
-}
-
-static int64_t place(const char *path)
+static int64_t place(const char *path, int64_t (*mark)(const struct stat *file))
 {
     struct stat found;
-    return identity((int)syscall(SYS_newfstatat, AT_FDCWD, path, &found, 0), &found);
+    return syscall(SYS_newfstatat, AT_FDCWD, path, &found, 0) < 0 ? 0 : mark(&found);
 }
 
 static int64_t said(int option, int has_argument)
@@ -43,10 +36,10 @@ static int64_t said(int option, int has_argument)
     return result < 0 ? -1 : has_argument ? value : result;
 }
 
-void mhi_sys_state(int64_t values[MHI_STATE_VALUES])
+void mhi_sys_state(int64_t values[MHI_STATE_VALUES], int64_t (*mark)(const struct stat *file))
 {
     int64_t *next = values;
-    *next++ = place(".");
+    *next++ = place(".", mark);
     mode_t mask = umask(077);
     umask(mask);
     *next++ = mask;
@@ -71,13 +64,13 @@ void mhi_sys_state(int64_t values[MHI_STATE_VALUES])
     gid_t groups[GROUPS_MAX];
     int n_groups = getgroups(GROUPS_MAX, groups);
     *next++ = digest(groups, n_groups < 0 ? 0 : (long)((size_t)n_groups * sizeof *groups));
-    *next++ = place("/");
+    *next++ = place("/", mark);
     struct itimerval timer;
     for (unsigned which = ITIMER_REAL; which <= ITIMER_PROF; which++)
         *next++ = getitimer(which, &timer) == 0 && (timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0);
     for (int fd = 0; fd < 3; fd++) {
         struct stat found;
-        *next++ = identity((int)syscall(SYS_fstat, fd, &found), &found);
+        *next++ = syscall(SYS_fstat, fd, &found) < 0 ? 0 : mark(&found);
         *next++ = fcntl(fd, F_GETFL);
         *next++ = fcntl(fd, F_GETFD);
     }

@@ -305,3 +305,60 @@ def test_in_a_real_subinterpreter_it_runs_cold(life):
         assert interpreters.run_string(interpreters.create(), text) is None
     """)
     assert "subinterpreter" in life.run("python", "program.py").out
+
+
+# ---- mapped files ----
+
+MAPPED_BYTES = 4 << 20  # more than is stored of a file that a later run finds
+# It inherits the file, so that no question about it is recorded: only the mapping tells of it.
+MAPPER = f"""
+    import ctypes, os
+    from magicheap import magic_transaction
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    with magic_transaction() as magic:
+        print("body")
+        address = libc.mmap(None, {MAPPED_BYTES}, 1, 2, 9, 0)  # PROT_READ, MAP_PRIVATE
+        seen = ctypes.string_at(address, {MAPPED_BYTES})[:: {MAPPED_BYTES} - 1]
+        os.system(os.environ["AFTER"])
+    print(seen, ctypes.string_at(address, {MAPPED_BYTES})[:: {MAPPED_BYTES} - 1])
+"""
+TWICE = "body\nb'aa' b'aa'\nb'aa' b'aa'\n"  # a cold run, and a warm one
+FILL = f"mkdir -p place && mount -t tmpfs none place && head -c {MAPPED_BYTES} /dev/zero | tr '\\0'"
+
+
+@pytest.fixture
+def mapper(alone):
+    """A way to run, twice, a program that maps a file, and then has a shell do something."""
+    alone.write(MAPPER)
+
+    def run(prepare, file, after=":"):
+        twice = f'set -e; {prepare}; exec 9< {file}; "$@"; "$@"'
+        return alone.run("unshare", "-m", "sh", "-c", twice, "sh", sys.executable, "program.py", env={"AFTER": after})
+
+    alone.run_twice = run
+    return alone
+
+
+def is_stored(life):
+    """Tell whether the snapshot has the mapped file's bytes, which are letters."""
+    return b"aa" * 4096 in life.snapshot().read_bytes()
+
+
+@as_root
+def test_a_mapped_file_that_a_mount_hides_is_stored_even_if_the_other_has_its_inode(mapper):
+    """Each tmpfs numbers its files anew."""
+    ran = mapper.run_twice(f"{FILL} a > place/file", "place/file", after=f"{FILL} b > place/file")
+    assert ran.out == TWICE and ran.has_committed and is_stored(mapper)
+
+
+@as_root
+@pytest.mark.skipif("overlay" not in Path("/proc/filesystems").read_text(), reason="the kernel has no overlayfs")
+def test_a_mapped_file_is_not_stored_where_stat_and_mappings_tell_different_devices(mapper):
+    layers = "lowerdir=place,upperdir=upper/a,workdir=upper/b"
+    overlay = (
+        f"mkdir upper over; mount -t tmpfs none upper; mkdir upper/a upper/b; mount -t overlay -o {layers} none over"
+    )
+    ran = mapper.run_twice(f"{FILL} a > place/file; {overlay}", "over/file")
+    assert ran.out == TWICE and ran.has_committed and not is_stored(mapper)

@@ -12,10 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = [path for top in ("native", "magicheap", "llama") for path in sorted((ROOT / top).rglob("*"))]
+WORKSHOP = [path for top in ("tests", "tools", "bench", "examples", "docs") for path in sorted((ROOT / top).rglob("*"))]
 WATCHED = re.compile(r"watched\[\] = \{(.*?)\}", re.S)  # of native/snapshot/environment.c
 ASKED_BY_C = re.compile(r'(?:getenv\(|environment_get\([^";]*, |is_set\(l, |define MHI_\w+_VARIABLE )"(\w+)"')
+SET_BY_C = re.compile(r'\bsetenv\("(\w+)"')
+MADE_BY_MAKE = re.compile(r"^(?:export )?(\w+) :=", re.M)
+ASKED_BY_MAKE = re.compile(r"^(\w+) \?=|\$[({]([A-Z_]+)[)}]|\$\$\{?([A-Z_]+)", re.M)  # the last by its shell
 OURS = re.compile(r"\b(?:MAGICHEAP|MAGIC_LLAMA)_[A-Z_]*[A-Z]\b")
-NO_VARIABLES = {"MAGICHEAP_H"}  # the guard of magicheap.h
+NO_VARIABLES = {"MAGICHEAP_H", "CURDIR"}  # the guard of magicheap.h; make's own
 LINK = re.compile(r"(?<!\\)\[[^][]*\]\(<?([^)>\s]+)>?\)")
 FENCE = re.compile(r"^(```+|~~~+).*?^\1\s*$", re.S | re.M)
 
@@ -66,16 +70,26 @@ def asked_by_python(source):
             yield value.decode() if isinstance(value, bytes) else value
 
 
+def asked_by_c(source):
+    """Names that are asked for, unless the file itself sets them, as a test does."""
+    return set(ASKED_BY_C.findall(source)) - set(SET_BY_C.findall(source))
+
+
+def asked_by_make(makefile):
+    asked = {name for names in ASKED_BY_MAKE.findall(makefile) for name in names if name}
+    return asked - set(MADE_BY_MAKE.findall(makefile))
+
+
 def variables_read():
     from magicheap._pools import _TOLD
 
-    found = set(_TOLD)
-    for path in PRODUCT:
-        if path.suffix not in (".c", ".h", ".py", ".pth"):
+    found = set(_TOLD) | asked_by_make((ROOT / "Makefile").read_text())
+    for path in [*PRODUCT, *WORKSHOP]:
+        if path.suffix not in (".c", ".h", ".py") and path.name != "magicheap.pth":
             continue
         text = path.read_text()
-        found |= set(OURS.findall(text))
-        found |= set(ASKED_BY_C.findall(text) if path.suffix in (".c", ".h") else asked_by_python(text))
+        found |= set(OURS.findall(text)) if path in PRODUCT else set()
+        found |= asked_by_c(text) if path.suffix in (".c", ".h") else set(asked_by_python(text))
     (watched,) = WATCHED.findall((ROOT / "native/snapshot/environment.c").read_text())
     return found - NO_VARIABLES | set(re.findall(r'"([^"]+)"', watched))
 
@@ -83,7 +97,17 @@ def variables_read():
 def test_every_variable_that_the_code_reads_is_on_the_page():
     named = set(re.findall(r"`([A-Z][A-Z_]*\*?)`", (ROOT / "docs/reference/environment.md").read_text()))
     read = variables_read()
-    assert {"MAGICHEAP_LOG", "XDG_CACHE_HOME", "HOME", "TMPDIR", "PYTHONINSPECT", "LC_*", "MAGIC_LLAMA_MADE"} <= read
+    assert {
+        "MAGICHEAP_LOG",
+        "XDG_CACHE_HOME",
+        "HOME",
+        "TMPDIR",
+        "PYTHONINSPECT",
+        "LC_*",
+        "MAGIC_LLAMA_MADE",
+        "CFLAGS",
+        "WORDS",
+    } <= read
     assert read - named == set()
 
 
@@ -96,6 +120,8 @@ os.environ[NAME], environ.get("B"), posix.environ.get(b"C"), os.getenv("D"), "E"
         "B",
         "C",
     ]
+    assert asked_by_c('setenv("MINE", "1", 1), getenv("MINE"), getenv("A")') == {"A"}
+    assert asked_by_make("A ?= 1\nMADE := $(B) $(MADE)\n\t$(C)/$<\n\tD=$$D ${E}\n") == set("ABCDE")
 
 
 # ---- pages made from the code ----

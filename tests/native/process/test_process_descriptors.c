@@ -84,8 +84,8 @@ static void record_file(void *context)
     const mhi_descriptor *file = find(&found, fd);
     CHECK(file != NULL && found.n_items == 1);
     CHECK_EQUAL(file->flags, O_RDWR | O_APPEND | O_NONBLOCK);
-    CHECK(file->is_cloexec && strcmp(file->path, context) == 0 && file->offset == 7 && file->inode == status.st_ino &&
-          file->device == 0);
+    CHECK(file->is_cloexec && strcmp(file->path, context) == 0 && file->offset == 7 &&
+          file->id.inode == status.st_ino && file->id.number == 0);
     mhi_descriptors_release(&found);
     CHECK(found.items == NULL && found.n_items == 0);
 }
@@ -108,8 +108,8 @@ static void hold_file(void *context)
     mh_error err;
     CHECK_OK(mhi_descriptors_collect(&found, &(mhi_descriptors_known){ .held = &fd, .n_held = 1 }, &err), err);
     const mhi_descriptor *file = find(&found, fd);
-    CHECK(file != NULL && found.n_items == 1 && strcmp(file->path, "/dev/null") == 0 && file->device == makedev(1, 3) &&
-          file->inode == 0);
+    CHECK(file != NULL && found.n_items == 1 && strcmp(file->path, "/dev/null") == 0 &&
+          file->id.number == makedev(1, 3) && file->id.inode == 0);
     CHECK(file->is_cloexec && file->is_held);
     mhi_descriptors_release(&found);
 }
@@ -173,7 +173,7 @@ static void record_devices(void *context)
         mhi_descriptors found = collect();
         const mhi_descriptor *device = find(&found, fd);
         CHECK(device != NULL && strcmp(device->path, devices[i].path) == 0);
-        CHECK(device->inode == 0 && device->offset == 0 && device->device == makedev(1, devices[i].minor));
+        CHECK(device->id.inode == 0 && device->offset == 0 && device->id.number == makedev(1, devices[i].minor));
         mhi_descriptors_release(&found);
     }
 }

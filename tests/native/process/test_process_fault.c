@@ -12,6 +12,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "base/maps.h"
+#include "base/pages.h"
+#include "error.h"
+#include "format.h"
 #include "process/descriptors.h"
 #include "process/obstacles.h"
 #include "process/remade.h"
@@ -71,7 +75,7 @@ static int collect_two(mh_error *err)
     int status = mhi_descriptors_collect(&found, &(mhi_descriptors_known){ 0 }, err);
     CHECK_EQUAL(found.n_items, status == MH_OK ? 2 : 0);
     for (size_t i = 0; i < found.n_items; i++)
-        CHECK(found.items[i].path[0] == '/' && found.items[i].inode != 0 && found.items[i].offset == 3);
+        CHECK(found.items[i].path[0] == '/' && found.items[i].id.inode != 0 && found.items[i].offset == 3);
     mhi_descriptors_release(&found);
     return status;
 }
@@ -274,6 +278,29 @@ TEST(thread_is_never_overlooked)
     fail_each_call(check_threads, MH_ERR_UNSUPPORTED);
     pthread_barrier_wait(&barrier);
     CHECK(pthread_join(thread, NULL) == 0);
+}
+
+/* ---- mapped files ---- */
+
+static int identify_mapped(mh_error *err)
+{
+    static mhi_mappings mappings;
+    void *page = (void *)MHI_LAUNCHER_START;
+    const char *path = scratch("mapped");
+    struct stat status;
+    mhi_file_id file = { 0 };
+    CHECK(stat(path, &status) == 0);
+    int result = mhi_mapping_of_path(&file, path, page, &mappings);
+    munmap(page, MHI_PAGE); /* what only a munmap that failed leaves mapped */
+    if (result < 0)
+        return mhi_fail_sys(err, result, "the file is not found");
+    return file.inode == status.st_ino ? MH_OK : 1;
+}
+
+TEST(file_that_a_mapping_shows_is_told_or_not_but_never_another)
+{
+    write_file(scratch("mapped"), "text", 4);
+    fail_each_call(identify_mapped, MH_OK);
 }
 
 /* ---- probes ---- */
