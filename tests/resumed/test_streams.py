@@ -256,11 +256,13 @@ sys.stderr.write(f'{sys.stdout} {sys.__stdout__} {out.closed}')"""
     assert written(tmp_path, body) == "None None True"
 
 
-def test_a_commit_without_standard_input_and_output_is_refused(tmp_path):
+def test_a_commit_whose_input_and_output_have_no_text_streams_is_refused(tmp_path):
     body = """
 from magicheap import UnsupportedError
+sys.stdin.detach(); sys.stdout.detach()
+sys.stdin = sys.stdout = sys.__stdin__ = sys.__stdout__ = None
 try: commit()
-except UnsupportedError as error: assert 'are closed' in str(error)
+except UnsupportedError as error: assert 'have no text streams' in str(error)
 else: os._exit(1)"""
-    with Descriptors(tmp_path, ("closed",) * 3) as none:
-        run(f"{SCRIPT}\n{body}", [], none)
+    with Descriptors(tmp_path, ("pipe",) * 3) as pipes:
+        run(f"{SCRIPT}\n{body}", [], pipes)
