@@ -5,8 +5,8 @@ Q1  Each question is recorded by its subject, never by its answer: the name of a
 Q2  This package's own questions are not the program's: it asks them in a pause.
 Q3  An audit hook can't be removed and must not raise. So it is installed once, switched by `_is_noting`, and harmless.
 
-Those to the environment, the arguments and the host are noted by _asked_*.py, which are switched here; those of
-imports, and audit events, here.
+Those to the environment, the arguments, the host and the streams are noted by _asked_*.py, which are switched here;
+those of imports, and audit events, here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _asked_arguments, _asked_environment, _asked_host, _pauses
+from magicheap import _asked_arguments, _asked_environment, _asked_host, _asked_streams, _pauses
 from magicheap._cpython import IMPORT_SYSTEM
 from magicheap._cpython import frame as frame_of
 from magicheap._native import ffi, lib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_ASKED = (_asked_environment, _asked_arguments, _asked_host)
+_ASKED = (_asked_environment, _asked_arguments, _asked_host, _asked_streams)
 STANDARD_LIBRARY = os.path.dirname(os.__file__)
 _INSTALLED = ("site-packages", "dist-packages")  # may lie below the standard library, but isn't part of it
 _METADATA_READERS = ("importlib/metadata/__init__.py", "importlib_metadata/__init__.py", "pkg_resources/__init__.py")

@@ -57,12 +57,14 @@ def prepare() -> Kept:
     is_flushed = flush()
     streams = tuple(_find(fd, is_flushed) for fd in range(3))
     models = [stream.text for stream in streams[:2] if stream.text]  # errors of stderr are always backslashreplace
-    if not models:
+    # what is closed at the start is closed in each run of this snapshot
+    if not models and (_is_open(0) or _is_open(1)):
         raise UnsupportedError(
-            "standard input and standard output are closed: how later runs would decode theirs cannot be told"
+            "standard input and standard output have no text streams: how later runs would decode theirs is unknown"
         )
     is_unbuffered = any(stream.raw and not stream.buffer for stream in streams[1:])
-    return Kept(streams, is_unbuffered, lib.mh_has_read_input(), models[0].encoding, models[0].errors or "strict")
+    encoding, errors = (models[0].encoding, models[0].errors or "strict") if models else ("utf-8", "strict")
+    return Kept(streams, is_unbuffered, lib.mh_has_read_input(), encoding, errors)
 
 
 def take_up(kept: Kept) -> None:

@@ -160,6 +160,11 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
  *   PLACE           text = the working directory
  *   TERMINAL        name = number of a standard stream; bytes = 1 if it is a terminal
  *   SIZE            name = the same; bytes = its columns * 65536 + rows; 0: it is no terminal
+ *   OPEN            bytes = the standard streams that were open at the start, a bit for each
+ *   STREAM          name = number of a standard stream; bytes = S_IFMT bits (0: closed) + status flags * 2^32; device =
+ *                   st_rdev of a device that is no terminal
+ *   POSITION        name = the same; bytes = its position, MHI_NO_POSITION: none
+ *   LENGTH          name = the same; bytes = size of the file; 0: it is none
  *   HOST            digest of the result of uname; bytes = 0: without the host's name
  *   USER            bytes = real and effective user id * 2^32
  *   NOTE            text = a question that can't be asked again */

@@ -214,6 +214,8 @@ bool mh_asked_place(void);
 bool mh_asked_variable(const char *name);
 /* Notes that code asked for the name of the host, or for the rest of the result of uname. */
 void mh_note_host(bool name);
+/* Notes that code asked what a standard stream is: a pipe, a file, closed. */
+void mh_note_stream(int fd);
 /* Notes that code asked for the time zone: the variables and the file that determine it. */
 void mh_note_zone(void);
 /* While paused, questions of the calling thread are not noted. */
@@ -482,7 +484,11 @@ enum {
     MH_INPUT_USER = 17,
     MH_INPUT_NOTE = 18,
     MH_INPUT_RIGHTS = 19,
-    MH_INPUT_VARIABLES = 20
+    MH_INPUT_VARIABLES = 20,
+    MH_INPUT_LENGTH = 21,
+    MH_INPUT_POSITION = 22,
+    MH_INPUT_STREAM = 23,
+    MH_INPUT_OPEN = 24
 };
 
 typedef struct {

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/pages.h"
+#include "base/stream.h"
 #include "base/text.h"
 #include "error.h"
 #include "launcher/launcher.h"
@@ -93,6 +94,7 @@ static mhi_run run_of(const launch *l)
     uint64_t own = all->ar_n_skipped + 1; /* the arguments begin behind the program's own name */
     return (mhi_run){ .environment = all->ar_envp,
                       .is_watched = l->request.kind != NULL,
+                      .streams = l->request.kind != NULL ? (int)mhi_streams_open() : -1, /* Python has compared them */
                       .arguments = own < all->ar_argc ? (const char *const *)all->ar_argv + own : NULL };
 }
 

@@ -10,16 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "route/questions.h"
-#include "route/reads.h"
+#include "route/streams.h"
 
 static const char users[] = "/etc/passwd";
 
@@ -59,14 +57,24 @@ int mhi_routed_lstat(const char *path, struct stat *found)
     return seen(lstat(path, found), AT_FDCWD, path, found, true);
 }
 
+/* Whether such a call is an fstat. */
+static bool names_descriptor(const char *path, int flags)
+{
+    return flags & AT_EMPTY_PATH && (path == NULL || *path == '\0');
+}
+
 int mhi_routed_fstatat(int directory, const char *path, struct stat *found, int flags)
 {
+    if (names_descriptor(path, flags))
+        mhi_see_status(directory);
     return seen(fstatat(directory, path, found, flags), directory, path, found, flags & AT_SYMLINK_NOFOLLOW);
 }
 
 int mhi_routed_statx(int directory, const char *path, int flags, unsigned mask, struct statx *found)
 {
     int result = statx(directory, path, flags, mask, found);
+    if (names_descriptor(path, flags))
+        mhi_see_status(directory);
     struct stat same;
     int error = errno;
     if (mhi_questions_are_noted() && path != NULL && *path != '\0')
@@ -329,42 +337,6 @@ struct tm *mhi_routed_localtime_r(const time_t *time, struct tm *parts)
 }
 time_t mhi_routed_mktime(struct tm *parts) { return mhi_note_zone(), mktime(parts); }
 void mhi_routed_tzset(void) { mhi_note_zone(), tzset(); }
-
-/* ---- terminals ---- */
-
-static void see_terminal(mhi_asked kind, int fd)
-{
-    static const char *const numbers[] = { "0", "1", "2" };
-    if (fd >= 0 && fd <= 2)
-        mhi_question_note(kind, numbers[fd], NULL, 0);
-}
-
-int mhi_routed_isatty(int fd)
-{
-    see_terminal(MHI_ASKED_TERMINAL, fd);
-    return isatty(fd);
-}
-
-int mhi_routed_ioctl(int fd, unsigned long request, ...)
-{
-    va_list arguments;
-    va_start(arguments, request);
-    void *argument = va_arg(arguments, void *); /* ioctl has at most one, no larger than a pointer */
-    va_end(arguments);
-    if (request == TIOCGWINSZ)
-        see_terminal(MHI_ASKED_SIZE, fd);
-    else if (request == TCGETS)
-        see_terminal(MHI_ASKED_TERMINAL, fd);
-    else if (request == FIONREAD)
-        mhi_see_read(fd);
-    return ioctl(fd, request, argument);
-}
-
-int mhi_routed_tcgetattr(int fd, struct termios *settings)
-{
-    see_terminal(MHI_ASKED_TERMINAL, fd);
-    return tcgetattr(fd, settings);
-}
 
 /* ---- host and user ---- */
 

@@ -12,6 +12,7 @@
 #include "route/entropy.h"
 #include "route/files.h"
 #include "route/reads.h"
+#include "route/streams.h"
 
 /* Used by stubs.S of arch. */
 void *(*mhi_real_dlopen)(const char *, int) = dlopen;
@@ -54,6 +55,8 @@ const mhi_call mhi_calls[] = {
     CXX("_ZnwmRKSt9nothrow_t", MHI_STUB_NEW_NOTHROW, &mhi_real.new_nothrow),
     CXX("_ZnwmSt11align_val_t", MHI_STUB_NEW_ALIGNED, &mhi_real.new_aligned),
     CXX("_ZnwmSt11align_val_tRKSt9nothrow_t", MHI_STUB_NEW_ALIGNED_NOTHROW, &mhi_real.new_aligned_nothrow),
+    ASKS("__fxstat", mhi_routed_fxstat),
+    ASKS("__fxstat64", mhi_routed_fxstat),
     ASKS("__fxstatat", mhi_routed_fxstatat),
     ASKS("__fxstatat64", mhi_routed_fxstatat),
     ASKS("__getcwd_chk", mhi_routed_getcwd_chk),
@@ -88,12 +91,16 @@ const mhi_call mhi_calls[] = {
     ASKS("epoll_ctl", mhi_routed_epoll_ctl),
     ASKS("euidaccess", mhi_routed_euidaccess),
     ASKS("faccessat", mhi_routed_faccessat),
+    ASKS("fcntl", mhi_routed_fcntl),
+    ASKS("fcntl64", mhi_routed_fcntl),
     LIBRARY_ASKS("fdopendir", mhi_routed_fdopendir),
     FILES("fopen", mhi_routed_fopen, &mhi_real_fopen),
     FILES("fopen64", mhi_routed_fopen, NULL),
     BOTH("free", mhi_routed_free, &mhi_real.free),
     FILES("freopen", mhi_routed_freopen, &mhi_real_freopen),
     FILES("freopen64", mhi_routed_freopen, NULL),
+    ASKS("fstat", mhi_routed_fstat),
+    ASKS("fstat64", mhi_routed_fstat),
     ASKS("fstatat", mhi_routed_fstatat),
     ASKS("fstatat64", mhi_routed_fstatat),
     ASKS("get_current_dir_name", mhi_routed_get_current_dir_name),
@@ -118,6 +125,8 @@ const mhi_call mhi_calls[] = {
     ASKS("isatty", mhi_routed_isatty),
     ASKS("localtime", mhi_routed_localtime),
     ASKS("localtime_r", mhi_routed_localtime_r),
+    ASKS("lseek", mhi_routed_lseek),
+    ASKS("lseek64", mhi_routed_lseek),
     ASKS("lstat", mhi_routed_lstat),
     ASKS("lstat64", mhi_routed_lstat),
     STUB("malloc", MHI_STUB_MALLOC, &mhi_real.malloc),
@@ -154,6 +163,8 @@ const mhi_call mhi_calls[] = {
     ASKS("statx", mhi_routed_statx),
     DRAWS("syscall", mhi_routed_syscall, &mhi_real_syscall),
     ASKS("tcgetattr", mhi_routed_tcgetattr),
+    ASKS("ttyname", mhi_routed_ttyname),
+    ASKS("ttyname_r", mhi_routed_ttyname_r),
     ASKS("tzset", mhi_routed_tzset),
     ASKS("uname", mhi_routed_uname),
     STUB("valloc", MHI_STUB_VALLOC, &mhi_real.valloc),

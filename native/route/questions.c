@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/identity.h"
+#include "route/streams.h"
 #include "sys/sys.h"
 
 enum {
@@ -128,12 +129,24 @@ static bool make_absolute(char *absolute, int directory, const char *path)
     return snprintf(absolute, PATH_MAX, path[0] == '/' ? "%s%s" : "%s/%s", base, path) < PATH_MAX;
 }
 
+/* Notes a question about an absolute path. */
+static void note_absolute(mhi_asked kind, const char *path, const struct stat *found, unsigned uses)
+{
+    const char *stream = mhi_stream_name(path);
+    if (stream == NULL)
+        mhi_question_note(kind, path, found, uses);
+    else
+        mhi_see_named_stream(kind, stream, found);
+}
+
 void mhi_question_note_rights(int directory, const char *path, uint64_t granted)
 {
     char absolute[PATH_MAX];
     int saved_errno = errno;
-    if (mhi_questions_are_noted() && make_absolute(absolute, directory, path))
-        note(MHI_ASKED_RIGHTS, absolute, NULL, 0, granted);
+    if (mhi_questions_are_noted() && make_absolute(absolute, directory, path)) {
+        const char *stream = mhi_stream_name(absolute);
+        note(MHI_ASKED_RIGHTS, stream == NULL ? absolute : stream, NULL, 0, granted);
+    }
     errno = saved_errno;
 }
 
@@ -145,12 +158,12 @@ void mhi_question_note_path(mhi_asked kind, int directory, const char *path, con
         return;
     if (path[0] == '/') {
         if (strnlen(path, PATH_MAX) < PATH_MAX)
-            mhi_question_note(kind, path, found, uses);
+            note_absolute(kind, path, found, uses);
     } else {
         if (directory == AT_FDCWD)
             mhi_question_note(MHI_ASKED_PLACE, "", NULL, 0);
         if (make_absolute(absolute, directory, path))
-            mhi_question_note(kind, absolute, found, uses);
+            note_absolute(kind, absolute, found, uses);
         else if (found != NULL && found->st_mode != 0)
             atomic_fetch_add(&n_lost, 1);
     }

@@ -20,6 +20,9 @@ typedef enum {
     MHI_ASKED_PLACE,    /* the working directory; any relative path asks for it */
     MHI_ASKED_TERMINAL, /* whether standard input, output or error is one; name: its number */
     MHI_ASKED_SIZE,     /* the size of that terminal */
+    MHI_ASKED_STREAM,   /* what standard input, output or error is: a pipe, a file, closed; name: its number */
+    MHI_ASKED_POSITION, /* the position in it */
+    MHI_ASKED_LENGTH,   /* the size of the file that it is */
     MHI_ASKED_HOST,     /* uname, gethostname */
     MHI_ASKED_KERNEL,   /* the result of uname without the host's name */
     MHI_ASKED_USER,     /* getuid and the like, and the groups */

@@ -33,8 +33,8 @@ void mhi_reads_begin(bool is_first_instruction)
 {
     int saved_errno = errno;
     for (int fd = 0; fd < HANDED_MAX; fd++) {
-        /* close-on-exec: the interpreter's own, as it reads a .pth file */
-        bool is_considered = fd <= STDERR_FILENO || (is_first_instruction && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0);
+        /* close-on-exec: the interpreter's own, as it reads a .pth file, also by the number of a closed stream */
+        bool is_considered = (fd <= STDERR_FILENO || is_first_instruction) && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0;
         if (!is_considered || fstat(fd, &handed[fd]) < 0)
             handed[fd] = (struct stat){ 0 };
     }

@@ -35,6 +35,7 @@
 #include "route/questions.h"
 #include "route/entropy.h"
 #include "route/reads.h"
+#include "route/streams.h"
 
 /* arbitrary: these cost half a millisecond in all, and the constructors of a large library allocate less often */
 enum { RECHECKS = 10000 };
@@ -436,8 +437,10 @@ static int begin(int (*patch_all)(mh_error *), mh_error *err)
     if (status == MH_OK) {
         mhi_questions_begin();
         mhi_entropy_begin();
-        if (!goes_on)
+        if (!goes_on) {
+            mhi_streams_begin();
             mhi_reads_begin(false);
+        }
     } else {
         atomic_store(&begun, false);
     }

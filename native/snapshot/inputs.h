@@ -84,6 +84,7 @@ typedef struct {
     char *const *environment;     /* an environ */
     const char *const *arguments; /* as in mh_options */
     bool is_watched;              /* as in mh_options */
+    int streams;                  /* those that were open at the start, a bit for each; -1: not compared */
     bool is_any;                  /* any run of the command: directory, user, arguments and the like are not compared */
 } mhi_run;
 

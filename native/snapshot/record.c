@@ -7,8 +7,8 @@
  * A3  A path that was missing at the first question is absent, even if the body has made it since: the next plain run
  *     would find it, and might act otherwise.
  * A4  Of a path below a missing directory, only the first missing part counts.
- * A5  Files that the kernel makes up (/proc, /sys, /dev) have no identity. Bytecode follows from its source, and Python
- *     rewrites it at will.
+ * A5  Files that the kernel makes up (/proc, /sys, /dev) have no identity, except where a name is that of a standard
+ *     stream. Bytecode follows from its source, and Python rewrites it at will.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -25,11 +25,13 @@
 #include "error.h"
 #include "route/questions.h"
 #include "route/reads.h"
+#include "route/streams.h"
 #include "snapshot/answers.h"
 #include "snapshot/checksum.h"
 #include "snapshot/identity.h"
 #include "snapshot/inputs.h"
 #include "snapshot/image.h"
+#include "snapshot/streams.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -230,11 +232,17 @@ static int add_rights(const record *r, const mhi_question *asked)
     return mhi_inputs_add(r->inputs, &entry, asked->name, NULL, r->err);
 }
 
+static int add_stream(const record *r, int kind, const char *number)
+{
+    mhi_file_input entry = mhi_stream_input(kind, mhi_stream_given(atoi(number)));
+    return mhi_inputs_add(r->inputs, &entry, number, NULL, r->err);
+}
+
 static int add_question(const record *r, const mhi_question *asked)
 {
     bool is_path = asked->kind == MHI_ASKED_PATH || asked->kind == MHI_ASKED_LINK || asked->kind == MHI_ASKED_LISTING ||
                    asked->kind == MHI_ASKED_METADATA || asked->kind == MHI_ASKED_RIGHTS;
-    if (is_path && is_left_out(r, asked->name))
+    if (is_path && mhi_stream_name(asked->name) == NULL && is_left_out(r, asked->name))
         return MH_OK;
     switch (asked->kind) {
     case MHI_ASKED_PATH: return add_path(r, asked);
@@ -244,8 +252,10 @@ static int add_question(const record *r, const mhi_question *asked)
     case MHI_ASKED_METADATA: return add_listing(r, asked);
     case MHI_ASKED_VARIABLE: return add_variable(r, asked->name);
     case MHI_ASKED_PLACE: return mhi_record_place(r->inputs, r->scope->place, r->err);
-    case MHI_ASKED_TERMINAL:
-        return add_number(r, MH_INPUT_TERMINAL, asked->name, mhi_sys_is_terminal(atoi(asked->name)), 0);
+    case MHI_ASKED_TERMINAL: return add_stream(r, MH_INPUT_TERMINAL, asked->name);
+    case MHI_ASKED_STREAM: return add_stream(r, MH_INPUT_STREAM, asked->name);
+    case MHI_ASKED_POSITION: return add_stream(r, MH_INPUT_POSITION, asked->name);
+    case MHI_ASKED_LENGTH: return add_stream(r, MH_INPUT_LENGTH, asked->name);
     case MHI_ASKED_SIZE:
         return add_number(r, MH_INPUT_SIZE, asked->name, mhi_answer_terminal_size(atoi(asked->name)), 0);
     case MHI_ASKED_HOST: return add_host(r, true);

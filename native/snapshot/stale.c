@@ -19,6 +19,7 @@
 #include "snapshot/image.h"
 #include "snapshot/inputs.h"
 #include "snapshot/key.h"
+#include "snapshot/streams.h"
 #include "sys/sys.h"
 
 typedef struct {
@@ -44,35 +45,6 @@ static int check_place(const check *c, const mhi_file_input *input)
                ? MH_OK
                : mhi_fail(c->err, MH_ERR_STALE, 0, "run from the directory %.200s, the snapshot was made in %.200s",
                           place, was);
-}
-
-static const char *stream_name(const char *number)
-{
-    return *number == '0' ? "standard input" : *number == '1' ? "standard output" : "standard error";
-}
-
-static int stream_number(const char *number)
-{
-    return *number >= '0' && *number <= '2' && number[1] == '\0' ? *number - '0' : -1;
-}
-
-static int check_terminal(const check *c, const mhi_file_input *input)
-{
-    const char *number = text_of(c, input->in_name);
-    bool is = mhi_sys_is_terminal(stream_number(number));
-    if (is == (input->in_bytes != 0))
-        return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "%s is %s terminal, which the snapshot's run asked about",
-                    stream_name(number), is ? "a" : "no");
-}
-
-static int check_size(const check *c, const mhi_file_input *input)
-{
-    const char *number = text_of(c, input->in_name);
-    if (mhi_answer_terminal_size(stream_number(number)) == input->in_bytes)
-        return MH_OK;
-    return mhi_fail(c->err, MH_ERR_STALE, 0, "the terminal at %s has another size than the snapshot's run found",
-                    stream_name(number));
 }
 
 static int check_host(const check *c, const mhi_file_input *input)
@@ -115,8 +87,13 @@ static int check_difference(const check *c, const mhi_file_input *input)
         return c->run->key == NULL ? MH_OK : mhi_key_check(text_of(c, input->in_text), c->run->key, c->err);
     case MH_INPUT_ARGUMENTS: return check_arguments(c, input);
     case MH_INPUT_PLACE: return check_place(c, input);
-    case MH_INPUT_TERMINAL: return check_terminal(c, input);
-    case MH_INPUT_SIZE: return check_size(c, input);
+    case MH_INPUT_OPEN:
+        return c->run->streams < 0 ? MH_OK : mhi_streams_check_open(input, (uint32_t)c->run->streams, c->err);
+    case MH_INPUT_TERMINAL:
+    case MH_INPUT_STREAM:
+    case MH_INPUT_POSITION:
+    case MH_INPUT_LENGTH: return mhi_stream_check(input, text_of(c, input->in_name), c->err);
+    case MH_INPUT_SIZE: return mhi_stream_check_size(input, text_of(c, input->in_name), c->err);
     case MH_INPUT_HOST: return check_host(c, input);
     case MH_INPUT_USER: return check_user(c, input);
     default: return MH_OK;

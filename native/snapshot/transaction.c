@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "error.h"
 #include "route/route.h"
+#include "route/streams.h"
 #include "snapshot/answers.h"
 #include "snapshot/checksum.h"
 #include "snapshot/image.h"
@@ -46,7 +47,8 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
                       .env = given->env,
                       .environment = mhi_options_environment(options),
                       .arguments = given->arguments,
-                      .is_watched = given->is_watched };
+                      .is_watched = given->is_watched,
+                      .streams = (int)mhi_streams_at_start() };
 }
 
 /* Whether a snapshot that seems another variant is this run's own, of another state of the source: then a changed file
@@ -144,13 +146,16 @@ static void try_take(mh_transaction *tx, const mh_options *options, const char *
 static int remember(mh_transaction *tx, const mh_options *options, const char *key, mh_error *err)
 {
     mhi_file_input entry = { .in_kind = MH_INPUT_KEY },
-                   watched = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = options->is_watched };
+                   watched = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = options->is_watched },
+                   streams = { .in_kind = MH_INPUT_OPEN, .in_bytes = mhi_streams_at_start() };
     tx->arguments = mhi_answer_arguments(options->arguments);
     int status = mhi_environment_read(&tx->variables, mhi_options_environment(options), err);
     if (status == MH_OK)
         status = mhi_inputs_add(&tx->inputs, &entry, NULL, key, err);
     if (status == MH_OK)
         status = mhi_inputs_add(&tx->inputs, &watched, MHI_SYSTEM_WATCHED, NULL, err);
+    if (status == MH_OK)
+        status = mhi_inputs_add(&tx->inputs, &streams, NULL, NULL, err);
     if (status == MH_OK)
         status = mhi_environment_add_watched(&tx->inputs, &tx->variables, err);
     for (const char *const *name = options->env; status == MH_OK && name != NULL && *name != NULL; name++)

@@ -11,6 +11,7 @@
 #include "route/reads.h"
 #include "route/route.h"
 #include "route/asks.h"
+#include "route/streams.h"
 #include "snapshot/answers.h"
 #include "snapshot/transaction.h"
 #include "sys/sys.h"
@@ -105,6 +106,7 @@ int mh_watch(const char *program, mh_error *err)
     return status;
 }
 
+void mh_note_stream(int fd) { mhi_see_stream(MHI_ASKED_STREAM, fd); }
 void mh_note_zone(void) { mhi_note_zone(); }
 void mh_note_host(bool name) { mhi_question_note(name ? MHI_ASKED_HOST : MHI_ASKED_KERNEL, "", NULL, 0); }
 void mh_unwatch(void) { mhi_route_stand_down(); }

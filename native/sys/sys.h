@@ -21,12 +21,16 @@ int mhi_sys_membarrier_register(void); /* once, before the first mhi_sys_membarr
 int mhi_sys_membarrier(void);          /* a full barrier on every thread of this process */
 long mhi_sys_page_size(void);
 
-/* files: descriptors are always close-on-exec */
+/* files: descriptors are always close-on-exec, and never have the number of a standard stream: where one is closed, the
+ * program is to find it so */
 int mhi_sys_open(const char *path, int flags, mode_t mode);
 int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode);
 int mhi_sys_close(int fd);
 int mhi_sys_dup_to(int fd, int other); /* replaces an open `other`; not close-on-exec */
 int mhi_sys_fstat(int fd, struct stat *out);
+int mhi_sys_status_flags(int fd);     /* O_* */
+int mhi_sys_descriptor_flags(int fd); /* FD_CLOEXEC */
+int64_t mhi_sys_position(int fd);     /* -ESPIPE: it has none */
 int mhi_sys_stat(const char *path, struct stat *out);
 int mhi_sys_lstat(const char *path, struct stat *out);
 int mhi_sys_flock(int fd, int operation);

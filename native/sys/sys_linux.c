@@ -52,9 +52,19 @@ long mhi_sys_page_size(void) { return sysconf(_SC_PAGESIZE); }
 
 int mhi_sys_open(const char *path, int flags, mode_t mode) { return mhi_sys_openat(AT_FDCWD, path, flags, mode); }
 
+/* Gives a descriptor another number if it has that of a standard stream. */
+static int above_streams(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    int other = (int)RETRY(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    close(fd);
+    return other;
+}
+
 int mhi_sys_openat(int directory, const char *name, int flags, mode_t mode)
 {
-    return (int)RETRY(openat(directory, name, flags | O_CLOEXEC, mode));
+    return above_streams((int)RETRY(openat(directory, name, flags | O_CLOEXEC, mode)));
 }
 
 /* Not repeated: Linux has closed the descriptor even when it reports an interruption. */
@@ -62,6 +72,9 @@ int mhi_sys_close(int fd) { return close(fd) == 0 || errno == EINTR ? 0 : -errno
 int mhi_sys_dup_to(int fd, int other) { return dup2(fd, other) < 0 ? -errno : 0; }
 
 int mhi_sys_fstat(int fd, struct stat *out) { return fstat(fd, out) == 0 ? 0 : -errno; }
+int mhi_sys_status_flags(int fd) { return (int)RETRY(fcntl(fd, F_GETFL)); }
+int mhi_sys_descriptor_flags(int fd) { return (int)RETRY(fcntl(fd, F_GETFD)); }
+int64_t mhi_sys_position(int fd) { return RETRY(lseek(fd, 0, SEEK_CUR)); }
 int mhi_sys_stat(const char *path, struct stat *out) { return stat(path, out) == 0 ? 0 : -errno; }
 int mhi_sys_lstat(const char *path, struct stat *out) { return lstat(path, out) == 0 ? 0 : -errno; }
 int mhi_sys_flock(int fd, int operation) { return (int)RETRY(flock(fd, operation)); }

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sys/raw.h"
 #include "sys/sys.h"
@@ -56,7 +57,12 @@ long mhi_sys_page_size(void) { return (long)page_size; }
 
 int mhi_sys_open(const char *path, int flags, mode_t mode)
 {
-    return (int)mhi_raw_4(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, mode);
+    int fd = (int)mhi_raw_4(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, mode);
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    int other = (int)mhi_raw_3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    mhi_sys_close(fd);
+    return other;
 }
 
 int mhi_sys_close(int fd) { return (int)mhi_raw_1(SYS_close, fd); }
@@ -67,6 +73,9 @@ static int examine(const char *path, struct stat *out, int flags)
 }
 
 int mhi_sys_fstat(int fd, struct stat *out) { return (int)mhi_raw_2(SYS_fstat, fd, (long)out); }
+int mhi_sys_status_flags(int fd) { return (int)mhi_raw_2(SYS_fcntl, fd, F_GETFL); }
+int mhi_sys_descriptor_flags(int fd) { return (int)mhi_raw_2(SYS_fcntl, fd, F_GETFD); }
+int64_t mhi_sys_position(int fd) { return mhi_raw_3(SYS_lseek, fd, 0, SEEK_CUR); }
 int mhi_sys_stat(const char *path, struct stat *out) { return examine(path, out, 0); }
 int mhi_sys_lstat(const char *path, struct stat *out) { return examine(path, out, AT_SYMLINK_NOFOLLOW); }
 

@@ -5,11 +5,11 @@ A fork stands for the resume: its child has other descriptors than the parent ha
 
 import json
 import os
-import pty
 import subprocess
 import sys
 
 import pytest
+from descriptors import Descriptors
 
 TIMEOUT_S = 60  # arbitrary: far more than it takes
 
@@ -64,55 +64,14 @@ def commit():
 """
 
 
-class Descriptors:
-    """Three descriptors of one kind each, as a shell would hand them to a program."""
-
-    def __init__(self, directory, kinds):
-        self.own = []
-        self.given = [self.make(kind, fd, directory) for fd, kind in enumerate(kinds)]
-
-    def make(self, kind, fd, directory):
-        if kind == "closed":
-            return None
-        if kind in ("terminal", "pipe"):
-            ends = pty.openpty() if kind == "terminal" else os.pipe()
-            given, own = ends[::-1] if kind == "terminal" or fd else ends
-            self.own.append(own)
-            return given
-        path = directory / f"{kind}{fd}"
-        path.write_bytes(b"0123456789\n" * 10)
-        flags = {"null": os.O_RDWR, "file": os.O_RDWR, "append": os.O_RDWR | os.O_APPEND, "read only": os.O_RDONLY}[
-            kind
-        ]
-        given = os.open("/dev/null" if kind == "null" else path, flags)
-        if kind == "file":
-            os.lseek(given, 15, os.SEEK_SET)
-        return given
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        for fd in self.own + [fd for fd in self.given if fd is not None]:
-            os.close(fd)
-
-
 def run(source, arguments, descriptors, more=(), flags=(), env=()):
     """Run `source` with exactly these descriptors; `more` are inherited besides."""
-
-    def close_the_closed():
-        for fd, given in enumerate(descriptors.given):
-            if given is None:
-                os.close(fd)
-
-    given = [subprocess.DEVNULL if fd is None else fd for fd in descriptors.given]
     command = [sys.executable, "-P", *flags, "-c", source, *map(str, arguments)]
     environ = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONIOENCODING")
     }
     status = subprocess.call(
-        command, stdin=given[0], stdout=given[1], stderr=given[2], pass_fds=more, preexec_fn=close_the_closed,
-        env={**environ, **dict(env)}, timeout=TIMEOUT_S,
+        command, pass_fds=more, env={**environ, **dict(env)}, timeout=TIMEOUT_S, **descriptors.options(),
     )  # fmt: skip
     assert status == 0
 
@@ -297,11 +256,13 @@ sys.stderr.write(f'{sys.stdout} {sys.__stdout__} {out.closed}')"""
     assert written(tmp_path, body) == "None None True"
 
 
-def test_a_commit_without_standard_input_and_output_is_refused(tmp_path):
+def test_a_commit_whose_input_and_output_have_no_text_streams_is_refused(tmp_path):
     body = """
 from magicheap import UnsupportedError
+sys.stdin.detach(); sys.stdout.detach()
+sys.stdin = sys.stdout = sys.__stdin__ = sys.__stdout__ = None
 try: commit()
-except UnsupportedError as error: assert 'are closed' in str(error)
+except UnsupportedError as error: assert 'have no text streams' in str(error)
 else: os._exit(1)"""
-    with Descriptors(tmp_path, ("closed",) * 3) as none:
-        run(f"{SCRIPT}\n{body}", [], none)
+    with Descriptors(tmp_path, ("pipe",) * 3) as pipes:
+        run(f"{SCRIPT}\n{body}", [], pipes)
