@@ -68,6 +68,38 @@ WANTS = {  # loops that want the variables called MY_*, in any case
 }
 
 
+ZONES = [
+    "time.tzname",
+    "vars(time)['timezone']",
+    "time.__dict__['altzone']",
+    "types.SimpleNamespace(**vars(time)).daylight",
+    "dict(inspect.getmembers(time))['tzname']",
+    "exec('from time import *')",
+    "getattr(time, 'timezone')",
+]
+PLAIN_MODULE = """
+    import sys, time
+    from magicheap import magic_transaction
+    def look():
+        print(sorted(vars(time)), dir(time), hasattr(time, "__getattr__"), hasattr(time, "__all__"), repr(time))
+        print(type(time).__name__, type(time).__module__, isinstance(time, type(sys)))
+        del time.tzname
+        print(hasattr(time, "tzname"), "tzname" in vars(time))
+        time.tzname = ("ONE", "TWO")
+        print(time.tzname, vars(time)["tzname"])
+        time.tzset()
+        print(time.tzname)
+        try:
+            time.nothing
+        except AttributeError as error:
+            print(error, error.name, error.obj is time)
+    with magic_transaction("x.magic"):
+        print("body")
+        look()
+    print(type(time) is type(sys))
+"""
+
+
 @pytest.mark.parametrize("copy", COPIES)
 def test_who_copies_the_whole_environment_asks_for_no_variable(life, copy):
     life.write(PROGRAM.format(copy))
@@ -122,6 +154,27 @@ def test_the_proxies_that_were_looked_for_are_the_variables_that_are_called_so(l
         env={"no_proxy": "*", "FTP_Proxy": "http://somewhere"},
         why="environment variable FTP_Proxy has changed",
     )
+
+
+@pytest.mark.parametrize("look", ZONES)
+def test_who_looks_at_the_time_zone_asks_for_it_however_that_is_done(life, look):
+    life.write(PROGRAM.format(f"import inspect, time, types; zone = {look}"))
+    life.cold("python", "program.py", env={"TZ": "UTC"})
+    life.cold("python", "program.py", env={"TZ": "Asia/Tokyo"}, why="environment variable TZ has changed")
+    life.warm("python", "program.py", env={"TZ": "UTC"})
+
+
+def test_who_only_tells_the_time_does_not_ask_for_the_zone(life):
+    life.write(PROGRAM.format("import time; now = time.time(), time.monotonic(), time.gmtime(), time.perf_counter()"))
+    life.cold("python", "program.py", env={"TZ": "UTC"})
+    life.warm("python", "program.py", env={"TZ": "Asia/Tokyo"})
+
+
+def test_the_module_time_is_as_ever_to_the_body(life):
+    life.write(PLAIN_MODULE)
+    plain = life.run("python", "program.py", env={"MAGICHEAP_DISABLE": "1"}).out
+    assert life.run("python", "program.py").out == plain
+    assert life.warm("python", "program.py") == plain.splitlines(keepends=True)[-1]
 
 
 def test_a_look_behind_a_copy_is_a_question(life):
