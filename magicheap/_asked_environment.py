@@ -2,6 +2,8 @@
 
     watch(), release()     # os.environ and os.environb note their questions in between
     variables(), walks()   # the questions; forget() drops them
+    is_asked(name)         # whether the variable is among them
+    own()                  # variables that the program has set or removed without asking for them
 
 A loop over the whole environment asks for all of it, or for the variables that the loop selects (_walks.py). A copy
 by C code, as dict() and copy() make it, asks for no variable: programs so make the environment of a child process,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _variables: set[bytes] = set()
-_own_variables: set[bytes] = set()  # set by the program: it then reads its own values
+_own_variables: set[bytes] = set()  # that the program set before it asked for them: it then reads its own values
 _is_copy_of_names = False  # and no value was read since
 _copier: tuple[CodeType, int] | None = None  # the instruction by which all of the environment was copied last
 _walked: bytes | None = None  # the last name of an iteration
@@ -60,6 +62,21 @@ def walks() -> list[str]:
     return sorted(_patterns)
 
 
+def is_asked(name: bytes) -> bool:
+    """Tell whether the variable is an input, so that its value in each later run is that of this one."""
+    return name in _variables or _walks_all()
+
+
+def own() -> frozenset[bytes]:
+    """Return the names of the variables that the program has set, though it may have removed them since. What they were
+    before makes no difference to it, and is no input."""
+    return frozenset(_own_variables)
+
+
+def _walks_all() -> bool:
+    return "*" in _patterns
+
+
 class _Encode:
     """The environment's encodekey, which each look-up by name calls."""
 
@@ -70,10 +87,10 @@ class _Encode:
         name = self.inner(key)
         method = frame_of(1)
         if _pauses.n == 0 and name not in _own_variables and not _is_of_a_walk(name, method.f_back):
-            if is_setting(method):
-                _own_variables.add(name)
-            else:
+            if not is_setting(method):
                 _variables.add(name)
+            elif not is_asked(name):
+                _own_variables.add(name)
         return name
 
 
@@ -114,7 +131,7 @@ def _is_of_a_walk(name: bytes, frame: FrameType | None) -> bool:
     """Tell whether a value is read by an iteration: in a loop over all, or by the instruction that has just copied all
     names."""
     global _is_copy_of_names
-    if name == _walked and "*" in _patterns:
+    if name == _walked and _walks_all():
         return True
     if frame and is_walk_of_mapping(frame):
         return True

@@ -24,7 +24,7 @@ import sys
 import threading
 from typing import NamedTuple
 
-from magicheap import _symbols
+from magicheap import _pauses, _symbols
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 
@@ -83,15 +83,17 @@ def _is_in_c(name: str) -> bool:
 def _tell() -> None:
     global _is_hidden
     _is_hidden = False
-    for name, value in _told.items():
-        if name not in os.environ:  # the program may have set it
-            os.putenv(name, value)  # not os.environ: the program must not see it
+    with _pauses.pause():
+        for name, value in _told.items():
+            if name not in os.environ:  # the program may have set it
+                os.putenv(name, value)  # not os.environ: the program must not see it
 
 
 def _untell() -> None:
-    for name in _told:
-        if name not in os.environ:
-            os.unsetenv(name)
+    with _pauses.pause():
+        for name in _told:
+            if name not in os.environ:
+                os.unsetenv(name)
 
 
 def _forget() -> None:

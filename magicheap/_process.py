@@ -280,11 +280,13 @@ class ProcessTransaction(MagicTransaction):
                 lib.mh_abandon(self._tx)
 
     def _add_inputs(self, recorder: Recorder) -> None:
+        from magicheap import _asked_environment, _environment
         from magicheap._files import temporary_files
 
         for path in [*temporary_files(), *_openings.temporary()]:
             call(lib.mh_leave_out, self._tx, os.fsencode(path))  # each run makes its own
         super()._add_inputs(recorder)
+        _environment.see_set(_asked_environment.is_asked)
 
     def _commit(self, recorder: Recorder) -> None:
         from magicheap import _known_pools

@@ -212,6 +212,9 @@ void mh_unwatch(void);
 bool mh_asked_place(void);
 /* Whether C code asked for this variable, so that C code may hold the address of the value. */
 bool mh_asked_variable(const char *name);
+/* Returns the next variable that code has set in the C library's environment, or removed from it, since mh_watch; NULL:
+ * there is none. "": it removed all. *i is 0 for the first. */
+const char *mh_next_set_variable(uint32_t *i);
 /* Notes that code asked for the name of the host, or for the rest of the result of uname. */
 void mh_note_host(bool name);
 /* Notes that code asked for the time zone: the variables and the file that determine it. */
