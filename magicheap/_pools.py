@@ -25,6 +25,7 @@ import threading
 from typing import NamedTuple
 
 from magicheap import _pauses, _symbols
+from magicheap._cpython import ENVIRONMENT
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 
@@ -85,14 +86,14 @@ def _tell() -> None:
     _is_hidden = False
     with _pauses.pause():
         for name, value in _told.items():
-            if name not in os.environ:  # the program may have set it
+            if name not in ENVIRONMENT:  # the program may have set it
                 os.putenv(name, value)  # not os.environ: the program must not see it
 
 
 def _untell() -> None:
     with _pauses.pause():
         for name in _told:
-            if name not in os.environ:
+            if name not in ENVIRONMENT:
                 os.unsetenv(name)
 
 
@@ -148,7 +149,7 @@ def take_up(kept: Kept) -> None:
 
 def _controllers() -> list[Any]:
     """Return threadpoolctl's objects for the libraries that are loaded."""
-    is_set = "KMP_DUPLICATE_LIB_OK" in os.environ
+    is_set = "KMP_DUPLICATE_LIB_OK" in os.environ  # as the import finds it: the program may have replaced it
     import threadpoolctl
 
     if not is_set:

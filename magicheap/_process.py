@@ -20,8 +20,8 @@ import sys
 
 from magicheap import _asked_arguments, _brought, _kernel, _key, _log, _openings, _pauses, _prefix, _watch
 from magicheap._code import code_digest
+from magicheap._cpython import ENVIRONMENT, obstacle
 from magicheap._cpython import frame as frame_of
-from magicheap._cpython import obstacle
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import command_path, launcher_path
@@ -81,7 +81,7 @@ class ProcessTransaction(MagicTransaction):
         from magicheap._surroundings import why_not
 
         # the program and its children must not see them
-        cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")
+        cold, verdict = ENVIRONMENT.pop(COLD_VARIABLE, ""), ENVIRONMENT.pop(VERDICT_VARIABLE, "")
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
         reason = (
@@ -389,17 +389,17 @@ class ProcessTransaction(MagicTransaction):
                 if changes is not None:
                     _kernel.take_up(changes, directory)
         except BaseException as error:
-            if is_rehearsal:
-                lib.mh_rehearsed()
             verdict = getattr(error, "verdict", None)  # of Unavailable
             reason = (
                 str(error)
                 if verdict is not None or isinstance(error, _kernel.Differs)
                 else f"the process cannot be resumed: {type(error).__name__}: {error}"
             )
+            if is_rehearsal:
+                lib.mh_rehearsed(os.fsencode(reason).replace(b"\0", b"?"))
             _execute_cold(*_strings_of(started), reason, verdict or "")
         if is_rehearsal:
-            lib.mh_rehearsed()
+            lib.mh_rehearsed(ffi.NULL)
         _log.info("warm: %s", file)
 
 

@@ -23,7 +23,7 @@ import gc
 import signal
 import sys
 import threading
-import time
+from time import tzset
 from typing import NamedTuple
 
 from magicheap import (
@@ -159,7 +159,7 @@ def take_up(resumed: Resumed, kept: Kept) -> None:
     if (ignored := ignored & ~_SIGNALS_OF_PYTHON) != kept.ignored_signals:
         _take_up_signals(ignored, kept.ignored_signals)
     if time_zone != kept.time_zone:
-        time.tzset()
+        tzset()
     renew_native_id(threading.main_thread(), threading.get_native_id())
     _surroundings.begin()
     _original_directory.take_up()

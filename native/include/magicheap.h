@@ -280,9 +280,10 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, uint64_t
 /* Between mh_arm and fork(): asks for a rehearsal. After the child has written the snapshot, a child of it continues as
  * a resumed process would, with made-up arguments, streams on /dev/null, and mh_read_resumed false. The caller performs
  * the steps of every resumed process and then calls mh_rehearsed, which records the pages written so far and exits. The
- * launcher prefaults these pages. The rehearsal is killed after four seconds. */
+ * launcher prefaults these pages. The rehearsal is killed after four seconds. `failure`: why a step failed, or NULL; it
+ * would fail in each later run, and refuses the commit. */
 void mh_rehearse(mh_transaction *tx);
-void mh_rehearsed(void);
+void mh_rehearsed(const char *failure);
 /* Between mh_arm and fork(): in a resumed process, signals stay blocked until the caller has restored its own state and
  * calls mh_release_signals, so that no handler runs earlier. Without this call, signals are unblocked inside fork(). */
 void mh_hold_signals(mh_transaction *tx);
