@@ -159,9 +159,11 @@ _WALKERS = (os.__file__, "<frozen os>", *_MAPPINGS)
 _BY_KEYS: CodeType = KeysView.__iter__.__code__
 
 
-def exchange_codecs(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
-    """Wrap the functions through which each looked-up name goes, and each name of an iteration, in `encode` and
-    `decode`."""
+def exchange_codecs(encode: Callable[[Any], Any], decode: Callable[[Any], Any], count: Callable[[Any], Any]) -> None:
+    """Wrap the functions through which each looked-up name goes, each name of an iteration, and the number of
+    variables, in `encode`, `decode` and `count`."""
+    kind = type(ENVIRONMENT)
+    kind.__len__ = count(kind.__len__)
     for each in (ENVIRONMENT, ENVIRONMENT_IN_BYTES):
         each.encodekey, each.decodekey = encode(each.encodekey), decode(each.decodekey)
 

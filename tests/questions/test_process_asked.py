@@ -44,6 +44,8 @@ WALKS = [
     "[value for value in os.environ.values() if value.startswith('http')]",
     "sorted(os.environ.keys())",
     "len(os.environ.keys() - {'ELSE'})",
+    "len(os.environ)",
+    "len(os.environb) > 3 and len(os.environ.items())",
     "[name for name in map(lambda name: name[1:], os.environ) if name.startswith('ELSE')]",
     "[[k for k in alias if k[:2] == 'NA'], [k for k in os.environ if k.startswith('ELSE')]]",
     "for k in os.environ:\n            if k.startswith('ELSE'):\n                pass\n        last = k",
@@ -181,6 +183,23 @@ def test_a_look_behind_a_copy_is_a_question(life):
     life.write(PROGRAM.format("copy = [os.environ.copy() for _ in range(2)]; os.environ['NAME']"))
     life.cold("python", "program.py", env={"NAME": "one"})
     life.cold("python", "program.py", env={"NAME": "two"}, why="environment variable NAME has changed")
+
+
+def test_the_environment_is_as_ever_to_the_body(life):
+    life.write("""
+        import copy, inspect, os
+        from magicheap import magic_transaction
+        def look():
+            for each in (os.environ, os.environb):
+                print(each.encodekey.__name__, each.decodekey.__qualname__, each.encodekey.__module__)
+                print(type(each).__len__.__name__, inspect.isfunction(each.encodekey))
+                print(inspect.signature(each.encodekey))
+                print(copy.deepcopy(each) == each, type(each) is type(os.environ))
+        with magic_transaction("x.magic"):
+            print("body")
+            look()
+    """)
+    assert life.run("python", "program.py").out == life.run("python", "program.py", env={"MAGICHEAP_DISABLE": "1"}).out
 
 
 def test_the_arguments_go_to_other_processes_as_a_plain_list(life):
