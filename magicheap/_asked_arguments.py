@@ -70,7 +70,9 @@ def release() -> None:
         _plain_arguments[:] = watched
         sys.argv = _plain_arguments
     original, _original = _original, None
-    if original is not None and vars(sys).get("orig_argv") is original:
+    is_in_place = vars(sys).get("orig_argv") is original
+    if original is not None and is_in_place:
+        _plain_original[:] = original
         sys.orig_argv = _plain_original
 
 
@@ -86,9 +88,10 @@ def forget() -> None:
 
 
 def has_changed() -> bool:
-    """Tell whether the program has changed sys.argv after its own name."""
+    """Tell whether the program has changed sys.argv after its own name, or left no list with a name."""
     with _pauses.pause():
-        return list(vars(sys).get("argv") or ())[1:] != _key.arguments()
+        own = vars(sys).get("argv")
+        return not isinstance(own, list) or not own or own[1:] != _key.arguments()
 
 
 def held() -> list[list[str]]:

@@ -94,32 +94,40 @@ class _Node:
 
 # ---- the time zone ----
 
-# attributes of the module `time`, set at its load: reading them calls no function
-_ZONE = ("tzname", "timezone", "altzone", "daylight")
-_hidden: dict[str, Any] = {}
+# attributes of the module `time`, set at its load: reading them calls no function. A look at all attributes, such as
+# vars(time), asks for them, too; so does setting one, since a resumed process may set them anew (time.tzset)
+_ZONE = frozenset(("tzname", "timezone", "altzone", "daylight", "__dict__"))
+
+
+_ModuleType = type(os)
+
+
+def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: object, name: str, *value: object) -> Any:
+        if name in _ZONE and not _pauses.n:
+            lib.mh_note_zone()
+        return method(self, name, *value)
+
+    return call
+
+
+# The class of the module `time` while it is watched. Nobody can tell it from that of other modules by its name: what a
+# program brings to its `with` is the same, watched or not (_brought.py).
+_Module: Any = type(
+    _ModuleType.__name__,
+    (_ModuleType,),
+    {
+        "__module__": _ModuleType.__module__,
+        **{name: _noting(getattr(_ModuleType, name)) for name in ("__getattribute__", "__setattr__", "__delattr__")},
+    },
+)
 
 
 def _watch_zone() -> None:
-    variables = vars(time)
-    if _hidden or not all(name in variables for name in _ZONE) or "__getattr__" in variables or "__all__" in variables:
-        return
-    variables["__all__"] = [name for name in variables if not name.startswith("_")]
-    _hidden.update({name: variables.pop(name) for name in _ZONE})
-    variables["__getattr__"] = _of_zone
+    if type(time) is _ModuleType:
+        time.__class__ = _Module
 
 
 def _release_zone() -> None:
-    variables = vars(time)
-    if _hidden:
-        del variables["__getattr__"], variables["__all__"]
-        for name, value in _hidden.items():
-            variables.setdefault(name, value)  # time.tzset sets them anew
-        _hidden.clear()
-
-
-def _of_zone(name: str) -> Any:
-    if name not in _hidden:
-        raise AttributeError(f"module 'time' has no attribute {name!r}", name=name, obj=time)
-    if not _pauses.n:
-        lib.mh_note_zone()
-    return _hidden[name]
+    if type(time) is _Module:
+        time.__class__ = _ModuleType

@@ -14,7 +14,7 @@ import os
 import sys
 
 from magicheap import _openings
-from magicheap._cpython import RANDOM, blake2b
+from magicheap._cpython import ENVIRONMENT, ENVIRONMENT_IN_BYTES, RANDOM, blake2b
 from magicheap._cpython_library import library_of_ctypes
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ class _Digester:
         self._n_parts, self._large, self._temporary = 0, large, frozenset(_openings.temporary())
         self._renewed = {
             id(each)
-            for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, os.environ, os.environb)
+            for each in (sys.argv, sys.orig_argv, sys.path, sys.modules, ENVIRONMENT, ENVIRONMENT_IN_BYTES)
             if each is not None
         }
         for name in ("stdin", "stdout", "stderr"):

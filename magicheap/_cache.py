@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from magicheap import _log
+from magicheap._cpython import ENVIRONMENT
 from magicheap._errors import MagicHeapError
 from magicheap._identity import content_of
 from magicheap._image import open_image
@@ -61,7 +62,7 @@ class State(NamedTuple):
 def bound_bytes(directory: str) -> int:
     """Return how much the snapshots in a cache directory may take, by the variable or as a share of its file system; 0:
     no bound."""
-    text = os.environ.get(VARIABLE, "").strip().upper()
+    text = ENVIRONMENT.get(VARIABLE, "").strip().upper()
     number = text.rstrip("BIKMGT ")
     unit = text[len(number) :].strip().removesuffix("B").removesuffix("I")
     if number.replace(".", "", 1).isdecimal() and unit in _UNITS:

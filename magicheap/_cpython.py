@@ -8,8 +8,8 @@ C1  No other file of this package names internals of CPython (tests/project/test
     written in Python, and about the standard streams, are in _cpython_library.py: many programs load none of these
     modules.
 C2  A probe applies its functions to an object of its own, and checks the outcome. If it raises any exception, the
-    assumption does not hold. A probe of a module that is not always loaded runs once the module is loaded, and at the
-    latest before a commit.
+    assumption does not hold. A probe of a module that is not always loaded runs once the module is loaded. All run
+    again before a commit: the body may have replaced what they are about.
 C3  A run that resumes probes nothing: its interpreter is the one that committed.
 C4  Unprobed assumptions are safe if they fail: where a callback has another name, or no function leads out of the
     teardown, CPython ends as usual (_exit.py); a missing C module is replaced by the Python module above it.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["weak_reference"]
 
 _assumptions: list[Assumption] = []
-_held: set[str] = set()  # assumptions that were found to hold
+_held: set[str] = set()  # assumptions that were found to hold, at any time
 
 
 def assumed(name: str, *, heap: bool = False, module: str = "") -> Callable[[Probe], Probe]:
@@ -62,10 +62,9 @@ def assumptions(*, heap: bool = False) -> list[tuple[str, str]]:
 def obstacle(*, heap: bool = False) -> str:
     """Return "" or a sentence with the first assumption that does not hold here."""
     for name, probe in _to_try(heap):
-        if name not in _held:
-            if why := _obstacle(name, probe):
-                return why
-            _held.add(name)
+        if why := _obstacle(name, probe):
+            return why
+        _held.add(name)
     return ""
 
 
@@ -84,7 +83,11 @@ def _obstacle(name: str, probe: Probe) -> str:
         holds = probe()
     except Exception:  # C2
         holds = False
-    return "" if holds else f"magicheap does not know this interpreter: it does not hold that {name}"
+    if holds:
+        return ""
+    if name in _held:
+        return f"the program has changed what magicheap relies on: it does not hold any more that {name}"
+    return f"magicheap does not know this interpreter: it does not hold that {name}"
 
 
 # ---- frames and code ----
@@ -149,16 +152,20 @@ def _probe_loop() -> bool:
 
 # ---- look-ups in the environment ----
 
-_ENVIRONMENTS: tuple[Any, ...] = (os.environ, os.environb)
+# whatever the program makes of these names
+ENVIRONMENT: Any = os.environ
+ENVIRONMENT_IN_BYTES: Any = os.environb
 _MAPPINGS = ("<frozen _collections_abc>", sys.modules["_collections_abc"].__file__)
 _WALKERS = (os.__file__, "<frozen os>", *_MAPPINGS)
 _BY_KEYS: CodeType = KeysView.__iter__.__code__
 
 
-def exchange_codecs(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
-    """Wrap the functions through which each looked-up name goes, and each name of an iteration, in `encode` and
-    `decode`."""
-    for each in _ENVIRONMENTS:
+def exchange_codecs(encode: Callable[[Any], Any], decode: Callable[[Any], Any], count: Callable[[Any], Any]) -> None:
+    """Wrap the functions through which each looked-up name goes, each name of an iteration, and the number of
+    variables, in `encode`, `decode` and `count`."""
+    kind = type(ENVIRONMENT)
+    kind.__len__ = count(kind.__len__)
+    for each in (ENVIRONMENT, ENVIRONMENT_IN_BYTES):
         each.encodekey, each.decodekey = encode(each.encodekey), decode(each.decodekey)
 
 
@@ -216,8 +223,7 @@ def _probe_codecs() -> bool:
     def refuse(value: bytes) -> bytes:
         raise _Refused  # before the variable is set
 
-    kind: Any = type(os.environ)
-    own = kind({b"a": b"", b"b": b""}, encode, decode, refuse, bytes)
+    own = type(ENVIRONMENT)({b"a": b"", b"b": b""}, encode, decode, refuse, bytes)
     try:
         own[b"c"] = b""
     except _Refused:
@@ -233,17 +239,24 @@ def _probe_codecs() -> bool:
 
 def set_environment(now: dict[bytes, bytes]) -> None:
     """Give os.environ and os.environb, which stay the same objects, these variables; C's environ is not changed."""
-    os.environ._data = os.environb._data = posix.environ = now  # type: ignore[attr-defined]
+    ENVIRONMENT._data = ENVIRONMENT_IN_BYTES._data = posix.environ = now
 
 
 @assumed("os.environ keeps its variables in _data, one dict with os.environb and posix.environ")
 def _probe_environment() -> bool:
-    data: Any = os.environ._data  # type: ignore[attr-defined]
-    kind: Any = type(os.environ)
-    own = kind({b"a": b"1"}, bytes, bytes, bytes, bytes)
+    data = ENVIRONMENT._data
+    own = type(ENVIRONMENT)({b"a": b"1"}, bytes, bytes, bytes, bytes)
     own._data = {b"b": b"2"}
-    is_one = data is os.environb._data is posix.environ  # type: ignore[attr-defined]
+    is_one = data is ENVIRONMENT_IN_BYTES._data is posix.environ
     return is_one and type(data) is dict and list(own) == [b"b"] and own[b"b"] == b"2"
+
+
+# ---- the command line ----
+
+
+@assumed("sys.orig_argv is a list, the interpreter's own command line")
+def _probe_command_line() -> bool:
+    return isinstance(sys.orig_argv, list) and bool(sys.orig_argv)
 
 
 _HEADER_BYTES = bytes.__basicsize__ - 1  # before the text of a bytes object

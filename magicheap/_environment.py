@@ -1,6 +1,7 @@
 """The environment of a resumed process: the one it was started with, and on top of it the program's own changes.
 
-    delta = changes(initial)          # in the committing process, after the body
+    see_set(is_asked)                 # in the committing process, after the body, before its questions are dropped
+    delta = changes(initial)          # there
     areas = inherited(initial)        # for mh_scrub
     keep_places(initial, delta)       # for mh_renew_variables, in the committing process
     needs_more(delta)                 # whether a resumed process whose variables could all be renewed has to call
@@ -19,6 +20,9 @@ E2  os.environ and os.environb stay the same objects, and the C library's enviro
 E3  getenv returns an address, which C code may keep. A resumed process copies the value, which is unchanged (the
     question is an input), to that address. This is done only in the block that the kernel gave to the first process:
     the launcher's block of a resumed process is gone with that process.
+E4  A variable that the program set to the value that it had, or removed though it was not there, is set or removed in
+    each later run, where it may have another value. If the program asked for it, it has that value in each run: then
+    the value counts as inherited, and is in no file (E1).
 """
 
 from __future__ import annotations
@@ -27,13 +31,14 @@ import os
 import posix
 from typing import NamedTuple
 
+from magicheap import _asked_environment
 from magicheap._cpython import is_held_once, set_environment, text_of
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     Area = tuple[int, int]  # address, size in bytes
@@ -42,6 +47,7 @@ _CHARS = ffi.typeof("char *")  # parsed here, not in each resumed process
 _OTHER = lib.MH_VARIABLE_OTHER
 left: Any = ffi.new("uint64_t[]", 0)  # of the variables that keep_places has kept, those which could not be renewed
 _held: dict[bytes, Area] = {}  # of values that C code asked for (E3)
+_c_own: set[bytes] = set()  # variables that C code, or Python through it, has set or removed (E4); b"": all of them
 
 
 class Delta(NamedTuple):
@@ -51,6 +57,7 @@ class Delta(NamedTuple):
     removed: frozenset[bytes]
     c_set: dict[bytes, bytes]
     c_removed: frozenset[bytes]
+    c_is_cleared: bool  # all but c_set are removed
     is_empty: bool
     old: dict[bytes, bytes]  # to free it in a resumed process would write to every value in it
 
@@ -70,11 +77,20 @@ def read_initial() -> list[bytes]:
     return entries
 
 
+def see_set(is_asked: Callable[[bytes], bool]) -> None:
+    """Remember which variables C's environ got or lost."""
+    i = ffi.new("uint32_t *")
+    while name := lib.mh_next_set_variable(i):
+        if not (text := ffi.string(name)) or not (is_asked(text) or lib.mh_asked_variable(name)):
+            _c_own.add(text)
+
+
 def changes(initial: list[bytes]) -> Delta:
-    """Return how the environment differs from `initial`."""
-    before, now = _by_name(initial), posix.environ
+    """Return how the environment differs from `initial`, or may differ from that of a later run (E4)."""
+    before, now, own = _by_name(initial), posix.environ, _asked_environment.own()
     # nobody can set a variable without a name
-    changed = {name: value for name, value in now.items() if name and not _has(before, name, value)}
+    changed = {name: value for name, value in now.items() if name and (name in own or not _has(before, name, value))}
+    c_is_cleared = b"" in _c_own
     c_set, c_names = {}, set()
     for name, address, view in _c_entries():
         if name in c_names:
@@ -82,11 +98,12 @@ def changes(initial: list[bytes]) -> Delta:
         c_names.add(name)
         if len(view) and address in _BLOCK and _has(before, name, view) and lib.mh_asked_variable(name):
             _held[name] = address, len(view)
-        if not _has(before, name, view):
+        if c_is_cleared or name in _c_own or not _has(before, name, view):
             c_set[name] = bytes(view)
-    removed = frozenset(before.keys() - now.keys())
-    c_removed = frozenset((before.keys() | now.keys()) - c_names - {b""})
-    return Delta(changed, removed, c_set, c_removed, not (changed or removed or c_set or c_removed), now)
+    removed = frozenset((before.keys() | own) - now.keys())
+    c_removed = frozenset((before.keys() | now.keys() | _c_own) - c_names - {b""})
+    is_empty = not (changed or removed or c_set or c_removed or c_is_cleared)
+    return Delta(changed, removed, c_set, c_removed, c_is_cleared, is_empty, now)
 
 
 def inherited(initial: list[bytes]) -> list[Area]:
@@ -168,10 +185,10 @@ def _apply(delta: Delta, now: dict[bytes, bytes]) -> None:
     for name in delta.removed:
         now.pop(name, None)
     now.update(delta.set)
+    for name in {name for name, _, _ in _c_entries()} if delta.c_is_cleared else delta.c_removed:
+        os.unsetenv(name)
     for name, value in delta.c_set.items():
         os.putenv(name, value)
-    for name in delta.c_removed:
-        os.unsetenv(name)
 
 
 def _split(block: bytearray, length: int) -> list[bytes]:

@@ -14,7 +14,7 @@ import stat
 import sys
 
 from magicheap import _asked_arguments, _asked_environment, _questions
-from magicheap._errors import call
+from magicheap._errors import UnsupportedError, call
 from magicheap._identity import content_of
 from magicheap._native import lib
 
@@ -63,6 +63,11 @@ class Recorder:
 
     def add_questions(self, tx: Any) -> None:
         """Record what Python code has asked."""
+        if _questions.is_passed_over:
+            raise UnsupportedError(
+                "the program has replaced sys.meta_path while its imports were watched, so the modules that it looked "
+                "for in vain are not known"
+            )
         for name in _asked_environment.variables():
             # _ is the shell's name for this program
             if (

@@ -24,8 +24,8 @@ import sys
 import threading
 from typing import NamedTuple
 
-from magicheap import _symbols
-from magicheap._cpython import EVENTS_OF_HOOKS
+from magicheap import _pauses, _symbols
+from magicheap._cpython import ENVIRONMENT, EVENTS_OF_HOOKS
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 
@@ -83,15 +83,17 @@ def _is_in_c(name: str) -> bool:
 def _tell() -> None:
     global _is_hidden
     _is_hidden = False
-    for name, value in _told.items():
-        if name not in os.environ:  # the program may have set it
-            os.putenv(name, value)  # not os.environ: the program must not see it
+    with _pauses.pause():
+        for name, value in _told.items():
+            if name not in ENVIRONMENT:  # the program may have set it
+                os.putenv(name, value)  # not os.environ: the program must not see it
 
 
 def _untell() -> None:
-    for name in _told:
-        if name not in os.environ:
-            os.unsetenv(name)
+    with _pauses.pause():
+        for name in _told:
+            if name not in ENVIRONMENT:
+                os.unsetenv(name)
 
 
 def _forget() -> None:
@@ -147,7 +149,7 @@ def take_up(kept: Kept) -> None:
 
 def _controllers() -> list[Any]:
     """Return threadpoolctl's objects for the libraries that are loaded."""
-    is_set = "KMP_DUPLICATE_LIB_OK" in os.environ
+    is_set = "KMP_DUPLICATE_LIB_OK" in os.environ  # as the import finds it: the program may have replaced it
     import threadpoolctl
 
     if not is_set:

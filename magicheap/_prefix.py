@@ -235,11 +235,9 @@ class _Reader:
         import ast
 
         if isinstance(target, ast.Subscript):
-            return (
-                _dotted(target.value) in ("sys.path", "os.environ")
-                and self.is_itself(target.value)
-                and self.knows(target.slice)
-            )
+            name = _dotted(target.value)
+            knows = {"sys.path": self.knows, "os.environ": self.asks_for}.get(name)
+            return knows is not None and self.is_itself(target.value) and knows(target.slice)
         if isinstance(target, ast.Tuple | ast.List):
             return all(isinstance(each, ast.Name) for each in target.elts)
         return isinstance(target, ast.Name)

@@ -20,8 +20,8 @@ import sys
 
 from magicheap import _asked_arguments, _brought, _kernel, _key, _log, _openings, _pauses, _prefix, _watch
 from magicheap._code import code_digest
+from magicheap._cpython import ENVIRONMENT, obstacle
 from magicheap._cpython import frame as frame_of
-from magicheap._cpython import obstacle
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import command_path, launcher_path
@@ -81,7 +81,7 @@ class ProcessTransaction(MagicTransaction):
         from magicheap._surroundings import why_not
 
         # the program and its children must not see them
-        cold, verdict = os.environ.pop(COLD_VARIABLE, ""), os.environ.pop(VERDICT_VARIABLE, "")
+        cold, verdict = ENVIRONMENT.pop(COLD_VARIABLE, ""), ENVIRONMENT.pop(VERDICT_VARIABLE, "")
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
         reason = (
@@ -280,11 +280,13 @@ class ProcessTransaction(MagicTransaction):
                 lib.mh_abandon(self._tx)
 
     def _add_inputs(self, recorder: Recorder) -> None:
+        from magicheap import _asked_environment, _environment
         from magicheap._files import temporary_files
 
         for path in [*temporary_files(), *_openings.temporary()]:
             call(lib.mh_leave_out, self._tx, os.fsencode(path))  # each run makes its own
         super()._add_inputs(recorder)
+        _environment.see_set(_asked_environment.is_asked)
 
     def _commit(self, recorder: Recorder) -> None:
         from magicheap import _known_pools
@@ -400,8 +402,6 @@ class ProcessTransaction(MagicTransaction):
                     if is_logged or not is_usual:
                         tell()
             except BaseException as error:
-                if is_rehearsal:
-                    lib.mh_rehearsed()
                 _give_up(started, error)
 
         return complete
@@ -419,13 +419,14 @@ def _fork(kept: Kept) -> int:
 
 
 def _give_up(started: Any, error: BaseException) -> NoReturn:
-    """Execute the program cold."""
+    """End the rehearsal, or execute the program cold."""
     verdict = getattr(error, "verdict", None)  # of Unavailable
     reason = (
         str(error)
         if verdict is not None or isinstance(error, _kernel.Differs)
         else f"the process cannot be resumed: {type(error).__name__}: {error}"
     )
+    lib.mh_rehearsed(os.fsencode(reason).replace(b"\0", b"?"))
     _execute_cold(*_strings_of(started), reason, verdict or "")
 
 

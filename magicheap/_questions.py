@@ -44,6 +44,7 @@ _UNREPEATABLE: dict[str, Callable[[tuple[Any, ...]], str]] = {
 _NOTE_CHARACTERS = 200  # of the words for one question; arbitrary
 
 began_in = ""  # the working directory when the watch began; "": there was none
+is_passed_over = False  # True: the program has replaced sys.meta_path, so that its imports were not seen
 _is_noting = False
 _is_hooked = False
 _modules: set[str] = set()  # last parts of the module names that were looked for, found or not
@@ -71,7 +72,7 @@ def begin() -> None:
 
 def end() -> None:
     """Stop recording."""
-    global _is_noting
+    global _is_noting, is_passed_over
     if not _is_noting:
         return
     _is_noting = False
@@ -79,8 +80,8 @@ def end() -> None:
         each.release()
     try:
         sys.meta_path.remove(_FINDER)
-    except ValueError:  # the program has removed it
-        pass
+    except Exception:  # the program may put any object there
+        is_passed_over = True
 
 
 def forget() -> None:

@@ -29,8 +29,8 @@ import gc
 import signal
 import sys
 import threading
-import time
 from functools import partial
+from time import tzset
 from typing import NamedTuple
 
 from magicheap import (
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 
 _SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
 _STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
-
 
 
 # CPython's list of fork handlers, an index in it, and the handler that belongs there.
@@ -241,7 +240,7 @@ def _take_up_circumstances(resumed: Any, kept: Kept) -> None:
     if ignored != kept.ignored_signals:
         _take_up_signals(ignored, kept.ignored_signals)
     if _environment.time_zone() != kept.time_zone:
-        time.tzset()
+        tzset()
     _pools.take_up(kept.pools)
     _streams.take_up(kept.streams)
 

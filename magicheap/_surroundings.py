@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from magicheap._cpython import ENVIRONMENT, obstacle_of_place
 from magicheap._cpython import frame as frame_of
-from magicheap._cpython import obstacle_of_place
 from magicheap._identity import file_of
 from magicheap._native import lib
 from magicheap._paths import launcher_path
@@ -107,7 +107,7 @@ def _watched() -> str:
 
 
 def _interactive() -> str:
-    if hasattr(sys, "ps1") or sys.flags.interactive or sys.flags.inspect or os.environ.get("PYTHONINSPECT"):
+    if hasattr(sys, "ps1") or sys.flags.interactive or sys.flags.inspect or ENVIRONMENT.get("PYTHONINSPECT"):
         return "the interpreter is interactive"
     ipython: Any = sys.modules.get("IPython")
     return "IPython is running" if ipython is not None and ipython.get_ipython() is not None else ""

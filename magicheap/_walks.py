@@ -11,9 +11,10 @@ alternative branch, and if the argument is a text, or a variable that holds one.
 
 from __future__ import annotations
 
-import os
 import sys
 from types import ModuleType
+
+from magicheap._cpython import ENVIRONMENT, ENVIRONMENT_IN_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ def _walked(iterated: ast.expr) -> ast.expr | None:
 def _may_be_of_environment(iterated: ast.expr, frame: FrameType) -> bool:
     walked = _walked(iterated)
     value = _UNKNOWN if walked is None else _value_of(walked, frame)
-    return value is _UNKNOWN or value is os.environ or value is os.environb
+    return value is _UNKNOWN or value is ENVIRONMENT or value is ENVIRONMENT_IN_BYTES
 
 
 def _is_environment(walked: ast.expr | None, frame: FrameType) -> bool:
     value = None if walked is None else _value_of(walked, frame)
-    return value is os.environ or value is os.environb
+    return value is ENVIRONMENT or value is ENVIRONMENT_IN_BYTES
 
 
 def _value_of(node: ast.expr, frame: FrameType) -> object:

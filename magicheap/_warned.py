@@ -18,7 +18,7 @@ import time
 import warnings
 
 from magicheap import _openings
-from magicheap._cpython import blake2b
+from magicheap._cpython import ENVIRONMENT, blake2b
 from magicheap._cpython import frame as frame_of
 from magicheap._errors import MagicHeapWarning
 from magicheap._log import is_told
@@ -82,9 +82,9 @@ def _places() -> Iterator[str]:
 
 
 def _other_places() -> Iterator[str]:
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+    if runtime := ENVIRONMENT.get("XDG_RUNTIME_DIR"):
         yield os.path.join(runtime, "magicheap-warned")
-    yield os.path.join(os.environ.get("TMPDIR") or "/tmp", f"magicheap-warned-{os.geteuid()}")
+    yield os.path.join(ENVIRONMENT.get("TMPDIR") or "/tmp", f"magicheap-warned-{os.geteuid()}")
 
 
 def forget_all(cache: str | None) -> Iterator[str]:

@@ -212,6 +212,9 @@ void mh_unwatch(void);
 bool mh_asked_place(void);
 /* Whether C code asked for this variable, so that C code may hold the address of the value. */
 bool mh_asked_variable(const char *name);
+/* Returns the next variable that code has set in the C library's environment, or removed from it, since mh_watch; NULL:
+ * there is none. "": it removed all. *i is 0 for the first. */
+const char *mh_next_set_variable(uint32_t *i);
 /* Notes that code asked for the name of the host, or for the rest of the result of uname. */
 void mh_note_host(bool name);
 /* Notes that code asked what a standard stream is: a pipe, a file, closed. */
@@ -288,9 +291,10 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error
 /* Between mh_arm and fork(): asks for a rehearsal. After the child has written the snapshot, a child of it continues as
  * a resumed process would, with made-up arguments, streams on /dev/null, and mh_read_resumed false. The caller performs
  * the steps of every resumed process and then calls mh_rehearsed, or mh_release_signals at its last step. That records
- * the pages written so far and exits. The launcher prefaults these. The rehearsal is killed after four seconds. */
+ * the pages written so far and exits. The launcher prefaults these. The rehearsal is killed after four seconds.
+ * `failure`: why a step failed, or NULL; it would fail in each later run, and refuses the commit. */
 void mh_rehearse(mh_transaction *tx);
-void mh_rehearsed(void);
+void mh_rehearsed(const char *failure);
 /* Between mh_arm and fork(): in a resumed process, signals stay blocked until the caller has restored its own state and
  * calls mh_release_signals, so that no handler runs earlier. Without this call, signals are unblocked inside fork(). */
 void mh_hold_signals(mh_transaction *tx);
@@ -353,8 +357,8 @@ uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals);
 enum { MH_STATE_VALUES = 59 };
 void mh_read_state(bool at_first, int64_t *values);
 
-/* In a process of CPython: each of its threads may have an object under this key in the dict of its variables. Changes the
- * number at this offset of these objects where it is `was`; returns how many had it. */
+/* In a process of CPython: each of its threads may have an object under this key in the dict of its variables. Changes
+ * the number at this offset of these objects where it is `was`; returns how many had it. */
 uint64_t mh_renew_notes(const char *key, uint64_t offset, int32_t was, int32_t is);
 
 /* In a CPython process that is to be resumed, before its commit: whether mh_leave can work in the resumed process. */

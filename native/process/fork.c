@@ -188,7 +188,7 @@ void mh_hold_signals(mh_transaction *tx)
 
 void mh_release_signals(void)
 {
-    mh_rehearsed();
+    mh_rehearsed(NULL);
     release_signals();
 }
 

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 
 #include "base/pages.h"
+#include "error.h"
 #include "magicheap.h"
 #include "process/process.h"
 #include "python/environment.h"
@@ -183,12 +184,15 @@ static void touch_as_at_exit(const mhi_capture *capture)
         touch(capture, (uintptr_t)map + LINK_MAP_NOTE);
 }
 
-void mh_rehearsed(void)
+void mh_rehearsed(const char *failure)
 {
     mhi_capture *capture = rehearsed;
     if (capture == NULL)
         return;
     capture->has_rehearsed = true;
+    if (failure != NULL)
+        capture->status =
+            mhi_fail(&capture->error, MH_ERR_UNSUPPORTED, 0, "no later run could be resumed: %s", failure);
     touch_as_at_exit(capture);
     int pagemap = mhi_sys_open("/proc/self/pagemap", O_RDONLY, 0);
     for (uint64_t i = 0; pagemap >= 0 && i < capture->n_segments; i++)

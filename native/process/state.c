@@ -27,4 +27,3 @@ void mh_read_state(bool at_first, int64_t *values)
     for (int i = 0; i < MHI_STATE_VALUES && at_first; i++)
         values[i] = first[i];
 }
-

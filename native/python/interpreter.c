@@ -162,8 +162,10 @@ static bool find_threads(python_threads *its)
         const char *name;
         void *to;
     } wanted[] = {
-        { "PyInterpreterState_Get", &its->interpreter }, { "PyInterpreterState_ThreadHead", &its->first },
-        { "PyThreadState_Next", &its->next },            { "_PyThreadState_GetDict", &its->variables },
+        { "PyInterpreterState_Get", &its->interpreter },
+        { "PyInterpreterState_ThreadHead", &its->first },
+        { "PyThreadState_Next", &its->next },
+        { "_PyThreadState_GetDict", &its->variables },
         { "PyDict_GetItemString", &its->item },
     };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {

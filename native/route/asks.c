@@ -289,6 +289,40 @@ char *mhi_routed_secure_getenv(const char *name)
     return secure_getenv(name);
 }
 
+/* The C library refuses other names. */
+static bool is_name(const char *name) { return name != NULL && *name != '\0' && strchr(name, '=') == NULL; }
+
+int mhi_routed_setenv(const char *name, const char *value, int is_replaced)
+{
+    if (is_name(name) && !is_replaced)
+        mhi_question_note(MHI_ASKED_VARIABLE, name, NULL, 0);
+    if (is_name(name) && (is_replaced || getenv(name) == NULL))
+        mhi_question_note(MHI_SET_VARIABLE, name, NULL, 0);
+    return setenv(name, value, is_replaced);
+}
+
+int mhi_routed_putenv(char *entry)
+{
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
+    if (is_name(name))
+        mhi_question_note(MHI_SET_VARIABLE, name, NULL, 0);
+    return putenv(entry);
+}
+
+int mhi_routed_unsetenv(const char *name)
+{
+    if (is_name(name))
+        mhi_question_note(MHI_SET_VARIABLE, name, NULL, 0);
+    return unsetenv(name);
+}
+
+int mhi_routed_clearenv(void)
+{
+    mhi_question_note(MHI_SET_VARIABLE, "", NULL, 0);
+    return clearenv();
+}
+
 char *mhi_routed_getcwd(char *path, size_t size)
 {
     mhi_question_note(MHI_ASKED_PLACE, "", NULL, 0);

@@ -83,6 +83,7 @@ const mhi_call mhi_calls[] = {
     DRAWS("arc4random_uniform", mhi_routed_arc4random_uniform, &mhi_real_arc4random_uniform),
     STUB("calloc", MHI_STUB_CALLOC, &mhi_real.calloc),
     BOTH("cfree", mhi_routed_free, NULL),
+    ASKS("clearenv", mhi_routed_clearenv),
     LINK("dlmopen", mhi_routed_dlmopen, &mhi_real_dlmopen),
     LINK("dlopen", mhi_routed_dlopen, &mhi_real_dlopen),
     LINK("dlsym", mhi_routed_dlsym, &mhi_real_dlsym),
@@ -146,6 +147,7 @@ const mhi_call mhi_calls[] = {
     ASKS("preadv", mhi_routed_preadv),
     ASKS("preadv64", mhi_routed_preadv),
     ASKS("pselect", mhi_routed_pselect),
+    ASKS("putenv", mhi_routed_putenv),
     STUB("pvalloc", MHI_STUB_PVALLOC, &mhi_real.pvalloc),
     ASKS("read", mhi_routed_read),
     ASKS("readlink", mhi_routed_readlink),
@@ -158,6 +160,7 @@ const mhi_call mhi_calls[] = {
     LIBRARY_ASKS("scandir64", mhi_routed_scandir),
     LIBRARY_ASKS("secure_getenv", mhi_routed_secure_getenv),
     ASKS("select", mhi_routed_select),
+    ASKS("setenv", mhi_routed_setenv),
     ASKS("stat", mhi_routed_stat),
     ASKS("stat64", mhi_routed_stat),
     ASKS("statx", mhi_routed_statx),
@@ -167,6 +170,7 @@ const mhi_call mhi_calls[] = {
     ASKS("ttyname_r", mhi_routed_ttyname_r),
     ASKS("tzset", mhi_routed_tzset),
     ASKS("uname", mhi_routed_uname),
+    ASKS("unsetenv", mhi_routed_unsetenv),
     STUB("valloc", MHI_STUB_VALLOC, &mhi_real.valloc),
 };
 _Static_assert(sizeof mhi_calls / sizeof *mhi_calls == MHI_N_CALLS, "each call has a place in the tables of route.c");

@@ -53,7 +53,7 @@ typedef struct {
     void (**real)(void); /* where the address of the real function is kept; NULL: another entry keeps it */
 } mhi_call;
 
-enum { MHI_N_CALLS = 125 };
+enum { MHI_N_CALLS = 129 };
 extern const mhi_call mhi_calls[MHI_N_CALLS]; /* sorted by name */
 /* Index in mhi_calls, or -1. */
 int mhi_call_lookup(const char *name);

@@ -27,6 +27,7 @@ typedef enum {
     MHI_ASKED_KERNEL,   /* the result of uname without the host's name */
     MHI_ASKED_USER,     /* getuid and the like, and the groups */
     MHI_ASKED_RIGHTS,   /* whether a file may be read, written, executed */
+    MHI_SET_VARIABLE,   /* no question: a variable that was set or removed; name "": all were removed */
 } mhi_asked;
 
 /* How a file was opened, besides for reading. */

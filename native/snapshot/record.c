@@ -261,6 +261,7 @@ static int add_question(const record *r, const mhi_question *asked)
     case MHI_ASKED_HOST: return add_host(r, true);
     case MHI_ASKED_KERNEL: return add_host(r, false);
     case MHI_ASKED_USER: return add_number(r, MH_INPUT_USER, NULL, mhi_answer_user(), mhi_answer_groups());
+    case MHI_SET_VARIABLE: return MH_OK;
     }
     return MH_OK;
 }

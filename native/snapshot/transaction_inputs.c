@@ -111,6 +111,17 @@ void mh_note_zone(void) { mhi_note_zone(); }
 void mh_note_host(bool name) { mhi_question_note(name ? MHI_ASKED_HOST : MHI_ASKED_KERNEL, "", NULL, 0); }
 void mh_unwatch(void) { mhi_route_stand_down(); }
 bool mh_asked_variable(const char *name) { return mhi_question_is_asked(MHI_ASKED_VARIABLE, name); }
+
+const char *mh_next_set_variable(uint32_t *i)
+{
+    while (*i < mhi_questions_count()) {
+        const mhi_question *each = mhi_question_at((*i)++);
+        if (each != NULL && each->kind == MHI_SET_VARIABLE)
+            return each->name;
+    }
+    return NULL;
+}
+
 bool mh_asked_place(void) { return mhi_question_is_asked(MHI_ASKED_PLACE, ""); }
 void mh_pause(bool is_paused) { mhi_questions_pause(is_paused); }
 

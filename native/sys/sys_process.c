@@ -213,7 +213,6 @@ int mhi_sys_fork(void)
     return child == -1 ? -errno : (int)child;
 }
 
-
 int mhi_sys_shadow_stack(uint64_t *features) { return mhi_arch_shadow_stack(features); }
 
 bool mhi_sys_is_terminal(int fd) { return isatty(fd); }

@@ -99,6 +99,7 @@ BREAKS = {
     "_cpython._opcode = lambda caller: 7": "f_lasti",
     "os.environb._data = dict(os.environ._data)": "in _data",
     "type(os.environ).__iter__ = lambda self: iter(list(self._data))": "decodekey",
+    "sys.orig_argv = tuple(sys.orig_argv)": "orig_argv",
     "_cpython._HEADER_BYTES -= 1": "ends with its text",
     "_cpython._n_holders = lambda container, name: 3": "counted",
     "_cpython.lib = Without(_cpython.lib, mh_try_wiping=lambda *_: 0)": "obmalloc",

@@ -48,7 +48,7 @@ def constants(tree):
 
 
 def is_environment(node):
-    return ast.unparse(node).rpartition(".")[2] in ("environ", "environb")
+    return ast.unparse(node).rpartition(".")[2] in ("environ", "environb", "ENVIRONMENT")
 
 
 def asked_by_python(source):
@@ -113,8 +113,9 @@ def test_every_variable_that_the_code_reads_is_on_the_page():
 
 def test_a_variable_is_found_however_it_is_asked_for():
     source = """NAME = "A"
-os.environ[NAME], environ.get("B"), posix.environ.get(b"C"), os.getenv("D"), "E" in os.environ, environ.pop("F", 0)"""
-    assert set(asked_by_python(source)) == set("ABCDEF")
+os.environ[NAME], environ.get("B"), posix.environ.get(b"C"), os.getenv("D"), "E" in os.environ, environ.pop("F", 0)
+ENVIRONMENT.get("G")"""
+    assert set(asked_by_python(source)) == set("ABCDEFG")
     assert ASKED_BY_C.findall('getenv("A"), mhi_environment_get(l->arguments->ar_envp, "B"), is_set(l, "C")') == [
         "A",
         "B",

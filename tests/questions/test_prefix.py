@@ -41,7 +41,7 @@ def asked(directory, source, **modules):
             False,
             False,
         ),
-        ("import os\nos.environ['OMP_NUM_THREADS'] = '1'", set(), False, False),
+        ("import os\nos.environ['OMP_NUM_THREADS'] = '1'", {"OMP_NUM_THREADS"}, False, False),
         ("import sys\nname = sys.argv[1] if len(sys.argv) > 1 else 'x'", set(), True, False),
         ("import sys\nname = sys.orig_argv[1:]", set(), True, False),
         ("import os\nhere = os.getcwd()", set(), False, True),

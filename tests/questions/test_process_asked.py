@@ -44,6 +44,8 @@ WALKS = [
     "[value for value in os.environ.values() if value.startswith('http')]",
     "sorted(os.environ.keys())",
     "len(os.environ.keys() - {'ELSE'})",
+    "len(os.environ)",
+    "len(os.environb) > 3 and len(os.environ.items())",
     "[name for name in map(lambda name: name[1:], os.environ) if name.startswith('ELSE')]",
     "[[k for k in alias if k[:2] == 'NA'], [k for k in os.environ if k.startswith('ELSE')]]",
     "for k in os.environ:\n            if k.startswith('ELSE'):\n                pass\n        last = k",
@@ -66,6 +68,38 @@ WANTS = {  # loops that want the variables called MY_*, in any case
                 continue
             found = name""",
 }
+
+
+ZONES = [
+    "time.tzname",
+    "vars(time)['timezone']",
+    "time.__dict__['altzone']",
+    "types.SimpleNamespace(**vars(time)).daylight",
+    "dict(inspect.getmembers(time))['tzname']",
+    "exec('from time import *')",
+    "getattr(time, 'timezone')",
+]
+PLAIN_MODULE = """
+    import sys, time
+    from magicheap import magic_transaction
+    def look():
+        print(sorted(vars(time)), dir(time), hasattr(time, "__getattr__"), hasattr(time, "__all__"), repr(time))
+        print(type(time).__name__, type(time).__module__, isinstance(time, type(sys)))
+        del time.tzname
+        print(hasattr(time, "tzname"), "tzname" in vars(time))
+        time.tzname = ("ONE", "TWO")
+        print(time.tzname, vars(time)["tzname"])
+        time.tzset()
+        print(time.tzname)
+        try:
+            time.nothing
+        except AttributeError as error:
+            print(error, error.name, error.obj is time)
+    with magic_transaction("x.magic"):
+        print("body")
+        look()
+    print(type(time) is type(sys))
+"""
 
 
 @pytest.mark.parametrize("copy", COPIES)
@@ -124,10 +158,48 @@ def test_the_proxies_that_were_looked_for_are_the_variables_that_are_called_so(l
     )
 
 
+@pytest.mark.parametrize("look", ZONES)
+def test_who_looks_at_the_time_zone_asks_for_it_however_that_is_done(life, look):
+    life.write(PROGRAM.format(f"import inspect, time, types; zone = {look}"))
+    life.cold("python", "program.py", env={"TZ": "UTC"})
+    life.cold("python", "program.py", env={"TZ": "Asia/Tokyo"}, why="environment variable TZ has changed")
+    life.warm("python", "program.py", env={"TZ": "UTC"})
+
+
+def test_who_only_tells_the_time_does_not_ask_for_the_zone(life):
+    life.write(PROGRAM.format("import time; now = time.time(), time.monotonic(), time.gmtime(), time.perf_counter()"))
+    life.cold("python", "program.py", env={"TZ": "UTC"})
+    life.warm("python", "program.py", env={"TZ": "Asia/Tokyo"})
+
+
+def test_the_module_time_is_as_ever_to_the_body(life):
+    life.write(PLAIN_MODULE)
+    plain = life.run("python", "program.py", env={"MAGICHEAP_DISABLE": "1"}).out
+    assert life.run("python", "program.py").out == plain
+    assert life.warm("python", "program.py") == plain.splitlines(keepends=True)[-1]
+
+
 def test_a_look_behind_a_copy_is_a_question(life):
     life.write(PROGRAM.format("copy = [os.environ.copy() for _ in range(2)]; os.environ['NAME']"))
     life.cold("python", "program.py", env={"NAME": "one"})
     life.cold("python", "program.py", env={"NAME": "two"}, why="environment variable NAME has changed")
+
+
+def test_the_environment_is_as_ever_to_the_body(life):
+    life.write("""
+        import copy, inspect, os
+        from magicheap import magic_transaction
+        def look():
+            for each in (os.environ, os.environb):
+                print(each.encodekey.__name__, each.decodekey.__qualname__, each.encodekey.__module__)
+                print(type(each).__len__.__name__, inspect.isfunction(each.encodekey))
+                print(inspect.signature(each.encodekey))
+                print(copy.deepcopy(each) == each, type(each) is type(os.environ))
+        with magic_transaction("x.magic"):
+            print("body")
+            look()
+    """)
+    assert life.run("python", "program.py").out == life.run("python", "program.py", env={"MAGICHEAP_DISABLE": "1"}).out
 
 
 def test_the_arguments_go_to_other_processes_as_a_plain_list(life):

@@ -509,7 +509,7 @@ static void rehearse(const char *name)
         abort();
     if (strcmp(name, "rehearsal that hangs") == 0)
         pause();
-    mh_rehearsed();
+    mh_rehearsed(NULL);
 }
 
 static bool is_copied(int pagemap, const void *page)
