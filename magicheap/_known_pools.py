@@ -43,8 +43,8 @@ def begin_again(began: list[Again]) -> None:
 
 
 def name_threads() -> list[tuple[int, str]]:
-    """Return the kernel's id of each other thread, and the name of its library, as far as that is known."""
-    return [(thread.id, _name(thread)) for thread in _threads.others()]
+    """Return the kernel's id of each other thread, and its name with that of its library, as far as that is known."""
+    return [(each.id, f"{each.name} of {_name(each)}" if _name(each) else each.name) for each in _threads.others()]
 
 
 def _name(thread: _threads.Thread) -> str:

@@ -267,7 +267,7 @@ class ProcessTransaction(MagicTransaction):
             super().__exit__(*raised)
         finally:
             if self.was_committed:
-                lib.mh_release_signals()  # last, so that a handler's exception is raised in the program (P5)
+                self._let_go()  # last, so that a handler's exception is raised in the program (P5)
 
     def _finish(self, recorder: Recorder) -> None:
         try:
@@ -365,8 +365,8 @@ class ProcessTransaction(MagicTransaction):
             call(lib.mh_scrub, self._tx, ffi.cast("void *", address), size_bytes)
         call(lib.mh_arm, self._tx)
         lib.mh_rehearse(self._tx)
-        for thread, library in _known_pools.name_threads():
-            call(lib.mh_know_thread, self._tx, thread, library.encode())
+        for thread, text in _known_pools.name_threads():
+            call(lib.mh_know_thread, self._tx, thread, text.encode())
         lib.mh_hold_signals(self._tx)
         return self._plan(kept, held, changes, began)
 
@@ -379,14 +379,15 @@ class ProcessTransaction(MagicTransaction):
 
         from magicheap import _exit, _known_pools, _resumed
 
+        self._let_go = lib.mh_release_signals
+        if kept.has_threads or lib.mh_must_revive(self._tx):
+            self._let_go = partial(_resumed.revive, kept.has_threads, os.getpid(), partial(_give_up, self._resumed))
         started, read, take_up, rehearse = self._resumed, lib.mh_read_resumed, _resumed.plan(kept), _exit.rehearse
         is_logged = _log.is_told(b"info") or "logging" in sys.modules
         tell = partial(_log.info, "warm: %s", self._file())
         behind: list[Callable[[], object]] = []  # what a rehearsal must not do
         if held is not None or changes is not None:
             behind.append(partial(_resumed.restore, held, changes, self.path))
-        if kept.has_threads or lib.mh_must_revive(self._tx):
-            behind.append(partial(_resumed.revive, kept.has_threads, os.getpid()))
         if began:
             behind.append(partial(_known_pools.begin_again, began))
 

@@ -169,14 +169,18 @@ def go_on(kept: Kept) -> None:
     _exit.go_on(kept.exit)
 
 
-def revive(has_threads: bool, committing_id: int) -> None:
-    """Make what is made anew, and begin the carried threads."""
-    call(lib.mh_revive)
+def revive(has_threads: bool, committing_id: int, give_up: Callable[[BaseException], object]) -> None:
+    """Make what is made anew, begin the carried threads, and release the signals: the last step."""
+    try:
+        call(lib.mh_revive)
+    except BaseException as error:
+        give_up(error)
     if has_threads:
         for thread in threading.enumerate():
             if (number := lib.mh_thread_id(thread.ident or 0)) > 0:
                 native_id_setter(thread)(number)
         renew_running_loops(committing_id)
+    lib.mh_release_signals()
 
 
 def plan(kept: Kept) -> Callable[[Any], bool]:

@@ -45,6 +45,9 @@ static inline bool mhi_is_same_file(mhi_file_id one, mhi_file_id other)
 /* Whether an entry of a directory may be the file. An entry has no device: this may refuse a file, not find one. */
 static inline bool mhi_may_be_entry(mhi_file_id file, uint64_t entry_inode) { return file.inode == entry_inode; }
 
+/* Whether a descriptor may still be of the file that an epoll set watches, of which the kernel tells the inode. */
+static inline bool mhi_may_be_watched(const struct stat *found, uint64_t inode) { return found->st_ino == inode; }
+
 /* I1 as a number, to be kept with other numbers: never 0, and equal for the same file. */
 static inline int64_t mhi_file_mark(const struct stat *found)
 {

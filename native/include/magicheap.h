@@ -286,8 +286,8 @@ bool mh_must_revive(const mh_transaction *tx);
 int mh_revive(mh_error *err);
 /* The kernel's id of the thread with this pthread_t, where mh_revive has begun it; 0: it has not. */
 int mh_thread_id(uint64_t thread);
-/* Between mh_arm and the copy, declares that another thread, by its kernel id, belongs to `library`: for messages. */
-int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error *err);
+/* Between mh_arm and the copy, describes another thread, by its kernel id, as messages will: "worker (run) of logs". */
+int mh_know_thread(mh_transaction *tx, int thread, const char *text, mh_error *err);
 /* Between mh_arm and fork(): asks for a rehearsal. After the child has written the snapshot, a child of it continues as
  * a resumed process would, with made-up arguments, streams on /dev/null, and mh_read_resumed false. The caller performs
  * the steps of every resumed process and then calls mh_rehearsed, or mh_release_signals at its last step. That records

@@ -107,18 +107,18 @@ static int add_unwritten(capture *c, const mhi_mapping *mapping, uint64_t start,
 
 static int fail_owned(capture *c, int thread)
 {
-    const char *library = mhi_known_library(&c->to->known, thread);
+    const char *text = mhi_known_text(&c->to->known, thread);
     return mhi_fail(&c->to->error, MH_ERR_UNSUPPORTED, 0,
-                    "thread '%s'%s%s holds a lock that knows its owner, which has another id in a later run: let it "
-                    "come to rest in the body",
-                    mhi_threads_name(thread), *library != '\0' ? " of " : "", library);
+                    "the thread %s holds a lock that knows its owner, which has another id in a later run: let it come "
+                    "to rest in the body",
+                    *text != '\0' ? text : mhi_threads_name(thread));
 }
 
 /* The page cache makes a huge page only of bytes that one call writes: so pieces end at huge pages of the file. The
  * kernel reads each piece before we do, so that a page behind the end of a file is an error, not a signal. Memory that
  * changes meanwhile (our own stack, and the rseq area where the kernel notes our CPU) is copied, and the copy is
  * written and checksummed. */
-static int write_memory(capture *c, uint64_t start, uint64_t end)
+static int write_memory(capture *c, uint64_t start, uint64_t end, bool is_writable)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     uint64_t rseq = c->to->process.pr_rseq;
@@ -130,7 +130,7 @@ static int write_memory(capture *c, uint64_t start, uint64_t end)
         size = size < end - place ? size : end - place;
         if (is_alive)
             piece = memcpy(c->to->piece, piece, size);
-        if (c->to->has_threads && (owner = mhi_threads_owner(piece, size)) != 0)
+        if (c->to->has_threads && is_writable && (owner = mhi_threads_owner(piece, size)) != 0)
             return fail_owned(c, owner);
         int result = mhi_sys_pwrite_all(c->to->fd, piece, size, c->to->file_end);
         if (result < 0)
@@ -186,7 +186,7 @@ static int add_written(capture *c, const mhi_mapping *mapping, uint64_t start, u
     if (mapping->file.inode == 0 && !mapping->is_shared && !mapping->grows_down &&
         (mapping->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
         mhi_remnants_wipe(&c->to->remnants, start, end);
-    int status = write_memory(c, start, end);
+    int status = write_memory(c, start, end, mapping->prot & PROT_WRITE);
     if (is_hidden && mhi_sys_mprotect((void *)start, end - start, (int)mapping->prot) < 0 && status == MH_OK)
         return fail(c, -EACCES, "memory can't be protected again");
     segment->sg_bytes += end - start;

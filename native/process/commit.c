@@ -118,7 +118,7 @@ void mhi_process_disarm(mhi_process *own)
     own->capture = NULL;
 }
 
-int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error *err)
+int mh_know_thread(mh_transaction *tx, int thread, const char *text, mh_error *err)
 {
     const mhi_process *own = mhi_process_of(tx);
     if (own == NULL || own->capture == NULL)
@@ -128,7 +128,7 @@ int mh_know_thread(mh_transaction *tx, int thread, const char *library, mh_error
         return MH_OK;
     mhi_known_thread *added = &known->items[known->n++];
     *added = (mhi_known_thread){ .thread = thread };
-    snprintf(added->library, sizeof added->library, "%s", library);
+    snprintf(added->text, sizeof added->text, "%s", text);
     return MH_OK;
 }
 

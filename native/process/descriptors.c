@@ -149,7 +149,8 @@ static int is_written(void *context, int reader, int fd)
 {
     (void)context;
     open_file file = { .fd = fd };
-    if (fd <= 2 || fd == reader || mhi_sys_fstat(fd, &file.status) < 0 || is_inherited(&file))
+    if (fd <= 2 || fd == reader || mhi_sys_fstat(fd, &file.status) < 0 || is_inherited(&file) ||
+        mhi_remade_is_made(fd, &file.status))
         return 0;
     bool keeps = S_ISREG(file.status.st_mode) || S_ISFIFO(file.status.st_mode) || S_ISSOCK(file.status.st_mode);
     return keeps && (read_info(&file) < 0 || (file.flags & O_ACCMODE) != O_RDONLY);
@@ -161,8 +162,8 @@ bool mhi_descriptors_may_write(void)
 }
 
 /* An object that writes through a descriptor of its own may still flush a buffer when it is deallocated. So CPython's
- * teardown is skipped only if no file, pipe or socket is open for writing, except the standard streams and inherited
- * ones. */
+ * teardown is skipped only if no file, pipe or socket is open for writing, except the standard streams, inherited ones,
+ * and those that lead nowhere outside. */
 void mh_leave(void)
 {
     if (!mhi_descriptors_may_write())

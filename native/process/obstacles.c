@@ -126,19 +126,18 @@ typedef struct {
     int own;
 } thread_search;
 
-/* This thread's id in /proc: it differs from gettid if /proc is that of another pid namespace. */
-static int own_number(void)
+int mhi_own_number(void)
 {
     char target[64]; /* PID/task/NUMBER */
     const char *slash = mhi_sys_readlink("/proc/thread-self", target, sizeof target) < 0 ? NULL : strrchr(target, '/');
     return slash == NULL ? mhi_sys_thread_id() : (int)strtol(slash + 1, NULL, 10);
 }
 
-const char *mhi_known_library(const mhi_known_threads *known, int thread)
+const char *mhi_known_text(const mhi_known_threads *known, int thread)
 {
     for (size_t i = 0; i < known->n; i++)
         if (known->items[i].thread == thread)
-            return known->items[i].library;
+            return known->items[i].text;
     return "";
 }
 
@@ -152,17 +151,16 @@ static int add_thread(void *context, int reader, int thread)
         return 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
     int result = read_task(path, &its);
-    const char *library = mhi_known_library(search->known, thread);
+    const char *text = mhi_known_text(search->known, thread);
     /* pthread_join returns a little before the thread leaves /proc */
     if (result == 0 && !is_ending(&its))
-        mhi_obstacles_add(&search->found, "thread %d (%s%s%s) is running", thread, its.name,
-                          *library != '\0' ? " of " : "", library);
+        mhi_obstacles_add(&search->found, "thread %d (%s) is running", thread, *text != '\0' ? text : its.name);
     return result == -ENOENT || result == -ESRCH ? 0 : result;
 }
 
 int mhi_threads_check(const mhi_known_threads *known, mh_error *err)
 {
-    thread_search search = { .known = known, .own = own_number() };
+    thread_search search = { .known = known, .own = mhi_own_number() };
     int result = mhi_each_number("/proc/self/task", add_thread, &search);
     if (result < 0)
         return mhi_fail_sys(err, result, "cannot tell whether other threads are running");

@@ -20,13 +20,13 @@ int mhi_obstacles_end(const mhi_obstacles *found, const char *remedy, mh_error *
  * living children, and memory shared with other processes or devices. MH_ERR_UNSUPPORTED names the obstacle. */
 int mhi_obstacles_check(mh_error *err);
 
-/* both arbitrary: two pools of 128 threads; a library's name in a message */
-enum { MHI_KNOWN_THREADS = 256, MHI_LIBRARY_BYTES = 64 };
+/* both arbitrary: two pools of 128 threads; a thread's name with its library's in a message */
+enum { MHI_KNOWN_THREADS = 256, MHI_OWNER_BYTES = 96 };
 
 /* A thread that mh_know_thread has declared. */
 typedef struct {
     int thread;
-    char library[MHI_LIBRARY_BYTES]; /* cut to fit */
+    char text[MHI_OWNER_BYTES]; /* cut to fit */
 } mhi_known_thread;
 
 typedef struct {
@@ -34,7 +34,9 @@ typedef struct {
     mhi_known_thread items[MHI_KNOWN_THREADS];
 } mhi_known_threads;
 
-const char *mhi_known_library(const mhi_known_threads *known, int thread); /* "": unknown */
+/* This thread's id in /proc: it differs from gettid if /proc is that of another pid namespace. */
+int mhi_own_number(void);
+const char *mhi_known_text(const mhi_known_threads *known, int thread); /* "": unknown */
 
 /* Called after all other prepare handlers, some of which end threads, and again before the other parent handlers.
  * MH_ERR_UNSUPPORTED names the other living threads, which the fork loses: one that began after the caller had decided

@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "base/identity.h"
 #include "base/text.h"
 #include "error.h"
 #include "sys/sys.h"
@@ -39,7 +40,7 @@ typedef struct {
     int fd;
     remade_kind kind;
     uint32_t flags; /* O_*, O_CLOEXEC included */
-    uint64_t inode, device;
+    mhi_file_id file;
     int first;       /* index of the first descriptor of the same open file; its own: it is the first */
     int peer;        /* index of a descriptor of the other end; NONE: this kind has no ends, or it is not here */
     bool is_unknown; /* the kernel can't compare it with another descriptor */
@@ -109,9 +110,7 @@ bool mhi_remade_consider(int fd, const struct stat *status, const char *target, 
     remade_kind kind;
     if (n_items == MHI_REMADE_MAX || !find_kind(status, target, &kind))
         return false;
-    items[n_items] = (remade){
-        .fd = fd, .kind = kind, .flags = flags, .inode = status->st_ino, .device = status->st_dev, .peer = NONE
-    };
+    items[n_items] = (remade){ .fd = fd, .kind = kind, .flags = flags, .file = mhi_file_id_of(status), .peer = NONE };
     items[n_items].first = (int)n_items;
     n_items++;
     return true;
@@ -120,9 +119,8 @@ bool mhi_remade_consider(int fd, const struct stat *status, const char *target, 
 /* Anonymous inodes are one for all files of a kind: only the kernel's comparison tells copies. */
 static void join_copies(remade *one, const remade *other)
 {
-    int is_same = one->kind == other->kind && one->inode == other->inode && one->device == other->device
-                      ? mhi_sys_is_same_open(one->fd, other->fd)
-                      : 0;
+    bool may_be = one->kind == other->kind && mhi_is_same_file(one->file, other->file);
+    int is_same = may_be ? mhi_sys_is_same_open(one->fd, other->fd) : 0;
     if (is_same == 1)
         one->first = other->first;
     one->is_unknown |= is_same < 0;
@@ -142,7 +140,7 @@ static void join_pipes(void)
         for (size_t j = 0; j < n_items && items[i].kind == PIPE; j++) {
             bool is_other_end = (items[i].flags & O_ACCMODE) != (items[j].flags & O_ACCMODE) &&
                                 (items[i].flags & O_ACCMODE) != O_RDWR && (items[j].flags & O_ACCMODE) != O_RDWR;
-            if (items[j].kind == PIPE && items[j].inode == items[i].inode && is_other_end)
+            if (items[j].kind == PIPE && mhi_is_same_file(items[j].file, items[i].file) && is_other_end)
                 items[i].peer = items[j].first;
         }
 }
@@ -154,9 +152,9 @@ static void join_socket(remade *its)
     its->socket_type = mhi_sys_socket_option(its->fd, SO_TYPE);
     if (mhi_sys_socket_option(its->fd, SO_DOMAIN) != AF_UNIX || !mhi_sys_is_nameless_socket(its->fd))
         return;
-    int result = mhi_sys_unix_peer(its->inode, &peer, &its->is_shut);
+    int result = mhi_sys_unix_peer(its->file.inode, &peer, &its->is_shut);
     for (size_t i = 0; i < n_items && result == 0; i++)
-        if (items[i].kind == SOCKET && items[i].inode == peer && items[i].device == its->device)
+        if (items[i].kind == SOCKET && mhi_is_same_file(items[i].file, (mhi_file_id){ peer, its->file.device }))
             its->peer = items[i].first;
 }
 
@@ -175,7 +173,7 @@ static void join(void)
 static bool is_one_file(const remade *its)
 {
     for (size_t i = 0; i < n_items; i++)
-        if (items[i].kind == its->kind && items[i].inode == its->inode && items[i].device == its->device &&
+        if (items[i].kind == its->kind && mhi_is_same_file(items[i].file, its->file) &&
             (items[i].flags & O_ACCMODE) == (its->flags & O_ACCMODE) && items[i].first != its->first)
             return false;
     return true;
@@ -191,6 +189,12 @@ bool mhi_remade_is_inner(int fd)
 {
     const remade *its = find(fd);
     return its != NULL && is_inner(its);
+}
+
+bool mhi_remade_is_made(int fd, const struct stat *status)
+{
+    const remade *its = find(fd);
+    return its != NULL && mhi_is_same_file(its->file, mhi_file_id_of(status));
 }
 
 bool mhi_remade_are_there(void) { return n_items > 0; }
@@ -246,7 +250,7 @@ static int take_timer(remade *its, const char *info, mh_error *err)
 static bool is_watched_still(int fd, uint64_t inode)
 {
     struct stat found;
-    return mhi_sys_fstat(fd, &found) == 0 && found.st_ino == inode;
+    return mhi_sys_fstat(fd, &found) == 0 && mhi_may_be_watched(&found, inode);
 }
 
 static int take_set(remade *its, const char *info, mh_error *err)
@@ -404,5 +408,10 @@ int mhi_remade_make(mh_error *err)
             if (result < 0)
                 return mhi_fail_sys(err, result, "descriptor %d, %s, can't be made again", its->fd, words[its->kind]);
         }
+    for (size_t i = 0; i < n_items; i++) {
+        struct stat made;
+        if (mhi_sys_fstat(items[i].fd, &made) == 0)
+            items[i].file = mhi_file_id_of(&made);
+    }
     return MH_OK;
 }

@@ -23,6 +23,8 @@ int mhi_remade_join(int (*take)(void *context, int fd), void *context);
 /* Whether a considered descriptor will be remade: nothing outside this process is at its other end. */
 bool mhi_remade_is_inner(int fd);
 bool mhi_remade_are_there(void); /* any that was considered */
+/* In a resumed process: whether this descriptor is still one that mhi_remade_make has made. */
+bool mhi_remade_is_made(int fd, const struct stat *status);
 /* Keeps the states of all inner descriptors in this process's memory, where its image has them. Allocates nothing and
  * takes no lock. MH_ERR_UNSUPPORTED names one whose state can't be told. */
 int mhi_remade_take(mh_error *err);

@@ -34,6 +34,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -64,6 +65,7 @@ typedef struct {
     mhi_waiting call;      /* that it waited in; number: NO_CALL if it ran */
     bool waits_again;
     mhi_registers registers;
+    uint64_t handle; /* pthread_t */
     mhi_sys_thread state;
     bool has_cpus;
     uint64_t cpus[CPU_WORDS];
@@ -86,6 +88,7 @@ static void note(parked *own, void *context)
 {
     own->waits_again = own->call.number != NO_CALL && mhi_arch_call_again(context, &own->call);
     own->result = mhi_sys_thread_read(&own->state);
+    own->handle = (uint64_t)pthread_self();
     if (own->result == 0 && mhi_sys_cpus(own->cpus, sizeof own->cpus) == 0)
         own->has_cpus = memcmp(own->cpus, own_cpus, sizeof own_cpus) != 0;
 }
@@ -177,7 +180,6 @@ static int stop_one(void *context, int reader, int thread)
         return 0;
     if (n_threads == MHI_THREADS_MAX)
         return -E2BIG;
-    round->n_new++;
     parked *its = &threads[n_threads];
     *its = (parked){ .id = thread };
     read_name(thread, its->name);
@@ -188,6 +190,7 @@ static int stop_one(void *context, int reader, int thread)
         n_threads--;
         return 0;
     }
+    round->n_new++;
     return result;
 }
 
@@ -227,8 +230,8 @@ static int wait_for_all(int64_t deadline_ns)
 
 static void tell(mhi_obstacles *found, const mhi_known_threads *known, const parked *its, const char *why)
 {
-    const char *library = mhi_known_library(known, its->id);
-    mhi_obstacles_add(found, "thread '%s'%s%s %s", its->name, *library != '\0' ? " of " : "", library, why);
+    const char *text = mhi_known_text(known, its->id);
+    mhi_obstacles_add(found, "the thread %s %s", *text != '\0' ? text : its->name, why);
 }
 
 /* MH_ERR_UNSUPPORTED names those that did not stop, or whose state is unknown. */
@@ -270,10 +273,15 @@ int mhi_threads_stop(const mhi_known_threads *known, mh_error *err)
     atomic_store(&may_go, 0);
     memset(own_cpus, 0, sizeof own_cpus);
     mhi_sys_cpus(own_cpus, sizeof own_cpus);
-    int result = stop_all(), status = MH_OK;
+    /* where /proc is that of another pid namespace, it has other ids */
+    int result = mhi_own_number() == mhi_sys_thread_id() ? stop_all() : -EXDEV, status = MH_OK;
     if (result == 0 || result == -ETIMEDOUT)
         status = refuse(known, err);
-    if (result == -E2BIG)
+    if (result == -EXDEV)
+        status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0,
+                          "/proc is of another pid namespace, and does not tell the other "
+                          "threads of this process");
+    else if (result == -E2BIG)
         status = mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "the process has more than %d threads", MHI_THREADS_MAX);
     else if (result < 0 && status == MH_OK)
         status = mhi_fail_sys(err, result, "cannot stop the other threads");
@@ -301,15 +309,25 @@ typedef struct {
     int32_t kind;
 } lock;
 
-/* Of glibc's kinds: recursive or error-checking, and the further bits that a kind may have. */
-enum { KNOWS_OWNER = 3, ROBUST_OR_PI = 0x30, OTHER_BITS = 0x3c0, NORMAL = 0, ADAPTIVE = 3 };
+/* Of glibc's kinds (nptl/pthreadP.h). */
+enum {
+    TYPE = 3,
+    RECURSIVE = 1,
+    ERRORCHECK = 2,
+    ROBUST_OR_PI = 0x30,
+    OTHER_BITS = 0x3c0,  /* with a ceiling of priority, shared, with or without elision */
+    TID = 0x3fffffff,    /* FUTEX_TID_MASK */
+    TIMES_MAX = 1 << 16, /* that a thread has taken it, and threads that wait for it; arbitrary */
+};
 
 static bool is_held(const lock *its)
 {
-    int32_t type = its->kind & KNOWS_OWNER;
-    bool has_kind = (its->kind & ~(KNOWS_OWNER | ROBUST_OR_PI | OTHER_BITS)) == 0 &&
-                    ((type != NORMAL && type != ADAPTIVE) || (its->kind & ROBUST_OR_PI));
-    return has_kind && its->word != 0 && its->n_users > 0 && its->n_users <= MHI_THREADS_MAX;
+    int32_t type = its->kind & TYPE;
+    bool is_known = (its->kind & ~(TYPE | ROBUST_OR_PI | OTHER_BITS)) == 0, is_taken = its->word == 1 || its->word == 2;
+    if (its->kind & ROBUST_OR_PI) /* the kernel knows the owner, too */
+        return is_known && (its->word & TID) == its->owner && its->n_users <= TIMES_MAX;
+    return is_known && is_taken && its->n_users > 0 && its->n_users <= TIMES_MAX && its->count <= TIMES_MAX &&
+           ((type == RECURSIVE && its->count > 0) || type == ERRORCHECK);
 }
 
 int mhi_threads_owner(const void *memory, size_t size_bytes)
@@ -393,7 +411,7 @@ static void begin(void *argument)
 int mh_thread_id(uint64_t thread)
 {
     for (size_t i = 0; i < n_threads; i++)
-        if (threads[i].id != 0 && threads[i].state.thread_pointer == thread)
+        if (threads[i].id != 0 && threads[i].handle == thread)
             return threads[i].id;
     return 0;
 }

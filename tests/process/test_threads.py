@@ -1,5 +1,6 @@
 """Threads of Python are carried: each later run has them, where they stood."""
 
+import platform
 import textwrap
 
 import pytest
@@ -246,3 +247,26 @@ def test_a_lock_that_the_resume_needs_prevents_the_commit(life):
     ran = life.run("python", "program.py")
     assert ran.out == "body\nTrue\n" and not ran.has_committed
     assert "it needs a lock that another thread holds" in ran.err and ran.err.count("MagicHeapWarning") == 1
+
+
+def test_a_thread_that_cannot_be_stopped_is_named_with_its_library(life):
+    (life.directory / "somebody").mkdir()
+    life.write(
+        """
+        import ctypes, threading, time
+        def listen_to_nobody(begun):
+            all_signals = (ctypes.c_uint64 * 1)(2**64 - 1)
+            ctypes.CDLL(None).syscall(RT_SIGPROCMASK, 2, all_signals, None, 8)
+            begun.set()
+            time.sleep(3)
+        def start():
+            begun = threading.Event()
+            threading.Thread(target=listen_to_nobody, args=(begun,), name="deaf", daemon=True).start()
+            begun.wait()
+        """.replace("RT_SIGPROCMASK", "14" if platform.machine() == "x86_64" else "135"),
+        "somebody/__init__.py",
+    )
+    write(life, "import somebody; somebody.start()", "print('goes on')")
+    ran = life.run("python", "program.py")
+    assert ran.out == "body\ngoes on\n" and not ran.has_committed
+    assert "the thread deaf (listen_to_nobody) of somebody can't be stopped, since it blocks all signals" in ran.err

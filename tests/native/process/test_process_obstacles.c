@@ -168,9 +168,9 @@ TEST(thread_that_is_declared_is_named_with_its_library)
     CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0);
     CHECK(pthread_create(&thread, NULL, wait_at, &barrier) == 0);
     pthread_barrier_wait(&barrier);
-    const mhi_known_threads known = { .n = 1, .items = { { .thread = waiting, .library = "libsleep" } } };
+    const mhi_known_threads known = { .n = 1, .items = { { .thread = waiting, .text = "sleeper of libsleep" } } };
     check_text(mhi_threads_check(&known, &err), &err, MH_ERR_UNSUPPORTED,
-               " of libsleep) is running: a later run would lose it");
+               "(sleeper of libsleep) is running: a later run would lose it");
     pthread_barrier_wait(&barrier);
     CHECK(pthread_join(thread, NULL) == 0);
     check_free();

@@ -23,12 +23,12 @@ static void check_refused(const char *name, const char *why)
 
 TEST(thread_that_blocks_all_signals_is_refused_by_name)
 {
-    check_refused("deaf", "refused: thread 'deaf' can't be stopped, since it blocks all signals");
+    check_refused("deaf", "refused: the thread deaf can't be stopped, since it blocks all signals");
 }
 
 TEST(thread_that_holds_a_lock_with_an_owner_is_refused)
 {
-    check_refused("recursive", "refused: thread 'threads_guest' holds a lock");
+    check_refused("recursive", "refused: the thread threads_guest holds a lock");
 }
 
 int main(int argc, char **argv) { return harness_main(argc, argv); }
