@@ -3,6 +3,7 @@ interfaces.
 
     began = settle()             # in the committing process, before mh_arm
     name_threads()               # for mh_know_thread, last thing before the copy
+    noted_ids()                  # for the resumed process
     begin_again(began)           # in the committing process, after the commit or its failure; and in a resumed one
 
 Other threads are carried as they are (native/process/threads.c). What is ended here would be carried, too; but a
@@ -12,9 +13,12 @@ resumed process may have another number of processors, and starts such a pool in
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import threading
 
 from magicheap import _known_processes, _pools, _threads
+from magicheap._cpython_library import target_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +51,19 @@ def name_threads() -> list[tuple[int, str]]:
     return [(each.id, f"{each.name} of {_name(each)}" if _name(each) else each.name) for each in _threads.others()]
 
 
+def noted_ids() -> list[tuple[object, str]]:
+    """Return what owns a thread of Python and has noted the process id, with the name of the attribute: where the id is
+    another, it would take its thread for lost in a fork, and drop its work."""
+    own = os.getpid()
+    owners = [getattr(target_of(thread), "__self__", None) for thread in threading.enumerate()]
+    return [
+        (owner, name)
+        for owner in owners
+        for module, name in _NOTED_IDS.items()
+        if type(owner).__module__.startswith(module) and getattr(owner, name, None) == own
+    ]
+
+
 def _name(thread: _threads.Thread) -> str:
     """Return the library's name in an import statement."""
     library = thread.library.lstrip("_")
@@ -72,6 +89,7 @@ def _end_opencv() -> Again:
     return lambda: cv2.setNumThreads(-1 if is_default else n_threads)
 
 
+_NOTED_IDS = {"opentelemetry.sdk.": "_pid", "sentry_sdk.worker": "_for_pid"}
 _ENDS: dict[str, Callable[[], Again]] = {"numexpr": _end_numexpr, "cv2": _end_opencv}
 # What modules and libraries' files that begin so belong to.
 _PREFIXES = {

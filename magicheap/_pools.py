@@ -8,8 +8,7 @@
 The body runs with full pools. OpenMP and OpenBLAS can end their threads on request, and start them again at the next
 use. Rayon can't end its threads: Hugging Face's tokenizers, which uses Rayon, is told not to start any. So is the
 telemetry of onnxruntime, which has a thread, and writes to a database that all processes share; no result of a program
-depends on it. libuv (uvloop) is told to use no io_uring, which can't be carried. Threads that are still alive at the
-commit are carried (native/process/threads.c).
+depends on it. Threads that are still alive at the commit are carried (native/process/threads.c).
 
 A pool sized by the number of CPUs is sized anew in a process that may use another number, and starts its threads at its
 first use. If the program, or a variable such as OMP_NUM_THREADS, chose the size, it stays.
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Variables that keep pools from starting that can't be ended. Libraries read them at every use, or at their import.
-_TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1", "UV_USE_IO_URING": "0"}
+_TOLD = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
 # audit events
 _STARTS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 _OMP_PAUSE_HARD = 2  # omp_pause_hard of omp.h

@@ -381,7 +381,8 @@ class ProcessTransaction(MagicTransaction):
 
         self._let_go = lib.mh_release_signals
         if kept.has_threads or lib.mh_must_revive(self._tx):
-            self._let_go = partial(_resumed.revive, kept.has_threads, os.getpid(), partial(_give_up, self._resumed))
+            ids, give_up = _known_pools.noted_ids(), partial(_give_up, self._resumed)
+            self._let_go = partial(_resumed.revive, kept.has_threads, os.getpid(), ids, give_up)
         started, read, take_up, rehearse = self._resumed, lib.mh_read_resumed, _resumed.plan(kept), _exit.rehearse
         is_logged = _log.is_told(b"info") or "logging" in sys.modules
         tell = partial(_log.info, "warm: %s", self._file())

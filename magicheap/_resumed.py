@@ -26,6 +26,7 @@ R4  In CPython each use of an object writes to it, and the first write to a page
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -55,7 +56,7 @@ from magicheap._cpython_library import (
     renew_running_loops,
     running_loops,
 )
-from magicheap._errors import UnsupportedError, call
+from magicheap._errors import StaleError, UnsupportedError, call
 from magicheap._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -169,10 +170,17 @@ def go_on(kept: Kept) -> None:
     _exit.go_on(kept.exit)
 
 
-def revive(has_threads: bool, committing_id: int, give_up: Callable[[BaseException], object]) -> None:
-    """Make what is made anew, begin the carried threads, and release the signals: the last step."""
+def revive(
+    has_threads: bool, committing_id: int, ids: list[tuple[object, str]], give_up: Callable[[BaseException], object]
+) -> None:
+    """Make what is made anew, begin the carried threads, and release the signals: the last step. `ids`: what has noted
+    the committing process's id, and in which attribute."""
+    for owner, name in ids:
+        setattr(owner, name, os.getpid())
     try:
         call(lib.mh_revive)
+    except StaleError as error:
+        give_up(_files_again.Unavailable(str(error), _files_again.STALE))
     except BaseException as error:
         give_up(error)
     if has_threads:

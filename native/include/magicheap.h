@@ -282,7 +282,8 @@ int mh_copy(mh_transaction *tx, int *child, mh_error *err);
 /* Behind mh_arm: whether a resumed process must call mh_revive even if fork() and not mh_copy has made it. */
 bool mh_must_revive(const mh_transaction *tx);
 /* In a resumed process, once: makes its pipes, epoll sets and the like anew, where /dev/null was open until now, and
- * begins its other threads. If it fails, the process must end or execute a program. */
+ * begins its other threads. If it fails, the process must end or execute a program. MH_ERR_STALE: the machine was
+ * started since the commit, so that the clock that threads wait by was set back. */
 int mh_revive(mh_error *err);
 /* The kernel's id of the thread with this pthread_t, where mh_revive has begun it; 0: it has not. */
 int mh_thread_id(uint64_t thread);

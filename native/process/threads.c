@@ -28,6 +28,8 @@
  *     knows its owner by that id, could not be given back: memory is searched for such locks, and what looks like one
  *     prevents the commit. The search decides nothing else.
  * T5  A revived thread begins on its own stack, below the frame that it continues.
+ * T6  What a thread keeps of the clock itself is as it was: a point in time that it will wait for has most often
+ *     passed. After a boot, which sets CLOCK_MONOTONIC back, it may be far ahead: then the snapshot is stale.
  */
 #define _GNU_SOURCE
 #include "process/threads.h"
@@ -416,8 +418,18 @@ int mh_thread_id(uint64_t thread)
     return 0;
 }
 
+/* T6 */
+static bool is_another_boot(void)
+{
+    int64_t now;
+    return mhi_sys_clock_ns(CLOCK_MONOTONIC, &now) == 0 && now < stopped_ns[CLOCK_MONOTONIC];
+}
+
 int mhi_threads_revive(mh_error *err)
 {
+    if (is_another_boot())
+        return mhi_fail(err, MH_ERR_STALE, 0,
+                        "this machine was started after the snapshot was made, whose threads go by its clock");
     move_waits();
     for (size_t i = 0; i < n_threads; i++) {
         if (threads[i].id == 0)

@@ -18,7 +18,8 @@ enum { MHI_THREADS_MAX = 1024 }; /* arbitrary; a server has some hundreds */
 int mhi_threads_stop(const mhi_known_threads *known, mh_error *err);
 void mhi_threads_go(void);
 /* In a copy of the process that stopped its threads: makes them anew. They begin to run only when all are there. If it
- * fails, some may be there, and stand still: the process must end or execute a program. */
+ * fails, some may be there, and stand still: the process must end or execute a program. MH_ERR_STALE: a new snapshot
+ * will do. */
 int mhi_threads_revive(mh_error *err);
 
 /* While they stand still: the thread that holds a lock in this memory which knows its owner by the thread's id, as

@@ -15,7 +15,7 @@
 #include "sys/sys.h"
 
 enum {
-    WITH_RESTORER = 0x04000000, /* SA_RESTORER of the kernel's asm/signal.h */
+    WITH_RESTORER = 0x04000000, /* SA_RESTORER of the kernel's own header */
     RSEQ_CPU_UNINITIALIZED = -1,
 };
 

@@ -59,4 +59,4 @@ def test_what_fails_in_the_rehearsal_would_fail_in_each_run_and_refuses_the_comm
     """)
     ran = life.run("magic", "program.py")
     assert ran.out == "body\ndone\n" and not (life.directory / "x.magic").exists()
-    assert "no later run could be resumed: the process cannot be resumed: TypeError" in ran.err
+    assert "no later run could be resumed: the process cannot be resumed: ReseedError: tempfile" in ran.err

@@ -26,9 +26,8 @@ OF_OTHERS = {
     "_virtualenv": "virtualenv",
     "_monitor": "tqdm",
     **dict.fromkeys(("_rand", "_bit_generator", "_seed_seq"), "numpy"),
-    **dict.fromkeys(("_inc", "_pid"), "bson"),
-    **dict.fromkeys(("_thread", "_timed_queue_join"), "sentry_sdk"),
-    **dict.fromkeys(("_at_fork_reinit", "_queue", "_export_lock", "_worker_awaken"), "opentelemetry"),
+    **dict.fromkeys(("_inc", "_pid"), "bson"),  # the latter opentelemetry, too
+    **dict.fromkeys(("_thread", "_for_pid"), "sentry_sdk"),
     **dict.fromkeys(("_executor", "_flags", "_pending_work_items"), "loky"),
     **dict.fromkeys(("_temp_folder_manager", "_cached_temp_folders"), "joblib"),
 }

@@ -37,8 +37,8 @@ REFUSED = {
     "sys.meta_path": ("sys.meta_path = sys.meta_path[1:]", "has replaced sys.meta_path"),
     "sys.meta_path, a tuple": ("sys.meta_path = tuple(sys.meta_path)", "has replaced sys.meta_path"),
     "what a resume calls": (
-        "from magicheap import _resumed; _resumed.renew_native_id = None",
-        "no later run could be resumed: the process cannot be resumed: TypeError",
+        "import tempfile; tempfile.mktemp(); os.register_at_fork(after_in_child=lambda: sys.modules.pop('tempfile'))",
+        "no later run could be resumed: the process cannot be resumed: ReseedError: tempfile",
     ),
 }
 STARTS: list[tuple[list[str], dict[str, str | None]]] = [

@@ -50,7 +50,7 @@ def test_a_module_that_has_drawn_nothing_is_left_alone(run):
 import tempfile
 from magicheap import _reseed
 for _ in range(2):
-    print("tempfile" in dict(_reseed.prepare().steps))
+    print("tempfile" in dict(_reseed.prepare(False).steps))
     tempfile.mktemp()
 """)
     assert lines == ["False", "True"]
@@ -60,7 +60,7 @@ def test_every_loaded_openssl_is_given_entropy(run):
     lines = run("""
 import ctypes, ssl
 from magicheap import _reseed
-kept = _reseed.prepare()
+kept = _reseed.prepare(False)
 (step,) = [step for name, step in kept.steps if "libcrypto" in name]
 given = []
 step._add = lambda *arguments: given.append(arguments)
@@ -119,7 +119,7 @@ def test_a_library_that_cannot_be_reseeded_is_named(run):
     lines = run("""
 import numpy.random
 from magicheap import _reseed
-kept = _reseed.prepare()
+kept = _reseed.prepare(False)
 numpy.random.mtrand._rand = None
 try: _reseed.take_up(kept)
 except _reseed.ReseedError as error: print(error)

@@ -269,6 +269,16 @@ TEST(threads_stand_still_or_go_on)
     CHECK(pthread_join(thread, NULL) == 0);
 }
 
+TEST(threads_are_not_revived_after_another_boot)
+{
+    mh_error err;
+    CHECK_OK(mhi_threads_stop(&nobody, &err), err);
+    sys_fault_be_early(true);
+    CHECK_EQUAL(mhi_threads_revive(&err), MH_ERR_STALE);
+    sys_fault_be_early(false);
+    mhi_threads_go();
+}
+
 TEST(thread_is_never_overlooked)
 {
     pthread_t thread;

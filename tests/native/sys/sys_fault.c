@@ -129,6 +129,19 @@ int __wrap_mhi_sys_mmap(void **out, void *at, size_t n, int prot, int flags, int
     return code != 0 ? code : __real_mhi_sys_mmap(out, at, n, prot, flags, fd, off);
 }
 
+static atomic_bool is_early;
+
+void sys_fault_be_early(bool is) { is_early = is; }
+
+int __real_mhi_sys_clock_ns(int clock, int64_t *ns);
+int __wrap_mhi_sys_clock_ns(int clock, int64_t *ns);
+int __wrap_mhi_sys_clock_ns(int clock, int64_t *ns)
+{
+    int result = __real_mhi_sys_clock_ns(clock, ns);
+    *ns = is_early ? 0 : *ns;
+    return result;
+}
+
 int __real_mhi_sys_close(int fd);
 int __wrap_mhi_sys_close(int fd);
 int __wrap_mhi_sys_close(int fd)

@@ -30,5 +30,6 @@ void sys_fault_select(const char *names);
 
 /* Makes mmap take MAP_FIXED_NOREPLACE for nothing, as kernels before 4.17 do: the address is only a hint. */
 void sys_fault_be_old(bool is_old);
+void sys_fault_be_early(bool is); /* clocks say 0, as right after a boot */
 
 #endif
