@@ -9,18 +9,16 @@ from __future__ import annotations
 import sys
 
 from magicheap import _key, _pauses
-from magicheap._cpython import weak_reference
+from magicheap._cpython import change_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_arguments: _Arguments | None = None  # sys.argv while it is watched,
-_plain_arguments: list[str] = []  # and the list that it replaces
-_original: _Arguments | None = None  # likewise sys.orig_argv
-_plain_original: list[str] = []
-_others: list[weak_reference[_Arguments]] = []  # earlier ones, which the program may hold
+_arguments: list[str] | None = None  # sys.argv while it is watched,
+_original: list[str] | None = None  # and sys.orig_argv
+_seen: list[list[str]] = []  # each that was watched: the program may hold it under another name
 _is_asked = False
 
 
@@ -36,7 +34,9 @@ def _watched(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Arguments(list[str]):
-    """sys.argv while it is watched."""
+    """What sys.argv is while it is watched: the very list, since the program may hold it under other names."""
+
+    __slots__ = ()
 
     for _name in (
         "__getitem__ __iter__ __len__ __contains__ __reversed__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __add__ "
@@ -51,29 +51,26 @@ class _Arguments(list[str]):
 
 
 def watch() -> None:
-    global _arguments, _plain_arguments, _original, _plain_original
-    if type(vars(sys).get("argv")) is list:
-        _plain_arguments = sys.argv
-        sys.argv = _arguments = _Arguments(sys.argv)
-    if type(vars(sys).get("orig_argv")) is list:
-        _plain_original = sys.orig_argv
-        sys.orig_argv = _original = _Arguments(sys.orig_argv)
+    global _arguments, _original
+    _arguments, _original = _watch("argv"), _watch("orig_argv")
+
+
+def _watch(name: str) -> list[str] | None:
+    found: list[str] | None = vars(sys).get(name)
+    if type(found) is not list:
+        return None
+    change_type(found, _Arguments)
+    if not any(each is found for each in _seen):
+        _seen.append(found)
+    return found
 
 
 def release() -> None:
     global _arguments, _original
-    watched, _arguments = _arguments, None
-    is_in_place = vars(sys).get("argv") is watched
-    if watched is not None:
-        _others.append(weak_reference(watched))
-    if watched is not None and is_in_place:
-        _plain_arguments[:] = watched
-        sys.argv = _plain_arguments
-    original, _original = _original, None
-    is_in_place = vars(sys).get("orig_argv") is original
-    if original is not None and is_in_place:
-        _plain_original[:] = original
-        sys.orig_argv = _plain_original
+    for watched in (_arguments, _original):
+        if watched is not None:
+            change_type(watched, list)
+    _arguments = _original = None
 
 
 def is_asked() -> bool:
@@ -95,6 +92,7 @@ def has_changed() -> bool:
 
 
 def held() -> list[list[str]]:
-    """Return the lists that were sys.argv and that the program still holds: each resumed process puts its arguments
-    there, too."""
-    return [each for reference in _others if (each := reference()) is not None]
+    """Return the lists that were sys.argv and still have its arguments, under another name of the program's: each
+    resumed process puts its own there, too."""
+    now, arguments = vars(sys).get("argv"), _key.arguments()
+    return [each for each in _seen if each is not now and each is not sys.orig_argv and each[1:] == arguments]

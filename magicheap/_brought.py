@@ -180,6 +180,8 @@ def _parts_of(value: Any) -> list[Any]:
         return [str(getattr(value, "__module__", "")), str(name)]
     if _is_renewed(value, kind) or kind.__module__ == "tempfile":
         return []
+    if any((each.__module__, each.__name__) == ("threading", "Thread") for each in kind.__mro__):
+        return [str(value.name)]  # its ids are those of each process
     library = library_of_ctypes(value)
     if library is not None:
         return [library]  # which keeps its address

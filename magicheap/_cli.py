@@ -40,6 +40,8 @@ _STATUSES = "exit status: 0 all is well; 1 a file or the machine is not as it sh
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us quietly, as it does any other tool
+    if sys.stdout is None:  # it was closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     parser = _parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["why"] and words[1:2] not in ([], ["-h"], ["--help"]):

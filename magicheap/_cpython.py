@@ -196,6 +196,26 @@ def begins_walk(caller: FrameType, name: bytes) -> bool:
     return not keys or keys[0] is name
 
 
+def change_type(value: list[str], kind: type[list[str]]) -> None:
+    """Make a list one of a subclass without fields, or a list again: it stays the same object."""
+    lib.mh_change_type(id(value), id(kind))
+
+
+@assumed("an object's type stands behind its reference count, and a list can become one of a subclass without fields")
+def _probe_types() -> bool:
+    class Other(list[str]):
+        __slots__ = ()
+
+    value, n_before = ["a"], sys.getrefcount(Other)
+    change_type(value, Other)
+    is_other = (
+        type(value) is Other and isinstance(value, list) and [*value, "b"] == ["a", "b"] and value.copy() == ["a"]
+    )
+    n_more = sys.getrefcount(Other) - n_before
+    change_type(value, list)
+    return is_other and n_more == 1 and type(value) is list and sys.getrefcount(Other) == n_before
+
+
 class _Refused(Exception):
     pass
 

@@ -178,7 +178,9 @@ def _describe(
     status, flags, target = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
     is_regular = stat.S_ISREG(status.st_mode) and not flags & os.O_PATH
     own = _Maker(fd, flags, status, room)
-    if (original := _original(fd, status, others)) is not None:
+    # their copies are made with them (native/process/remade.c)
+    is_no_file = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or target.startswith("anon_inode:")
+    if (original := _original(fd, status, None if is_no_file else others)) is not None:
         return own.make(COPY, target, original=original)
     if not is_regular:
         return own.make(REOPEN, target) if stat.S_ISDIR(status.st_mode) and _is_below(target, roots) else None
@@ -243,12 +245,14 @@ def _describe_written(own: _Maker, opening: _openings.Opening, added: set[File])
     return own.make(REOPEN, path, file=own.file) if opening.is_unchanged(own.status) else None
 
 
-def _original(fd: int, status: os.stat_result, others: list[Descriptor]) -> int | None:
+def _original(fd: int, status: os.stat_result, others: list[Descriptor] | None) -> int | None:
     """Return the descriptor that this is a duplicate of: one of `others`, any lower one, or a standard stream if only
-    one fits."""
+    one fits. None: only a stream is of interest."""
     streams = [stream for stream in range(3) if _is_copy(fd, stream, status)]
     if streams:
         return streams[0] if len(streams) == 1 else None
+    if others is None:
+        return None
     copies = {each.fd for each in others if each.how == COPY}
     numbers = (number for number in range(3, fd) if number not in copies)
     return next((number for number in numbers if _is_copy(fd, number, status)), None)

@@ -39,6 +39,7 @@ _INPUTS = {
     lib.MH_INPUT_TERMINAL: "terminal",
     lib.MH_INPUT_SIZE: "size",
     lib.MH_INPUT_OPEN: "open",
+    lib.MH_INPUT_DISPOSITIONS: "signals",
     lib.MH_INPUT_STREAM: "stream",
     lib.MH_INPUT_POSITION: "position",
     lib.MH_INPUT_LENGTH: "length",

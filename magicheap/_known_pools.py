@@ -7,7 +7,8 @@ interfaces.
     begin_again(began)           # in the committing process, after the commit or its failure; and in a resumed one
 
 Other threads are carried as they are (native/process/threads.c). What is ended here would be carried, too; but a
-resumed process may have another number of processors, and starts such a pool in the size of its own.
+resumed process may have another number of processors, and starts such a pool in the size of its own. Where another
+thread of Python lives, which may be using a pool at this moment, all are carried.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def settle() -> list[Again]:
     _pools.end_tqdm()
     _known_processes.end_pools()
     began: list[Again] = []
-    for name, end in _ENDS.items():
+    for name, end in _ENDS.items() if _pools.is_alone() else ():
         if name in sys.modules:
             with contextlib.suppress(AttributeError):  # another version
                 began.append(end())

@@ -36,8 +36,21 @@ def _asked() -> bytes:
 def _tell(level: bytes, message: str, values: tuple[object, ...]) -> None:
     if _asked() in _LEVELS:
         if is_told(level) and sys.stderr is not None:
-            print("magicheap:", message % values, file=sys.stderr, flush=True)
+            _print(f"magicheap: {message % values}\n")
     elif "logging" in sys.modules:
         import logging
 
         logging.getLogger("magicheap").log(logging.INFO if level == b"info" else logging.DEBUG, message, *values)
+
+
+def _print(text: str) -> None:
+    """Write to standard error. Nothing stays in its buffer: where nobody can read it, the program would end with an
+    error that is not its own."""
+    stream, own = sys.stderr, sys.__stderr__
+    try:
+        if own is not None and stream is own:
+            posix.write(own.fileno(), text.encode(errors="backslashreplace"))
+        else:  # the program's own
+            print(text, end="", file=stream, flush=True)
+    except Exception:
+        pass

@@ -24,7 +24,7 @@ import threading
 from typing import NamedTuple
 
 from magicheap import _pauses, _symbols
-from magicheap._cpython import ENVIRONMENT, EVENTS_OF_HOOKS
+from magicheap._cpython import ENVIRONMENT, EVENTS_OF_HOOKS, current_frames
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 
@@ -126,10 +126,16 @@ def prepare() -> Kept:
     sized = tuple(controller for controller in controllers if controller.num_threads == n_cpus)
     torch = sys.modules.get("torch")
     is_torch_sized = torch is not None and torch.get_num_threads() == n_cpus
-    for controller in controllers:
-        _end_openmp(controller)
-        _end_openblas(controller)
+    if is_alone():
+        for controller in controllers:
+            _end_openmp(controller)
+            _end_openblas(controller)
     return Kept(n_cpus, sized, is_torch_sized, _stack_limit_bytes())
+
+
+def is_alone() -> bool:
+    """Return whether no other thread of Python could be inside a library, and use its pool while we end it."""
+    return len(current_frames()) == 1
 
 
 def take_up(kept: Kept) -> None:

@@ -181,7 +181,7 @@ def revive(
         call(lib.mh_revive)
     except StaleError as error:
         give_up(_files_again.Unavailable(str(error), _files_again.STALE))
-    except BaseException as error:
+    except Exception as error:
         give_up(error)
     if has_threads:
         for thread in threading.enumerate():

@@ -102,7 +102,7 @@ def describe(thread: threading.Thread) -> str:
     """Return the name of a thread, with its function."""
     target = target_of(thread)
     name = getattr(target, "__qualname__", None) or type(thread).__qualname__
-    return f"{thread.name} ({name})"
+    return thread.name if thread.name.endswith(f"({name})") else f"{thread.name} ({name})"  # as threading names them
 
 
 def _read(number: int, name: str) -> str:

@@ -63,6 +63,10 @@ def _of_python(interpreter: str, words: list[str]) -> Question:
         place = "" if "/" in interpreter else " on PATH"
         raise ValueError(f"there is no {interpreter}{place}: name an interpreter by its path, such as {sys.executable}")
     launcher = os.path.join(os.path.dirname(os.path.abspath(found)), "magic")
+    if not os.access(launcher, os.X_OK):
+        raise ValueError(
+            f"there is no magic beside {found}: name the interpreter by its path, such as {sys.executable}"
+        )
     remark = _ONLY_THE_RUN.format(words=interpreter)
     if words[:2] == ["-P", "-m"] and len(words) > 2:
         return Question(launcher, [f"magic-{words[2]}", *words[3:]], remark)

@@ -161,6 +161,8 @@ static inline uint64_t mhi_hole_bytes(uint64_t place, uint64_t address, uint32_t
  *   TERMINAL        name = number of a standard stream; bytes = 1 if it is a terminal
  *   SIZE            name = the same; bytes = its columns * 65536 + rows; 0: it is no terminal
  *   OPEN            bytes = the standard streams that were open at the start, a bit for each
+ *   DISPOSITIONS    bytes = the signals that were ignored at the start, device = those that were blocked; bit signal -
+ *                   1
  *   STREAM          name = number of a standard stream; bytes = S_IFMT bits (0: closed) + status flags * 2^32; device =
  *                   st_rdev of a device that is no terminal
  *   POSITION        name = the same; bytes = its position, MHI_NO_POSITION: none

@@ -51,7 +51,7 @@ if [ ! -f "$directory/complete" ]; then
         exit 1
     fi
     packages=$directory/venv/lib/python$version/site-packages
-    ask 'sysconfig.get_path("purelib")' >"$packages/environment.pth"
+    ask '"import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib"))' >"$packages/environment.pth"
     # The tests use numpy where there is one, of the age of that Python.
     echo 'import sys; sys.modules["numpy"] = None' >"$packages/without_numpy.pth"
     rm -rf "$directory/lists" "$directory/cache" "$directory"/*.deb

@@ -282,8 +282,9 @@ int mh_copy(mh_transaction *tx, int *child, mh_error *err);
 /* Behind mh_arm: whether a resumed process must call mh_revive even if fork() and not mh_copy has made it. */
 bool mh_must_revive(const mh_transaction *tx);
 /* In a resumed process, once: makes its pipes, epoll sets and the like anew, where /dev/null was open until now, and
- * begins its other threads. If it fails, the process must end or execute a program. MH_ERR_STALE: the machine was
- * started since the commit, so that the clock that threads wait by was set back. */
+ * begins its other threads, which run from mh_release_signals on. If it fails, the process must end or execute a
+ * program. MH_ERR_STALE: the machine was started since the commit, so that the clock that threads wait by was set back.
+ * */
 int mh_revive(mh_error *err);
 /* The kernel's id of the thread with this pthread_t, where mh_revive has begun it; 0: it has not. */
 int mh_thread_id(uint64_t thread);
@@ -358,6 +359,8 @@ uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals);
 enum { MH_STATE_VALUES = 59 };
 void mh_read_state(bool at_first, int64_t *values);
 
+/* In a process of CPython: gives the object at this address another type, with the same layout. */
+void mh_change_type(uint64_t object, uint64_t type);
 /* In a process of CPython: each of its threads may have an object under this key in the dict of its variables. Changes
  * the number at this offset of these objects where it is `was`; returns how many had it. */
 uint64_t mh_renew_notes(const char *key, uint64_t offset, int32_t was, int32_t is);
@@ -493,7 +496,8 @@ enum {
     MH_INPUT_LENGTH = 21,
     MH_INPUT_POSITION = 22,
     MH_INPUT_STREAM = 23,
-    MH_INPUT_OPEN = 24
+    MH_INPUT_OPEN = 24,
+    MH_INPUT_DISPOSITIONS = 25
 };
 
 typedef struct {

@@ -36,6 +36,7 @@ typedef struct {
     mhi_startup startup;
     mhi_request request;
     mhi_arguments *arguments;
+    mhi_dispositions dispositions;
     struct mh_image *image;   /* the image that was opened last, or NULL */
     bool is_only_variants;    /* only variants of other runs were found */
     bool is_ambiguous;        /* several snapshots fit, and differ in what only Python knows */
@@ -88,13 +89,16 @@ static int resume(launch *l, mh_error *err)
     mhi_go_cold(&l->request, l->arguments, l->image, l->directory, err->detail, status != MH_ERR_STALE);
 }
 
-static mhi_run run_of(const launch *l)
+static mhi_run run_of(launch *l)
 {
     const mhi_arguments *all = l->arguments;
+    bool is_first = l->request.kind != NULL; /* else Python has compared what the process was started with */
+    l->dispositions = (mhi_dispositions){ all->ar_ignored & ~(uint64_t)MHI_IGNORED_BY_PYTHON, all->ar_blocked };
     uint64_t own = all->ar_n_skipped + 1; /* the arguments begin behind the program's own name */
     return (mhi_run){ .environment = all->ar_envp,
-                      .is_watched = l->request.kind != NULL,
-                      .streams = l->request.kind != NULL ? (int)mhi_streams_open() : -1, /* Python has compared them */
+                      .is_watched = is_first,
+                      .streams = is_first ? (int)mhi_streams_open() : -1,
+                      .dispositions = is_first ? &l->dispositions : NULL,
                       .arguments = own < all->ar_argc ? (const char *const *)all->ar_argv + own : NULL };
 }
 
@@ -121,7 +125,7 @@ static const char *key_of(const struct mh_image *image)
 }
 
 /* Whether the variant at `path` would also be taken, and has another key than the chosen one. */
-static bool is_rival(const launch *l, const char *path, const char *command)
+static bool is_rival(launch *l, const char *path, const char *command)
 {
     struct stat found;
     struct mh_image *other;

@@ -249,7 +249,19 @@ static void forget_handlers(const struct mh_image *image)
         mhi_raw_4(SYS_rt_sigaction, mhi_image_signals(image)[i].si_signal, (long)&standard, 0, sizeof standard.mask);
 }
 
-static int restore_signals(const struct mh_image *image, mh_error *err)
+/* Signals that this process was started to ignore, as the committing one was, and that the program gave their default
+ * action: the image has an action of all others. */
+static void restore_defaults(const struct mh_image *image, uint64_t ignored)
+{
+    static const mhi_sys_action standard;
+    for (uint64_t i = 0; i < mhi_image_n_signals(image); i++)
+        ignored &= ~(1ull << (mhi_image_signals(image)[i].si_signal - 1));
+    for (int signal = 1; ignored != 0; signal++, ignored >>= 1)
+        if (ignored & 1)
+            mhi_raw_4(SYS_rt_sigaction, signal, (long)&standard, 0, sizeof standard.mask);
+}
+
+static int restore_signals(const struct mh_image *image, uint64_t ignored, mh_error *err)
 {
     const mhi_file_process *process = mhi_image_process(image);
     long result = 0;
@@ -264,6 +276,8 @@ static int restore_signals(const struct mh_image *image, mh_error *err)
     }
     if (result != 0)
         forget_handlers(image);
+    else
+        restore_defaults(image, ignored);
     return result == 0 ? MH_OK : mhi_fail_sys(err, (int)result, "the kernel does not take the signals back");
 }
 
@@ -280,7 +294,7 @@ int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arg
     if (status == MH_OK)
         status = restore_thread(process, err);
     if (status == MH_OK)
-        status = restore_signals(image, err);
+        status = restore_signals(image, arguments->ar_ignored, err);
     if (status != MH_OK)
         return status;
     arguments->ar_mask = arguments->ar_blocked | process->pr_signal_mask;

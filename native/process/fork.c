@@ -49,7 +49,8 @@ static uint64_t inherited_mask;
 static uint32_t ids[MHI_IDS_MAX];
 static uint32_t n_ids;     /* MHI_IDS_MAX + 1: there were more */
 static uint32_t first_id;  /* of the process that was resumed last, or loaded the library */
-static bool is_held_back;  /* this process was resumed, and its other threads are not there yet */
+static bool is_held_back;  /* this process was resumed, and its other threads are not there yet, */
+static bool must_go;       /* or stand still */
 static bool holds_signals; /* resumed processes keep signals blocked until mh_release_signals */
 /* stored by the launcher, through the address in pr_arguments; NULL: this process was not resumed */
 static mhi_arguments *arguments;
@@ -91,9 +92,13 @@ static void parent(void)
     armed = NULL;
 }
 
+/* Last of all a resumed process does: a signal may come to any thread that takes it. */
 static void release_signals(void)
 {
     holds_signals = false;
+    if (must_go)
+        mhi_threads_go();
+    must_go = false;
     if (arguments != NULL && !mhi_rehearsal_is_on())
         mhi_sys_mask(SIG_SETMASK, arguments->ar_mask, NULL);
 }
@@ -175,7 +180,8 @@ int mh_revive(mh_error *err)
     bool is_due = is_held_back;
     is_held_back = false;
     int status = arguments == NULL || mhi_rehearsal_is_on() ? MH_OK : mhi_remade_make(err);
-    return status == MH_OK && is_due ? mhi_threads_revive(err) : status;
+    must_go = is_due && status == MH_OK;
+    return must_go ? mhi_threads_revive(err) : status;
 }
 
 uint32_t mh_first_id(void) { return first_id; }

@@ -22,11 +22,12 @@
  * T3  A wait that the signal interrupted is made again, with the same arguments, by the thread that goes on and by its
  *     copy: EINTR, which the kernel returns even with SA_RESTART from a wait with a timeout, is nothing that programs
  *     expect without a signal of their own. A wait until a point in time is moved by the time between commit and
- *     resume: the rest of the wait is what a plain run would have before it.
+ *     resume: the rest of the wait is what a plain run would have before it. A wait for a length of time begins again
+ *     in full: the kernel does not tell what is left of it.
  * T4  The ids of threads change, as that of the process does. The C library keeps a thread's id in one place, which the
- *     kernel fills in before clone returns (CLONE_PARENT_SETTID). A lock that is held, and
- *     knows its owner by that id, could not be given back: memory is searched for such locks, and what looks like one
- *     prevents the commit. The search decides nothing else.
+ *     kernel fills in before clone returns (CLONE_PARENT_SETTID). A lock that is held, and knows its owner by that id,
+ *     could not be given back: memory is searched for such locks, and what looks like one prevents the commit. The
+ *     search decides nothing else.
  * T5  A revived thread begins on its own stack, below the frame that it continues.
  * T6  What a thread keeps of the clock itself is as it was: a point in time that it will wait for has most often
  *     passed. After a boot, which sets CLOCK_MONOTONIC back, it may be far ahead: then the snapshot is stale.
@@ -440,6 +441,5 @@ int mhi_threads_revive(mh_error *err)
             return mhi_fail_sys(err, result, "a thread of the snapshot can't be made again");
         threads[i].id = result;
     }
-    mhi_threads_go();
     return MH_OK;
 }

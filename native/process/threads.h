@@ -17,7 +17,7 @@ enum { MHI_THREADS_MAX = 1024 }; /* arbitrary; a server has some hundreds */
  * then all go on. */
 int mhi_threads_stop(const mhi_known_threads *known, mh_error *err);
 void mhi_threads_go(void);
-/* In a copy of the process that stopped its threads: makes them anew. They begin to run only when all are there. If it
+/* In a copy of the process that stopped its threads: makes them anew. They stand still until mhi_threads_go. If it
  * fails, some may be there, and stand still: the process must end or execute a program. MH_ERR_STALE: a new snapshot
  * will do. */
 int mhi_threads_revive(mh_error *err);

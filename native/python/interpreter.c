@@ -146,6 +146,29 @@ void mhi_python_let(int token)
         let(token);
 }
 
+/* ---- its objects ---- */
+
+enum { IS_MADE = 1 << 9 }; /* Py_TPFLAGS_HEAPTYPE: its objects hold it; a type of the interpreter they don't */
+
+/* The type stands behind the reference count (PyObject of CPython's Include/object.h). */
+void mh_change_type(uint64_t object, uint64_t type)
+{
+    unsigned long (*flags)(void *) = (unsigned long (*)(void *))dlsym(RTLD_DEFAULT, "PyType_GetFlags");
+    void (*take)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_IncRef");
+    void (*release)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_DecRef");
+    void **place = (void **)(object + sizeof(uint64_t)), *now = (void *)type; // NOLINT(performance-no-int-to-ptr)
+    if (flags == NULL || take == NULL || release == NULL)
+        return;
+    int lock = mhi_python_hold();
+    void *before = *place;
+    if (flags(now) & IS_MADE)
+        take(now);
+    *place = now;
+    if (flags(before) & IS_MADE)
+        release(before);
+    mhi_python_let(lock);
+}
+
 /* ---- its threads ---- */
 
 typedef struct {

@@ -96,7 +96,7 @@ static const char *check_inputs(const struct mh_image *image)
 {
     for (uint64_t i = 0; i < image->n_inputs; i++) {
         const mhi_file_input *input = &image->inputs[i];
-        if (input->in_kind < MH_INPUT_FILE || input->in_kind > MH_INPUT_OPEN)
+        if (input->in_kind < MH_INPUT_FILE || input->in_kind > MH_INPUT_DISPOSITIONS)
             return "an input is of an unknown kind";
         if (input->in_kind == MH_INPUT_ABSENT && input->in_bytes != 0 &&
             (input->in_bytes > image->n_inputs || image->inputs[input->in_bytes - 1].in_kind != MH_INPUT_DIRECTORY))

@@ -8,6 +8,7 @@
 #define MHI_INPUTS_H
 #include <sys/stat.h>
 
+#include "base/dispositions.h"
 #include "format.h"
 #include "magicheap.h"
 
@@ -79,13 +80,14 @@ int mhi_file_has_build_id(const char *path, const uint8_t *build_id, uint32_t bu
 struct mh_image;
 /* The run that would take a snapshot. */
 typedef struct {
-    const char *key;              /* NULL: not compared */
-    const char *const *env;       /* as in mh_options */
-    char *const *environment;     /* an environ */
-    const char *const *arguments; /* as in mh_options */
-    bool is_watched;              /* as in mh_options */
-    int streams;                  /* those that were open at the start, a bit for each; -1: not compared */
-    bool is_any;                  /* any run of the command: directory, user, arguments and the like are not compared */
+    const char *key;                      /* NULL: not compared */
+    const char *const *env;               /* as in mh_options */
+    char *const *environment;             /* an environ */
+    const char *const *arguments;         /* as in mh_options */
+    bool is_watched;                      /* as in mh_options */
+    int streams;                          /* those that were open at the start, a bit for each; -1: not compared */
+    const mhi_dispositions *dispositions; /* NULL: not compared */
+    bool is_any; /* any run of the command: directory, user, arguments and the like are not compared */
 } mhi_run;
 
 /* stale.c: MH_OK, or MH_ERR_STALE naming the first input whose answer has changed. *is_variant then tells whether runs

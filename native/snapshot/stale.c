@@ -78,6 +78,23 @@ static int check_arguments(const check *c, const mhi_file_input *input)
                     "run with other arguments than the snapshot, which was made by a run that had looked at them");
 }
 
+static int tell_disposition(const char *state, uint64_t was, uint64_t is, mh_error *err)
+{
+    int number = __builtin_ctzll(was ^ is) + 1;
+    return mhi_fail(err, MH_ERR_STALE, 0, "signal %d was %s%s when the snapshot's run began, unlike now", number,
+                    (was >> (number - 1)) & 1 ? "" : "not ", state);
+}
+
+static int check_dispositions(const check *c, const mhi_file_input *input)
+{
+    const mhi_dispositions *now = c->run->dispositions;
+    if (now != NULL && input->in_bytes != now->ignored)
+        return tell_disposition("ignored", input->in_bytes, now->ignored, c->err);
+    return now == NULL || input->in_device == now->blocked
+               ? MH_OK
+               : tell_disposition("blocked", input->in_device, now->blocked, c->err);
+}
+
 static int check_difference(const check *c, const mhi_file_input *input)
 {
     if (c->run->is_any && input->in_kind != MH_INPUT_KEY)
@@ -89,6 +106,7 @@ static int check_difference(const check *c, const mhi_file_input *input)
     case MH_INPUT_PLACE: return check_place(c, input);
     case MH_INPUT_OPEN:
         return c->run->streams < 0 ? MH_OK : mhi_streams_check_open(input, (uint32_t)c->run->streams, c->err);
+    case MH_INPUT_DISPOSITIONS: return check_dispositions(c, input);
     case MH_INPUT_TERMINAL:
     case MH_INPUT_STREAM:
     case MH_INPUT_POSITION:

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "error.h"
 #include "route/route.h"
+#include "route/at_start.h"
 #include "route/streams.h"
 #include "snapshot/answers.h"
 #include "snapshot/checksum.h"
@@ -48,7 +49,8 @@ mhi_run mhi_options_run(const mh_options *options, const char *key)
                       .environment = mhi_options_environment(options),
                       .arguments = given->arguments,
                       .is_watched = given->is_watched,
-                      .streams = (int)mhi_streams_at_start() };
+                      .streams = (int)mhi_streams_at_start(),
+                      .dispositions = mhi_dispositions_at_start() };
 }
 
 /* Whether a snapshot that seems another variant is this run's own, of another state of the source: then a changed file
@@ -147,7 +149,10 @@ static int remember(mh_transaction *tx, const mh_options *options, const char *k
 {
     mhi_file_input entry = { .in_kind = MH_INPUT_KEY },
                    watched = { .in_kind = MH_INPUT_SYSTEM, .in_bytes = options->is_watched },
-                   streams = { .in_kind = MH_INPUT_OPEN, .in_bytes = mhi_streams_at_start() };
+                   streams = { .in_kind = MH_INPUT_OPEN, .in_bytes = mhi_streams_at_start() },
+                   dispositions = { .in_kind = MH_INPUT_DISPOSITIONS,
+                                    .in_bytes = mhi_dispositions_at_start()->ignored,
+                                    .in_device = mhi_dispositions_at_start()->blocked };
     tx->arguments = mhi_answer_arguments(options->arguments);
     int status = mhi_environment_read(&tx->variables, mhi_options_environment(options), err);
     if (status == MH_OK)
@@ -156,6 +161,8 @@ static int remember(mh_transaction *tx, const mh_options *options, const char *k
         status = mhi_inputs_add(&tx->inputs, &watched, MHI_SYSTEM_WATCHED, NULL, err);
     if (status == MH_OK)
         status = mhi_inputs_add(&tx->inputs, &streams, NULL, NULL, err);
+    if (status == MH_OK)
+        status = mhi_inputs_add(&tx->inputs, &dispositions, NULL, NULL, err);
     if (status == MH_OK)
         status = mhi_environment_add_watched(&tx->inputs, &tx->variables, err);
     for (const char *const *name = options->env; status == MH_OK && name != NULL && *name != NULL; name++)

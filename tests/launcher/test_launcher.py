@@ -366,5 +366,6 @@ def test_the_process_is_told_what_the_caller_ignores_and_when_it_began(life):
         for number in (signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
 
+    life.cold("magic", "program.py", preexec_fn=ignore)  # a variant of its own
     assert life.warm("magic", "program.py", preexec_fn=ignore) == f"{[int(signal.SIGHUP), int(signal.SIGUSR2)]} True\n"
     assert life.warm("magic", "program.py") == "[] True\n"

@@ -268,6 +268,7 @@ def test_ignored_and_blocked_signals_are_those_of_the_start(container):
     plain = container.run(*start, *container.in_container, show, env={"MAGICHEAP_DISABLE": "1"}.items()).out.replace(
         "body\n", ""
     )
+    assert container.cold(*start, *container.in_container, show) == plain  # a variant of its own
     assert container.warm(*start, *container.in_container, show) == plain
 
 

@@ -1,7 +1,9 @@
 """Threads of Python are carried: each later run has them, where they stood."""
 
 import platform
+import signal
 import textwrap
+import time
 
 import pytest
 
@@ -50,20 +52,20 @@ CARRIED = {
     ),
     "a lock that a thread holds": (
         """
-        held, may_end = threading.Lock(), threading.Event()
+        held, taken, may_end = threading.Lock(), threading.Event(), threading.Event()
         def hold():
-            with held: may_end.wait()
-        holder = threading.Thread(target=hold); holder.start()
+            with held: taken.set(); may_end.wait()
+        holder = threading.Thread(target=hold); holder.start(); taken.wait()
         """,
         "print(held.acquire(timeout=0.01)); may_end.set(); print(held.acquire(timeout=5))",
         "False\nTrue\n",
     ),
     "a lock that knows its thread": (
         """
-        held, may_end = threading.RLock(), threading.Event()
+        held, taken, may_end = threading.RLock(), threading.Event(), threading.Event()
         def hold():
-            with held, held: may_end.wait()
-        holder = threading.Thread(target=hold); holder.start()
+            with held, held: taken.set(); may_end.wait()
+        holder = threading.Thread(target=hold); holder.start(); taken.wait()
         """,
         "print(held.acquire(timeout=0.01)); may_end.set(); print(held.acquire(timeout=5))",
         "False\nTrue\n",
@@ -200,6 +202,58 @@ def test_a_carried_thread_sees_arguments_and_environment_of_the_run(life):
     assert life.warm("magic", "program.py", "b", "c") == "['b', 'c'] second\n"
 
 
+def test_a_thread_inside_a_pool_of_a_library_goes_on(life):
+    write(
+        life,
+        """
+        import numpy
+        may_end, n = [], [0]
+        def multiply():
+            a = numpy.eye(400) * 2
+            while not may_end:
+                a @ a
+                n[0] += 1
+        other = threading.Thread(target=multiply); other.start()
+        while n[0] < 3: time.sleep(0.01)
+        """,
+        """
+        before = n[0]
+        for _ in range(500):
+            if n[0] > before + 1: break
+            time.sleep(0.01)
+        may_end.append(1); other.join(20); print(n[0] > before, other.is_alive(), flush=True)
+        """,
+    )
+    for how in (life.cold, life.warm, life.warm, life.warm):
+        assert how("magic", "program.py") == "True False\n"
+
+
+def test_copies_of_a_pipe_stay_copies(life):
+    write(
+        life,
+        "import socket; r, w = os.pipe(); copy = os.dup(w); one, other = socket.socketpair(); again = one.dup()",
+        "os.close(w); os.write(copy, b'hello'); os.close(copy); print(os.read(r, 9), os.read(r, 9)); "
+        "again.send(b'x'); print(other.recv(5))",
+    )
+    assert life.cold("python", "program.py") == "b'hello' b''\nb'x'\n"
+    assert life.warm("magic", "program.py") == "b'hello' b''\nb'x'\n"
+
+
+def test_an_interrupt_at_any_moment_of_a_resume_with_threads_is_heard(life):
+    write(
+        life,
+        "gate = threading.Event(); [threading.Thread(target=gate.wait, daemon=True).start() for _ in range(3)]",
+        "time.sleep(0.5); print('slept')",
+    )
+    life.cold("magic", "program.py")
+    for step in range(60):
+        process = life.start("magic", "program.py")
+        time.sleep(step * 0.0001)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        assert "slept" not in out and process.returncode in (-signal.SIGINT, 1, 130), (out, process.returncode)
+
+
 def test_random_numbers_differ_beside_threads(life):
     write(
         life,
@@ -218,7 +272,7 @@ def test_a_process_that_was_resumed_with_threads_commits_again(life):
         def work():
             while True: done.put(jobs.get() + 1)
         with magic_transaction("one.magic"):
-            threading.Thread(target=work, daemon=True).start()
+            worker = threading.Thread(target=work, daemon=True); worker.start()
         jobs.put(1); first = done.get()
         with magic_transaction("two.magic"):
             threading.Thread(target=work, daemon=True).start()
@@ -226,7 +280,9 @@ def test_a_process_that_was_resumed_with_threads_commits_again(life):
         jobs.put(second); print(first, second, done.get(), threading.active_count())
     """)
     for command in ("python", "magic", "magic", "magic", "python"):
-        assert life.run(command, "program.py").out == "2 3 4 3\n"
+        ran = life.run(command, "program.py")
+        assert ran.out == "2 3 4 3\n"
+    assert ran.is_warm and not ran.has_committed, ran
 
 
 def test_a_lock_that_the_resume_needs_prevents_the_commit(life):

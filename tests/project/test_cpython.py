@@ -107,6 +107,7 @@ BREAKS = {
     "_cpython._was_initializing = False": "import system",
     "_cpython.obstacle_of_place = lambda: 'not this number'": "signal.signal",
     "_cpython.current_frames = lambda: {}": "frames of all threads",
+    "_cpython.change_type = lambda value, kind: None": "can become one of a subclass",
     "threading.main_thread()._native_id = 1": "_native_id",
     "threading.Thread.run = lambda self: None": "_target",
     "library.renew_text = lambda *_: None": "initialised again",

@@ -64,3 +64,22 @@ def test_a_program_that_leaves_nothing_of_its_arguments_goes_on(life, left):
     expected = life.run("python", "program.py", "a", env={"MAGICHEAP_DISABLE": "1"}).out
     for how in ("python", "magic", "python"):
         assert life.run(how, "program.py", "a").out == expected
+
+
+def test_sys_argv_stays_the_same_list(life):
+    life.write("""
+        from sys import argv
+        import sys
+        from magicheap import magic_transaction
+        before = sys.argv
+        with magic_transaction("x.magic"):
+            print("body")
+            from sys import argv as inner
+        print(argv is sys.argv is before is inner, type(sys.argv) is list, type(sys.orig_argv) is list)
+        argv.pop(0)
+        before.append("end")
+        print(sys.argv)
+    """)
+    assert life.cold("magic", "program.py", "a") == "True True True\n['a', 'end']\n"
+    for how in ("magic", "python"):
+        assert life.warm(how, "program.py", "b", "c") == "True True True\n['b', 'c', 'end']\n"

@@ -144,6 +144,8 @@ def test_signals_that_whoever_starts_a_run_ignores_or_blocks_stay_so(life, at_co
     life.cold("python", "program.py", preexec_fn=at_commit, status=0 if at_commit else -signal.SIGHUP)
     for now, status in ((ignore_and_block, 0), (None, -signal.SIGHUP)):
         plain = life.run("python", "program.py", preexec_fn=now, status=status, env={"MAGICHEAP_DISABLE": "1"})
+        if now is not at_commit:  # a variant of its own
+            assert life.cold("magic", "program.py", preexec_fn=now, status=status) == plain.out.replace("body\n", "")
         warm = life.warm("magic", "program.py", preexec_fn=now, status=status)
         assert warm == plain.out.replace("body\n", "")
 

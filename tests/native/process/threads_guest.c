@@ -488,6 +488,7 @@ int main(int argc, char **argv)
     }
     CHECK(mh_read_resumed(&resumed) && strcmp(resumed.argv[1], cases[i].name) == 0);
     CHECK_OK(mh_revive(&err), err);
+    mh_release_signals();
     cases[i].check();
     CHECK(n_interrupted == 0);
     puts("resumed");
