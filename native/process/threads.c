@@ -310,6 +310,8 @@ typedef struct {
     int32_t owner;
     uint32_t n_users;
     int32_t kind;
+    int16_t n_spins, elision;
+    uint64_t links[2]; /* of the list of robust ones; else 0 */
 } lock;
 
 /* Of glibc's kinds (nptl/pthreadP.h). */
@@ -329,7 +331,10 @@ static bool is_held(const lock *its)
     bool is_known = (its->kind & ~(TYPE | ROBUST_OR_PI | OTHER_BITS)) == 0, is_taken = its->word == 1 || its->word == 2;
     if (its->kind & ROBUST_OR_PI) /* the kernel knows the owner, too */
         return is_known && (its->word & TID) == its->owner && its->n_users <= TIMES_MAX;
-    return is_known && is_taken && its->n_users > 0 && its->n_users <= TIMES_MAX && its->count <= TIMES_MAX &&
+    /* a number of Python's that is such an id is followed by another object, which has its type there */
+    bool is_linked = its->links[0] != 0 || its->links[1] != 0;
+    bool has_counts = its->n_users > 0 && its->n_users <= TIMES_MAX && its->count <= TIMES_MAX;
+    return is_known && is_taken && !is_linked && has_counts &&
            ((type == RECURSIVE && its->count > 0) || type == ERRORCHECK);
 }
 

@@ -326,3 +326,22 @@ def test_a_thread_that_cannot_be_stopped_is_named_with_its_library(life):
     ran = life.run("python", "program.py")
     assert ran.out == "body\ngoes on\n" and not ran.has_committed
     assert "the thread deaf (listen_to_nobody) of somebody can't be stopped, since it blocks all signals" in ran.err
+
+
+def test_a_thread_may_watch_the_progress_of_the_commit(life):
+    life.write("""
+        import threading, time
+        from magicheap import magic_transaction
+        magic, seen = magic_transaction("x.magic"), []
+        def watch():
+            while True:
+                seen.append(magic.commit_progress())
+                time.sleep(0.01)
+        threading.Thread(target=watch, daemon=True).start()
+        with magic:
+            print("body")
+            block = bytes(50 << 20)
+        print(len(block), flush=True)
+    """)
+    assert life.cold("python", "program.py") == f"{50 << 20}\n"
+    assert life.warm("magic", "program.py") == f"{50 << 20}\n"
