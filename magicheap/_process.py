@@ -244,11 +244,9 @@ class ProcessTransaction(MagicTransaction):
         if self._recorder:
             from magicheap import _exit
             from magicheap._pools import limited_pools
-            from magicheap._resumed import ignored_signals
             from magicheap._seeds import watch
 
             watch()
-            self._ignored = ignored_signals()
             self._before = _kernel.read()
             _exit.watch()
             self._limits = limited_pools()
@@ -310,7 +308,7 @@ class ProcessTransaction(MagicTransaction):
         from magicheap import _resumed
 
         changes = _kernel.prepare(self._before, bool(self._resumed.path))
-        kept = _resumed.prepare(self._initial, self._ignored)
+        kept = _resumed.prepare(self._initial)
         try:
             doubt = self._doubt(kept)
             complete = self._arm(kept, changes, began)

@@ -1,14 +1,14 @@
 """Python's part of a resume: it replaces state of the committing process by that of this run.
 
-    kept = prepare(initial, ignored)     # in the committing process, last thing before mh_arm
+    kept = prepare(initial)              # in the committing process, last thing before mh_arm
     take_up = plan(kept)                 # there
     spared = settle(kept)                # there, last thing before the fork; parent and child put it back behind it
     go_on(kept)                          # in the committing process
     take_up(resumed)                     # in a resumed process, with its mh_resumed
     restore(held, changes, snapshot)     # there, behind it, for what _files.py and _kernel.py have found; None: nothing
 
-`initial` is the environment that the process was started with (_environment.py), `ignored` is ignored_signals() at the
-beginning of the transaction. Each of kept.areas is to be passed to mh_scrub.
+`initial` is the environment that the process was started with (_environment.py). Each of kept.areas is to be passed to
+mh_scrub. Signals need nothing: what a process is started to ignore or to block is an input, so it is as at the commit.
 
 R1  All modules that the resume needs are imported before the fork.
 R2  If take_up raises any exception, the process must not go on: it has the arguments, environment or random numbers of
@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import threading
 from functools import partial
@@ -66,10 +65,6 @@ if TYPE_CHECKING:
 
     from magicheap._files import Held
 
-_SIGNALS_OF_PYTHON = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)  # ignored in every Python process
-_STANDARD_SIGNALS = (1 << 31) - 1  # the launcher asks for no others
-
-
 # CPython's list of fork handlers, an index in it, and the handler that belongs there.
 Spared = tuple[list[object], int, object]
 
@@ -78,7 +73,6 @@ class Kept(NamedTuple):
     """The result of prepare, for the resumed process."""
 
     areas: list[tuple[int, int]]  # address and size in bytes: for mh_scrub
-    ignored_signals: int
     is_temporary_directory_found: bool  # by tempfile, not named by the program
     time_zone: int | None  # a hash of TZ
     environment: _environment.Delta
@@ -92,17 +86,7 @@ class Kept(NamedTuple):
     own_name: str | None  # the first item, if the program has changed that
 
 
-def ignored_signals() -> int:
-    """Return a bit for each ignored signal, without those that Python itself ignores. OSError: there is no /proc."""
-    with open("/proc/self/status", "rb") as status:
-        return (
-            next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
-            & ~_SIGNALS_OF_PYTHON
-            & _STANDARD_SIGNALS
-        )
-
-
-def prepare(initial: list[bytes], ignored: int) -> Kept:
+def prepare(initial: list[bytes]) -> Kept:
     """Prepare this process for the fork. OSError, UnsupportedError: it can't be committed, and nothing was changed."""
     child_handlers()  # which nobody finds once they are frozen
     pools = _pools.prepare()
@@ -121,10 +105,9 @@ def prepare(initial: list[bytes], ignored: int) -> Kept:
     environment, seeds = _environment.changes(initial), _reseed.prepare(has_threads)
     areas = _environment.inherited(initial)
     _environment.keep_places(initial, environment)
-    circumstances = lib.mh_circumstances(ffi.NULL, ignored) if all(stream.kind for stream in streams.streams) else 0
+    circumstances = lib.mh_circumstances() if all(stream.kind for stream in streams.streams) else 0
     return Kept(
         areas,
-        ignored,
         is_found,
         _environment.time_zone(),
         environment,
@@ -195,7 +178,7 @@ def plan(kept: Kept) -> Callable[[Any], bool]:
     """Return the function that gives a resumed process the arguments, environment and so on that it was started with,
     by its mh_resumed (R4). It returns whether all else is as at the commit."""
     renew, left, unpack, circumstances = lib.mh_renew_variables, _environment.left, ffi.unpack, lib.mh_circumstances
-    of_commit, ignored = kept.circumstances, kept.ignored_signals
+    of_commit = kept.circumstances
     needs_more = _environment.needs_more(kept.environment)
     orig_argv = sys.orig_argv
     lists = [] if kept.has_own_arguments else [sys.argv, *_asked_arguments.held()]
@@ -206,8 +189,8 @@ def plan(kept: Kept) -> Callable[[Any], bool]:
     def more(resumed: Any, n_left: int) -> None:
         _environment.take_up(resumed, n_left, kept.environment)
 
-    def otherwise(resumed: Any) -> None:
-        _take_up_circumstances(resumed, kept)
+    def otherwise() -> None:
+        _take_up_circumstances(kept)
 
     def take_up(resumed: Any) -> bool:
         n_left = renew(resumed, left)
@@ -224,9 +207,9 @@ def plan(kept: Kept) -> Callable[[Any], bool]:
                 words[n_skipped] = own_name
             for each in lists:
                 each[:] = words[n_skipped:]
-        is_usual: bool = circumstances(resumed, ignored) == of_commit != 0
+        is_usual: bool = circumstances() == of_commit != 0
         if not is_usual:
-            otherwise(resumed)
+            otherwise()
         set_native_id(native_id())
         for step in steps:
             step()
@@ -247,10 +230,7 @@ def _steps(kept: Kept) -> list[Callable[[], object]]:
     return steps
 
 
-def _take_up_circumstances(resumed: Any, kept: Kept) -> None:
-    ignored = resumed.ignored_signals & ~_SIGNALS_OF_PYTHON
-    if ignored != kept.ignored_signals:
-        _take_up_signals(ignored, kept.ignored_signals)
+def _take_up_circumstances(kept: Kept) -> None:
     if _environment.time_zone() != kept.time_zone:
         tzset()
     _pools.take_up(kept.pools)
@@ -266,17 +246,3 @@ def restore(held: Held | None, changes: _kernel.Changes | None, snapshot: str) -
             _files_again.take_up(held, snapshot)
     if changes is not None:
         _kernel.take_up(changes, directory)
-
-
-def _take_up_signals(now: int, before: int) -> None:
-    """Ignore the signals that this process was started to ignore, and stop ignoring those that only the committing
-    process was started to ignore.
-
-    Handlers that the program has set stay; so do signals that the program chose to ignore, unless they were ignored
-    from the start.
-    """
-    for number in (number for number in range(1, signal.NSIG) if (now ^ before) >> (number - 1) & 1):
-        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        old, new = (default, signal.SIG_IGN) if now >> (number - 1) & 1 else (signal.SIG_IGN, default)
-        if signal.getsignal(number) == old:
-            signal.signal(number, new)

@@ -277,13 +277,12 @@ typedef struct {
 typedef struct {
     uint64_t ar_bytes; /* of this block, with all strings: a multiple of the page size */
     uint64_t ar_argc, ar_envc;
-    char **ar_argv;        /* of the program, as sys.orig_argv; NULL-terminated */
-    char **ar_envp;        /* NULL-terminated */
-    uint64_t ar_n_skipped; /* how many of ar_argv come before sys.argv */
-    uint64_t ar_ignored;   /* signals that were ignored when the launcher began; bit signal - 1 */
-    uint64_t ar_blocked;   /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
-    /* the signal mask of the process when it goes on: ar_blocked, and the signals that the program had blocked */
-    uint64_t ar_mask;
+    char **ar_argv;             /* of the program, as sys.orig_argv; NULL-terminated */
+    char **ar_envp;             /* NULL-terminated */
+    uint64_t ar_n_skipped;      /* how many of ar_argv come before sys.argv */
+    uint64_t ar_ignored;        /* signals that were ignored when the launcher began; bit signal - 1 */
+    uint64_t ar_blocked;        /* signals that were blocked when the launcher began; as a sigset_t of the kernel */
+    uint64_t ar_mask;           /* the signal mask of the process when it goes on */
     uint64_t ar_began_ns;       /* CLOCK_MONOTONIC at the launcher's first instruction */
     uint64_t ar_image_checksum; /* hd_checksum of the resumed snapshot */
     char *ar_image_path;

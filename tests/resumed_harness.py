@@ -3,7 +3,7 @@
 PRELUDE = '''
 import os, signal, sys
 
-def commit(n=1, argv=(), environ=None, ignored=frozenset()):
+def commit(n=1, argv=(), environ=None):
     """Return in `n` children, one after the other, each as in a resumed process; the parent ends as the last of
     them does."""
     from magicheap import _environment, _exit, _resumed
@@ -11,7 +11,7 @@ def commit(n=1, argv=(), environ=None, ignored=frozenset()):
     initial = _environment.read_initial()
     new = dict(entry.split(b"=", 1) for entry in initial) if environ is None else environ
     _exit.watch()
-    kept = _resumed.prepare(initial, _resumed.ignored_signals())
+    kept = _resumed.prepare(initial)
     take_up = _resumed.plan(kept)
     _exit.settle(kept.exit)
     words = [os.fsencode(word) for word in ("python", *argv)]
@@ -19,7 +19,6 @@ def commit(n=1, argv=(), environ=None, ignored=frozenset()):
     strings, envp = ffi.new("char[]", bytes(1).join(words)), ffi.new("char *[]", [*entries, ffi.NULL])
     resumed = ffi.new("mh_resumed *", {"envp": envp, "envc": len(entries), "n_skipped": 1, "strings": strings})
     resumed.arguments_bytes = len(strings)
-    resumed.ignored_signals = sum(1 << (number - 1) for number in ignored)
     sys.stdout.flush()
     for _ in range(n):
         if os.fork() == 0:

@@ -349,10 +349,9 @@ bool mh_drawers_are_complete(void);
 int mh_was_drawn(const void *bytes, uint64_t size_bytes);
 
 /* A hash of the circumstances that a resumed process would have to examine again: kinds of descriptors 0 to 2, CPU
- * affinity, soft RLIMIT_STACK, TZ, MAGICHEAP_LOG, and the signals that it was started to ignore, except those that
- * Python always ignores. They come from `resumed`, or in the committing process, where that is NULL, from
- * `ignored_signals`. Equal hashes: nothing differs. 0: unknown. A rehearsal gets that of the committing process. */
-uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals);
+ * affinity, soft RLIMIT_STACK, TZ, MAGICHEAP_LOG. Equal hashes: nothing differs. 0: unknown. A rehearsal gets that of
+ * the committing process. */
+uint64_t mh_circumstances(void);
 
 /* The kernel's state of this process besides its memory, as numbers for comparison, in the order of
  * magicheap/_kernel.py: at present, or when the library was loaded. The latter are kept in a resumed process. */

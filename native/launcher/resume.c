@@ -297,7 +297,7 @@ int mhi_resume(const struct mh_image *image, const mhi_startup *startup, mhi_arg
         status = restore_signals(image, arguments->ar_ignored, err);
     if (status != MH_OK)
         return status;
-    arguments->ar_mask = arguments->ar_blocked | process->pr_signal_mask;
+    arguments->ar_mask = process->pr_signal_mask; /* in part inherited, as in this run */
     copy_touched(image);
     restore_layout(process, startup, arguments);
     *(mhi_arguments **)process->pr_arguments = arguments;

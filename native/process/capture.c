@@ -488,7 +488,7 @@ static int take_thread(capture *c)
     process->pr_rseq_bytes = thread.rseq_bytes;
     process->pr_signal_stack = thread.signal_stack;
     process->pr_signal_stack_bytes = thread.signal_stack_bytes;
-    process->pr_signal_mask = thread.signal_mask & ~c->to->inherited_mask;
+    process->pr_signal_mask = thread.signal_mask;
     memcpy(process->pr_name, thread.name, sizeof process->pr_name);
     /* from the C library's copy: in a resumed process, too, that of the image */
     process->pr_headers = getauxval(AT_PHDR);

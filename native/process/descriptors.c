@@ -19,7 +19,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -525,11 +524,9 @@ static uint64_t hash_of(const char *name)
     return value != NULL ? mhi_checksum(value, strlen(value)) | 1 : 0;
 }
 
-static uint64_t hash_of_circumstances(uint64_t ignored_signals)
+static uint64_t hash_of_circumstances(void)
 {
-    static const uint64_t by_python = 1ull << (SIGPIPE - 1) | 1ull << (SIGXFSZ - 1);
-    struct { uint64_t kinds[3], stack_bytes, cpus[CPU_WORDS], ignored, time_zone, log; } found = { 0 };
-    found.ignored = ignored_signals & ~by_python;
+    struct { uint64_t kinds[3], stack_bytes, cpus[CPU_WORDS], time_zone, log; } found = { 0 };
     found.time_zone = hash_of("TZ");
     found.log = hash_of("MAGICHEAP_LOG");
     for (int fd = 0; fd < 3; fd++)
@@ -540,13 +537,12 @@ static uint64_t hash_of_circumstances(uint64_t ignored_signals)
     return mhi_checksum(&found, sizeof found) | 1;
 }
 
-uint64_t mh_circumstances(const mh_resumed *resumed, uint64_t ignored_signals)
+uint64_t mh_circumstances(void)
 {
-    static uint64_t of_commit;
-    if (mhi_rehearsal_is_on())
-        return of_commit;
-    return resumed != NULL ? hash_of_circumstances(resumed->ignored_signals)
-                           : (of_commit = hash_of_circumstances(ignored_signals));
+    static uint64_t before; /* in the committing process */
+    if (!mhi_rehearsal_is_on())
+        before = hash_of_circumstances();
+    return before;
 }
 
 uint64_t mh_descriptor_kind(int fd)

@@ -43,8 +43,6 @@
  * without allocating. */
 static _Thread_local mhi_capture *armed __attribute__((tls_model("initial-exec")));
 static mhi_writer *armed_writer; /* of the last commit */
-/* the signals that were blocked when the library was loaded, before the program blocks any */
-static uint64_t inherited_mask;
 /* as pr_ids; libraries detect a fork by comparing the process id with a remembered one */
 static uint32_t ids[MHI_IDS_MAX];
 static uint32_t n_ids;     /* MHI_IDS_MAX + 1: there were more */
@@ -116,7 +114,6 @@ static void write_image(mhi_capture *capture)
 static void begin_resumed(void)
 {
     environ = arguments->ar_envp;
-    inherited_mask = arguments->ar_blocked;
     first_id = (uint32_t)mhi_sys_process_id();
     note_id();
     mhi_writer_disown(armed_writer);
@@ -215,9 +212,6 @@ void mh_surrender_signals(void)
  * before the registers are saved; a resumed process starts behind them and never runs them. */
 __attribute__((constructor)) static void register_handlers(void)
 {
-    mhi_sys_thread thread;
-    if (mhi_sys_thread_read(&thread) == 0)
-        inherited_mask = thread.signal_mask;
     first_id = (uint32_t)mhi_sys_process_id();
     note_id();
     pthread_atfork(prepare, parent, child);
@@ -244,7 +238,6 @@ int mhi_fork_arm(mhi_capture **made, mhi_writer *writer, const mhi_scrub *scrubs
     capture->n_scrubs = n_scrubs;
     capture->status =
         mhi_fail(&capture->error, MH_ERR_SYSTEM, 0, "the process that was to write the snapshot ended before it had");
-    capture->inherited_mask = inherited_mask;
     mhi_remnants_begin(&capture->remnants);
     capture->process.pr_arguments = (uintptr_t)&arguments;
     capture->process.pr_curbrk = (uintptr_t)&__curbrk;

@@ -44,12 +44,11 @@ typedef struct mhi_capture {
     int fd;                  /* the file to write to */
     const mhi_scrub *scrubs; /* zeroed before the capture */
     uint64_t n_scrubs;
-    uint64_t inherited_mask; /* signals that were blocked when the process started */
-    bool is_forked;          /* the fork is over, so no thread is armed with this capture */
-    bool has_threads;        /* the image carries the other threads, which stand still */
-    bool has_rehearsed;      /* the rehearsal has come to its end */
-    int refusal;             /* found by the prepare handler; MH_OK: none */
-    mh_error late_refusal;   /* found by the parent handler */
+    bool is_forked;        /* the fork is over, so no thread is armed with this capture */
+    bool has_threads;      /* the image carries the other threads, which stand still */
+    bool has_rehearsed;    /* the rehearsal has come to its end */
+    int refusal;           /* found by the prepare handler; MH_OK: none */
+    mh_error late_refusal; /* found by the parent handler */
     mhi_known_threads known;
     int status; /* MH_ERR_SYSTEM until the child has finished */
     mh_error error;

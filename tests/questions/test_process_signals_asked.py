@@ -3,6 +3,8 @@
 import signal
 import subprocess
 
+import pytest
+
 PROGRAM = """
     import signal, subprocess
     from magicheap import magic_transaction
@@ -37,6 +39,41 @@ def test_who_was_started_to_ignore_or_block_signals_has_a_variant(life):
     for how in ("magic", "python"):
         for start in (blocking, None, ignoring):
             assert life.warm(how, "program.py", preexec_fn=start) == plain(life, preexec_fn=start)
+
+
+WHAT_PROGRAMS_DO = {
+    "nothing": "pass",
+    "handle": "signal.signal(signal.SIGHUP, print)",
+    "ignore": "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+    "ignore Ctrl-C": "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    "default": "signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGPIPE, signal.SIG_DFL)",
+    "block": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])",
+    "unblock": "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])",
+}
+SHOWN = """
+    import signal
+    from magicheap import magic_transaction
+    {before}
+    with magic_transaction("x.magic"):
+        print("body")
+        {inside}
+    for name in "HUP INT PIPE USR1 USR2".split():
+        found = signal.getsignal(getattr(signal, "SIG" + name))
+        print(name, getattr(found, "__name__", found))
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    print([line for line in open("/proc/self/status") if line.startswith(("SigBlk:", "SigIgn:"))])
+"""
+
+
+@pytest.mark.parametrize("where", ["before", "inside"])
+@pytest.mark.parametrize("what", WHAT_PROGRAMS_DO)
+def test_signals_are_as_in_a_plain_run_whatever_the_program_did_with_them(life, what, where):
+    life.write(SHOWN.format(**{"before": "pass", "inside": "pass", where: WHAT_PROGRAMS_DO[what]}))
+    for start in (None, ignoring, blocking):
+        expected = plain(life, preexec_fn=start)
+        assert life.cold("magic", "program.py", preexec_fn=start) == expected
+        for how in ("magic", "python"):
+            assert life.warm(how, "program.py", preexec_fn=start) == expected
 
 
 def test_the_reason_names_the_signal(life):

@@ -21,59 +21,6 @@ print(argv is sys.argv, ascii(argv), orig_argv is sys.orig_argv, ascii(orig_argv
     assert lines == [r"True ['script.py', '-x', '\udcff'] True ['python', 'script.py', '-x', '\udcff']"]
 
 
-SIGNALS = {
-    "ignored now": ("pass", {"SIGHUP", "SIGINT"}, "SIGINT", "SIG_IGN"),
-    "ignored now, default before": ("pass", {"SIGHUP"}, "SIGHUP", "SIG_IGN"),
-    "handled by the program": ("signal.signal(signal.SIGHUP, print)", {"SIGHUP"}, "SIGHUP", "print"),
-    "ignored before": (
-        "ignored.add(signal.SIGHUP); signal.signal(signal.SIGHUP, signal.SIG_IGN)",
-        set(),
-        "SIGHUP",
-        "SIG_DFL",
-    ),
-    "Ctrl-C, ignored before": (
-        "ignored.add(signal.SIGINT); signal.signal(signal.SIGINT, signal.SIG_IGN)",
-        set(),
-        "SIGINT",
-        "default_int_handler",
-    ),
-    "ignored by the program": ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", set(), "SIGHUP", "SIG_IGN"),
-    "a pipe": ("pass", {"SIGPIPE"}, "SIGPIPE", "SIG_IGN"),
-    "a pipe, default by the program": (
-        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)",
-        {"SIGPIPE"},
-        "SIGPIPE",
-        "SIG_DFL",
-    ),
-    "nothing": ("pass", set(), "SIGINT", "default_int_handler"),
-}
-
-
-@pytest.mark.parametrize("case", SIGNALS)
-def test_signals_are_ignored_as_by_a_plain_start(run, case):
-    before, now, number, expected = SIGNALS[case]
-    lines = run(f"""
-from magicheap import _resumed
-ignored = set()
-_resumed.ignored_signals = lambda: sum(1 << (number - 1) for number in ignored)
-{before}
-commit(ignored=frozenset(getattr(signal, name) for name in {now!r}))
-found = signal.getsignal(signal.{number})
-print(found.__name__ if hasattr(found, "__name__") else found.name)
-""")
-    assert lines == [expected]
-
-
-def test_ignored_signals_are_those_of_whoever_started_us(run):
-    lines = run("""
-import subprocess
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-ask = "from magicheap import _resumed; import signal; print(_resumed.ignored_signals() & 1 << (signal.SIGHUP - 1))"
-print(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stdout.strip())
-""")
-    assert lines == ["1"]
-
-
 def test_the_time_zone_is_the_new_one(run):
     lines = run("""
 import time
