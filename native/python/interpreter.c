@@ -57,6 +57,42 @@ int mh_try_wiping(const char *text, uint64_t size_bytes, const uint64_t *address
     return result < 0 ? mhi_fail_sys(err, result, "no memory to try how secrets are wiped") : MH_OK;
 }
 
+/* ---- Python's functions ---- */
+
+typedef struct {
+    const char *name;
+    void *to; /* the address of a pointer to a function */
+} wanted_function;
+
+/* Whether this process has them all. */
+static bool find_functions(const wanted_function *wanted, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        void *found = dlsym(RTLD_DEFAULT, wanted[i].name);
+        if (found == NULL)
+            return false;
+        memcpy(wanted[i].to, &found, sizeof found);
+    }
+    return true;
+}
+
+static void (*let)(int); /* looked up before the lock is held: the loader's lock may not be free then */
+
+int mhi_python_hold(void)
+{
+    int (*is_there)(void), (*hold)(void);
+    const wanted_function wanted[] = { { "Py_IsInitialized", &is_there },
+                                       { "PyGILState_Ensure", &hold },
+                                       { "PyGILState_Release", &let } };
+    return find_functions(wanted, sizeof wanted / sizeof *wanted) && is_there() ? hold() : -1;
+}
+
+void mhi_python_let(int token)
+{
+    if (token >= 0)
+        let(token);
+}
+
 /* ---- a function for Python ---- */
 
 /* PyMethodDef of the stable ABI. */
@@ -83,8 +119,6 @@ static method leave_method = { "leave", leave, NO_ARGUMENTS, NULL };
 
 /* The functions of Python that are called, by name. */
 typedef struct {
-    int (*lock)(void);
-    void (*unlock)(int state);
     void *(*module)(const char *name);
     void *(*new_function)(method *its, void *self, void *module);
     int (*set)(void *object, const char *name, void *value);
@@ -94,56 +128,28 @@ typedef struct {
 
 static bool find_python(python *its)
 {
-    const struct {
-        const char *name;
-        void *to;
-    } wanted[] = {
-        { "PyGILState_Ensure", &its->lock },     { "PyGILState_Release", &its->unlock },
+    const wanted_function wanted[] = {
         { "PyImport_AddModule", &its->module },  { "PyCFunction_NewEx", &its->new_function },
         { "PyObject_SetAttrString", &its->set }, { "Py_DecRef", &its->release },
         { "PyErr_Clear", &its->forget_error },   { "Py_BuildValue", &build_value },
     };
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        void *found = dlsym(RTLD_DEFAULT, wanted[i].name);
-        if (found == NULL)
-            return false;
-        memcpy(wanted[i].to, &found, sizeof found);
-    }
-    return true;
+    return find_functions(wanted, sizeof wanted / sizeof *wanted);
 }
 
 int mh_give_leave(const char *module, mh_error *err)
 {
     python its;
-    if (!find_python(&its))
+    int lock = find_python(&its) ? mhi_python_hold() : -1;
+    if (lock < 0)
         return mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "this process has no Python whose functions are called as usual");
-    int state = its.lock();
     void *function = its.new_function(&leave_method, NULL, NULL), *place = its.module(module);
     bool is_set = function != NULL && place != NULL && its.set(place, leave_method.name, function) == 0;
     if (function != NULL)
         its.release(function);
     if (!is_set)
         its.forget_error();
-    its.unlock(state);
+    mhi_python_let(lock);
     return is_set ? MH_OK : mhi_fail(err, MH_ERR_UNSUPPORTED, 0, "%s can't be given a function", module);
-}
-
-/* ---- its lock ---- */
-
-static void (*let)(int); /* looked up before the lock is held: the loader's lock may not be free then */
-
-int mhi_python_hold(void)
-{
-    int (*is_there)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsInitialized");
-    int (*hold)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
-    let = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
-    return is_there != NULL && hold != NULL && let != NULL && is_there() ? hold() : -1;
-}
-
-void mhi_python_let(int token)
-{
-    if (token >= 0)
-        let(token);
 }
 
 /* ---- its objects ---- */
@@ -153,11 +159,13 @@ enum { IS_MADE = 1 << 9 }; /* Py_TPFLAGS_HEAPTYPE: its objects hold it; a type o
 /* The type stands behind the reference count (PyObject of CPython's Include/object.h). */
 void mh_change_type(uint64_t object, uint64_t type)
 {
-    unsigned long (*flags)(void *) = (unsigned long (*)(void *))dlsym(RTLD_DEFAULT, "PyType_GetFlags");
-    void (*take)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_IncRef");
-    void (*release)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "Py_DecRef");
+    unsigned long (*flags)(void *);
+    void (*take)(void *), (*release)(void *);
+    const wanted_function wanted[] = { { "PyType_GetFlags", &flags },
+                                       { "Py_IncRef", &take },
+                                       { "Py_DecRef", &release } };
     void **place = (void **)(object + sizeof(uint64_t)), *now = (void *)type; // NOLINT(performance-no-int-to-ptr)
-    if (flags == NULL || take == NULL || release == NULL)
+    if (!find_functions(wanted, sizeof wanted / sizeof *wanted))
         return;
     int lock = mhi_python_hold();
     void *before = *place;
@@ -181,23 +189,14 @@ typedef struct {
 
 static bool find_threads(python_threads *its)
 {
-    const struct {
-        const char *name;
-        void *to;
-    } wanted[] = {
+    const wanted_function wanted[] = {
         { "PyInterpreterState_Get", &its->interpreter },
         { "PyInterpreterState_ThreadHead", &its->first },
         { "PyThreadState_Next", &its->next },
         { "_PyThreadState_GetDict", &its->variables },
         { "PyDict_GetItemString", &its->item },
     };
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        void *found = dlsym(RTLD_DEFAULT, wanted[i].name);
-        if (found == NULL)
-            return false;
-        memcpy(wanted[i].to, &found, sizeof found);
-    }
-    return true;
+    return find_functions(wanted, sizeof wanted / sizeof *wanted);
 }
 
 uint64_t mh_renew_notes(const char *key, uint64_t offset, int32_t was, int32_t is)
