@@ -8,7 +8,7 @@
  *     handler returns     <---------  lets them go                         clones each thread, which
  *                                                                            sets the kernel's part of its state,
  *                                                                            restores the registers,
- *                                                                            waits in the handler until all are there
+ *                                                                            waits in the handler until all may go
  *                                                                          handler returns
  *
  * What a thread had in its registers, vectors included, its signal mask and its signal stack lie in the frame that the

@@ -3,7 +3,8 @@
  *     mhi_threads_stop      in the committing process: all of them stand still
  *     (the process is copied, and the copy written)
  *     mhi_threads_go        in the committing process: they go on
- *     mhi_threads_revive    in a resumed process: they go on from there
+ *     mhi_threads_revive    in a resumed process: they are there again, and stand still
+ *     mhi_threads_go        there: they go on
  */
 #ifndef MHI_THREADS_H
 #define MHI_THREADS_H
