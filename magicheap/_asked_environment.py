@@ -14,16 +14,16 @@ or from the dict below os.environ, is not seen.
 from __future__ import annotations
 
 from magicheap import _pauses
-from magicheap._cpython import (
+from magicheap._cpython import frame as frame_of
+from magicheap._cpython import is_at_loop
+from magicheap._cpython_environment import (
     begins_walk,
     exchange_codecs,
-    is_at_loop,
     is_by_keys,
     is_of_mapping,
     is_setting,
     is_walk_of_mapping,
 )
-from magicheap._cpython import frame as frame_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

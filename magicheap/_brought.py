@@ -14,7 +14,8 @@ import os
 import sys
 
 from magicheap import _openings
-from magicheap._cpython import ENVIRONMENT, ENVIRONMENT_IN_BYTES, RANDOM, blake2b
+from magicheap._cpython import RANDOM, blake2b
+from magicheap._cpython_environment import ENVIRONMENT, ENVIRONMENT_IN_BYTES
 from magicheap._cpython_library import library_of_ctypes
 
 TYPE_CHECKING = False

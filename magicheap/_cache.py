@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from magicheap import _log
-from magicheap._cpython import ENVIRONMENT
+from magicheap._cpython_environment import ENVIRONMENT
 from magicheap._errors import MagicHeapError
 from magicheap._identity import content_of
 from magicheap._image import open_image

@@ -32,7 +32,8 @@ import posix
 from typing import NamedTuple
 
 from magicheap import _asked_environment
-from magicheap._cpython import is_held_once, set_environment, text_of
+from magicheap._cpython import is_held_once, text_of
+from magicheap._cpython_environment import set_environment
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 

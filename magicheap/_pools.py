@@ -24,7 +24,8 @@ import threading
 from typing import NamedTuple
 
 from magicheap import _pauses, _symbols
-from magicheap._cpython import ENVIRONMENT, EVENTS_OF_HOOKS, current_frames
+from magicheap._cpython import EVENTS_OF_HOOKS, current_frames
+from magicheap._cpython_environment import ENVIRONMENT
 from magicheap._errors import call
 from magicheap._native import ffi, lib
 

@@ -18,10 +18,20 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap import _asked_arguments, _brought, _kernel, _key, _log, _openings, _pauses, _prefix, _watch
-from magicheap._code import code_digest
-from magicheap._cpython import ENVIRONMENT, obstacle
-from magicheap._cpython import frame as frame_of
+from magicheap import (
+    _asked_arguments,
+    _brought,
+    _callers,
+    _go_cold,
+    _kernel,
+    _key,
+    _log,
+    _openings,
+    _pauses,
+    _prefix,
+    _watch,
+)
+from magicheap._cpython import obstacle
 from magicheap._errors import MagicHeapError, UnsupportedError, call, text_of
 from magicheap._native import ffi, lib
 from magicheap._paths import command_path, launcher_path
@@ -30,19 +40,13 @@ from magicheap._transaction import MagicTransaction
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
-    from typing import Any, NoReturn
+    from typing import Any
 
     from magicheap._files import Held
     from magicheap._inputs import Recorder
     from magicheap._known_pools import Again
     from magicheap._resumed import Kept
 
-COLD_VARIABLE = "MAGICHEAP_COLD"  # the launcher's: why it could not resume
-# entries that the launcher or we have added to the environment
-_OURS = (b"MAGICHEAP_COLD=", b"MAGICHEAP_WATCH=", b"MAGICHEAP_VERDICT=")
-_KEPT = "kept: "  # prefix of MAGICHEAP_COLD's value if the snapshot is still good
-VERDICT_VARIABLE = "MAGICHEAP_VERDICT"  # ours: the verdict of _files_again.py about a new snapshot
 _active: ProcessTransaction | None = None  # the one whose body runs
 _kept: list[tuple[ProcessTransaction, Callable[[], None]]] = []  # of a resumed process, and of what it lies on (P3)
 _is_first = True  # no transaction of this program was entered yet
@@ -64,7 +68,7 @@ class ProcessTransaction(MagicTransaction):
     ) -> None:
         self._unknown, stack = "", ""
         try:
-            stack = _call_stack()
+            stack = _callers.call_stack()
         except ValueError as error:
             self._unknown = f"the code that calls it can't be told from other code: {error}"
         super().__init__(
@@ -80,8 +84,7 @@ class ProcessTransaction(MagicTransaction):
         self._is_first, _is_first = _is_first, False
         from magicheap._surroundings import why_not
 
-        # the program and its children must not see them
-        cold, verdict = ENVIRONMENT.pop(COLD_VARIABLE, ""), ENVIRONMENT.pop(VERDICT_VARIABLE, "")
+        cold = _go_cold.taken()
         self._resumed = ffi.new("mh_resumed *")
         is_resumed = lib.mh_read_resumed(self._resumed)
         reason = (
@@ -92,22 +95,21 @@ class ProcessTransaction(MagicTransaction):
         if reason:
             self.path, self.reason = os.path.abspath(self.path), reason
             return
-        self._is_again = verdict == "left"
-        if verdict in ("busy", "twice"):
-            self.path, self.reason = os.path.abspath(self.path), cold
-            if verdict == "twice":
-                self._warn(f"the snapshot {self.path} can't be used, nor could the one before: {cold}")
+        self._is_again = cold.verdict == "left"
+        if cold.verdict in ("busy", "twice"):
+            self.path, self.reason = os.path.abspath(self.path), cold.reason
+            if cold.verdict == "twice":
+                self._warn(f"the snapshot {self.path} can't be used, nor could the one before: {cold.reason}")
             return
         if self._compares:
-            self._key.insert(-1, ("brought", _brought.describe(_caller(), self._is_first)))
+            self._key.insert(-1, ("brought", _brought.describe(_callers.caller(), self._is_first)))
         self._is_watched = self._is_first and _watch.is_from_start
         is_changed = _asked_arguments.has_changed()
         self._asked_before = _asked_arguments.is_asked() or is_changed, lib.mh_asked_place() or self._is_relative
         if not self._compares:
             _asked_arguments.forget()
-        self._open_native(**self._native_options(ignore_snapshot=bool(cold) or self._options["ignore_snapshot"]))
-        self.reason = cold.removeprefix(_KEPT) or self.reason
-        is_kept = cold.startswith(_KEPT)
+        self._open_native(**self._native_options(ignore_snapshot=bool(cold.reason) or self._options["ignore_snapshot"]))
+        self.reason, is_kept = cold.reason or self.reason, cold.is_kept
         self._is_left_alone = False  # True: the snapshot is good, but not for this run
         if lib.mh_is_resumable(self._tx):
             self._resume()
@@ -131,8 +133,7 @@ class ProcessTransaction(MagicTransaction):
 
     def _leave_to_the_next_run(self) -> None:
         """Say that this run makes no snapshot: answers that libraries got before the program was watched would be in
-            it,
-        and their questions could not be asked again."""
+        it, and their questions could not be asked again."""
         from magicheap._warned import mark_program
 
         will_be_watched = mark_program(getattr(sys.modules.get("magicheap_start"), "mark", ""))
@@ -226,8 +227,8 @@ class ProcessTransaction(MagicTransaction):
     def _initial_environment(self) -> list[bytes]:
         from magicheap._environment import read_initial
 
-        found = _strings_of(self._resumed)[1] if self._resumed.path else read_initial()
-        return [entry for entry in found if not entry.startswith(_OURS)]
+        found = _go_cold.strings_of(self._resumed)[1] if self._resumed.path else read_initial()
+        return [entry for entry in found if not entry.startswith(_go_cold.OURS)]
 
     def _link(self) -> None:
         """Make the link by which the launcher finds the snapshot of a command line. Without one it starts Python."""
@@ -242,7 +243,8 @@ class ProcessTransaction(MagicTransaction):
         global _active
         super()._begin()
         if self._recorder:
-            from magicheap import _exit
+            # before the body, which may bind what they use to something else
+            from magicheap import _exit, _resumed  # noqa: F401
             from magicheap._pools import limited_pools
             from magicheap._seeds import watch
 
@@ -379,9 +381,10 @@ class ProcessTransaction(MagicTransaction):
 
         self._let_go = lib.mh_release_signals
         if kept.has_threads or lib.mh_must_revive(self._tx):
-            ids, give_up = _known_pools.noted_ids(), partial(_give_up, self._resumed)
-            self._let_go = partial(_resumed.revive, kept.has_threads, os.getpid(), ids, give_up)
+            ids, or_else = _known_pools.noted_ids(), partial(_go_cold.give_up, self._resumed)
+            self._let_go = partial(_resumed.revive, kept.has_threads, os.getpid(), ids, or_else)
         started, read, take_up, rehearse = self._resumed, lib.mh_read_resumed, _resumed.plan(kept), _exit.rehearse
+        give_up = _go_cold.give_up
         is_logged = _log.is_told(b"info") or "logging" in sys.modules
         tell = partial(_log.info, "warm: %s", self._file())
         behind: list[Callable[[], object]] = []  # what a rehearsal must not do
@@ -402,7 +405,7 @@ class ProcessTransaction(MagicTransaction):
                     if is_logged or not is_usual:
                         tell()
             except BaseException as error:
-                _give_up(started, error)
+                give_up(started, error)
 
         return complete
 
@@ -416,56 +419,3 @@ def _fork(kept: Kept) -> int:
     finally:
         for handlers, i, handler in spared:
             handlers[i] = handler
-
-
-def _give_up(started: Any, error: BaseException) -> NoReturn:
-    """End the rehearsal, or execute the program cold."""
-    verdict = getattr(error, "verdict", None)  # of Unavailable
-    reason = (
-        str(error)
-        if verdict is not None or isinstance(error, _kernel.Differs)
-        else f"the process cannot be resumed: {type(error).__name__}: {error}"
-    )
-    lib.mh_rehearsed(os.fsencode(reason).replace(b"\0", b"?"))
-    _execute_cold(*_strings_of(started), reason, verdict or "")
-
-
-def _strings_of(started: Any) -> tuple[list[bytes], list[bytes]]:
-    """Return arguments and environment."""
-    block, argc = ffi.unpack(started.strings, started.strings_bytes), started.argc
-    strings = block.split(b"\0")
-    # the block is freed here, and its remains would be in a layer
-    ffi.memmove(ffi.from_buffer(block), bytes(len(block)), len(block))
-    return strings[:argc], strings[argc:-1]
-
-
-def _execute_cold(words: list[bytes], entries: list[bytes], reason: str, verdict: str) -> NoReturn:
-    variables = dict(entry.split(b"=", 1) for entry in entries if entry.find(b"=") > 0)
-    kept = "" if verdict else _KEPT
-    variables[COLD_VARIABLE.encode()] = kept.encode() + os.fsencode(reason.replace("\0", "?"))
-    if verdict:
-        variables[VERDICT_VARIABLE.encode()] = verdict.encode()
-    lib.mh_surrender_signals()
-    try:
-        os.execve(sys.executable, words, variables)
-    finally:  # no other code may run here
-        os.write(2, os.fsencode(f"magicheap: {reason}, and {sys.executable} can't be executed\n"))
-        os._exit(127)
-
-
-def _caller() -> FrameType | None:
-    """Return the frame of the program's `with`."""
-    frame: FrameType | None = frame_of(0)
-    while frame and str(frame.f_globals.get("__name__")).startswith("magicheap."):
-        frame = frame.f_back
-    return frame
-
-
-def _call_stack() -> str:
-    """Return the transaction's call stack: a snapshot resumes all callers of its `with`, so they must be the same."""
-    frame, places = _caller(), []
-    while frame:
-        code = frame.f_code
-        places.append(f"{code.co_filename}:{code.co_name}:{frame.f_lasti}:{code_digest(code)}")
-        frame = frame.f_back
-    return " < ".join(places)

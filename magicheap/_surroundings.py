@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-from magicheap._cpython import ENVIRONMENT, obstacle_of_place
 from magicheap._cpython import frame as frame_of
+from magicheap._cpython import obstacle_of_place
+from magicheap._cpython_environment import ENVIRONMENT
 from magicheap._identity import file_of
 from magicheap._native import lib
 from magicheap._paths import launcher_path

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from magicheap._cpython import ENVIRONMENT, ENVIRONMENT_IN_BYTES
+from magicheap._cpython_environment import ENVIRONMENT, ENVIRONMENT_IN_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

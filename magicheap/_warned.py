@@ -18,8 +18,9 @@ import time
 import warnings
 
 from magicheap import _openings
-from magicheap._cpython import ENVIRONMENT, blake2b
+from magicheap._cpython import blake2b
 from magicheap._cpython import frame as frame_of
+from magicheap._cpython_environment import ENVIRONMENT
 from magicheap._errors import MagicHeapWarning
 from magicheap._log import is_told
 from magicheap._paths import cache_directory

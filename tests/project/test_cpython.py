@@ -13,7 +13,7 @@ import pytest
 from magicheap import _cpython
 
 PACKAGE = Path(__file__).parents[2] / "magicheap"
-ROOM = {"_cpython.py", "_cpython_library.py"}
+ROOM = {"_cpython.py", "_cpython_environment.py", "_cpython_library.py"}
 
 # Names with an underscore that others may use: what CPython documents, and what other packages than it keep. `_pickle`
 # is where the classes of pickle are, which it re-exports.
